@@ -1,0 +1,101 @@
+"""Lazy reading of microscopy TIFF planes, and chunk-aligned writing of Zarr.
+
+``import scout_dask_io as io`` takes the place of ``import scout.io as io``: the
+seven functions of that module keep their names, parameters and order, and give
+lazy dask arrays where it gave arrays in memory.
+
+Names are loaded when first used, so importing the package is quick and
+changes no setting of any library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scout_dask_io.errors import ArgumentError as ArgumentError
+    from scout_dask_io.errors import ChunkError as ChunkError
+    from scout_dask_io.errors import ChunkReadError as ChunkReadError
+    from scout_dask_io.errors import LayoutError as LayoutError
+    from scout_dask_io.errors import MemoryLimitError as MemoryLimitError
+    from scout_dask_io.errors import PathNotFoundError as PathNotFoundError
+    from scout_dask_io.errors import ResumeError as ResumeError
+    from scout_dask_io.errors import ScoutIOError as ScoutIOError
+    from scout_dask_io.errors import ShapeMismatchError as ShapeMismatchError
+    from scout_dask_io.errors import SourceChangedError as SourceChangedError
+    from scout_dask_io.errors import TargetExistsError as TargetExistsError
+    from scout_dask_io.errors import TiffReadError as TiffReadError
+    from scout_dask_io.errors import WriteError as WriteError
+    from scout_dask_io.jobs.convert import convert as convert
+    from scout_dask_io.jobs.export import export as export
+    from scout_dask_io.jobs.info import info as info
+    from scout_dask_io.jobs.verify import verify as verify
+    from scout_dask_io.readers import channel_names as channel_names
+    from scout_dask_io.readers import imread as imread
+    from scout_dask_io.readers import imread_channels as imread_channels
+    from scout_dask_io.readers import imread_folder as imread_folder
+    from scout_dask_io.readers import imread_parallel as imread_parallel
+    from scout_dask_io.readers import read_zarr as read_zarr
+    from scout_dask_io.store.create import new_zarr as new_zarr
+    from scout_dask_io.store.create import new_zarr_like as new_zarr_like
+    from scout_dask_io.store.create import open as open
+    from scout_dask_io.store.nested import NestedDirectoryStore as NestedDirectoryStore
+    from scout_dask_io.tiff_writer import imsave as imsave
+    from scout_dask_io.zarr_writer import plan_zarr as plan_zarr
+    from scout_dask_io.zarr_writer import write_zarr as write_zarr
+
+__version__ = "0.1.0"
+
+# Where each public name lives. The block above says the same to type checkers;
+# a test holds the two against each other.
+_HOMES = {
+    "errors": (
+        "ArgumentError",
+        "ChunkError",
+        "ChunkReadError",
+        "LayoutError",
+        "MemoryLimitError",
+        "PathNotFoundError",
+        "ResumeError",
+        "ScoutIOError",
+        "ShapeMismatchError",
+        "SourceChangedError",
+        "TargetExistsError",
+        "TiffReadError",
+        "WriteError",
+    ),
+    "jobs.convert": ("convert",),
+    "jobs.export": ("export",),
+    "jobs.info": ("info",),
+    "jobs.verify": ("verify",),
+    "readers": (
+        "channel_names",
+        "imread",
+        "imread_channels",
+        "imread_folder",
+        "imread_parallel",
+        "read_zarr",
+    ),
+    "store.create": ("new_zarr", "new_zarr_like", "open"),
+    "store.nested": ("NestedDirectoryStore",),
+    "tiff_writer": ("imsave",),
+    "zarr_writer": ("plan_zarr", "write_zarr"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOME_OF[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value  # the next look-up finds it without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
