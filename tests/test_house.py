@@ -21,7 +21,7 @@ MAX_LINES = 400
 FLOORS = [
     {"errors", "human"},
     {"grid"},
-    {"source", "plan", "progress"},
+    {"source", "plan", "chunkbuffer", "memory", "progress"},
     {"tiff", "store"},
     {"lazy"},
     {"readers", "zarr_writer", "tiff_writer"},
@@ -41,7 +41,7 @@ DOORS = {
     "tqdm": {"progress"},
 }
 # Arithmetic and file formats know nothing of dask.
-WITHOUT_DASK = {"errors", "human", "grid", "source", "plan", "tiff", "store"}
+WITHOUT_DASK = {"errors", "human", "grid", "source", "plan", "chunkbuffer", "tiff", "store"}
 
 
 @dataclass(frozen=True)
