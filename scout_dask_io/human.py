@@ -1,0 +1,68 @@
+"""Numbers as people read them: sizes, times, counts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["format_count", "format_nbytes", "format_s", "format_shape"]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def format_nbytes(nbytes: float) -> str:
+    """Give a size in decimal units and three digits, as disks are sold.
+
+    Examples
+    --------
+    >>> format_nbytes(512), format_nbytes(1_536_000_000)
+    ('512 B', '1.54 GB')
+    """
+    size, unit = float(nbytes), 0
+    # 999.5 would print as 1e+03
+    while abs(size) >= 999.5 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 999.5 else f"{size:.3g} {_UNITS[unit]}"
+
+
+def format_s(seconds: float) -> str:
+    """Give a duration in the two largest units that matter.
+
+    Examples
+    --------
+    >>> format_s(0.25), format_s(130), format_s(3720)
+    ('0.25 s', '2 min 10 s', '1 h 02 min')
+    """
+    if seconds < 9.95:
+        return f"{max(seconds, 0.01):.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def format_count(n: int, noun: str, plural: str | None = None) -> str:
+    """Give a number and its noun, singular or plural.
+
+    Examples
+    --------
+    >>> format_count(1, "chunk"), format_count(12345, "chunk")
+    ('1 chunk', '12,345 chunks')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """Give extents with a multiplication sign between them.
+
+    Examples
+    --------
+    >>> format_shape((30, 510, 667))
+    '30 x 510 x 667'
+    """
+    return " x ".join(str(n) for n in shape)
