@@ -1,0 +1,1 @@
+"""The jobs: each one call, and each a command of ``scout-dask-io``."""
