@@ -1,0 +1,1 @@
+"""Zarr on disk: layout, nested store, creation, chunk files, staging, journal."""

@@ -1,0 +1,316 @@
+"""Create and open Zarr arrays: the seed's ``new_zarr``, ``new_zarr_like`` and ``open``.
+
+A new array is made beside its place and renamed into it, so what stands at a
+path is whole, and nothing is removed before every argument has been accepted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import zarr
+from zarr.storage import MemoryStore
+
+from scout_dask_io.errors import (
+    ArgumentError,
+    LayoutError,
+    PathNotFoundError,
+    TargetExistsError,
+)
+from scout_dask_io.store.layout import detect_layout
+from scout_dask_io.store.metadata import read_node
+from scout_dask_io.store.nested import LayoutStore, NestedDirectoryStore, NestedGroupStore
+from scout_dask_io.store.settings import array_settings
+from scout_dask_io.store.staging import (
+    begin_staging,
+    check_destination,
+    discard_staging,
+    find_staging,
+    publish,
+)
+
+__all__ = ["local_path", "new_zarr", "new_zarr_like", "open"]
+
+MODES = ("r", "r+", "a", "w", "w-", "x")
+
+_Node = TypeVar("_Node")
+
+
+def new_zarr(
+    path: str | os.PathLike[str] | None,
+    shape: int | Sequence[int],
+    chunks: int | bool | Sequence[int] | None,
+    dtype: Any,
+    in_memory: bool = False,
+    **kwargs: Any,
+) -> zarr.Array[Any]:
+    """Create a Zarr array and give it open for writing.
+
+    Zarr v2 with nested chunk files and ``"dimension_separator": "/"``: what
+    ``scout.io`` wrote, and what OME-Zarr 0.4 asks for. Elements that are not
+    written are ``fill_value``. Missing parent directories are made. After a
+    failure, what stood at ``path`` stands there still.
+
+    Parameters
+    ----------
+    path : path-like or None
+        A local directory; never taken for a URL. Not used with ``in_memory``.
+    shape : int or sequence of int
+        Extent per axis, in elements.
+    chunks : int, sequence of int, bool or None
+        Chunk extent per axis, in elements; -1 is the whole axis. ``None`` or
+        ``True`` is ``(64, 64, 64)`` on the last axes, ``False`` one chunk.
+    dtype : data-type
+        Of the elements; its byte order is kept.
+    in_memory : bool
+        Keep the array in memory alone.
+    **kwargs
+        As for ``zarr.open`` and ``zarr.create``: ``compressor`` (also
+        ``"zstd"``, the default, ``"lz4"``, ``"none"``), ``fill_value`` (0),
+        ``order``, ``filters``, ``attributes``, ``dimension_separator``,
+        ``zarr_format=3`` with ``codecs`` or ``shards``, and so on.
+        ``overwrite=True`` or ``mode="w"`` replaces the array or group at
+        ``path``; ``mode="a"`` opens one that is alike.
+
+    Returns
+    -------
+    zarr.Array
+
+    Raises
+    ------
+    TargetExistsError
+        If ``path`` holds anything and ``overwrite`` is not given; or if it holds
+        more than Zarr, which is never removed. A ``FileExistsError``.
+    ChunkError
+        If ``chunks`` does not fit ``shape``.
+    ArgumentError
+        If another argument is not what the call accepts.
+
+    Examples
+    --------
+    >>> z = new_zarr(None, (30, 510, 667), (16, 256, 256), "u2", in_memory=True)
+    >>> z.shape, z.chunks, z.dtype
+    ((30, 510, 667), (16, 256, 256), dtype('uint16'))
+    """
+    mode = _check_mode(kwargs.pop("mode", None))
+    overwrite = bool(kwargs.pop("overwrite", False)) or mode == "w"
+    create, settings = array_settings(shape, chunks, dtype, kwargs)
+    if in_memory:
+        return create(store=MemoryStore(), **settings)
+    target = local_path(path)
+    if mode in ("a", "r", "r+") and not overwrite:
+        existing = _open_alike(target, settings, mode)
+        if existing is not None:
+            return existing
+    # In memory first: zarr checks its arguments only as it creates.
+    create(store=MemoryStore(), **settings)
+    flat = settings.get("dimension_separator") == "."
+    kind = LayoutStore if flat else NestedDirectoryStore
+
+    def make(store: LayoutStore) -> zarr.Array[Any]:
+        return create(store=store, **settings)
+
+    return _create_node(target, kind, make, overwrite=overwrite)
+
+
+def new_zarr_like(path: str | os.PathLike[str] | None, arr: Any, **kwargs: Any) -> zarr.Array[Any]:
+    """Create a Zarr array with the shape, chunks and dtype of another array.
+
+    Parameters
+    ----------
+    path : path-like or None
+        As for :func:`new_zarr`.
+    arr : array-like
+        A Zarr array gives its chunks, a dask array its block size; anything
+        else has the default, 64 along the last three axes.
+    **kwargs
+        As for :func:`new_zarr`; ``shape``, ``chunks`` and ``dtype`` may be given too.
+
+    Returns
+    -------
+    zarr.Array
+
+    Raises
+    ------
+    TargetExistsError, ChunkError, ArgumentError
+        As :func:`new_zarr`.
+
+    Examples
+    --------
+    >>> new_zarr_like(None, np.zeros((100, 80), "f4"), in_memory=True).chunks
+    (64, 64)
+    """
+    if not hasattr(arr, "shape") or not hasattr(arr, "dtype"):
+        raise ArgumentError(f"arr must be an array with a shape and a dtype, got {type(arr)}")
+    chunks = getattr(arr, "chunksize", None) or getattr(arr, "chunks", None)
+    if chunks is not None:
+        # The blocks of an empty dask array have no extent; a chunk has at least 1.
+        chunks = tuple(c or 1 for c in chunks)
+    settings = {"shape": arr.shape, "chunks": chunks, "dtype": arr.dtype, **kwargs}
+    return new_zarr(path, **settings)
+
+
+def open(
+    path: str | os.PathLike[str], nested: bool = True, mode: str = "a"
+) -> zarr.Array[Any] | zarr.Group:
+    """Open the Zarr array or group at a path.
+
+    The layout of an array's chunk files is what lies on disk, whatever the
+    metadata or ``nested`` say: a legacy array reads right, and none reads as
+    zeros because of its layout. Nothing is written to what is opened.
+
+    Parameters
+    ----------
+    path : path-like
+        A local directory; never taken for a URL.
+    nested : bool
+        What to take an array for that has no chunk yet and says nothing, and
+        how arrays created in a group are laid out.
+    mode : {"a", "r", "r+", "w", "w-"}
+        ``"r"`` reads only; ``"r+"`` reads and writes what exists; ``"a"`` does
+        too, and makes an empty group where nothing exists; ``"w"`` puts an
+        empty group in the place of an array or group; ``"w-"`` makes one and
+        fails if there is anything.
+
+    Returns
+    -------
+    zarr.Array or zarr.Group
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no array or group and ``mode`` makes none; nothing is
+        created. Also if an unfinished write lies there. A ``FileNotFoundError``.
+    TargetExistsError
+        If ``mode`` would replace or adopt something that is not Zarr.
+    LayoutError
+        If both layouts lie on disk, or the metadata are damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> new_zarr(f"{folder}/a.zarr", (4, 6), (2, 3), "u2")[:] = 7
+    >>> open(f"{folder}/a.zarr", mode="r")[0, 0].item()
+    7
+    """
+    target = local_path(path)
+    checked = _check_mode(mode) or "a"
+    kind = NestedGroupStore if nested else LayoutStore
+    if target.exists() and not target.is_dir():
+        raise LayoutError(
+            f"{target} is a file, expected the directory of a Zarr array or group. "
+            "imread reads a TIFF file."
+        )
+    if checked in ("a", "r", "r+"):
+        node = read_node(target)
+        if node is not None:
+            read_only = checked == "r"
+            if node.kind == "array":
+                return _open_array(target, nested, read_only=read_only)
+            return zarr.open_group(
+                kind(target, read_only=read_only),
+                mode="r" if read_only else "r+",
+                zarr_format=node.zarr_format,
+            )
+        _check_absent(target, checked)
+
+    def make(store: LayoutStore) -> zarr.Group:
+        return zarr.create_group(store=store, zarr_format=2)
+
+    return _create_node(target, kind, make, overwrite=checked == "w")
+
+
+def _open_array(path: Path, nested: bool, *, read_only: bool) -> zarr.Array[Any]:
+    layout = detect_layout(path, nested=nested)
+    kind = NestedDirectoryStore if layout.nested else LayoutStore
+    return zarr.open_array(
+        store=kind(path, read_only=read_only),
+        mode="r" if read_only else "r+",
+        zarr_format=layout.zarr_format,
+    )
+
+
+def _open_alike(path: Path, settings: Mapping[str, Any], mode: str) -> zarr.Array[Any] | None:
+    """Open an existing array of the same shape, chunks and dtype; ``None`` if nothing is there."""
+    node = read_node(path) if path.is_dir() else None
+    if node is None:
+        if mode != "a":
+            _check_absent(path, mode)
+        return None
+    if node.kind != "array":
+        raise TargetExistsError(f"{path} holds a Zarr group, expected an array. Use another path.")
+    array = _open_array(path, True, read_only=mode == "r")
+    for name in ("shape", "chunks", "dtype"):
+        found, expected = getattr(array, name), settings[name]
+        if found != expected:
+            raise TargetExistsError(
+                f"{path} holds an array of {name} {found}, asked for {expected}. Give "
+                "overwrite=True to replace it, or another path."
+            )
+    return array
+
+
+def _create_node(
+    path: Path,
+    kind: type[LayoutStore],
+    make: Callable[[Any], _Node],
+    *,
+    overwrite: bool,
+) -> _Node:
+    """Make a node beside its place and rename it into it."""
+    check_destination(path, overwrite=overwrite)
+    if overwrite:
+        discard_staging(path)
+    staging = begin_staging(path)
+    try:
+        store = kind(staging.array)
+        node = make(store)
+        publish(staging, overwrite=overwrite)
+    except BaseException:
+        discard_staging(path)
+        raise
+    # The node was made at its first place, and has moved with its directory.
+    store.root = path
+    return node
+
+
+def _check_absent(path: Path, mode: str) -> None:
+    """Refuse a path without Zarr metadata, but for ``"a"`` where nothing is there at all."""
+    staging = find_staging(path)
+    if staging is not None:
+        raise PathNotFoundError(
+            f"{path}: an unfinished write lies in {staging.job}, and nothing is published yet. "
+            "Repeat the write with resume=True to finish it, or overwrite=True to start afresh."
+        )
+    empty = not path.exists() or not any(path.iterdir())
+    if mode == "a" and empty:
+        return
+    if mode == "a":
+        raise TargetExistsError(
+            f"{path} holds files but no Zarr metadata, so no group is made there. Give the "
+            "directory of an array or group, or a path that is free."
+        )
+    found = "the directory holds no Zarr metadata" if path.exists() else "there is nothing"
+    raise PathNotFoundError(
+        f"{path}: {found}, expected a Zarr array or group. Check the path; mode {mode!r} "
+        "creates nothing."
+    )
+
+
+def local_path(path: str | os.PathLike[str] | None) -> Path:
+    """Give an absolute path for what is always a local path, never a URL."""
+    # zarr takes text with "::" or "://" for a URL chain; a Path is a path.
+    if not isinstance(path, (str, os.PathLike)) or os.fspath(path) in ("", b""):
+        raise ArgumentError(f"path must be a local path, got {path!r}")
+    return Path(os.path.abspath(os.fspath(path)))
+
+
+def _check_mode(mode: Any) -> str | None:
+    if mode is not None and mode not in MODES:
+        raise ArgumentError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+    return cast("str | None", mode)

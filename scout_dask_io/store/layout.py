@@ -1,0 +1,264 @@
+"""What lies on disk at a Zarr path: which node, which format, which chunk layout.
+
+*Nested* chunk files lie in directories (``0/1/2``), *flat* ones carry all their
+indices in the name (``0.1.2``). Zarr v2 metadata need not say which, and software
+that guesses wrong reads zeros, so the files themselves are asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scout_dask_io.errors import LayoutError, PathNotFoundError
+from scout_dask_io.store.metadata import (
+    METADATA_FILES,
+    NODE_FILES,
+    Node,
+    Separator,
+    read_node,
+    separator_of,
+)
+
+__all__ = [
+    "ArrayLayout",
+    "choose_separator",
+    "detect_layout",
+    "find_stranger",
+    "is_pure_zarr",
+    "separator_on_disk",
+]
+
+#: Names of the library's own files and directories begin so.
+OWN_PREFIX = ".scout"
+
+_INDEX = "(?:0|[1-9][0-9]*)"
+_INDEX_NAME = re.compile(_INDEX)
+# zarr-python writes a file beside its place, and leaves it there when it is killed.
+_PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """How the chunks of an array are keyed.
+
+    Attributes
+    ----------
+    zarr_format : int
+        2 or 3.
+    separator : str
+        ``"/"`` where chunk files are nested, ``"."`` where they are flat.
+    decided_by : str
+        ``"disk"``: chunk files lie there; ``"metadata"``: none does, and the
+        metadata say it; ``"argument"``: neither does.
+    metadata : dict
+        The document of ``.zarray`` or ``zarr.json``, as it is on disk.
+    """
+
+    zarr_format: Literal[2, 3]
+    separator: Separator
+    decided_by: Literal["disk", "metadata", "argument"]
+    metadata: dict[str, Any]
+
+    @property
+    def nested(self) -> bool:
+        """Whether chunk files lie in directories."""
+        return self.separator == "/"
+
+
+def detect_layout(path: str | os.PathLike[str], *, nested: bool = True) -> ArrayLayout:
+    """Tell how the chunks of the array at ``path`` are keyed.
+
+    What lies on disk decides, over the metadata and over ``nested``; without a
+    chunk file the metadata decide, and where they are silent too, ``nested``.
+    Chunks of one axis are keyed alike either way. Reads one metadata file and
+    lists one directory; writes nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory of one array.
+    nested : bool
+        What to take a v2 array for that has no chunk yet and no
+        ``dimension_separator``.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no array at ``path``.
+    LayoutError
+        If both layouts lie there, if v2 and v3 metadata lie side by side, or if
+        the metadata are damaged.
+    """
+    path = Path(path)
+    node = read_node(path)
+    if node is None or node.kind != "array":
+        found = "a group" if node else "no Zarr metadata" if path.exists() else "nothing"
+        raise PathNotFoundError(
+            f"{path}: expected a Zarr array, found {found}. Give the directory that holds "
+            "its .zarray or zarr.json."
+        )
+    if node.zarr_format == 3:
+        # v3 metadata always say how chunks are keyed, and no software guesses.
+        return ArrayLayout(3, separator_of(node.metadata) or "/", "metadata", node.metadata)
+    separator = separator_on_disk(path, len(node.metadata["shape"]))
+    if separator is not None:
+        return ArrayLayout(2, separator, "disk", node.metadata)
+    separator = separator_of(node.metadata)
+    if separator is not None:
+        return ArrayLayout(2, separator, "metadata", node.metadata)
+    return ArrayLayout(2, "/" if nested else ".", "argument", node.metadata)
+
+
+def choose_separator(path: Path, metadata: dict[str, Any], *, nested: bool) -> Separator:
+    """Give the separator of the v2 array at ``path``, by the rule of :func:`detect_layout`."""
+    return (
+        separator_on_disk(path, len(metadata["shape"]))
+        or separator_of(metadata)
+        or ("/" if nested else ".")
+    )
+
+
+def separator_on_disk(path: Path, ndim: int) -> Separator | None:
+    """Tell from the chunk files under ``path`` how they are keyed; ``None`` if there is none.
+
+    Also ``None`` below two axes, where both keys are the same. Lists the
+    directory itself, and of nested chunks only down to the first file.
+
+    Raises
+    ------
+    LayoutError
+        If flat and nested chunk files lie side by side.
+    """
+    if ndim < 2:
+        return None
+    flat_name = re.compile(rf"{_INDEX}(?:\.{_INDEX}){{{ndim - 1}}}")
+    flat = nested = None
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = entry.name
+                if flat is None and flat_name.fullmatch(name) and entry.is_file():
+                    flat = name
+                elif nested is None and _INDEX_NAME.fullmatch(name) and entry.is_dir():
+                    # An empty directory, left behind by deleted chunks, is no sign.
+                    nested = _first_chunk(entry.path, ndim - 1)
+                if flat is not None and nested is not None:
+                    raise LayoutError(
+                        f"{path}: holds flat chunk files ({flat!r}) and nested ones "
+                        f"({os.path.relpath(nested, path)!r}), so either half would read as "
+                        "zeros. Some software wrote to the array in the wrong layout. Find out "
+                        "which files are the data (their dates help), and move the others away."
+                    )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return "." if flat is not None else "/" if nested is not None else None
+
+
+def _first_chunk(path: str, depth: int) -> str | None:
+    """Give the first chunk file ``depth`` levels of index names below a directory."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if not _INDEX_NAME.fullmatch(entry.name):
+                continue
+            if depth == 1:
+                if entry.is_file():
+                    return entry.path
+            elif entry.is_dir():
+                found = _first_chunk(entry.path, depth - 1)
+                if found is not None:
+                    return found
+    return None
+
+
+def is_pure_zarr(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a directory holds nothing but Zarr, so that removing it loses only that.
+
+    True of a directory that holds array or group metadata, chunk keys and names
+    that begin with ``.scout``, and of an empty one. False of anything with
+    another file or a symbolic link in it, at any depth, and of what is no
+    directory. Lists every directory below, which is less work than the removal
+    that follows; never goes through a link.
+    """
+    return find_stranger(path) is None
+
+
+def find_stranger(path: str | os.PathLike[str]) -> Path | None:
+    """Give the first thing found under ``path`` that is no part of a Zarr array or group.
+
+    ``path`` itself if it is a link or no directory; ``None`` where
+    :func:`is_pure_zarr` is true.
+    """
+    path = Path(path)
+    if path.is_symlink() or not path.is_dir():
+        return path
+    try:
+        node = read_node(path)
+    except LayoutError:
+        # Nobody can say what the other files here belong to.
+        return next(p for p in (path / n for n in NODE_FILES) if os.path.lexists(p))
+    ndim = None
+    if node is not None and node.kind == "array":
+        ndim = len(node.metadata["shape"])
+    with os.scandir(path) as entries:
+        for entry in entries:
+            stranger = _stranger(entry, node, ndim)
+            if stranger is not None:
+                return stranger
+    return None
+
+
+def _stranger(entry: os.DirEntry[str], node: Node | None, ndim: int | None) -> Path | None:
+    """Give what is foreign about one entry of a node's directory, or ``None``."""
+    here = Path(entry.path)
+    if entry.is_symlink():
+        return here
+    if entry.name.startswith(OWN_PREFIX):
+        return None
+    if entry.is_file(follow_symlinks=False):
+        known = entry.name in METADATA_FILES or _PARTIAL.fullmatch(entry.name)
+        chunk = node is not None and ndim is not None and _is_flat_key(entry.name, ndim, node)
+        return None if (known and node is not None) or chunk else here
+    if node is None or not entry.is_dir(follow_symlinks=False):
+        return here
+    if node.kind == "group":
+        # A child is a node of its own; a directory without metadata is not ours.
+        try:
+            is_node = read_node(here) is not None
+        except LayoutError:
+            return here
+        return find_stranger(here) if is_node else here
+    if entry.name == "c" and node.zarr_format == 3:
+        return _foreign_in_chunks(entry.path, ndim or 0)
+    if ndim is not None and ndim > 1 and _INDEX_NAME.fullmatch(entry.name):
+        return _foreign_in_chunks(entry.path, ndim - 1)
+    return here
+
+
+def _is_flat_key(name: str, ndim: int, node: Node) -> bool:
+    # v2 keys "0.1.2", v3 keys "c.0.1.2" or as v2; without axes "0" and "c".
+    if ndim == 0:
+        return name == "0" or (name == "c" and node.zarr_format == 3)
+    parts = (name.removeprefix("c.") if node.zarr_format == 3 else name).split(".")
+    return len(parts) == ndim and all(_INDEX_NAME.fullmatch(p) for p in parts)
+
+
+def _foreign_in_chunks(path: str, depth: int) -> Path | None:
+    """Give what is neither an index directory nor, ``depth`` levels down, a chunk file."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if _INDEX_NAME.fullmatch(entry.name):
+                if depth == 1 and entry.is_file(follow_symlinks=False):
+                    continue
+                if depth > 1 and entry.is_dir(follow_symlinks=False):
+                    foreign = _foreign_in_chunks(entry.path, depth - 1)
+                    if foreign is None:
+                        continue
+                    return foreign
+            elif _PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                continue
+            return Path(entry.path)
+    return None

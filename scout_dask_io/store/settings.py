@@ -1,0 +1,99 @@
+"""The arguments of a new array, checked and put as zarr takes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from operator import index as as_index
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numcodecs import Blosc
+from zarr.codecs import BloscCodec, BytesCodec
+
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.grid import Shape, check_chunks, expand_chunks
+from scout_dask_io.store.codecs import blosc_blocksize, resolve_codec
+
+__all__ = ["array_settings"]
+
+DEFAULT_CHUNKS = (64, 64, 64)
+# What zarr.create_array takes and zarr.create does not.
+_V3_ONLY = frozenset(("shards", "compressors", "serializer"))
+
+
+def array_settings(
+    shape: Any, chunks: Any, dtype: Any, kwargs: Mapping[str, Any]
+) -> tuple[Callable[..., zarr.Array[Any]], dict[str, Any]]:
+    """Give the function of zarr that creates the array, and its arguments but for the store.
+
+    Raises
+    ------
+    ArgumentError, ChunkError
+        If one is not what :func:`~scout_dask_io.new_zarr` accepts.
+    """
+    if "store" in kwargs:
+        raise ArgumentError("store is not accepted: path says where the array lies")
+    extents = _check_shape(shape)
+    fitted = _fit_chunks(extents, chunks)
+    found = np.dtype(dtype)
+    nbytes = math.prod(fitted) * found.itemsize
+    settings = {**kwargs, "shape": extents, "chunks": fitted, "dtype": found}
+    settings["zarr_format"] = kwargs.get("zarr_format") or 2
+    codec = kwargs.get("compressor", "zstd")
+    codec = "zstd" if codec in ("auto", "default") else codec
+    if settings["zarr_format"] == 2:
+        settings["compressor"] = resolve_codec(codec, nbytes, found.itemsize)
+        settings["dimension_separator"] = kwargs.get("dimension_separator") or "/"
+        return zarr.create, settings
+    settings.pop("compressor", None)
+    compressors = _v3_compressors(codec, nbytes, found.itemsize)
+    if _V3_ONLY & kwargs.keys():
+        settings.setdefault("compressors", compressors)
+        return zarr.create_array, settings
+    settings.setdefault("codecs", [BytesCodec(), *compressors])
+    return zarr.create, settings
+
+
+def _v3_compressors(codec: Any, chunk_nbytes: int, itemsize: int) -> list[BloscCodec]:
+    found = resolve_codec(codec, chunk_nbytes, itemsize)
+    if found is None:
+        return []
+    if not isinstance(found, Blosc):
+        raise ArgumentError(
+            f"compressor {codec!r} is not one of Zarr v3: give codecs=[...] of zarr.codecs instead"
+        )
+    shuffles = {Blosc.NOSHUFFLE: "noshuffle", Blosc.SHUFFLE: "shuffle"}
+    return [
+        BloscCodec(
+            typesize=itemsize,
+            cname=found.cname,
+            clevel=found.clevel,
+            shuffle=cast(Any, shuffles.get(found.shuffle, "bitshuffle")),
+            blocksize=found.blocksize or blosc_blocksize(chunk_nbytes, itemsize),
+        )
+    ]
+
+
+def _check_shape(shape: Any) -> Shape:
+    try:
+        extents = tuple(as_index(n) for n in (shape if np.iterable(shape) else (shape,)))
+    except TypeError:
+        extents = (-1,)
+    if any(n < 0 for n in extents):
+        raise ArgumentError(f"shape must be whole numbers, each at least 0, got {shape!r}")
+    return extents
+
+
+def _fit_chunks(shape: Shape, chunks: Any) -> Shape:
+    if chunks is None or chunks is True:
+        return expand_chunks(shape, DEFAULT_CHUNKS)
+    if chunks is False:
+        return expand_chunks(shape, -1)
+    if not np.iterable(chunks):
+        return expand_chunks(shape, chunks)
+    given = tuple(chunks)
+    if len(given) == len(shape):
+        given = tuple(max(n, 1) if c == -1 else c for c, n in zip(given, shape, strict=True))
+    return check_chunks(shape, given)
