@@ -1,0 +1,107 @@
+"""A band of whole chunks in memory, each chunk contiguous, filled piece by piece.
+
+Planes come in rows; chunks go out as cubes. Copying each plane's rows straight
+into their chunks while they are still in the processor's cache costs half of
+what cutting the chunks out of an assembled region does (0.12 against 0.25 s for
+540 MB). No I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from scout_dask_io.grid import Region, Shape, region_shape, region_size
+
+__all__ = ["ChunkBuffer"]
+
+
+class ChunkBuffer:
+    """Room for the chunks of one band, used again for band after band.
+
+    Parameters
+    ----------
+    chunks : tuple of int
+        Chunk extents, in elements.
+    dtype : numpy.dtype
+        Of the chunks as they are stored; pieces are converted as they are copied in.
+    fill_value
+        What chunks at the array's upper edge hold past the edge.
+    """
+
+    def __init__(self, chunks: Shape, dtype: np.dtype[Any], fill_value: Any) -> None:
+        self._chunks = chunks
+        self._dtype = dtype
+        self._fill = fill_value
+        self._store = np.empty(0, dtype)
+        self._cells = self._store
+        self._region: Region = ()
+        self._filled = 0
+
+    def begin(self, region: Region) -> None:
+        """Start a band: ``region`` begins on chunk edges, in array coordinates."""
+        counts = tuple(-(-n // c) for n, c in zip(region_shape(region), self._chunks, strict=True))
+        size = math.prod(counts) * math.prod(self._chunks)
+        if size > self._store.size:
+            self._store = np.empty(size, self._dtype)
+        self._cells = self._store[:size].reshape(counts + self._chunks)
+        self._region = region
+        self._filled = 0
+        # Only the last chunk of a ragged axis has elements past the edge.
+        ndim = len(counts)
+        for axis, (n, c) in enumerate(zip(region_shape(region), self._chunks, strict=True)):
+            if n % c:
+                past: list[Any] = [slice(None)] * (2 * ndim)
+                past[axis] = -1
+                past[ndim + axis] = slice(n % c, None)
+                self._cells[tuple(past)] = self._fill
+
+    def put(self, where: Region, values: np.ndarray) -> None:
+        """Copy a piece in; ``where`` is relative to the band's start."""
+        per_axis = [list(_split_axis(s, c)) for s, c in zip(where, self._chunks, strict=True)]
+        ndim = len(where)
+        # (0, ndim, 1, ndim + 1, ...): grid and inner axes, taken in turns.
+        turns = [
+            axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair
+        ]
+        for parts in product(*per_axis):
+            grid = tuple(p[0] for p in parts)
+            inner = tuple(p[1] for p in parts)
+            taken = tuple(p[2] for p in parts)
+            cells = self._cells[grid + inner].transpose(turns)
+            cells[...] = values[taken].reshape(cells.shape)
+        self._filled += region_size(where)
+
+    def is_full(self) -> bool:
+        """Tell whether pieces as large as the band were put in."""
+        return self._filled == region_size(self._region)
+
+    def iter_chunks(self) -> Iterator[tuple[Shape, np.ndarray]]:
+        """Yield ``(index, chunk)`` in C order: a chunk's grid index and its contiguous elements."""
+        first = tuple(s.start // c for s, c in zip(self._region, self._chunks, strict=True))
+        ndim = len(first)
+        for at in np.ndindex(*self._cells.shape[:ndim]):
+            yield tuple(i + k for i, k in zip(first, at, strict=True)), self._cells[at]
+
+
+def _split_axis(where: slice, chunk: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Split one axis at chunk edges: ``(chunks, elements in them, elements of the piece)``.
+
+    Parts that are whole chunks are taken together, so at most three parts come.
+    """
+    start, stop = where.start, where.stop
+    while start < stop:
+        cell, offset = divmod(start, chunk)
+        if offset == 0 and stop - start >= chunk:
+            count = (stop - start) // chunk
+            end = start + count * chunk
+            grid, inner = slice(cell, cell + count), slice(0, chunk)
+        else:
+            end = min(stop, (cell + 1) * chunk)
+            grid, inner = slice(cell, cell + 1), slice(offset, offset + end - start)
+        yield grid, inner, slice(start - where.start, end - where.start)
+        start = end

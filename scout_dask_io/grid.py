@@ -1,0 +1,294 @@
+"""Pure arithmetic on array regions and chunk grids: no dask, no files.
+
+A *region* is a tuple of slices with step 1, one per axis, in array
+coordinates. A *chunk* is the unit that Zarr stores; the chunk grid starts at
+the origin and its upper edge may be ragged.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, product
+from operator import index as as_index
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from scout_dask_io.errors import ArgumentError, ChunkError
+
+Shape: TypeAlias = tuple[int, ...]
+Region: TypeAlias = tuple[slice, ...]
+#: Block extents per axis, in order, as ``dask.array.Array.chunks`` gives them.
+Blocks: TypeAlias = tuple[tuple[int, ...], ...]
+
+__all__ = [
+    "Blocks",
+    "Region",
+    "Shape",
+    "check_chunks",
+    "chunk_counts",
+    "expand_chunks",
+    "full_region",
+    "intersect",
+    "is_aligned",
+    "iter_block_regions",
+    "iter_chunk_indices",
+    "iter_regions",
+    "normalize_index",
+    "overlapping_blocks",
+    "region_shape",
+    "region_size",
+    "relative_to",
+    "take",
+    "uniform_blocks",
+]
+
+
+def full_region(shape: Shape) -> Region:
+    """Give the region that covers a whole array of ``shape``."""
+    return tuple(slice(0, n) for n in shape)
+
+
+def region_shape(region: Region) -> Shape:
+    """Give the extent of a region per axis, in elements."""
+    return tuple(s.stop - s.start for s in region)
+
+
+def region_size(region: Region) -> int:
+    """Give the number of elements in a region."""
+    return math.prod(region_shape(region))
+
+
+def intersect(a: Region, b: Region) -> Region | None:
+    """Give what two regions share, or ``None`` where they are disjoint."""
+    both = tuple(
+        slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True)
+    )
+    return both if all(s.start < s.stop for s in both) else None
+
+
+def relative_to(region: Region, origin: Region) -> Region:
+    """Give ``region`` in coordinates that begin where ``origin`` begins."""
+    return tuple(
+        slice(s.start - o.start, s.stop - o.start) for s, o in zip(region, origin, strict=True)
+    )
+
+
+def check_chunks(shape: Shape, chunks: Sequence[int]) -> Shape:
+    """Give ``chunks`` as a tuple of ints, as many as ``shape`` has, each at least 1.
+
+    Raises
+    ------
+    ChunkError
+        If the lengths differ or a chunk extent is below 1.
+    """
+    try:
+        found = tuple(as_index(c) for c in chunks)
+    except TypeError:
+        raise ChunkError(
+            f"chunks must be whole numbers, one per axis, got {chunks!r}; "
+            f"the array has shape {shape}"
+        ) from None
+    if len(found) != len(shape) or any(c < 1 for c in found):
+        raise ChunkError(
+            f"chunks {found} do not fit an array of shape {shape}: "
+            f"give {len(shape)} extents, each at least 1"
+        )
+    return found
+
+
+def expand_chunks(shape: Shape, chunks: int | Sequence[int]) -> Shape:
+    """Fit chunk extents that were meant for the last axes to an array.
+
+    One int stands for every axis. A shorter tuple is for the last axes, and
+    the axes before them get 1: ``(64, 64, 64)`` on ``(c, z, y, x)`` is
+    ``(1, 64, 64, 64)``. A longer one loses its first extents, so the default
+    ``(64, 64, 64)`` is ``(64, 64)`` on a plane. ``-1`` is the whole axis.
+
+    Raises
+    ------
+    ChunkError
+        If an extent is neither -1 nor at least 1.
+
+    Examples
+    --------
+    >>> expand_chunks((2, 30, 510, 667), (64, 64, 64))
+    (1, 64, 64, 64)
+    >>> expand_chunks((510, 667), (64, 64, 64))
+    (64, 64)
+    """
+    ndim = len(shape)
+    given = (chunks,) * ndim if isinstance(chunks, int) else tuple(chunks)
+    fitted = (1,) * (ndim - len(given)) + given[max(0, len(given) - ndim) :]
+    whole = tuple(max(n, 1) if c == -1 else c for c, n in zip(fitted, shape, strict=True))
+    return check_chunks(shape, whole)
+
+
+def chunk_counts(shape: Shape, chunks: Shape) -> Shape:
+    """Give the number of chunks along each axis."""
+    return tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+
+
+def iter_chunk_indices(region: Region, chunks: Shape) -> Iterator[Shape]:
+    """Yield the grid indices of the chunks that a region touches, in C order."""
+    spans = (range(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True))
+    return product(*spans)
+
+
+def iter_regions(shape: Shape, chunks: Shape) -> Iterator[Region]:
+    """Yield regions that tile an array, one per chunk, in C order.
+
+    Regions are disjoint and together cover every element; those at the upper
+    edge are clipped to ``shape``. No I/O.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Array extent per axis, in elements, e.g. ``(z, y, x)``.
+    chunks : tuple of int
+        Chunk extent per axis, in elements; as many as ``shape`` has.
+
+    Raises
+    ------
+    ChunkError
+        If the lengths differ or a chunk extent is below 1.
+
+    Examples
+    --------
+    >>> list(iter_regions((3,), (2,)))
+    [(slice(0, 2, None),), (slice(2, 3, None),)]
+    """
+    chunks = check_chunks(shape, chunks)
+    for ind in iter_chunk_indices(full_region(shape), chunks):
+        yield tuple(
+            slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(ind, chunks, shape, strict=True)
+        )
+
+
+def uniform_blocks(shape: Shape, step: Shape) -> Blocks:
+    """Give blocks of one extent per axis, the last of an axis clipped, as dask writes them.
+
+    Examples
+    --------
+    >>> uniform_blocks((5, 2), (2, 2))
+    ((2, 2, 1), (2,))
+    """
+    return tuple(
+        tuple(min(c, n - start) for start in range(0, n, c)) or (0,)
+        for n, c in zip(shape, step, strict=True)
+    )
+
+
+def iter_block_regions(blocks: Blocks) -> Iterator[tuple[Shape, Region]]:
+    """Yield ``(index, region)`` of every block, in C order; together they are the array."""
+    edges = [list(accumulate(axis, initial=0)) for axis in blocks]
+    for ind in product(*(range(len(axis)) for axis in blocks)):
+        yield ind, tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, ind, strict=True))
+
+
+def overlapping_blocks(blocks: Blocks, region: Region) -> Iterator[tuple[Shape, Region]]:
+    """Yield ``(index, region of the block)`` for every block that a region touches."""
+    spans = []
+    for axis, s in zip(blocks, region, strict=True):
+        edges = list(accumulate(axis, initial=0))
+        low, high = bisect_right(edges, s.start) - 1, bisect_left(edges, s.stop)
+        spans.append([(i, slice(edges[i], edges[i + 1])) for i in range(low, high)])
+    for combined in product(*spans):
+        yield tuple(i for i, _ in combined), tuple(s for _, s in combined)
+
+
+def is_aligned(region: Region, shape: Shape, chunks: Shape) -> bool:
+    """Tell whether a region is made of whole chunks: it starts and ends on chunk edges.
+
+    The upper edge of the array counts as a chunk edge.
+    """
+    return all(
+        s.start % c == 0 and (s.stop % c == 0 or s.stop == n)
+        for s, c, n in zip(region, chunks, shape, strict=True)
+    )
+
+
+def normalize_index(index: Any, shape: Shape) -> tuple[Region, tuple[Any, ...]]:
+    """Split any numpy-like index into the region to read and what to take of it.
+
+    ``array[index]`` equals ``take(array[region], rest)``. The region is the
+    least one, per axis, that holds every element asked for.
+
+    Parameters
+    ----------
+    index
+        An int, slice, ``...``, list or integer array, or a tuple of them;
+        lists select along their own axis, as dask's fused slices do.
+    shape : tuple of int
+        Shape of the array that is indexed.
+
+    Returns
+    -------
+    region : tuple of slice
+        Step 1, inside ``shape``.
+    rest : tuple
+        Per axis an int, a slice or an integer array, relative to ``region``.
+
+    Raises
+    ------
+    IndexError
+        If there are too many indices or one is out of bounds.
+    """
+    given = index if isinstance(index, tuple) else (index,)
+    if any(i is Ellipsis for i in given):
+        at = next(k for k, i in enumerate(given) if i is Ellipsis)
+        fill = (slice(None),) * (len(shape) - len(given) + 1)
+        given = given[:at] + fill + given[at + 1 :]
+    if len(given) > len(shape):
+        raise IndexError(f"too many indices: {len(given)} for an array of shape {shape}")
+    given = given + (slice(None),) * (len(shape) - len(given))
+    pairs = [_normalize_axis(i, n) for i, n in zip(given, shape, strict=True)]
+    return tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+
+
+def _normalize_axis(item: Any, n: int) -> tuple[slice, Any]:
+    if isinstance(item, slice):
+        picked = range(*item.indices(n))
+        if not picked:
+            return slice(0, 0), slice(None)
+        low, high = min(picked[0], picked[-1]), max(picked[0], picked[-1]) + 1
+        return slice(low, high), slice(None, None, picked.step)
+    if isinstance(item, (list, np.ndarray)):
+        picks = np.asarray(item)
+        if picks.dtype == bool:
+            if picks.shape != (n,):
+                raise IndexError(f"boolean index of shape {picks.shape} on an axis of length {n}")
+            picks = np.flatnonzero(picks)
+        picks = picks.astype(np.intp) if picks.size == 0 else picks
+        if picks.ndim != 1 or picks.dtype.kind not in "iu":
+            raise IndexError(f"an index array must be a list of whole numbers, got {item!r}")
+        picks = np.where(picks < 0, picks + n, picks)
+        if picks.size == 0:
+            return slice(0, 0), picks
+        if picks.min() < 0 or picks.max() >= n:
+            raise IndexError(f"index {item!r} is out of bounds for an axis of length {n}")
+        low = int(picks.min())
+        return slice(low, int(picks.max()) + 1), picks - low
+    try:
+        i = as_index(item)
+    except TypeError:
+        raise ArgumentError(
+            f"an index must be made of ints, slices and lists, got {item!r}"
+        ) from None
+    if not -n <= i < n:
+        raise IndexError(f"index {i} is out of bounds for an axis of length {n}")
+    i %= n
+    return slice(i, i + 1), 0
+
+
+def take(array: np.ndarray, rest: tuple[Any, ...]) -> np.ndarray:
+    """Apply the second half of :func:`normalize_index`, axis by axis."""
+    # Lists first and from the last axis on, so that axes keep their numbers
+    # and a list never meets an int (numpy would then move the list's axis).
+    for axis in reversed(range(len(rest))):
+        item = rest[axis]
+        if isinstance(item, np.ndarray):
+            array = np.take(array, item, axis=axis)
+    return array[tuple(slice(None) if isinstance(r, np.ndarray) else r for r in rest)]

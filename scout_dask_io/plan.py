@@ -1,0 +1,354 @@
+"""Write plans: which task writes what, and how much memory it takes. Pure arithmetic.
+
+A *write unit* is a region of whole chunks that one task writes, so each chunk
+file has exactly one writer and no lock is needed. A unit is worked off in
+*bands*, regions of whole chunks that are in memory at one time; the band, not
+the unit, sets the memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from scout_dask_io.errors import MemoryLimitError
+from scout_dask_io.grid import (
+    Blocks,
+    Region,
+    Shape,
+    chunk_counts,
+    iter_block_regions,
+    uniform_blocks,
+)
+
+__all__ = [
+    "WritePlan",
+    "axis_amplification",
+    "blocks_fit_chunks",
+    "format_nbytes",
+    "plan_blocks",
+    "plan_gather",
+    "plan_source",
+]
+
+# A task should run about a second: long against the scheduler's 0.2 to 1 ms a
+# task, short against a night that is resumed. 256 MB take 0.5 to 1 s of a core.
+UNIT_NBYTES = 256 * 2**20
+# More tasks than this burden a scheduler (1 kB each); units grow instead.
+MAX_UNITS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class WritePlan:
+    """How an array will be written: disjoint units of whole chunks that cover it.
+
+    Attributes
+    ----------
+    shape, chunks : tuple of int
+        Of the array, in elements.
+    dtype : str
+        Of the array.
+    units : tuple of tuple of int
+        Extents of the write units per axis, in order, as dask writes blocks.
+    band : tuple of int
+        Extent of the part of a unit that is in memory at one time; a multiple
+        of ``chunks``.
+    nb_workers : int
+        Tasks that run at once in one process.
+    max_mem : int
+        What the job may use, in bytes, beyond the interpreter and its imports.
+    projected_mem : int
+        What it is expected to use, in bytes; never above ``max_mem``.
+    read_nbytes : int
+        Decoded bytes that are read from the source; parts that are read twice count twice.
+    route : str
+        ``"source"``: regions read straight from files; ``"blocks"``: computed
+        blocks that are whole chunks; ``"gather"``: units put together from
+        computed blocks in memory; ``"scratch"``: the same by way of files.
+    """
+
+    shape: Shape
+    dtype: str
+    itemsize: int
+    chunks: Shape
+    units: Blocks
+    band: Shape
+    nb_workers: int
+    max_mem: int
+    projected_mem: int
+    read_nbytes: int
+    route: str
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the array's elements, in bytes."""
+        return math.prod(self.shape) * self.itemsize
+
+    @property
+    def n_units(self) -> int:
+        """Number of write units, each one task."""
+        return math.prod(len(axis) for axis in self.units)
+
+    @property
+    def unit(self) -> Shape:
+        """Extent of the largest write unit."""
+        return tuple(max(axis) for axis in self.units)
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks in the grid."""
+        return math.prod(chunk_counts(self.shape, self.chunks))
+
+    @property
+    def read_amplification(self) -> float:
+        """How often an element is decoded, on average; 1.0 is the least."""
+        return self.read_nbytes / self.nbytes if self.nbytes else 1.0
+
+    def iter_units(self) -> Iterator[Region]:
+        """Yield the units' regions in C order; disjoint, together the whole array."""
+        return (region for _, region in iter_block_regions(self.units))
+
+
+def format_nbytes(nbytes: float) -> str:
+    """Give a size for people, in powers of 1000: ``'1.61 GB'``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(nbytes) < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.3g} PB"
+
+
+def axis_amplification(n: int, step: int, read: int) -> float:
+    """Give how often an element is read along one axis.
+
+    The axis of ``n`` elements is worked off in steps of ``step``, and every
+    step reads whole segments of ``read`` elements.
+
+    Examples
+    --------
+    >>> axis_amplification(256, 64, 128)
+    2.0
+    >>> axis_amplification(256, 128, 64)
+    1.0
+    """
+    if n == 0 or step >= n or step % read == 0:
+        return 1.0
+    touched = 0
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        touched += min(-(-stop // read) * read, n) - start // read * read
+    return touched / n
+
+
+def _axis_choices(n: int, chunk: int, read: int) -> list[int]:
+    """Extents worth trying for a band along one axis: multiples of the chunk."""
+    if axis_amplification(n, chunk, read) == 1.0:
+        return [chunk]
+    whole = -(-n // chunk) * chunk
+    tries = {chunk, whole, math.lcm(chunk, read)}
+    step = chunk
+    while step < whole:
+        tries.add(step)
+        # Also one and two chunks past a power of two: a band a little larger
+        # than a segment wastes little of its last one.
+        tries.add(-(-step // read) * read // chunk * chunk + chunk)
+        step *= 2
+    return sorted(t for t in tries if chunk <= t <= whole)
+
+
+def plan_source(
+    shape: Shape,
+    dtype: str,
+    itemsize: int,
+    chunks: Shape,
+    read_shape: Shape,
+    *,
+    nb_workers: int,
+    max_mem: int,
+) -> WritePlan:
+    """Plan the writing of an array that is read from files by regions.
+
+    The band is the least one that reads no element twice; where that does not
+    fit in ``max_mem``, fewer workers or repeated reads, whichever costs less.
+
+    Raises
+    ------
+    MemoryLimitError
+        If not even one chunk fits in ``max_mem``.
+    """
+    chunk_nbytes = math.prod(chunks) * itemsize
+    segment_nbytes = math.prod(read_shape) * itemsize
+    options: list[tuple[float, int, float, int, Shape]] = []
+    choices = [
+        [(b, axis_amplification(n, b, r)) for b in _axis_choices(n, c, r)]
+        for n, c, r in zip(shape, chunks, read_shape, strict=True)
+    ]
+    for combined in product(*choices):
+        band = tuple(b for b, _ in combined)
+        amplification = math.prod(a for _, a in combined)
+        # The band cut into chunks, the segment in hand, and a chunk before and after encoding.
+        mem = math.prod(band) * itemsize + 2 * segment_nbytes + 3 * chunk_nbytes
+        workers = min(nb_workers, max_mem // mem)
+        if workers >= 1:
+            # Decoding costs about what encoding costs: (1 + a) work over the workers.
+            options.append(((1 + amplification) / workers, mem, amplification, workers, band))
+    if not options:
+        least = chunk_nbytes * 4 + 2 * segment_nbytes
+        raise MemoryLimitError(
+            f"max_mem={format_nbytes(max_mem)} cannot hold one chunk of {chunks} and one segment "
+            f"of {read_shape} of {dtype}: about {format_nbytes(least)} are needed. "
+            "Raise max_mem or choose smaller chunks."
+        )
+    _, mem, amplification, workers, band = min(options)
+    total = math.prod(shape) * itemsize
+    unit = _grow_unit(shape, band, itemsize, _unit_target(total, nb_workers))
+    return WritePlan(
+        shape=shape,
+        dtype=dtype,
+        itemsize=itemsize,
+        chunks=chunks,
+        units=uniform_blocks(shape, unit),
+        band=band,
+        nb_workers=workers,
+        max_mem=max_mem,
+        projected_mem=mem * workers,
+        read_nbytes=round(total * amplification),
+        route="source",
+    )
+
+
+def _unit_target(total_nbytes: int, nb_workers: int) -> int:
+    """Give the bytes a unit should have: enough units to share, not too many to schedule."""
+    shared = total_nbytes // (8 * nb_workers)
+    return max(min(shared, UNIT_NBYTES), total_nbytes // MAX_UNITS)
+
+
+def _grow_unit(shape: Shape, band: Shape, itemsize: int, target: int) -> Shape:
+    """Extend a band, last axis first, to about ``target`` bytes."""
+    unit = list(band)
+    for axis in reversed(range(len(shape))):
+        size = math.prod(unit) * itemsize
+        room = max(1, target // max(size, 1))
+        steps = -(-shape[axis] // band[axis]) if band[axis] else 1
+        unit[axis] = band[axis] * max(1, min(room, steps))
+        if room < steps:
+            break
+    return tuple(unit)
+
+
+def blocks_fit_chunks(blocks: Blocks, chunks: Shape) -> bool:
+    """Tell whether every border between dask blocks is a border between chunks."""
+    return all(size % c == 0 for axis, c in zip(blocks, chunks, strict=True) for size in axis[:-1])
+
+
+def plan_blocks(
+    blocks: Blocks,
+    dtype: str,
+    itemsize: int,
+    chunks: Shape,
+    *,
+    nb_workers: int,
+    max_mem: int,
+) -> WritePlan:
+    """Plan the writing of computed blocks that are whole chunks: one unit a block.
+
+    Raises
+    ------
+    MemoryLimitError
+        If two of the largest blocks, what computing one takes at the least, do not fit.
+    """
+    shape = tuple(sum(axis) for axis in blocks)
+    block = tuple(max(axis, default=0) for axis in blocks)
+    mem = 2 * math.prod(block) * itemsize + 3 * math.prod(chunks) * itemsize
+    workers = _workers_that_fit(mem, nb_workers, max_mem, block, dtype)
+    total = math.prod(shape) * itemsize
+    return WritePlan(
+        shape=shape,
+        dtype=dtype,
+        itemsize=itemsize,
+        chunks=chunks,
+        units=blocks,
+        band=chunks,
+        nb_workers=workers,
+        max_mem=max_mem,
+        projected_mem=mem * workers,
+        read_nbytes=total,
+        route="blocks",
+    )
+
+
+def plan_gather(
+    blocks: Blocks,
+    dtype: str,
+    itemsize: int,
+    chunks: Shape,
+    *,
+    nb_workers: int,
+    max_mem: int,
+) -> WritePlan:
+    """Plan the writing of computed blocks that cross chunk borders.
+
+    Units are put together in memory where the blocks of ``nb_workers + 1``
+    units fit (one being filled while the others are written), and by way of
+    scratch files where they do not.
+
+    Raises
+    ------
+    MemoryLimitError
+        If two of the largest blocks do not fit in ``max_mem``.
+    """
+    shape = tuple(sum(axis) for axis in blocks)
+    block = tuple(max(axis, default=0) for axis in blocks)
+    block_nbytes = math.prod(block) * itemsize
+    chunk_nbytes = math.prod(chunks) * itemsize
+    # All the blocks that a row of chunks needs, and that so live at one time.
+    slab = tuple(
+        min(n, -(-b // c) * c + (b if b % c and c % b else 0))
+        for n, b, c in zip(shape, block, chunks, strict=True)
+    )
+    slab_nbytes = math.prod(slab) * itemsize
+    total = math.prod(shape) * itemsize
+    band = tuple(-(-min(c, n) // c) * c for c, n in zip(chunks, shape, strict=True))
+    # Whole rows of chunks along the last axis keep the copies long.
+    wide = (*band[:-1], -(-shape[-1] // chunks[-1]) * chunks[-1])
+    in_memory = min((nb_workers + 1) * slab_nbytes, total) + nb_workers * (
+        2 * block_nbytes + 3 * chunk_nbytes
+    )
+    if in_memory <= max_mem:
+        route, workers, projected = "gather", nb_workers, in_memory
+    else:
+        route = "scratch"
+        wide_nbytes = math.prod(wide) * itemsize
+        mem = max(2 * block_nbytes, min(wide_nbytes, max_mem // (2 * nb_workers)))
+        mem += 4 * chunk_nbytes
+        workers = _workers_that_fit(mem, nb_workers, max_mem, block, dtype)
+        projected = mem * workers
+        if wide_nbytes > max_mem // (2 * nb_workers):
+            wide = band
+    unit = _grow_unit(shape, wide, itemsize, _unit_target(min(total, 2**28), nb_workers))
+    return WritePlan(
+        shape=shape,
+        dtype=dtype,
+        itemsize=itemsize,
+        chunks=chunks,
+        units=uniform_blocks(shape, unit),
+        band=wide,
+        nb_workers=workers,
+        max_mem=max_mem,
+        projected_mem=projected,
+        read_nbytes=total,
+        route=route,
+    )
+
+
+def _workers_that_fit(mem: int, nb_workers: int, max_mem: int, block: Shape, dtype: str) -> int:
+    workers = min(nb_workers, max_mem // mem) if mem else nb_workers
+    if workers < 1:
+        raise MemoryLimitError(
+            f"max_mem={format_nbytes(max_mem)} cannot hold the array's own blocks: computing one "
+            f"of {block} {dtype} takes about {format_nbytes(mem)}. Raise max_mem, or give the "
+            "array smaller blocks where it is made (chunks= of the reader)."
+        )
+    return workers

@@ -1,0 +1,201 @@
+"""What a source is: a small picklable description that reads regions of an array.
+
+Readers describe files as a source; the dask floor makes it lazy; writers ask it
+for the regions that they need, however the lazy array was blocked. Nothing here
+opens a file.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from scout_dask_io.errors import ShapeMismatchError
+from scout_dask_io.grid import (
+    Region,
+    Shape,
+    full_region,
+    intersect,
+    normalize_index,
+    region_shape,
+    region_size,
+    relative_to,
+    take,
+)
+
+Piece: TypeAlias = tuple[Region, np.ndarray]
+
+__all__ = ["ArraySource", "Piece", "PiecesSource", "Source", "StackedSource"]
+
+
+class Source(ABC):
+    """An array-like that reads regions on demand: no pixels and no open handles inside.
+
+    Instances are picklable and safe to read from several threads. Subclasses
+    set ``shape``, ``dtype`` (native byte order) and ``token``, and give
+    :meth:`iter_pieces`; indexing rests on it.
+    """
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    #: Names the content: equal for the same files unchanged, different after a change.
+    token: str
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole array in memory, in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def read_shape(self) -> Shape:
+        """Extent per axis of the least region that is decoded at once.
+
+        Reading a part of it costs as much as reading all of it. ``(1, 64,
+        2048)`` for planes of 64-row compressed strips; rows of uncompressed
+        strips are read singly, so ``(1, 1, 2048)``.
+        """
+        return (1,) * self.ndim
+
+    @property
+    def default_chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Dask blocks used where the caller asks for none, as dask's ``chunks``."""
+        return tuple((n,) for n in self.shape)
+
+    @abstractmethod
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield ``(where, values)`` pairs that tile ``region``, reading as they go.
+
+        ``where`` is relative to the region's start; pieces are disjoint and
+        together cover it. ``values`` has the shape of ``where`` and this
+        source's kind and item size, but perhaps another byte order, and is
+        only good until the next piece is asked for: the memory is used again.
+
+        This is the one primitive that reads. Each segment is decoded once.
+        """
+
+    def narrow(self, region: Region) -> tuple[Source, Region]:
+        """Give a source that carries only what ``region`` needs, and the region in it.
+
+        Tasks carry the narrowed source, so that a worker gets the few paths of
+        its block and not those of the whole volume.
+        """
+        return self, region
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        region, rest = normalize_index(index, self.shape)
+        return take(self.read(region), rest)
+
+    def read(self, region: Region) -> np.ndarray:
+        """Read one region as a new C-contiguous array of native byte order."""
+        out = np.empty(region_shape(region), self.dtype)
+        filled = 0
+        if out.size:
+            for where, values in self.iter_pieces(region):
+                out[where] = values
+                filled += region_size(where)
+        if filled != out.size:
+            raise RuntimeError(
+                f"{type(self).__name__} gave {filled} of the {out.size} elements of {region}"
+            )
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        data = self.read(full_region(self.shape))
+        return data if dtype is None else data.astype(dtype, copy=False)
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return (type(self).__name__, self.token)
+
+
+class ArraySource(Source):
+    """A numpy array in memory, as a source."""
+
+    def __init__(self, array: np.ndarray, token: str) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype.newbyteorder("=")
+        self.token = token
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield a view of the region."""
+        yield full_region(region_shape(region)), self.array[region]
+
+    def narrow(self, region: Region) -> tuple[Source, Region]:
+        """Give a source over a view of the region alone."""
+        return ArraySource(self.array[region], self.token), full_region(region_shape(region))
+
+
+class PiecesSource(Source):
+    """Arrays in memory that together tile an array of ``shape``."""
+
+    def __init__(self, shape: Shape, pieces: Sequence[Piece]) -> None:
+        self.shape = shape
+        self.dtype = pieces[0][1].dtype.newbyteorder("=")
+        self.pieces = tuple(pieces)
+        self.token = ""
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield the part of each piece that lies in the region."""
+        for where, values in self.pieces:
+            shared = intersect(where, region)
+            if shared is not None:
+                yield relative_to(shared, region), values[relative_to(shared, where)]
+
+
+class StackedSource(Source):
+    """Sources of one shape and dtype, stacked along a new first axis.
+
+    Raises
+    ------
+    ShapeMismatchError
+        If there is no source, or they differ in shape or dtype.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        if not sources:
+            raise ShapeMismatchError("nothing to stack: no sources were given")
+        first = sources[0]
+        for n, other in enumerate(sources):
+            if other.shape != first.shape or other.dtype != first.dtype:
+                raise ShapeMismatchError(
+                    f"source {n} is {other.shape} {other.dtype}, source 0 is "
+                    f"{first.shape} {first.dtype}: they cannot be stacked"
+                )
+        self.sources = tuple(sources)
+        self.shape = (len(sources), *first.shape)
+        self.dtype = first.dtype
+        self.token = "+".join(s.token for s in sources)
+
+    @property
+    def read_shape(self) -> Shape:
+        """One of the stacked sources' own, the largest per axis."""
+        each = zip(*(s.read_shape for s in self.sources), strict=True)
+        return (1, *(max(extents) for extents in each))
+
+    @property
+    def default_chunks(self) -> tuple[tuple[int, ...], ...]:
+        """The blocks of the first source, one source a block along the new axis."""
+        return ((1,) * len(self.sources), *self.sources[0].default_chunks)
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield each source's pieces in turn."""
+        for k in range(region[0].start, region[0].stop):
+            at = slice(k - region[0].start, k - region[0].start + 1)
+            for where, values in self.sources[k].iter_pieces(region[1:]):
+                yield (at, *where), values[np.newaxis]
+
+    def narrow(self, region: Region) -> tuple[Source, Region]:
+        """Narrow each source that the region touches, and drop the others."""
+        touched = self.sources[region[0]]
+        parts = [s.narrow(region[1:]) for s in touched]
+        narrowed = StackedSource([p[0] for p in parts])
+        return narrowed, (slice(0, len(parts)), *parts[0][1])

@@ -1,0 +1,138 @@
+"""An array from its first chunk to its name: begun in staging, noted in the journal, published."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
+from scout_dask_io.grid import Blocks, chunk_counts, iter_block_regions
+from scout_dask_io.plan import WritePlan
+from scout_dask_io.store.create import new_zarr
+from scout_dask_io.store.format import ArrayFormat
+from scout_dask_io.store.journal import CHUNK_RECORD, read_units
+from scout_dask_io.store.manifest import write_manifest
+from scout_dask_io.store.staging import (
+    Staging,
+    begin_staging,
+    discard_staging,
+    find_staging,
+    publish,
+)
+from scout_dask_io.store.units import Target
+
+__all__ = ["begin_array", "finish_array", "finished_units", "resume_array"]
+
+
+def load_format(array: Path) -> ArrayFormat:
+    """Give the format of an array that this library made."""
+    fmt = ArrayFormat.from_metadata(json.loads((array / ".zarray").read_text()), "/")
+    if fmt is None:
+        raise LayoutError(f"{array}/.zarray is not of a kind that is written directly")
+    return fmt
+
+
+def begin_array(
+    destination: Path,
+    plan: WritePlan,
+    settings: dict[str, Any],
+    *,
+    codec: Any,
+    fill_value: Any,
+    attributes: dict[str, Any] | None,
+    durable: bool,
+) -> Target:
+    """Make the staging directory and the empty array in it; ``job.json`` comes last."""
+    staging = begin_staging(destination)
+    try:
+        new_zarr(
+            staging.array,
+            plan.shape,
+            plan.chunks,
+            plan.dtype,
+            compressor=codec,
+            fill_value=fill_value,
+            attributes=attributes,
+        )
+        staging.write_settings({**settings, "units": plan.units})
+    except BaseException as err:
+        discard_staging(destination)
+        if isinstance(err, OSError) and not isinstance(err, ScoutIOError):
+            raise WriteError(f"{staging.job} cannot be written: {err.strerror or err}") from err
+        raise
+    return Target(staging, load_format(staging.array), plan.band, durable)
+
+
+def resume_array(
+    destination: Path, plan: WritePlan, settings: dict[str, Any], *, durable: bool
+) -> tuple[Target, WritePlan] | None:
+    """Give the unfinished array beside ``destination`` and the plan with its units.
+
+    ``None`` where there is none, or where it was stopped before it had begun.
+
+    Raises
+    ------
+    ResumeError
+        If it was begun with other data or settings, naming them.
+    """
+    staging = find_staging(destination)
+    if staging is None:
+        return None
+    stored = staging.read_settings()
+    if stored is None:
+        discard_staging(destination)
+        return None
+    here = json.loads(json.dumps(settings))
+    differing = [k for k in here if stored.get(k) != here[k]]
+    if differing:
+        details = "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
+        raise ResumeError(
+            f"the unfinished write of {destination} in {staging.job} was begun with other data or "
+            f"settings: {details}. Repeat them, or start afresh with overwrite=True and no resume."
+        )
+    units: Blocks = tuple(tuple(axis) for axis in stored["units"])
+    staging.tmp.mkdir(exist_ok=True)
+    for leftover in staging.tmp.iterdir():
+        leftover.unlink(missing_ok=True)
+    target = Target(staging, load_format(staging.array), plan.band, durable)
+    return target, replace(plan, units=units)
+
+
+def finished_units(staging: Staging) -> set[int]:
+    """Give the numbers of the units that the journal holds."""
+    return set(read_units(staging.journal))
+
+
+def finish_array(target: Target, units: Blocks, overwrite: bool) -> str:
+    """Check that every unit is in, write the manifest, and give the array its name.
+
+    Returns
+    -------
+    str
+        The path at which the array now stands.
+
+    Raises
+    ------
+    ResumeError
+        If a unit is missing from the journal.
+    """
+    staging, fmt = target.staging, target.format
+    noted = read_units(staging.journal)
+    records = np.zeros(chunk_counts(fmt.shape, fmt.chunks), CHUNK_RECORD)
+    for unit, (_, region) in enumerate(iter_block_regions(units)):
+        cells = tuple(
+            slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, fmt.chunks, strict=True)
+        )
+        if unit not in noted:
+            raise ResumeError(
+                f"unit {unit} of {staging.destination} is not in the journal {staging.journal}: "
+                "the write is not complete. The same call with resume=True goes on."
+            )
+        records[cells] = noted[unit].reshape(records[cells].shape)
+    write_manifest(staging.array, records, staging.read_settings() or {})
+    publish(staging, overwrite=overwrite)
+    return str(staging.destination)

@@ -1,0 +1,54 @@
+"""The journal of an unfinished write: which units are finished, and what their chunks are.
+
+Every task appends one line for its unit to a file that no other process or
+thread writes, so a kill can only tear the last line, which readers skip. A
+unit without a line is written again; units are idempotent.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["CHUNK_RECORD", "append_unit", "read_units"]
+
+#: Size of a chunk's file in bytes (0: no file, every element is the fill value) and its CRC32C.
+CHUNK_RECORD = np.dtype([("nbytes", "<u4"), ("crc32c", "<u4")])
+
+
+def append_unit(journal: Path, unit: int, records: np.ndarray, *, durable: bool = False) -> None:
+    """Note that a unit is finished. ``records`` are its chunks', in C order.
+
+    The directory must exist: if it is gone, the job was discarded.
+    """
+    body = json.dumps({"unit": unit, "chunks": base64.b64encode(records.tobytes()).decode()})
+    line = f"{zlib.crc32(body.encode()):08x} {body}\n".encode()
+    name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.log"
+    fd = os.open(journal / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        # A line torn by an earlier failure must not swallow this one.
+        os.write(fd, b"\n" + line)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_units(journal: Path) -> dict[int, np.ndarray]:
+    """Give the finished units and their chunks' records; torn lines do not count."""
+    units: dict[int, np.ndarray] = {}
+    for path in sorted(journal.glob("*.log")):
+        for line in path.read_bytes().split(b"\n"):
+            checksum, _, body = line.partition(b" ")
+            if not body or checksum != f"{zlib.crc32(body):08x}".encode():
+                continue
+            entry = json.loads(body)
+            units[entry["unit"]] = np.frombuffer(base64.b64decode(entry["chunks"]), CHUNK_RECORD)
+    return units

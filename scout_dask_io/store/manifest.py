@@ -1,0 +1,92 @@
+"""The manifest of a finished array: what each chunk's file must be. Other Zarr software ignores it.
+
+``.scout-manifest`` in the array's directory: one line of JSON, then a record of
+8 bytes a chunk in C order of the chunk grid (little-endian): the file's size in
+bytes, 0 for a chunk without a file, and its CRC32C.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scout_dask_io.errors import LayoutError
+from scout_dask_io.store.checksum import crc32c
+from scout_dask_io.store.journal import CHUNK_RECORD
+
+__all__ = ["MANIFEST_NAME", "Manifest", "read_manifest", "write_manifest"]
+
+MANIFEST_NAME = ".scout-manifest"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished array's chunks must be.
+
+    Attributes
+    ----------
+    records : numpy.ndarray
+        ``nbytes`` and ``crc32c`` a chunk, shaped like the chunk grid.
+    settings : dict
+        Source and settings of the write.
+    library : str
+        Version of this library that wrote it.
+    """
+
+    records: np.ndarray
+    settings: dict[str, Any]
+    library: str
+
+
+def write_manifest(array: Path, records: np.ndarray, settings: dict[str, Any]) -> None:
+    """Write the manifest into a finished array's directory."""
+    try:
+        library = version("scout_dask_io")
+    except PackageNotFoundError:
+        library = "unknown"
+    body = records.tobytes()
+    header = {
+        "scout_manifest": 1,
+        "library": library,
+        "grid": records.shape,
+        "crc32c": crc32c(body),
+        "settings": settings,
+    }
+    draft = array / f"{MANIFEST_NAME}.tmp"
+    draft.write_bytes(json.dumps(header).encode() + b"\n" + body)
+    draft.replace(array / MANIFEST_NAME)
+
+
+def read_manifest(array: Path) -> Manifest | None:
+    """Give the manifest of the array in a directory, or ``None`` if it has none.
+
+    Raises
+    ------
+    LayoutError
+        If it is damaged.
+    """
+    path = array / MANIFEST_NAME
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    head, _, body = data.partition(b"\n")
+    try:
+        header = json.loads(head)
+        grid = tuple(header["grid"])
+        whole = len(body) == math.prod(grid) * CHUNK_RECORD.itemsize
+        if header["scout_manifest"] != 1 or not whole or crc32c(body) != header["crc32c"]:
+            raise ValueError("its checksum or size does not fit")
+        records = np.frombuffer(body, CHUNK_RECORD).reshape(grid)
+        return Manifest(records, header["settings"], header["library"])
+    except (ValueError, KeyError, TypeError) as err:
+        raise LayoutError(
+            f"{path} is damaged ({err}): the array can still be read, but not checked against it. "
+            "Write the array again, or remove the manifest to go on without."
+        ) from err

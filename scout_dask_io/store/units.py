@@ -1,0 +1,145 @@
+"""Writing one unit: read its region, cut it into chunks, encode them, write their files.
+
+Everything happens inside the call, in the calling thread: when it returns, the
+unit's chunks are on disk and the journal says so; when it raises, nothing goes
+on behind the caller's back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+
+from scout_dask_io.chunkbuffer import ChunkBuffer
+from scout_dask_io.errors import ScoutIOError, WriteError
+from scout_dask_io.grid import Region, Shape, chunk_counts, iter_regions, region_shape
+from scout_dask_io.plan import format_nbytes
+from scout_dask_io.source import Source
+from scout_dask_io.store.checksum import crc32c
+from scout_dask_io.store.chunkfile import ChunkEncoder, write_file
+from scout_dask_io.store.format import ArrayFormat
+from scout_dask_io.store.journal import CHUNK_RECORD, append_unit
+from scout_dask_io.store.staging import Staging
+
+__all__ = ["Cancelled", "Target", "cancel", "write_unit"]
+
+_counter = count()
+_cancelled: set[str] = set()
+
+
+class Cancelled(Exception):
+    """Raised inside a task whose job was given up; never reaches the caller."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What tasks need to know of the array that they write. Picklable.
+
+    Attributes
+    ----------
+    staging : Staging
+        Where the array grows.
+    format : ArrayFormat
+        How its chunks are stored.
+    band : tuple of int
+        The part of a unit that is in memory at one time, in elements.
+    durable : bool
+        Whether files are synced to the disk before they count as written.
+    attempt : str
+        Names this run of the write, for :func:`cancel`.
+    """
+
+    staging: Staging
+    format: ArrayFormat
+    band: Shape
+    durable: bool = False
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def cancel(target: Target) -> None:
+    """Make this process's running tasks of one attempt stop at their next band."""
+    _cancelled.add(target.attempt)
+
+
+def write_unit(target: Target, unit: int, region: Region, source: Source, inside: Region) -> int:
+    """Write the chunks of one unit and note it in the journal.
+
+    Parameters
+    ----------
+    target : Target
+        The array.
+    unit : int
+        The unit's number, under which the journal notes it.
+    region : tuple of slice
+        Whole chunks of the array.
+    source, inside
+        What to read, and the region in it that becomes ``region``.
+
+    Returns
+    -------
+    int
+        Bytes of elements written.
+
+    Raises
+    ------
+    WriteError
+        If a file cannot be written, naming it. The unit can be written again.
+    """
+    fmt, staging = target.format, target.staging
+    encoder = ChunkEncoder(fmt)
+    buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
+    records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)
+    first = tuple(s.start // c for s, c in zip(region, fmt.chunks, strict=True))
+    prefix = f"{os.getpid()}-{threading.get_ident()}-"
+    path = staging.array
+    try:
+        for part in iter_regions(region_shape(region), target.band):
+            if target.attempt in _cancelled:
+                raise Cancelled
+            buffer.begin(_shift(part, region))
+            for where, values in source.iter_pieces(_shift(part, inside)):
+                buffer.put(where, values)
+            if not buffer.is_full():
+                raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
+            for index, chunk in buffer.iter_chunks():
+                data = encoder.encode(chunk)
+                if data is None:
+                    continue
+                path = fmt.chunk_path(staging.array, index)
+                temporary = staging.tmp / f"{prefix}{next(_counter)}"
+                write_file(path, temporary, data, durable=target.durable)
+                at = tuple(i - f for i, f in zip(index, first, strict=True))
+                records[at] = (len(data), crc32c(data))
+        path = staging.journal
+        append_unit(staging.journal, unit, records, durable=target.durable)
+    except OSError as err:
+        raise _explained(err, path, target) from err
+    return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
+
+
+def _shift(part: Region, origin: Region) -> Region:
+    return tuple(
+        slice(p.start + o.start, p.stop + o.start) for p, o in zip(part, origin, strict=True)
+    )
+
+
+def _explained(err: OSError, path: os.PathLike[str], target: Target) -> OSError:
+    """Give a write failure as one that names the file and says how to go on."""
+    if err.errno is None or isinstance(err, ScoutIOError):
+        return err
+    if not target.staging.tmp.exists():
+        return WriteError(
+            f"{path}: the unfinished write that this task belongs to is gone: it was discarded, "
+            "or finished elsewhere. Nothing was changed."
+        )
+    free = os.statvfs(target.staging.job)
+    return WriteError(
+        f"{path} cannot be written: {err.strerror} ({format_nbytes(free.f_bavail * free.f_frsize)} "
+        f"free). The destination {target.staging.destination} is as it was; the finished part is "
+        "kept beside it. Once the cause is mended, the same call with resume=True goes on."
+    )

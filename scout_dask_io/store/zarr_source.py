@@ -1,0 +1,180 @@
+"""Stored Zarr arrays as sources: chunk files decoded straight into the region."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from scout_dask_io.errors import PathNotFoundError
+from scout_dask_io.grid import (
+    Blocks,
+    Region,
+    Shape,
+    intersect,
+    iter_chunk_indices,
+    relative_to,
+    uniform_blocks,
+)
+from scout_dask_io.source import Piece, Source
+from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
+from scout_dask_io.store.create import local_path
+from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.format import ArrayFormat
+from scout_dask_io.store.layout import detect_layout
+
+__all__ = ["ChunkFileSource", "ZarrSource", "open_source"]
+
+# A dask block of a few whole chunks: long against the scheduler's overhead,
+# small enough that a dozen of them fit anywhere.
+BLOCK_NBYTES = 32 * 2**20
+
+
+def _default_blocks(shape: Shape, chunks: Shape, itemsize: int) -> Blocks:
+    """Blocks of whole chunks, wide along the last axes, of about ``BLOCK_NBYTES``."""
+    block = list(chunks)
+    nbytes = itemsize
+    for c in chunks:
+        nbytes *= c
+    for axis in reversed(range(len(shape))):
+        times = max(1, min(BLOCK_NBYTES // max(nbytes, 1), -(-shape[axis] // chunks[axis])))
+        block[axis] = chunks[axis] * times
+        nbytes *= times
+    return uniform_blocks(shape, tuple(block))
+
+
+class ChunkFileSource(Source):
+    """A plain v2 array on a local disk, read chunk file by chunk file.
+
+    Parameters
+    ----------
+    root : Path
+        The array's directory.
+    fmt : ArrayFormat
+        From its ``.zarray``.
+    token : str
+        Names the array's state.
+    """
+
+    def __init__(self, root: Path, fmt: ArrayFormat, token: str) -> None:
+        self.root = root
+        self.format = fmt
+        self.shape = fmt.shape
+        self.dtype = fmt.dtype.newbyteorder("=")
+        self.token = token
+
+    @property
+    def read_shape(self) -> Shape:
+        """One chunk."""
+        return tuple(max(1, min(c, n)) for c, n in zip(self.format.chunks, self.shape, strict=True))
+
+    @property
+    def default_chunks(self) -> Blocks:
+        """A few whole chunks a block."""
+        return _default_blocks(self.shape, self.format.chunks, self.dtype.itemsize)
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield one piece a chunk that the region touches; chunks without a file are fill."""
+        fmt = self.format
+        decoder = ChunkDecoder(fmt)
+        # Blosc grows a chunk that it cannot compress by 16 bytes a block at most;
+        # zlib and others by less than this.
+        limit = fmt.chunk_nbytes + fmt.chunk_nbytes // 64 + 4096
+        fill = np.array(fmt.fill(), fmt.dtype)
+        for index in iter_chunk_indices(region, fmt.chunks):
+            cell = tuple(
+                slice(i * c, min((i + 1) * c, n))
+                for i, c, n in zip(index, fmt.chunks, fmt.shape, strict=True)
+            )
+            shared = intersect(cell, region)
+            if shared is None:
+                continue
+            path = fmt.chunk_path(self.root, index)
+            data = read_file(path, limit)
+            inside = relative_to(shared, cell)
+            if data is None:
+                values = np.broadcast_to(fill, tuple(s.stop - s.start for s in inside))
+            else:
+                values = decoder.decode(data, path)[inside]
+            yield relative_to(shared, region), values
+
+
+class ZarrSource(Source):
+    """Any array that zarr can open, read through zarr: v3, sharded, filtered, remote."""
+
+    def __init__(self, array: zarr.Array[Any], token: str) -> None:
+        self._array = array
+        self.shape = array.shape
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self.token = token
+
+    @property
+    def read_shape(self) -> Shape:
+        """One chunk."""
+        return tuple(max(1, min(c, n)) for c, n in zip(self._array.chunks, self.shape, strict=True))
+
+    @property
+    def default_chunks(self) -> Blocks:
+        """A few whole chunks, or whole shards, a block."""
+        unit = getattr(self._array, "shards", None) or self._array.chunks
+        return _default_blocks(self.shape, unit, self.dtype.itemsize)
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield the region in one piece."""
+        whole = tuple(slice(0, s.stop - s.start) for s in region)
+        yield whole, np.asarray(self._array[region])
+
+
+def open_source(path: str | os.PathLike[str], *, nested: bool = True) -> Source:
+    """Describe the array at a local path as a source. Reads its metadata alone.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no array; if there is a group, the message lists its arrays.
+    LayoutError
+        If it cannot be told how the chunks lie.
+    """
+    root = local_path(path)
+    array = open_zarr(root, nested=nested, mode="r")
+    if isinstance(array, zarr.Group):
+        names = sorted(name for name, _ in array.arrays())
+        held = f"it holds the arrays {', '.join(names)}" if names else "it holds no array"
+        raise PathNotFoundError(
+            f"{root} is a Zarr group, expected an array; {held}. Give an array's path."
+        )
+    layout = detect_layout(root, nested=nested)
+    fmt = None
+    if layout.zarr_format == 2:
+        fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
+    token = _array_token(root)
+    return ZarrSource(array, token) if fmt is None else ChunkFileSource(root, fmt, token)
+
+
+def _array_token(root: Path) -> str:
+    """Name the state of a stored array: its metadata file, and its directories' last changes.
+
+    A chunk that is added or replaced by a rename changes its directory; one
+    that is overwritten in place does not, and cannot be seen without reading.
+    At most 4,096 directories are looked at.
+    """
+    newest, seen, queue = 0, 0, [os.fspath(root)]
+    while queue and seen < 4096:
+        here = queue.pop()
+        seen += 1
+        newest = max(newest, os.stat(here).st_mtime_ns)
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    queue.append(entry.path)
+                elif entry.name[:1].isdigit():
+                    # Chunk files: no directory lies beside them.
+                    break
+    meta = root / (".zarray" if (root / ".zarray").exists() else "zarr.json")
+    info = os.stat(meta)
+    return json.dumps([os.fspath(root), info.st_size, info.st_mtime_ns, info.st_ino, newest, seen])
