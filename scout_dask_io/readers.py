@@ -1,0 +1,259 @@
+"""Readers: files become lazy dask arrays; no pixel is read before it is computed.
+
+Each array's name follows from the paths, sizes and modification times of its
+files. A file that changes between building and computing is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import dask.array as da
+
+from scout_dask_io.errors import ArgumentError, ShapeMismatchError
+from scout_dask_io.lazy import lazy_array
+from scout_dask_io.tiff.describe import describe_image, describe_planes
+from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.order import list_planes, list_subfolders
+
+__all__ = ["channel_names", "imread", "imread_channels", "imread_folder", "imread_parallel"]
+
+
+def imread(path: Any, *, chunks: Any = None, series: int = 0, level: int = 0) -> da.Array:
+    """Give a lazy dask array of one image of a TIFF file.
+
+    Reads classic and BigTIFF, multi-page, ImageJ (stacks above 4 GB too),
+    OME-TIFF, tiled and pyramidal files, in any compression that tifffile and
+    imagecodecs decode. The shape is the one that ``tifffile.imread`` gives,
+    with samples (RGB) always on the last axis. Building the array reads the
+    file's directories; a block, when computed, the segments that it needs.
+
+    Parameters
+    ----------
+    path : str or path
+        A TIFF file.
+    chunks : optional
+        Dask blocks, in any form that dask takes. By default a page a block;
+        pages over 256 MiB are cut into bands of whole strips or tiles.
+    series : int
+        Which image of the file.
+    level : int
+        Which resolution of it, 0 being the full one.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(y, x)``, with leading axes such as z for pages and a last axis for
+        samples, in native byte order.
+
+    Warns
+    -----
+    UserWarning
+        If the file holds several series and the first is given.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no such file (a ``FileNotFoundError``).
+    ArgumentError
+        If the path is a folder, or there is no such series or level.
+    TiffReadError
+        If the file is damaged, or is one part of an OME-TIFF of several files.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> plane = io.imread("organoid.tif")  # doctest: +SKIP
+    >>> corner = plane[:64, :64].compute()  # doctest: +SKIP
+    """
+    if os.path.isdir(path):
+        raise ArgumentError(
+            f"{absolute(path)!r} is a folder, not a file; read a folder of planes with "
+            "imread_folder, one of channel folders with imread_channels"
+        )
+    return lazy_array(describe_image(absolute(path), series, level), chunks, name="imread")
+
+
+def imread_folder(
+    path: Any, nb_workers: int | None = None, *, chunks: Any = None, order: str = "alphabetical"
+) -> da.Array:
+    """Give a lazy dask array of the TIFF files of a folder, stacked along a new first axis.
+
+    Files that end in ``.tif`` or ``.tiff``, in any case, count; hidden files
+    and sub-folders do not. Building the array reads and checks the header of
+    every file, in threads; no pixel is read. Compressions, strips and byte
+    orders may differ from file to file; shapes and dtypes may not.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder.
+    nb_workers : int, optional
+        How many threads of a process read these files at once, and how many
+        headers are read at once now. ``None`` leaves it to dask's scheduler
+        (headers: 8).
+    chunks : optional
+        Dask blocks, in any form that dask takes; by default one a file. Parts
+        of files are read as such: ``chunks=(64, 512, -1)`` costs no rechunk.
+    order : {"alphabetical", "natural"}
+        Order of the files: by name, or with numbers in names as numbers.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(z, y, x)``, or ``(z, y, x, samples)``; files of several pages give
+        ``(file, page, y, x)``.
+
+    Warns
+    -----
+    UserWarning
+        If alphabetical order puts, say, ``z10`` before ``z2``.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing or holds no TIFF file.
+    ShapeMismatchError
+        If files differ in shape, dtype or number of pages.
+    TiffReadError
+        If a file is damaged, truncated or no regular file.
+    ArgumentError
+        If an argument is not one of the above.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> planes = io.imread_folder("brain/ch0")  # doctest: +SKIP
+    >>> slab = planes[10:20, :256].compute()  # reads ten files, 256 rows each  # doctest: +SKIP
+    """
+    workers = _check_workers(nb_workers)
+    return lazy_array(describe_planes(list_planes(path, order), workers), chunks, name="imread")
+
+
+def imread_parallel(
+    paths: Iterable[Any], nb_workers: int | None = None, *, chunks: Any = None
+) -> da.Array:
+    """Give a lazy dask array of TIFF files, stacked along a new first axis in the given order.
+
+    As :func:`imread_folder` in all but the choice and order of the files.
+
+    Parameters
+    ----------
+    paths : iterable of str or path
+        The files, in stacking order; the same one may come twice.
+    nb_workers : int, optional
+        How many threads of a process read these files at once.
+    chunks : optional
+        Dask blocks, in any form that dask takes; by default one a file.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(len(paths), y, x)``; see :func:`imread_folder`.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no path, or a file is missing.
+    ShapeMismatchError
+        If files differ in shape, dtype or number of pages.
+    TiffReadError
+        If a file is damaged, truncated or no regular file.
+    ArgumentError
+        If ``paths`` is a single path or ``nb_workers`` no positive int.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> pair = io.imread_parallel(["a.tif", "b.tif"])  # doctest: +SKIP
+    """
+    workers = _check_workers(nb_workers)
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise ArgumentError(
+            f"paths must be a list of files, got the single path {paths!r}; "
+            "read one file with imread, a folder with imread_folder"
+        )
+    return lazy_array(describe_planes([absolute(p) for p in paths], workers), chunks, name="imread")
+
+
+def imread_channels(
+    path: Any, nb_workers: int | None = None, *, chunks: Any = None, order: str = "alphabetical"
+) -> da.Array:
+    """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
+
+    Channels are the sub-folders in order of their names (hidden ones do not
+    count); :func:`channel_names` gives the names. Each is read as by
+    :func:`imread_folder`, and all headers are checked against each other.
+
+    Parameters
+    ----------
+    path : str or path
+        The dataset folder, e.g. with ``color_0/`` and ``color_1/`` inside.
+    nb_workers : int, optional
+        How many threads of a process read these files at once.
+    chunks : optional
+        Dask blocks, in any form that dask takes; by default one a file.
+    order : {"alphabetical", "natural"}
+        Order of the files in each folder.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(c, z, y, x)``.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing, has no sub-folder, or one holds no TIFF file.
+    ShapeMismatchError
+        If channels differ in their number of planes, shape or dtype.
+    TiffReadError
+        If a file is damaged, truncated or no regular file.
+    ArgumentError
+        If an argument is not one of the above.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> brain = io.imread_channels("brain")  # doctest: +SKIP
+    >>> brain.shape  # doctest: +SKIP
+    (2, 30, 510, 667)
+    """
+    workers = _check_workers(nb_workers)
+    planes: list[list[str]] = []
+    folders = list_subfolders(path)
+    for folder in folders:
+        planes.append(list_planes(folder, order))
+    counts = {os.path.basename(f): len(p) for f, p in zip(folders, planes, strict=True)}
+    if len(set(counts.values())) > 1:
+        raise ShapeMismatchError(
+            f"channels of {absolute(path)!r} differ in their number of planes: "
+            + ", ".join(f"{name!r} has {n}" for name, n in counts.items())
+            + ". Complete them, or read each with imread_folder."
+        )
+    lead = (len(planes), len(planes[0]))
+    source = describe_planes([p for channel in planes for p in channel], workers, lead=lead)
+    return lazy_array(source, chunks, name="imread")
+
+
+def channel_names(path: Any) -> list[str]:
+    """Give the names of a dataset's channels, in the order of :func:`imread_channels`.
+
+    Lists the folder, no more.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing or has no sub-folder.
+    """
+    return [os.path.basename(folder) for folder in list_subfolders(path)]
+
+
+def _check_workers(nb_workers: Any) -> int | None:
+    if nb_workers is None:
+        return None
+    if isinstance(nb_workers, bool) or not isinstance(nb_workers, int) or nb_workers < 1:
+        raise ArgumentError(f"nb_workers must be None or a positive int, got {nb_workers!r}")
+    return nb_workers

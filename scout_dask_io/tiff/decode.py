@@ -1,0 +1,338 @@
+"""Decoding a region of one page: each segment that it needs is read and decoded once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from scout_dask_io.tiff import files
+from scout_dask_io.tiff.cache import BoundedCache, SegmentTable
+from scout_dask_io.tiff.ifd import Damaged, Window, read_header, read_ifd, read_segments
+from scout_dask_io.tiff.layout import PageLayout, SourceFile
+
+Area: TypeAlias = tuple[slice, slice, slice]
+Decoder: TypeAlias = Callable[..., Any]
+
+__all__ = ["PIECE_NBYTES", "PageReader", "Scratch", "general_table", "open_tiff", "page_at"]
+
+#: Rows are handed on in pieces of about this size, which stay in the L2 cache
+#: between the read and the copy that the caller makes.
+PIECE_NBYTES = 1 << 20
+#: Compressed segments that touch are read at once, up to this many bytes.
+_RUN_NBYTES = 4 << 20
+#: Writers align segments to words: so small a gap is read with its neighbours.
+_GAP_NBYTES = 16
+#: Rows this long are read in part where less than an eighth of them is wanted.
+_LONG_ROW_NBYTES = 64 << 10
+
+_CODECS: dict[int, Decoder] = {
+    5: imagecodecs.lzw_decode,
+    8: imagecodecs.deflate_decode,
+    32946: imagecodecs.deflate_decode,
+    32773: imagecodecs.packbits_decode,
+    34926: imagecodecs.zstd_decode,
+    50000: imagecodecs.zstd_decode,
+}
+
+# Plain data only, no handle. A plane of 2,048 one-row strips holds 32 kB here.
+_tables: BoundedCache[SegmentTable] = BoundedCache(32 << 20, lambda table: table.nbytes)
+_decoders: BoundedCache[Decoder] = BoundedCache(64, lambda decoder: 1)
+
+
+class Scratch:
+    """Memory that is used again from page to page of one call; never shared by threads."""
+
+    def __init__(self) -> None:
+        self._pixels = np.empty(0, np.uint8)
+        self._coded = bytearray()
+
+    def pixels(self, nbytes: int) -> np.ndarray:
+        """Give room for decoded bytes."""
+        if self._pixels.size < nbytes:
+            self._pixels = np.empty(nbytes, np.uint8)
+        return self._pixels[:nbytes]
+
+    def coded(self, nbytes: int) -> memoryview:
+        """Give room for bytes as they lie in the file."""
+        if len(self._coded) < nbytes:
+            self._coded = bytearray(nbytes)
+        return memoryview(self._coded)[:nbytes]
+
+
+@dataclass(slots=True)
+class PageReader:
+    """Reads areas of one page through an open descriptor.
+
+    An area is ``(rows, columns, samples)``, where pages without samples have
+    one. ``gate`` is held while bytes are read, and never while the caller works.
+    """
+
+    fd: int
+    file: SourceFile
+    layout: PageLayout
+    ifd: int
+    data: int
+    gate: AbstractContextManager[Any]
+    scratch: Scratch = field(default_factory=Scratch)
+
+    def pieces(self, area: Area) -> Iterator[tuple[Area, np.ndarray]]:
+        """Yield ``(where, values)``, where ``where`` is relative to the area.
+
+        ``values`` has three axes, and is good until the next is asked for.
+        """
+        if self.layout.coding == "raw":
+            return self._raw(area)
+        if self.layout.coding == "direct":
+            return self._direct(area)
+        return self._general(area)
+
+    def read_rows(self, row: int, out: memoryview) -> None:
+        """Fill a buffer with the bytes of a raw page from a row on."""
+        layout = self.layout
+        row_nbytes = layout.columns * layout.interleaved * np.dtype(layout.dtype).itemsize
+        self._fill(self.data + row * row_nbytes, out)
+
+    def _fill(self, offset: int, out: memoryview) -> None:
+        with self.gate:
+            got = files.read_at(self.fd, offset, out)
+        if got != len(out):
+            raise Damaged(f"only {got} of {len(out)} bytes at offset {offset} could be read")
+
+    def _raw(self, area: Area) -> Iterator[tuple[Area, np.ndarray]]:
+        layout = self.layout
+        dtype = np.dtype(layout.dtype)
+        rows, columns, samples = area
+        pixel = layout.interleaved * dtype.itemsize
+        row_nbytes = layout.columns * pixel
+        band_nbytes = layout.rows * row_nbytes
+        wanted = columns.stop - columns.start
+        if row_nbytes >= _LONG_ROW_NBYTES and wanted * 8 <= layout.columns:
+            left, width, step = columns.start, wanted, 1
+        else:
+            left, width, step = 0, layout.columns, max(1, PIECE_NBYTES // row_nbytes)
+        inside = slice(columns.start - left, columns.stop - left)
+        if layout.planar:
+            bands = [(b - samples.start, slice(0, 1), b * band_nbytes) for b in _range(samples)]
+        else:
+            bands = [(0, samples, 0)]
+        for at, chosen, shift in bands:
+            where_samples = slice(at, at + chosen.stop - chosen.start)
+            for row in range(rows.start, rows.stop, step):
+                n = min(step, rows.stop - row)
+                buffer = self.scratch.pixels(n * width * pixel)
+                offset = self.data + shift + row * row_nbytes + left * pixel
+                self._fill(offset, buffer.data)
+                values = buffer.view(dtype).reshape(n, width, layout.interleaved)
+                where_rows = slice(row - rows.start, row - rows.start + n)
+                where = (where_rows, slice(0, wanted), where_samples)
+                yield where, values[:, inside, chosen]
+
+    def _direct(self, area: Area) -> Iterator[tuple[Area, np.ndarray]]:
+        layout = self.layout
+        high, wide, inter = layout.segment_rows, layout.segment_columns, layout.interleaved
+        # Strips of a few rows are decoded side by side into one piece.
+        per_group = 1 if layout.tiled else max(1, PIECE_NBYTES // layout.segment_nbytes)
+        table = self._table(area)
+        for band, downs, acrosses in self._groups(area, per_group):
+            first = downs.start * high
+            n_rows = high if layout.tiled else min(downs.stop * high, layout.rows) - first
+            strip_nbytes = high * wide * inter * np.dtype(layout.dtype).itemsize
+            nbytes = n_rows * wide * inter * np.dtype(layout.dtype).itemsize
+            picks = self._numbers(band, downs, acrosses)
+            for at, coded in self._runs(table, picks):
+                buffer = self.scratch.pixels(nbytes)
+                if layout.tiled:
+                    self._decode_into(coded, buffer, picks[at])
+                    tile = slice(acrosses.start + at, acrosses.start + at + 1)
+                else:
+                    low = at * strip_nbytes
+                    self._decode_into(coded, buffer[low : low + strip_nbytes], picks[at])
+                    if at < len(picks) - 1:
+                        continue
+                    tile = acrosses
+                values = self._unpredict(buffer.view(layout.dtype).reshape(n_rows, wide, inter))
+                yield self._clip(area, values, first, tile.start * wide, band)
+
+    def _decode_into(self, coded: memoryview, out: np.ndarray, number: int) -> None:
+        codec = _CODECS.get(self.layout.compression)
+        if codec is None:
+            out[:] = np.frombuffer(coded[: out.size], np.uint8)
+            return
+        got = len(codec(coded, out=out))
+        if got != out.size:
+            raise Damaged(f"segment {number} holds {got} bytes of pixels, not {out.size}")
+
+    def _unpredict(self, values: np.ndarray) -> np.ndarray:
+        if self.layout.predictor == 1:
+            return values
+        if not values.dtype.isnative:
+            values.byteswap(inplace=True)
+            values = values.view(values.dtype.newbyteorder("="))
+        imagecodecs.delta_decode(values, axis=-2, out=values)
+        return values
+
+    def _general(self, area: Area) -> Iterator[tuple[Area, np.ndarray]]:
+        layout = self.layout
+        table = self._table(area)
+        decode = _decoders.get(layout, lambda: _general_decoder(self.fd, self.file, self.ifd))
+        extra: dict[str, Any] = {}
+        if layout.compression in (6, 7, 34892, 33007):
+            extra = {"jpegtables": table.jpeg_tables, "jpegheader": table.jpeg_header}
+        dtype = np.dtype(layout.dtype)
+        for band, downs, acrosses in self._groups(area, 1):
+            picks = self._numbers(band, downs, acrosses)
+            for at, coded in self._runs(table, picks):
+                values, place, _ = decode(bytes(coded), picks[at], **extra)
+                if values.ndim != 4 or values.shape[0] != 1 or values.dtype != dtype:
+                    raise Damaged(
+                        f"segment {picks[at]} decodes to {values.dtype} of shape {values.shape}"
+                    )
+                yield self._clip(area, values[0], place[2], place[3], band)
+
+    def _table(self, area: Area) -> SegmentTable:
+        file = self.file
+        key = (file.path, file.size, file.mtime_ns, file.inode, self.ifd)
+
+        def make() -> SegmentTable:
+            if self.layout.coding == "general":
+                with open_tiff(self.fd, file, is_ome=False) as tif:
+                    return general_table(page_at(tif, self.ifd), self.layout, file.size)
+            window = Window(self.fd, file.size)
+            header = read_header(window)
+            if header is None:
+                raise Damaged("its header is not the one that was described")
+            ifd = read_ifd(window, header, self.ifd)
+            return SegmentTable(*read_segments(ifd, window, self.layout))
+
+        def gated() -> SegmentTable:
+            with self.gate:
+                return make()
+
+        return _tables.get(key, gated)
+
+    def _groups(self, area: Area, per_group: int) -> Iterator[tuple[int, range, range]]:
+        """Yield the segments that an area touches: a sample plane, rows and columns of them."""
+        rows, columns, samples = area
+        high, wide = self.layout.segment_rows, self.layout.segment_columns
+        down = range(rows.start // high, -(-rows.stop // high))
+        across = range(columns.start // wide, -(-columns.stop // wide))
+        for band in _range(samples) if self.layout.planar else range(1):
+            for start in range(down.start, down.stop, per_group):
+                yield band, range(start, min(start + per_group, down.stop)), across
+
+    def _numbers(self, band: int, downs: range, acrosses: range) -> list[int]:
+        down, across = self.layout.grid
+        start = band * down * across
+        return [start + i * across + j for i in downs for j in acrosses]
+
+    def _runs(self, table: SegmentTable, picks: list[int]) -> Iterator[tuple[int, memoryview]]:
+        """Yield the coded bytes of segments in turn; those that touch are read at once."""
+        offsets = table.offsets[picks].tolist()
+        counts = table.counts[picks].tolist()
+        at = 0
+        while at < len(picks):
+            end, stop = at + 1, offsets[at] + counts[at]
+            while (
+                end < len(picks)
+                and 0 <= offsets[end] - stop < _GAP_NBYTES
+                and offsets[end] + counts[end] - offsets[at] <= _RUN_NBYTES
+            ):
+                stop = offsets[end] + counts[end]
+                end += 1
+            start = offsets[at]
+            run = self.scratch.coded(stop - start)
+            self._fill(start, run)
+            for k in range(at, end):
+                low = offsets[k] - start
+                yield k, run[low : low + counts[k]]
+            at = end
+
+    def _clip(
+        self, area: Area, values: np.ndarray, row: int, column: int, band: int
+    ) -> tuple[Area, np.ndarray]:
+        """Give the part of a decoded segment that lies in the area, and where it goes."""
+        rows, columns, samples = area
+        top, bottom = max(row, rows.start), min(row + self._rows_of(values, row), rows.stop)
+        left = max(column, columns.start)
+        right = min(column + self.layout.segment_columns, columns.stop)
+        if self.layout.planar:
+            chosen, where_samples = (
+                slice(0, 1),
+                slice(band - samples.start, band - samples.start + 1),
+            )
+        else:
+            chosen, where_samples = samples, slice(0, samples.stop - samples.start)
+        part = values[top - row : bottom - row, left - column : right - column, chosen]
+        want = (bottom - top, right - left, chosen.stop - chosen.start)
+        if part.shape != want:
+            raise Damaged(f"a segment holds {values.shape} pixels, too few for {want}")
+        where = (
+            slice(top - rows.start, bottom - rows.start),
+            slice(left - columns.start, right - columns.start),
+            where_samples,
+        )
+        return where, part
+
+    def _rows_of(self, values: np.ndarray, row: int) -> int:
+        # A group of strips has more rows than a segment, the last strip fewer.
+        if self.layout.coding == "general":
+            return min(self.layout.segment_rows, self.layout.rows - row)
+        return int(values.shape[0])
+
+
+def _range(span: slice) -> range:
+    return range(span.start, span.stop)
+
+
+def page_at(tif: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
+    """Give tifffile's view of the page whose directory is at an offset."""
+    first = tif.pages.first
+    if first.offset == ifd:
+        return first
+    tif.filehandle.seek(ifd)
+    return tifffile.TiffPage(tif, index=1)
+
+
+@contextmanager
+def open_tiff(fd: int, file: SourceFile, **options: Any) -> Iterator[tifffile.TiffFile]:
+    """Let tifffile look at a file that is open already, so that it sees the same one."""
+    # Descriptors here are read by offset; tifffile may move the file position.
+    with (
+        open(fd, "rb", closefd=False) as handle,
+        tifffile.TiffFile(handle, name=os.path.basename(file.path), **options) as tif,
+    ):
+        yield tif
+
+
+def _general_decoder(fd: int, file: SourceFile, ifd: int) -> Decoder:
+    with open_tiff(fd, file, is_ome=False) as tif:
+        decoder: Decoder = page_at(tif, ifd).decode
+        return decoder
+
+
+def general_table(page: tifffile.TiffPage, layout: PageLayout, size: int) -> SegmentTable:
+    """Give the segments of a page as tifffile sees them, checked against the file."""
+    offsets = np.array(page.dataoffsets, np.int64)
+    counts = np.array(page.databytecounts, np.int64)
+    n = layout.n_segments
+    if len(offsets) < n or len(counts) < n:
+        raise Damaged(
+            f"its page needs {n} segments, but it lists {len(offsets)} offsets "
+            f"and {len(counts)} sizes"
+        )
+    offsets, counts = offsets[:n], counts[:n]
+    bad = (offsets <= 0) | (counts <= 0) | (counts > size) | (offsets > size - counts)
+    if bool(bad.any()):
+        k = int(np.flatnonzero(bad)[0])
+        raise Damaged(
+            f"segment {k} of {n} claims {counts[k]} bytes at offset {offsets[k]} "
+            f"of a file of {size} bytes; it is truncated or the segment was never written"
+        )
+    return SegmentTable(offsets, counts, page.jpegtables, page.jpegheader)

@@ -1,0 +1,236 @@
+"""Describing TIFF files: headers are read and checked here, pixels never."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from scout_dask_io.errors import (
+    ArgumentError,
+    PathNotFoundError,
+    ScoutIOError,
+    ShapeMismatchError,
+    TiffReadError,
+)
+from scout_dask_io.grid import Shape
+from scout_dask_io.tiff.decode import open_tiff
+from scout_dask_io.tiff.files import open_found
+from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
+from scout_dask_io.tiff.layout import DescribedPage, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
+from scout_dask_io.tiff.source import TiffSource
+
+__all__ = ["DescribedFile", "describe_image", "describe_plane", "describe_planes"]
+
+#: Tags that say nothing about further pages or about another way to store pixels.
+_PLAIN_TAGS = frozenset(
+    {*range(254, 260), 262, 263, 266, *range(269, 275), *range(277, 290), 296, 297, 305, 306}
+    | {315, 316, 317, 318, 319, 320, *range(322, 326), 338, 339, 340, 341, 347, 529, 530, 531, 532}
+    | {700, 33432, 34665, 34675, 34377, 42112, 42113, 50838, 50839, 65000}
+)
+#: Files that one thread checks in one go: a thread switch costs as much as a file.
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedFile:
+    """One file of a stack: how its pages are arranged, and where they lie."""
+
+    file: SourceFile
+    lead: Shape
+    pages: tuple[DescribedPage, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of what the file holds."""
+        return (*self.lead, *self.pages[0].layout.shape)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Pixel type, in native byte order."""
+        return np.dtype(self.pages[0].layout.dtype).newbyteorder("=")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[int, SourceFile]]:
+    """Open a file; whatever goes wrong with it becomes one error that names it."""
+    try:
+        with open_found(path) as found:
+            yield found
+    except (ScoutIOError, MemoryError):
+        raise
+    except Exception as err:
+        raise TiffReadError(f"cannot read {path!r}: {str(err) or type(err).__name__}") from err
+
+
+def describe_plane(path: str) -> DescribedFile:
+    """Describe one file of a folder: its header is read and checked, no pixel is.
+
+    OME metadata is not followed: in a folder, each file is what it holds.
+
+    Raises
+    ------
+    TiffReadError
+        If it is damaged or truncated, or holds pages that would not be read.
+    """
+    with _opened(path) as (fd, file):
+        window = Window(fd, file.size)
+        header = read_header(window)
+        if header is not None:
+            ifd = read_ifd(window, header, header.first)
+            page = describe_ifd(ifd, window)
+            if page is not None and _is_only_page(ifd, window, page.layout):
+                return DescribedFile(file, (), (page,))
+        with open_tiff(fd, file, is_ome=False) as tif:
+            series = choose_series(tif, file, 0, 0)
+            extra = extra_series(tif)
+            if extra:
+                raise TiffReadError(
+                    f"{path!r} holds {len(extra)} more image(s) beside the first "
+                    f"{series.shape}: {', '.join(map(str, extra))}. One image a file was "
+                    "expected; read the file alone with imread(path, series=...)."
+                )
+            lead, pages = describe_series(tif, series, window, header)
+            return DescribedFile(file, lead, pages)
+
+
+def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
+    """Tell whether a file surely holds one page and nothing else."""
+    if ifd.next or not _PLAIN_TAGS.issuperset(ifd.entries) or ifd.one(254, window, 0):
+        return False
+    # The most that the strings below need; a description can be megabytes of XML.
+    text = ifd.text(270, window)[:4000]
+    if text.startswith("ImageJ="):
+        counts = re.findall(r"^(?:images|channels|slices|frames)=(\d+)", text, re.MULTILINE)
+        return all(int(n) == 1 for n in counts)
+    if text.startswith('{"shape"'):
+        try:
+            return math.prod(json.loads(text)["shape"]) == math.prod(layout.shape)
+        except (ValueError, KeyError, TypeError):
+            return False
+    return not text.startswith("shape=")
+
+
+def describe_planes(
+    paths: Sequence[str], nb_workers: int | None = None, *, lead: Shape | None = None
+) -> TiffSource:
+    """Describe files that stack along a new first axis, in the given order.
+
+    Every header is read and checked, ``nb_workers`` at once (8 by default).
+    Files may differ in compression, strips and byte order. Files of one page
+    give ``(file, y, x)``, stacks of pages ``(file, page, y, x)``. ``lead``
+    arranges the files in more axes than one, e.g. ``(channel, file)``.
+
+    Raises
+    ------
+    PathNotFoundError
+        If no path is given, or a file is missing.
+    ShapeMismatchError
+        If files differ in shape or dtype.
+    TiffReadError
+        If a file is damaged, truncated or no regular file.
+    """
+    if not paths:
+        raise PathNotFoundError("no files to read: the list of paths is empty")
+    layouts: dict[PageLayout, int] = {}
+    files: list[SourceFile] = []
+    table: list[tuple[int, int, int, int]] = []
+    first: DescribedFile | None = None
+    for found in _describe_all(paths, nb_workers):
+        if first is None:
+            first = found
+        elif found.lead != first.lead or found.pages[0].layout != first.pages[0].layout:
+            _check_same(first, found)
+        for page in found.pages:
+            number = layouts.setdefault(page.layout, len(layouts))
+            table.append((len(files), number, page.ifd, page.data))
+        files.append(found.file)
+    if first is None:
+        raise PathNotFoundError("no files to read: the list of paths is empty")
+    stacked = (len(files),) if lead is None else lead
+    return TiffSource(
+        FileTable.of(files),
+        tuple(layouts),
+        np.array(table, np.int64).reshape(*stacked, *first.lead, 4),
+        _token(files, f"planes {stacked}"),
+        nb_workers=nb_workers,
+        file_ndim=len(stacked),
+    )
+
+
+def _describe_all(paths: Sequence[str], nb_workers: int | None) -> Iterator[DescribedFile]:
+    workers = min(nb_workers or 8, -(-len(paths) // _BATCH))
+    if workers == 1:
+        yield from map(describe_plane, paths)
+        return
+    batches = [paths[k : k + _BATCH] for k in range(0, len(paths), _BATCH)]
+    with ThreadPoolExecutor(workers, thread_name_prefix="tiff-headers") as pool:
+        pending = iter(batches)
+        running = [pool.submit(_describe_batch, b) for b in islice(pending, 2 * workers)]
+        try:
+            while running:
+                yield from running.pop(0).result()
+                running += [pool.submit(_describe_batch, b) for b in islice(pending, 1)]
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _describe_batch(paths: Iterable[str]) -> list[DescribedFile]:
+    return [describe_plane(path) for path in paths]
+
+
+def _check_same(first: DescribedFile, other: DescribedFile) -> None:
+    for what, a, b in (("shape", first.shape, other.shape), ("dtype", first.dtype, other.dtype)):
+        if a != b:
+            raise ShapeMismatchError(
+                f"planes differ in {what}: {other.file.path!r} is {b}, {first.file.path!r} is {a}. "
+                "Correct or remove it, or pass the paths to stack to imread_parallel."
+            )
+
+
+def describe_image(path: str, series: int = 0, level: int = 0) -> TiffSource:
+    """Describe one image of a TIFF file: a series, at a resolution level.
+
+    Raises
+    ------
+    ArgumentError
+        If the file has no such series or level.
+    TiffReadError
+        If it is damaged, or an OME-TIFF whose pages lie in other files.
+    """
+    for name, value in (("series", series), ("level", level)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
+    with _opened(path) as (fd, file):
+        window = Window(fd, file.size)
+        header = read_header(window)
+        with open_tiff(fd, file, _multifile=False) as tif:
+            chosen = choose_series(tif, file, series, level)
+            if series == 0:
+                warn_of_others(tif, path, stacklevel=4)
+            lead, pages = describe_series(tif, chosen, window, header)
+    layouts: dict[PageLayout, int] = {}
+    table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in pages]
+    return TiffSource(
+        FileTable.of([file]),
+        tuple(layouts),
+        np.array(table, np.int64).reshape(*lead, 4),
+        _token([file], f"series {series} level {level}"),
+    )
+
+
+def _token(files: Iterable[SourceFile], what: str) -> str:
+    digest = hashlib.blake2b(what.encode(), digest_size=16)
+    for f in files:
+        digest.update(f"\0{f.path}\0{f.size}\0{f.mtime_ns}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,166 @@
+"""Opening, checking and reading files: descriptors are short-lived, reads are exact."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+from scout_dask_io.errors import PathNotFoundError, SourceChangedError, TiffReadError
+from scout_dask_io.tiff.layout import SourceFile
+
+__all__ = ["absolute", "find_file", "open_checked", "open_found", "read_at", "read_bytes"]
+
+# O_NONBLOCK: opening a FIFO that took a file's place must not wait for a writer.
+# It changes nothing for regular files.
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+def absolute(path: Any) -> str:
+    """Give a path as an absolute string; links are kept."""
+    return os.path.abspath(os.fsdecode(path))
+
+
+def find_file(path: str) -> os.stat_result:
+    """Look at a file without opening it.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is nothing at ``path``.
+    TiffReadError
+        If it is no regular file. FIFOs and devices are never opened: that can
+        wait for ever or act on the device.
+    """
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            raise PathNotFoundError(
+                f"{path!r} is a link to {os.readlink(path)!r}, which does not exist"
+            ) from None
+        raise PathNotFoundError(f"there is no file {path!r}") from None
+    except (OSError, ValueError) as err:
+        raise TiffReadError(f"cannot look at {path!r}: {err}") from err
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a FIFO, a device or a socket"
+        raise TiffReadError(f"{path!r} is {kind}, not a regular file")
+    return found
+
+
+@contextmanager
+def open_found(path: str) -> Iterator[tuple[int, SourceFile]]:
+    """Open a regular file for reading, with the facts that identify it."""
+    find_file(path)
+    try:
+        fd = os.open(path, _FLAGS)
+    except OSError as err:
+        raise TiffReadError(f"cannot open {path!r}: {err}") from err
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise TiffReadError(f"{path!r} is not a regular file")
+        yield fd, SourceFile(path, found.st_size, found.st_mtime_ns & _MASK, found.st_ino)
+    finally:
+        os.close(fd)
+
+
+def open_checked(file: SourceFile) -> int:
+    """Open a file that was described before, and give its descriptor.
+
+    Raises
+    ------
+    SourceChangedError
+        If it is no longer the file that was described.
+    """
+    try:
+        fd = os.open(file.path, _FLAGS)
+    except FileNotFoundError:
+        raise SourceChangedError(
+            f"{file.path!r} is gone: it was there when the array was built. "
+            "Put it back, or build the array again."
+        ) from None
+    except OSError as err:
+        raise TiffReadError(f"cannot open {file.path!r}: {err}") from err
+    try:
+        now = os.fstat(fd)
+        if (
+            now.st_size != file.size
+            or now.st_mtime_ns & _MASK != file.mtime_ns
+            or now.st_ino != file.inode
+        ):
+            raise SourceChangedError(_what_changed(file, now))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _what_changed(file: SourceFile, now: os.stat_result) -> str:
+    changes = []
+    if not stat.S_ISREG(now.st_mode):
+        changes.append("it is no longer a regular file")
+    if now.st_size != file.size:
+        changes.append(f"size was {file.size} bytes, is {now.st_size}")
+    if now.st_mtime_ns & _MASK != file.mtime_ns:
+        before, after = _moment(file.mtime_ns), _moment(now.st_mtime_ns)
+        changes.append(f"last modified {before}, is {after}")
+    if now.st_ino != file.inode:
+        changes.append("another file stands at this path")
+    return (
+        f"{file.path!r} changed after the array was built: {'; '.join(changes)}. "
+        "Build the array again to read what is there now."
+    )
+
+
+def _moment(mtime_ns: int) -> str:
+    try:
+        return datetime.fromtimestamp(mtime_ns / 1e9, tz=timezone.utc).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return f"{mtime_ns} ns"
+
+
+def read_at(fd: int, offset: int, out: memoryview) -> int:
+    """Read from a file into a buffer, as far as the file goes; give the number of bytes.
+
+    Every pixel and every table comes through here: tests replace it to see
+    which bytes are asked for.
+    """
+    done, wanted = 0, len(out)
+    while done < wanted:
+        got = _read_some(fd, offset + done, out[done:] if done else out)
+        if got == 0:
+            break
+        done += got
+    return done
+
+
+if hasattr(os, "preadv"):
+
+    def _read_some(fd: int, offset: int, out: memoryview) -> int:
+        return os.preadv(fd, [out], offset)
+
+else:  # Windows: the descriptor belongs to this call alone, so seeking is safe.
+
+    def _read_some(fd: int, offset: int, out: memoryview) -> int:
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, len(out))
+        out[: len(data)] = data
+        return len(data)
+
+
+def read_bytes(fd: int, offset: int, nbytes: int) -> bytearray:
+    """Read up to ``nbytes`` bytes; fewer where the file ends before."""
+    out = bytearray(nbytes)
+    got = read_at(fd, offset, memoryview(out))
+    del out[got:]
+    return out

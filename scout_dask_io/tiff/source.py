@@ -1,0 +1,307 @@
+"""Pages of TIFF files as a source: a description that reads regions, and travels."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import product
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from scout_dask_io.errors import ScoutIOError, TiffReadError
+from scout_dask_io.grid import Region, Shape, normalize_index, region_shape, take
+from scout_dask_io.source import Piece, Source
+from scout_dask_io.tiff.decode import PageReader, Scratch
+from scout_dask_io.tiff.files import open_checked
+from scout_dask_io.tiff.layout import DATA, FILE, IFD, LAYOUT, FileTable, PageLayout, SourceFile
+
+__all__ = ["MAX_BLOCK_NBYTES", "TiffSource"]
+
+#: A dask block is a page by default, up to this size.
+MAX_BLOCK_NBYTES = 256 << 20
+
+
+class _Gate:
+    """Lets at most so many threads read the files of one array at once."""
+
+    def __init__(self, limit: int) -> None:
+        self._slots = threading.BoundedSemaphore(limit)
+
+    def __enter__(self) -> None:
+        self._slots.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._slots.release()
+
+
+# All parts of an array in a process share one gate; it goes with the last part.
+_gates: WeakValueDictionary[tuple[str, int], _Gate] = WeakValueDictionary()
+_gates_lock = threading.Lock()
+
+
+class TiffSource(Source):
+    """Pages of one or more TIFF files, stacked in leading axes. Reads nothing by itself.
+
+    The shape is that of the leading axes and then that of a page: ``(rows,
+    columns)`` or ``(rows, columns, samples)``. Every read opens a file, compares
+    it with the one that was described, reads the segments that the region
+    needs and closes it.
+
+    Parameters
+    ----------
+    files : FileTable
+        The files, in the order of their first pages.
+    layouts : sequence of PageLayout
+        All of one shape, and of one dtype but for its byte order.
+    pages : numpy.ndarray
+        Page table, int64, of shape ``(*lead, 4)``: see :mod:`.layout`.
+    token : str
+        Names the content.
+    nb_workers : int, optional
+        How many threads of a process read these files at once.
+    file_ndim : int
+        How many of the leading axes count files; those after them count the
+        pages of a file.
+
+    Raises
+    ------
+    SourceChangedError
+        On reading, if a file is not the one that was described.
+    TiffReadError
+        On reading, if a file is damaged.
+    """
+
+    def __init__(
+        self,
+        files: FileTable,
+        layouts: Sequence[PageLayout],
+        pages: np.ndarray,
+        token: str,
+        *,
+        nb_workers: int | None = None,
+        file_ndim: int = 0,
+    ) -> None:
+        self._files = files
+        self._layouts = tuple(layouts)
+        self._pages = pages
+        self._first_file = 0
+        self._gate_key = token
+        self._gate: _Gate | None = None
+        self.token = token
+        self.nb_workers = nb_workers
+        self.file_ndim = file_ndim
+        self.dtype = np.dtype(layouts[0].dtype).newbyteorder("=")
+        self.shape = (*pages.shape[:-1], *layouts[0].shape)
+
+    @property
+    def lead_ndim(self) -> int:
+        """Number of axes before the page's own."""
+        return self._pages.ndim - 1
+
+    @property
+    def layouts(self) -> tuple[PageLayout, ...]:
+        """The layouts that the pages have."""
+        return self._layouts
+
+    @property
+    def files(self) -> list[SourceFile]:
+        """The files, with the facts by which a change is noticed."""
+        return [self._files[k] for k in range(len(self._files))]
+
+    @property
+    def read_shape(self) -> Shape:
+        """A row of raw pages, a strip or a tile of others; the largest where pages differ."""
+        each = zip(*(layout.read_shape for layout in self._layouts), strict=True)
+        return (1,) * self.lead_ndim + tuple(max(extents) for extents in each)
+
+    @property
+    def default_chunks(self) -> tuple[tuple[int, ...], ...]:
+        """One block a file, or a page where that is over 256 MiB, or bands of segments."""
+        extents = [1] * self.lead_ndim + list(self.shape[self.lead_ndim :])
+        block_nbytes = math.prod(extents) * self.dtype.itemsize
+        if self.file_ndim:
+            in_file = math.prod(self.shape[self.file_ndim : self.lead_ndim])
+            if in_file * block_nbytes <= MAX_BLOCK_NBYTES:
+                extents[self.file_ndim : self.lead_ndim] = self.shape[
+                    self.file_ndim : self.lead_ndim
+                ]
+        if block_nbytes > MAX_BLOCK_NBYTES:
+            at = self.lead_ndim
+            row_nbytes = block_nbytes // self.shape[at]
+            step = self.read_shape[at]
+            extents[at] = max(1, MAX_BLOCK_NBYTES // (row_nbytes * step)) * step
+        return tuple(_cut(n, e) for n, e in zip(self.shape, extents, strict=True))
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield the region in pieces that stay in the cache, page by page.
+
+        Pieces are rows of raw pages and clipped segments of others, in file
+        byte order where nothing had to be undone.
+        """
+        if 0 in region_shape(region):
+            return
+        n = self.lead_ndim
+        inner = region[n:]
+        area = (inner[0], inner[1], inner[2] if len(inner) > 2 else slice(0, 1))
+        drop_samples = len(inner) == 2
+        new_axes = (np.newaxis,) * n
+        scratch = Scratch()
+        for place, reader in self._readers(region[:n], scratch):
+            try:
+                for where, values in reader.pieces(area):
+                    if drop_samples:
+                        yield (*place, *where[:2]), values[..., 0][new_axes]
+                    else:
+                        yield (*place, *where), values[new_axes]
+            except (ScoutIOError, MemoryError):
+                raise
+            except Exception as err:
+                raise _unreadable(reader, err) from err
+
+    def _readers(
+        self, lead: Region, scratch: Scratch
+    ) -> Iterator[tuple[tuple[slice, ...], PageReader]]:
+        """Yield where each page goes and a reader of it; a file is opened once a run of pages."""
+        picked = self._pages[lead]
+        gate = self._shared_gate()
+        fd, opened = -1, -1
+        file = None
+        try:
+            indices = product(*(range(k) for k in picked.shape[:-1]))
+            for index, page in zip(indices, picked.reshape(-1, 4).tolist(), strict=True):
+                if page[FILE] != opened or file is None:
+                    if fd >= 0:
+                        os.close(fd)
+                        fd = -1
+                    file = self._files[page[FILE] - self._first_file]
+                    fd, opened = open_checked(file), page[FILE]
+                layout = self._layouts[page[LAYOUT]]
+                place = tuple(slice(i, i + 1) for i in index)
+                yield place, PageReader(fd, file, layout, page[IFD], page[DATA], gate, scratch)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def read(self, region: Region) -> np.ndarray:
+        """Read one region as a new C-contiguous array of native byte order."""
+        inner = region[self.lead_ndim :]
+        whole_rows = all(
+            s.start == 0 and s.stop == n
+            for s, n in zip(inner[1:], self.shape[self.lead_ndim + 1 :], strict=True)
+        )
+        if not whole_rows or not all(_is_memory_image(layout) for layout in self._layouts):
+            return super().read(region)
+        out = np.empty(region_shape(region), self.dtype)
+        if out.size:
+            for place, reader in self._readers(region[: self.lead_ndim], Scratch()):
+                try:
+                    reader.read_rows(inner[0].start, out[place].reshape(-1).view(np.uint8).data)
+                except (ScoutIOError, MemoryError):
+                    raise
+                except Exception as err:
+                    raise _unreadable(reader, err) from err
+        return out
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        region, rest = normalize_index(index, self.shape)
+        n = self.lead_ndim
+        if all(isinstance(r, int) or _is_run(r) for r in rest[:n]):
+            return take(self.read(region), rest)
+        # Steps and lists along the leading axes must not read what lies between.
+        picks = [
+            np.arange(s.start, s.stop)[slice(0, 1) if isinstance(r, int) else r]
+            for s, r in zip(region[:n], rest[:n], strict=True)
+        ]
+        part = self._with_pages(self._pages[np.ix_(*picks)], "picked")
+        whole = tuple(slice(0, len(k)) for k in picks)
+        kept = tuple(0 if isinstance(r, int) else slice(None) for r in rest[:n])
+        return take(part.read((*whole, *region[n:])), (*kept, *rest[n:]))
+
+    def narrow(self, region: Region) -> tuple[Source, Region]:
+        """Give a source with only the pages and files that the region needs."""
+        n = self.lead_ndim
+        lead = region[:n]
+        if region_shape(lead) == self.shape[:n]:
+            return self, region
+        part = self._with_pages(self._pages[lead], ",".join(f"{s.start}:{s.stop}" for s in lead))
+        inner = tuple(slice(0, s.stop - s.start) for s in lead)
+        return part, (*inner, *region[n:])
+
+    def _with_pages(self, pages: np.ndarray, where: str) -> TiffSource:
+        part = object.__new__(TiffSource)
+        part.__dict__.update(self.__dict__)
+        part.shape = (*pages.shape[:-1], *self.shape[self.lead_ndim :])
+        part.token = f"{self.token}[{where}]"
+        part._pages = pages
+        if pages.size == 0:
+            return part
+        if len(self._layouts) > 1:
+            used, numbers = np.unique(pages[..., LAYOUT], return_inverse=True)
+            part._layouts = tuple(self._layouts[k] for k in used.tolist())
+            part._pages = pages = pages.copy()
+            pages[..., LAYOUT] = numbers.reshape(pages.shape[:-1])
+        if len(self._files) > 1:
+            numbers = pages[..., FILE]
+            low, high = int(numbers.min()), int(numbers.max())
+            if high - low < numbers.size:
+                start = low - self._first_file
+                part._files = self._files.span(start, start + high - low + 1)
+                part._first_file = low
+            else:
+                used, renamed = np.unique(numbers, return_inverse=True)
+                part._files = self._files.pick((used - self._first_file).tolist())
+                part._pages = pages = pages.copy()
+                pages[..., FILE] = renamed.reshape(pages.shape[:-1])
+                part._first_file = 0
+        return part
+
+    def _shared_gate(self) -> AbstractContextManager[Any]:
+        if self.nb_workers is None:
+            return nullcontext()
+        if self._gate is None:
+            key = (self._gate_key, self.nb_workers)
+            with _gates_lock:
+                gate = _gates.get(key)
+                if gate is None:
+                    gate = _gates[key] = _Gate(self.nb_workers)
+            self._gate = gate
+        return self._gate
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = dict(self.__dict__, _gate=None)
+        pages = state.pop("_pages")
+        state.pop("dtype")
+        return _load, (state, pages.shape, pages.tobytes())
+
+
+def _load(state: dict[str, Any], shape: Shape, pages: bytes) -> TiffSource:
+    source = object.__new__(TiffSource)
+    source.__dict__.update(state)
+    source._pages = np.frombuffer(pages, np.int64).reshape(shape)
+    source.dtype = np.dtype(source._layouts[0].dtype).newbyteorder("=")
+    return source
+
+
+def _is_run(item: Any) -> bool:
+    return isinstance(item, slice) and item.step in (None, 1, -1)
+
+
+def _is_memory_image(layout: PageLayout) -> bool:
+    return layout.coding == "raw" and not layout.planar and np.dtype(layout.dtype).isnative
+
+
+def _cut(n: int, extent: int) -> tuple[int, ...]:
+    whole, rest = divmod(n, extent)
+    return (extent,) * whole + ((rest,) if rest else ())
+
+
+def _unreadable(reader: PageReader, err: Exception) -> TiffReadError:
+    what = str(err) or type(err).__name__
+    return TiffReadError(
+        f"cannot read {reader.file.path!r} (page whose directory is at byte {reader.ifd}): {what}"
+    )
