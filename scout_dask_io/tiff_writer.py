@@ -1,0 +1,295 @@
+"""Arrays become TIFF files: numpy by views, dask by a sliding window of blocks."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+from dask.array.core import cached_cumsum
+from dask.system import CPU_COUNT
+
+from scout_dask_io.block_groups import BlockGroups
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError
+from scout_dask_io.errors import TargetExistsError
+from scout_dask_io.grid import Region, Shape, full_region, intersect, region_shape, relative_to
+from scout_dask_io.tiff.encode import Strip, TiffDraft, TiffLayout, encode_strip, plan_layout
+
+#: Where a block lies in the array, and its values.
+Piece: TypeAlias = tuple[Region, np.ndarray]
+#: Page number, first row in the page, rows not yet encoded.
+Rows: TypeAlias = tuple[int, int, np.ndarray]
+
+__all__ = ["check_target", "common_step", "cut_points", "imsave", "iter_rows"]
+
+# Blocks that are computed at one time: at least as many as complete some rows
+# of their planes, and beyond that about this much, to keep all threads busy.
+WINDOW_NBYTES = 64 * 2**20
+
+
+def imsave(path: str | os.PathLike[str], data: Any, compress: int = 1) -> None:
+    """Write a numpy or dask array as a TIFF file that reads back bit-equal, in the same shape.
+
+    Two axes make one page; more make a page for each plane of the last two, in
+    C order. A ``uint8`` or ``uint16`` array of three or more axes whose last
+    has 3 or 4 elements is written as RGB or RGBA pages. The file carries the
+    array's shape, so :func:`imread` and ``tifffile.imread`` give it back
+    whichever way it was written. It becomes a BigTIFF where it may exceed 4 GB.
+
+    A dask array is computed a few blocks at a time, in order, on the scheduler
+    that is active; each block is computed once, and at most one row of blocks
+    (all that a band of rows of their planes needs) or 64 MiB of them is held,
+    whichever is more. A result that every block depends on, such as a maximum
+    to divide by, is computed once and kept.
+
+    The file appears at ``path`` when it is whole: it is written beside it under
+    a hidden name and moved there. After any failure, Ctrl-C too, the hidden
+    file is gone and what stood at ``path`` stands. An array that reads the file
+    at ``path`` lazily may therefore be written over it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file. An existing file is replaced; its directory must exist.
+    data : array
+        Numpy or dask array, or what either takes, of at least two axes: bool,
+        integers of 8 to 64 bits, floats of 16, 32 or 64 bits.
+    compress : int
+        Lossless: 0 writes the pixels as they are, all pages in one run that
+        ``tifffile.memmap`` can map; 1 (fast) to 9 (small) use Deflate, with
+        the horizontal predictor for integers of 8 and 16 bits.
+
+    Raises
+    ------
+    ArgumentError
+        If a TIFF cannot hold the array, or ``compress`` is no level.
+    PathNotFoundError
+        If the directory of ``path`` does not exist.
+    TargetExistsError
+        If something that is no regular file stands at ``path``.
+    ShapeMismatchError
+        If a computed block is not of the shape or dtype that the array says.
+    WriteError
+        If writing failed, for want of space for example.
+    """
+    target = check_target(path)
+    array = _as_array(data)
+    if isinstance(array, np.ndarray):
+        layout = plan_layout(array.shape, array.dtype, compress)
+        rows: Iterable[Rows] = iter_rows([(full_region(array.shape), array)], array.shape, layout)
+    else:
+        row_axis = array.ndim - plan_layout(array.shape, array.dtype, compress).n_page_axes
+        step = common_step(array.chunks[row_axis])
+        layout = plan_layout(array.shape, array.dtype, compress, step=step)
+        rows = _iter_computed(array, layout)
+    with TiffDraft(target, layout) as draft:
+        draft.write(_encode_in_order(layout, rows))
+        draft.publish()
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Give the file that writing to ``path`` means, links followed; nothing is created.
+
+    Raises
+    ------
+    PathNotFoundError
+        If its directory does not exist.
+    TargetExistsError
+        If it exists and is no regular file.
+    """
+    try:
+        target = Path(path)
+    except TypeError:
+        raise ArgumentError(f"path must be a str or a Path, got {path!r}") from None
+    if target.is_symlink():
+        # The file that is linked to is replaced, not the link.
+        target = Path(os.path.realpath(target))
+    if not target.parent.is_dir():
+        raise PathNotFoundError(
+            f"{target} cannot be written: there is no directory {target.parent}. Create it first."
+        )
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return target
+    if not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise TargetExistsError(f"{target} is {what}: give the name of a file to write")
+    return target
+
+
+def _as_array(data: Any) -> np.ndarray | da.Array:
+    """Give numpy or dask; what has chunks (zarr, h5py) is not loaded."""
+    if not isinstance(data, da.Array):
+        return da.from_array(data) if hasattr(data, "chunks") else np.asarray(data)
+    if any(np.isnan(n) for axis in data.chunks for n in axis):
+        raise ArgumentError(
+            "the dask array does not know its shape: call its compute_chunk_sizes() first"
+        )
+    return data
+
+
+def common_step(extents: Iterable[int]) -> int:
+    """Give the greatest number that all but the last of some extents are multiples of.
+
+    It divides every border between them; one extent alone gives itself.
+
+    Examples
+    --------
+    >>> common_step((64, 64, 30)), common_step((30,))
+    (64, 30)
+    """
+    *inner, last = extents
+    return int(np.gcd.reduce(inner)) if inner else last
+
+
+def cut_points(borders: Iterable[int], height: int, row_step: int) -> list[int]:
+    """Give the borders between blocks at which a page may be cut, with 0 and ``height``.
+
+    Examples
+    --------
+    >>> cut_points([64, 96, 128, 150], 150, 64)
+    [0, 64, 128, 150]
+    """
+    inner = {b for b in borders if b % row_step == 0 and 0 < b < height}
+    return [0, *sorted(inner), height]
+
+
+def iter_rows(pieces: list[Piece], shape: Shape, layout: TiffLayout) -> Iterator[Rows]:
+    """Yield rows for one strip at a time, page by page, from pieces that tile one region.
+
+    The region is made of whole rows and begins and ends where the layout may
+    be cut. Rows that lie in one piece are views of it.
+    """
+    n_lead = len(layout.lead)
+    start = [min(where[axis].start for where, _ in pieces) for axis in range(n_lead + 1)]
+    stop = [max(where[axis].stop for where, _ in pieces) for axis in range(n_lead + 1)]
+    whole = full_region(shape)[n_lead + 1 :]
+    first, last, step = start[n_lead], stop[n_lead], layout.rows_per_write
+    bands = [(r, min(r + step, last)) for r in range(first, last, step)]
+    touching = [
+        [p for p in pieces if p[0][n_lead].start < r1 and r0 < p[0][n_lead].stop]
+        for r0, r1 in bands
+    ]
+    for index in product(*(range(a, b) for a, b in zip(start[:-1], stop[:-1], strict=True))):
+        page = int(np.ravel_multi_index(index, layout.lead)) if index else 0
+        point = tuple(slice(i, i + 1) for i in index)
+        for (r0, r1), near in zip(bands, touching, strict=True):
+            values = _gather(near, (*point, slice(r0, r1), *whole), layout.dtype)
+            yield page, r0, values.reshape(values.shape[n_lead:])
+
+
+def _gather(pieces: list[Piece], region: Region, dtype: np.dtype[Any]) -> np.ndarray:
+    if len(pieces) == 1:
+        where, values = pieces[0]
+        return values[relative_to(region, where)]
+    out = np.empty(region_shape(region), dtype)
+    for where, values in pieces:
+        shared = intersect(where, region)
+        if shared is not None:
+            out[relative_to(shared, region)] = values[relative_to(shared, where)]
+    return out
+
+
+def _iter_computed(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
+    """Compute an array group by group, and yield its rows."""
+    groups = _plan_groups(array, layout)
+    keys = [[index for atom in group for index in atom] for group in groups]
+    starts = [cached_cumsum(c, initial_zero=True) for c in array.chunks]
+    # A slab's groups may share what they are computed from: planes cut into cubes, say.
+    slabs = Counter(index[: len(layout.lead)] for group in keys for index in group[:1])
+    computed = BlockGroups(array, keys, near=max(slabs.values()))
+    for number, group in enumerate(groups):
+        blocks = computed.compute(number)
+        for atom in group:
+            pieces = []
+            for index in atom:
+                where = tuple(
+                    slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True)
+                )
+                # Let go of each block when its rows are written, not at the end of the group.
+                pieces.append((where, _checked(blocks.pop(index), where, array)))
+            yield from iter_rows(pieces, array.shape, layout)
+            del pieces  # not to be held while the next group is computed
+
+
+def _plan_groups(array: da.Array, layout: TiffLayout) -> list[list[list[Shape]]]:
+    """Give groups of atoms of block indices; an atom completes some rows of its planes."""
+    n_lead = len(layout.lead)
+    borders = cached_cumsum(array.chunks[n_lead], initial_zero=True)
+    cuts = {borders.index(c) for c in cut_points(borders, layout.height, layout.row_step)}
+    counts = array.numblocks
+    groups: list[list[list[Shape]]] = []
+    room = 0
+    for lead in product(*(range(n) for n in counts[:n_lead])):
+        atom: list[Shape] = []
+        nbytes = 0
+        for k in range(counts[n_lead]):
+            for rest in product(*(range(n) for n in counts[n_lead + 1 :])):
+                index = (*lead, k, *rest)
+                extents = (c[i] for c, i in zip(array.chunks, index, strict=True))
+                nbytes += int(np.prod(list(extents), dtype=np.int64)) * layout.dtype.itemsize
+                atom.append(index)
+            if k + 1 in cuts:
+                if nbytes > room:
+                    groups.append([])
+                    room = WINDOW_NBYTES
+                groups[-1].append(atom)
+                room -= nbytes
+                atom, nbytes = [], 0
+    return groups
+
+
+def _checked(block: Any, where: Region, array: da.Array) -> np.ndarray:
+    values = np.asarray(block)
+    meant = array.dtype.newbyteorder("=")
+    if values.shape != region_shape(where) or values.dtype.newbyteorder("=") != meant:
+        raise ShapeMismatchError(
+            f"the block of the array {array.name} at {where} computed to {values.shape} "
+            f"{values.dtype}, and the array says {region_shape(where)} {array.dtype}. Give the "
+            "function that makes it the right dtype= and chunks=."
+        )
+    return values
+
+
+def _encode_in_order(layout: TiffLayout, rows: Iterable[Rows]) -> Iterator[Strip]:
+    """Encode rows in threads, a few strips ahead, and yield the strips in the same order."""
+
+    def encode(page: int, row: int, values: np.ndarray) -> Strip:
+        return page, row, encode_strip(layout, values)
+
+    if not layout.compress:
+        # A copy at most: threads would only add to the memory.
+        for args in rows:
+            yield encode(*args)
+        return
+    yield from in_order(encode, rows, CPU_COUNT, ahead=2 * CPU_COUNT)
+
+
+def in_order(
+    function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], n_threads: int, ahead: int
+) -> Iterator[Any]:
+    """Yield ``function(*args)`` for each of some arguments, in their order, from threads.
+
+    At most ``ahead`` results are under way or waiting. On the way out, however
+    that comes about, calls that have not begun are dropped and the others are
+    waited for, so nothing runs on.
+    """
+    waiting: deque[Future[Any]] = deque()
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scout-tiff")
+    try:
+        for args in arguments:
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(function, *args))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
