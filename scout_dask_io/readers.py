@@ -14,11 +14,19 @@ import dask.array as da
 
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.lazy import lazy_array
+from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.files import absolute
 from scout_dask_io.tiff.order import list_planes, list_subfolders
 
-__all__ = ["channel_names", "imread", "imread_channels", "imread_folder", "imread_parallel"]
+__all__ = [
+    "channel_names",
+    "imread",
+    "imread_channels",
+    "imread_folder",
+    "imread_parallel",
+    "read_zarr",
+]
 
 
 def imread(path: Any, *, chunks: Any = None, series: int = 0, level: int = 0) -> da.Array:
@@ -236,6 +244,54 @@ def imread_channels(
     lead = (len(planes), len(planes[0]))
     source = describe_planes([p for channel in planes for p in channel], workers, lead=lead)
     return lazy_array(source, chunks, name="imread")
+
+
+def read_zarr(
+    path: str | os.PathLike[str], *, chunks: Any = None, nested: bool = True
+) -> da.Array:
+    """Give a lazy dask array of a stored Zarr array.
+
+    Building it reads the metadata; a block, when computed, decodes the chunks
+    that it touches, each once, straight from their files (plain v2 arrays; v3,
+    sharded and filtered ones go through zarr). Whether chunk files are nested or
+    flat is what lies on disk, so legacy arrays without ``dimension_separator``
+    read right. A chunk without a file holds the fill value.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The array's directory.
+    chunks : optional
+        Dask blocks, in any form that dask takes. By default a few whole chunks,
+        about 32 MB, wide along the last axes.
+    nested : bool
+        What to take an array for that has no chunk yet and says nothing.
+
+    Returns
+    -------
+    dask.array.Array
+        In native byte order. Its name changes when chunk files are added or
+        replaced; a chunk overwritten in place cannot be told without reading.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no array (a ``FileNotFoundError``), or an unfinished one.
+    LayoutError
+        If the metadata are damaged, or both layouts lie on disk.
+    ChunkReadError
+        On computing, if a chunk is damaged, naming its file.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> import scout_dask_io as io
+    >>> path = tempfile.mkdtemp() + "/a.zarr"
+    >>> _ = io.write_zarr(path, np.arange(60).reshape(3, 4, 5), (2, 2, 2))
+    >>> io.read_zarr(path)[1, 2].compute()
+    array([30, 31, 32, 33, 34])
+    """
+    return lazy_array(open_source(path, nested=nested), chunks, name="read-zarr")
 
 
 def channel_names(path: Any) -> list[str]:

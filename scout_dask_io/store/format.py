@@ -110,7 +110,7 @@ def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:
         elif isinstance(value, str):
             return np.frombuffer(base64.b64decode(value), dtype)[0]
         elif isinstance(value, list) and dtype.kind == "c":
-            real, imaginary = (float(_SPECIAL_FLOATS.get(v, v)) for v in value)
+            real, imaginary = (_SPECIAL_FLOATS[v] if isinstance(v, str) else v for v in value)
             value = complex(real, imaginary)
         return np.array(value, dtype=dtype)[()]
     except (ValueError, TypeError, OverflowError) as err:
