@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import zarr
 from zarr.storage import MemoryStore
 
