@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import imagecodecs
 import numpy as np
@@ -19,8 +18,10 @@ from scout_dask_io.tiff.layout import PageLayout, SourceFile
 
 Area: TypeAlias = tuple[slice, slice, slice]
 Decoder: TypeAlias = Callable[..., Any]
+#: One read of a raw page: offset from its first pixel, room, and what it gives.
+Step: TypeAlias = tuple[int, memoryview, Area, np.ndarray]
 
-__all__ = ["PIECE_NBYTES", "PageReader", "Scratch", "general_table", "open_tiff", "page_at"]
+__all__ = ["PIECE_NBYTES", "AreaReader", "Page", "Scratch", "general_table", "open_tiff", "page_at"]
 
 #: Rows are handed on in pieces of about this size, which stay in the L2 cache
 #: between the read and the copy that the caller makes.
@@ -66,99 +67,122 @@ class Scratch:
         return memoryview(self._coded)[:nbytes]
 
 
-@dataclass(slots=True)
-class PageReader:
-    """Reads areas of one page through an open descriptor.
-
-    An area is ``(rows, columns, samples)``, where pages without samples have
-    one. ``gate`` is held while bytes are read, and never while the caller works.
-    """
+class Page(NamedTuple):
+    """One page of an open file."""
 
     fd: int
     file: SourceFile
-    layout: PageLayout
     ifd: int
     data: int
-    gate: AbstractContextManager[Any]
-    scratch: Scratch = field(default_factory=Scratch)
 
-    def pieces(self, area: Area) -> Iterator[tuple[Area, np.ndarray]]:
+
+class AreaReader:
+    """Reads one area of pages that share a layout; made once for a whole call.
+
+    An area is ``(rows, columns, samples)``, where pages without samples have
+    one. ``gate`` is held while bytes are read, and never while the caller works.
+    Not to be shared by threads.
+    """
+
+    def __init__(
+        self,
+        layout: PageLayout,
+        area: Area,
+        gate: AbstractContextManager[Any],
+        scratch: Scratch | None = None,
+    ) -> None:
+        self.layout = layout
+        self.area = area
+        self.gate = gate
+        self.scratch = scratch or Scratch()
+        self._steps: list[Step] | None = None
+
+    def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         """Yield ``(where, values)``, where ``where`` is relative to the area.
 
         ``values`` has three axes, and is good until the next is asked for.
         """
         if self.layout.coding == "raw":
-            return self._raw(area)
+            return self._raw(page)
         if self.layout.coding == "direct":
-            return self._direct(area)
-        return self._general(area)
+            return self._direct(page)
+        return self._general(page)
 
-    def read_rows(self, row: int, out: memoryview) -> None:
-        """Fill a buffer with the bytes of a raw page from a row on."""
+    def read_rows(self, page: Page, out: memoryview) -> None:
+        """Fill a buffer with the bytes of a raw page, from the first row of the area on."""
         layout = self.layout
         row_nbytes = layout.columns * layout.interleaved * np.dtype(layout.dtype).itemsize
-        self._fill(self.data + row * row_nbytes, out)
+        self._fill(page, page.data + self.area[0].start * row_nbytes, out)
 
-    def _fill(self, offset: int, out: memoryview) -> None:
+    def _fill(self, page: Page, offset: int, out: memoryview) -> None:
         with self.gate:
-            got = files.read_at(self.fd, offset, out)
+            got = files.read_at(page.fd, offset, out)
         if got != len(out):
             raise Damaged(f"only {got} of {len(out)} bytes at offset {offset} could be read")
 
-    def _raw(self, area: Area) -> Iterator[tuple[Area, np.ndarray]]:
+    def _raw(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
+        if self._steps is None:
+            self._steps = list(self._raw_steps())
+        for offset, buffer, where, values in self._steps:
+            self._fill(page, page.data + offset, buffer)
+            yield where, values
+
+    def _raw_steps(self) -> Iterator[Step]:
+        """Yield the reads of a raw page: equal for all pages, into memory that stays."""
         layout = self.layout
+        rows, columns, samples = self.area
         dtype = np.dtype(layout.dtype)
-        rows, columns, samples = area
         pixel = layout.interleaved * dtype.itemsize
         row_nbytes = layout.columns * pixel
-        band_nbytes = layout.rows * row_nbytes
         wanted = columns.stop - columns.start
         if row_nbytes >= _LONG_ROW_NBYTES and wanted * 8 <= layout.columns:
             left, width, step = columns.start, wanted, 1
         else:
             left, width, step = 0, layout.columns, max(1, PIECE_NBYTES // row_nbytes)
+        step = min(step, rows.stop - rows.start)
         inside = slice(columns.start - left, columns.stop - left)
+        memory = self.scratch.pixels(step * width * pixel)
         if layout.planar:
-            bands = [(b - samples.start, slice(0, 1), b * band_nbytes) for b in _range(samples)]
+            bands = [(b - samples.start, slice(0, 1), b) for b in _range(samples)]
         else:
             bands = [(0, samples, 0)]
-        for at, chosen, shift in bands:
+        for at, chosen, band in bands:
             where_samples = slice(at, at + chosen.stop - chosen.start)
             for row in range(rows.start, rows.stop, step):
                 n = min(step, rows.stop - row)
-                buffer = self.scratch.pixels(n * width * pixel)
-                offset = self.data + shift + row * row_nbytes + left * pixel
-                self._fill(offset, buffer.data)
+                buffer = memory[: n * width * pixel]
                 values = buffer.view(dtype).reshape(n, width, layout.interleaved)
                 where_rows = slice(row - rows.start, row - rows.start + n)
+                offset = (band * layout.rows + row) * row_nbytes + left * pixel
                 where = (where_rows, slice(0, wanted), where_samples)
-                yield where, values[:, inside, chosen]
+                yield offset, buffer.data, where, values[:, inside, chosen]
 
-    def _direct(self, area: Area) -> Iterator[tuple[Area, np.ndarray]]:
+    def _direct(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         layout = self.layout
         high, wide, inter = layout.segment_rows, layout.segment_columns, layout.interleaved
         # Strips of a few rows are decoded side by side into one piece.
         per_group = 1 if layout.tiled else max(1, PIECE_NBYTES // layout.segment_nbytes)
-        table = self._table(area)
-        for band, downs, acrosses in self._groups(area, per_group):
+        table = self._table(page)
+        row_nbytes = wide * inter * np.dtype(layout.dtype).itemsize
+        strip_nbytes = high * row_nbytes
+        for band, downs, acrosses in self._groups(per_group):
             first = downs.start * high
             n_rows = high if layout.tiled else min(downs.stop * high, layout.rows) - first
-            strip_nbytes = high * wide * inter * np.dtype(layout.dtype).itemsize
-            nbytes = n_rows * wide * inter * np.dtype(layout.dtype).itemsize
+            nbytes = n_rows * row_nbytes
             picks = self._numbers(band, downs, acrosses)
-            for at, coded in self._runs(table, picks):
+            for at, coded in self._runs(page, table, picks):
                 buffer = self.scratch.pixels(nbytes)
                 if layout.tiled:
                     self._decode_into(coded, buffer, picks[at])
-                    tile = slice(acrosses.start + at, acrosses.start + at + 1)
+                    left = (acrosses.start + at) * wide
                 else:
                     low = at * strip_nbytes
                     self._decode_into(coded, buffer[low : low + strip_nbytes], picks[at])
                     if at < len(picks) - 1:
                         continue
-                    tile = acrosses
+                    left = 0
                 values = self._unpredict(buffer.view(layout.dtype).reshape(n_rows, wide, inter))
-                yield self._clip(area, values, first, tile.start * wide, band)
+                yield self._clip(values, first, left, band)
 
     def _decode_into(self, coded: memoryview, out: np.ndarray, number: int) -> None:
         codec = _CODECS.get(self.layout.compression)
@@ -178,52 +202,52 @@ class PageReader:
         imagecodecs.delta_decode(values, axis=-2, out=values)
         return values
 
-    def _general(self, area: Area) -> Iterator[tuple[Area, np.ndarray]]:
+    def _general(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         layout = self.layout
-        table = self._table(area)
-        decode = _decoders.get(layout, lambda: _general_decoder(self.fd, self.file, self.ifd))
+        table = self._table(page)
+        decode = _decoders.get(layout, lambda: _general_decoder(page))
         extra: dict[str, Any] = {}
         if layout.compression in (6, 7, 34892, 33007):
             extra = {"jpegtables": table.jpeg_tables, "jpegheader": table.jpeg_header}
         dtype = np.dtype(layout.dtype)
-        for band, downs, acrosses in self._groups(area, 1):
+        for band, downs, acrosses in self._groups(1):
             picks = self._numbers(band, downs, acrosses)
-            for at, coded in self._runs(table, picks):
+            for at, coded in self._runs(page, table, picks):
                 values, place, _ = decode(bytes(coded), picks[at], **extra)
                 if values.ndim != 4 or values.shape[0] != 1 or values.dtype != dtype:
                     raise Damaged(
                         f"segment {picks[at]} decodes to {values.dtype} of shape {values.shape}"
                     )
-                yield self._clip(area, values[0], place[2], place[3], band)
+                yield self._clip(values[0], place[2], place[3], band)
 
-    def _table(self, area: Area) -> SegmentTable:
-        file = self.file
-        key = (file.path, file.size, file.mtime_ns, file.inode, self.ifd)
+    def _table(self, page: Page) -> SegmentTable:
+        file = page.file
 
         def make() -> SegmentTable:
             if self.layout.coding == "general":
-                with open_tiff(self.fd, file, is_ome=False) as tif:
-                    return general_table(page_at(tif, self.ifd), self.layout, file.size)
-            window = Window(self.fd, file.size)
+                with open_tiff(page.fd, file, is_ome=False) as tif:
+                    return general_table(page_at(tif, page.ifd), self.layout, file.size)
+            window = Window(page.fd, file.size)
             header = read_header(window)
             if header is None:
                 raise Damaged("its header is not the one that was described")
-            ifd = read_ifd(window, header, self.ifd)
+            ifd = read_ifd(window, header, page.ifd)
             return SegmentTable(*read_segments(ifd, window, self.layout))
 
         def gated() -> SegmentTable:
             with self.gate:
                 return make()
 
-        return _tables.get(key, gated)
+        return _tables.get((*file, page.ifd), gated)
 
-    def _groups(self, area: Area, per_group: int) -> Iterator[tuple[int, range, range]]:
+    def _groups(self, per_group: int) -> Iterator[tuple[int, range, range]]:
         """Yield the segments that an area touches: a sample plane, rows and columns of them."""
-        rows, columns, samples = area
+        rows, columns, samples = self.area
         high, wide = self.layout.segment_rows, self.layout.segment_columns
         down = range(rows.start // high, -(-rows.stop // high))
         across = range(columns.start // wide, -(-columns.stop // wide))
-        for band in _range(samples) if self.layout.planar else range(1):
+        bands = _range(samples) if self.layout.planar else range(1)
+        for band in bands:
             for start in range(down.start, down.stop, per_group):
                 yield band, range(start, min(start + per_group, down.stop)), across
 
@@ -232,7 +256,9 @@ class PageReader:
         start = band * down * across
         return [start + i * across + j for i in downs for j in acrosses]
 
-    def _runs(self, table: SegmentTable, picks: list[int]) -> Iterator[tuple[int, memoryview]]:
+    def _runs(
+        self, page: Page, table: SegmentTable, picks: list[int]
+    ) -> Iterator[tuple[int, memoryview]]:
         """Yield the coded bytes of segments in turn; those that touch are read at once."""
         offsets = table.offsets[picks].tolist()
         counts = table.counts[picks].tolist()
@@ -248,17 +274,17 @@ class PageReader:
                 end += 1
             start = offsets[at]
             run = self.scratch.coded(stop - start)
-            self._fill(start, run)
+            self._fill(page, start, run)
             for k in range(at, end):
                 low = offsets[k] - start
                 yield k, run[low : low + counts[k]]
             at = end
 
     def _clip(
-        self, area: Area, values: np.ndarray, row: int, column: int, band: int
+        self, values: np.ndarray, row: int, column: int, band: int
     ) -> tuple[Area, np.ndarray]:
         """Give the part of a decoded segment that lies in the area, and where it goes."""
-        rows, columns, samples = area
+        rows, columns, samples = self.area
         top, bottom = max(row, rows.start), min(row + self._rows_of(values, row), rows.stop)
         left = max(column, columns.start)
         right = min(column + self.layout.segment_columns, columns.stop)
@@ -311,9 +337,9 @@ def open_tiff(fd: int, file: SourceFile, **options: Any) -> Iterator[tifffile.Ti
         yield tif
 
 
-def _general_decoder(fd: int, file: SourceFile, ifd: int) -> Decoder:
-    with open_tiff(fd, file, is_ome=False) as tif:
-        decoder: Decoder = page_at(tif, ifd).decode
+def _general_decoder(page: Page) -> Decoder:
+    with open_tiff(page.fd, page.file, is_ome=False) as tif:
+        decoder: Decoder = page_at(tif, page.ifd).decode
         return decoder
 
 

@@ -24,7 +24,7 @@ from scout_dask_io.errors import (
 from scout_dask_io.grid import Shape
 from scout_dask_io.tiff.decode import open_tiff
 from scout_dask_io.tiff.files import open_found
-from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
+from scout_dask_io.tiff.ifd import Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.layout import DescribedPage, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
 from scout_dask_io.tiff.source import TiffSource
@@ -114,7 +114,7 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
         return all(int(n) == 1 for n in counts)
     if text.startswith('{"shape"'):
         try:
-            return math.prod(json.loads(text)["shape"]) == math.prod(layout.shape)
+            return bool(math.prod(json.loads(text)["shape"]) == math.prod(layout.shape))
         except (ValueError, KeyError, TypeError):
             return False
     return not text.startswith("shape=")

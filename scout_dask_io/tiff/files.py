@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from scout_dask_io.errors import PathNotFoundError, SourceChangedError, TiffReadError
@@ -124,7 +124,7 @@ def _what_changed(file: SourceFile, now: os.stat_result) -> str:
 
 def _moment(mtime_ns: int) -> str:
     try:
-        return datetime.fromtimestamp(mtime_ns / 1e9, tz=timezone.utc).isoformat()
+        return datetime.fromtimestamp(mtime_ns / 1e9, tz=UTC).isoformat()
     except (OverflowError, ValueError, OSError):
         return f"{mtime_ns} ns"
 

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,6 @@ __all__ = [
     "FileTable",
     "PageLayout",
     "SourceFile",
-    "fold_sample_axis",
 ]
 
 #: Columns of a page table: index of the file, index of the layout, offset of
@@ -160,21 +159,13 @@ class DescribedPage:
     data: int
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(NamedTuple):
     """A file and the facts by which a change of it is noticed."""
 
     path: str
     size: int
     mtime_ns: int
     inode: int
-
-
-def fold_sample_axis(shape: Sequence[int], axis: int) -> Shape:
-    """Give ``shape`` with one axis moved to the end."""
-    moved = list(shape)
-    moved.append(moved.pop(axis))
-    return tuple(moved)
 
 
 class FileTable:
@@ -201,6 +192,7 @@ class FileTable:
         for file in files:
             folder, name = os.path.split(file.path)
             names.append(name)
+            folder = os.path.join(folder, "")  # ends in a separator: joining is adding
             at = folders.setdefault(folder, len(folders))
             facts.append((at, file.size, file.mtime_ns & 0xFFFFFFFFFFFFFFFF, file.inode))
         table = np.array(facts, dtype=np.uint64).reshape(len(names), 4)
@@ -211,8 +203,7 @@ class FileTable:
 
     def __getitem__(self, at: int) -> SourceFile:
         folder, size, mtime_ns, inode = self._facts[at].tolist()
-        path = os.path.join(self._folders[folder], self._names[at])
-        return SourceFile(path, size, mtime_ns, inode)
+        return SourceFile(self._folders[folder] + self._names[at], size, mtime_ns, inode)
 
     def span(self, start: int, stop: int) -> FileTable:
         """Give the files from ``start`` up to ``stop``, without copying numbers."""

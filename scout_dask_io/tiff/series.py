@@ -130,11 +130,11 @@ def describe_series(
     Damaged
         If pages are missing, differ, or lie outside of the file.
     """
-    listed = list(series._pages)
-    missing = sum(p is None for p in listed)
+    listed = [p for p in series._pages if p is not None]
+    missing = len(series._pages) - len(listed)
     if missing or not listed:
         raise TiffReadError(
-            f"{tif.filename!r} lacks {missing} of the {len(listed)} pages that its metadata "
+            f"{tif.filename!r} lacks {missing} of the {len(series._pages)} pages that its metadata "
             "names; they may lie in other files. Read the folder with imread_folder, or pass "
             "the paths in order to imread_parallel."
         )

@@ -16,7 +16,7 @@ import numpy as np
 from scout_dask_io.errors import ScoutIOError, TiffReadError
 from scout_dask_io.grid import Region, Shape, normalize_index, region_shape, take
 from scout_dask_io.source import Piece, Source
-from scout_dask_io.tiff.decode import PageReader, Scratch
+from scout_dask_io.tiff.decode import AreaReader, Page, Scratch
 from scout_dask_io.tiff.files import open_checked
 from scout_dask_io.tiff.layout import DATA, FILE, IFD, LAYOUT, FileTable, PageLayout, SourceFile
 
@@ -146,65 +146,68 @@ class TiffSource(Source):
         if 0 in region_shape(region):
             return
         n = self.lead_ndim
-        inner = region[n:]
-        area = (inner[0], inner[1], inner[2] if len(inner) > 2 else slice(0, 1))
-        drop_samples = len(inner) == 2
-        new_axes = (np.newaxis,) * n
-        scratch = Scratch()
-        for place, reader in self._readers(region[:n], scratch):
+        new_axes = (*(np.newaxis,) * n, ...)
+        has_samples = len(region) - n > 2
+        readers = self._readers(region[n:])
+        for place, number, page in self._open_pages(region[:n]):
             try:
-                for where, values in reader.pieces(area):
-                    if drop_samples:
-                        yield (*place, *where[:2]), values[..., 0][new_axes]
-                    else:
+                for where, values in readers[number].pieces(page):
+                    if has_samples:
                         yield (*place, *where), values[new_axes]
+                    else:
+                        yield (*place, where[0], where[1]), values[..., 0][new_axes]
             except (ScoutIOError, MemoryError):
                 raise
             except Exception as err:
-                raise _unreadable(reader, err) from err
+                raise _unreadable(page, err) from err
 
-    def _readers(
-        self, lead: Region, scratch: Scratch
-    ) -> Iterator[tuple[tuple[slice, ...], PageReader]]:
-        """Yield where each page goes and a reader of it; a file is opened once a run of pages."""
+    def _readers(self, inner: Region) -> list[AreaReader]:
+        area = (inner[0], inner[1], inner[2] if len(inner) > 2 else slice(0, 1))
+        gate, scratch = self._shared_gate(), Scratch()
+        return [AreaReader(layout, area, gate, scratch) for layout in self._layouts]
+
+    def _open_pages(self, lead: Region) -> Iterator[tuple[tuple[slice, ...], int, Page]]:
+        """Yield where each page goes, its layout and the page, its file open.
+
+        A file is opened once for a run of pages, and closed before the next.
+        """
         picked = self._pages[lead]
-        gate = self._shared_gate()
+        spans = [[slice(i, i + 1) for i in range(k)] for k in picked.shape[:-1]]
         fd, opened = -1, -1
-        file = None
+        file: SourceFile | None = None
         try:
-            indices = product(*(range(k) for k in picked.shape[:-1]))
-            for index, page in zip(indices, picked.reshape(-1, 4).tolist(), strict=True):
-                if page[FILE] != opened or file is None:
+            for place, row in zip(product(*spans), picked.reshape(-1, 4).tolist(), strict=True):
+                if row[FILE] != opened or file is None:
                     if fd >= 0:
                         os.close(fd)
                         fd = -1
-                    file = self._files[page[FILE] - self._first_file]
-                    fd, opened = open_checked(file), page[FILE]
-                layout = self._layouts[page[LAYOUT]]
-                place = tuple(slice(i, i + 1) for i in index)
-                yield place, PageReader(fd, file, layout, page[IFD], page[DATA], gate, scratch)
+                    opened = row[FILE]
+                    file = self._files[opened - self._first_file]
+                    fd = open_checked(file)
+                yield place, row[LAYOUT], Page(fd, file, row[IFD], row[DATA])
         finally:
             if fd >= 0:
                 os.close(fd)
 
     def read(self, region: Region) -> np.ndarray:
         """Read one region as a new C-contiguous array of native byte order."""
-        inner = region[self.lead_ndim :]
-        whole_rows = all(
-            s.start == 0 and s.stop == n
-            for s, n in zip(inner[1:], self.shape[self.lead_ndim + 1 :], strict=True)
-        )
+        n = self.lead_ndim
+        inner = region[n:]
+        whole_rows = region_shape(inner[1:]) == self.shape[n + 1 :]
         if not whole_rows or not all(_is_memory_image(layout) for layout in self._layouts):
             return super().read(region)
+        # Pixels lie in the file as they will in memory: no copy is needed.
         out = np.empty(region_shape(region), self.dtype)
         if out.size:
-            for place, reader in self._readers(region[: self.lead_ndim], Scratch()):
+            readers = self._readers(inner)
+            for place, number, page in self._open_pages(region[:n]):
+                room = out[place].reshape(-1).view(np.uint8).data
                 try:
-                    reader.read_rows(inner[0].start, out[place].reshape(-1).view(np.uint8).data)
+                    readers[number].read_rows(page, room)
                 except (ScoutIOError, MemoryError):
                     raise
                 except Exception as err:
-                    raise _unreadable(reader, err) from err
+                    raise _unreadable(page, err) from err
         return out
 
     def __getitem__(self, index: Any) -> np.ndarray:
@@ -300,8 +303,8 @@ def _cut(n: int, extent: int) -> tuple[int, ...]:
     return (extent,) * whole + ((rest,) if rest else ())
 
 
-def _unreadable(reader: PageReader, err: Exception) -> TiffReadError:
+def _unreadable(page: Page, err: Exception) -> TiffReadError:
     what = str(err) or type(err).__name__
     return TiffReadError(
-        f"cannot read {reader.file.path!r} (page whose directory is at byte {reader.ifd}): {what}"
+        f"cannot read {page.file.path!r} (page whose directory is at byte {page.ifd}): {what}"
     )
