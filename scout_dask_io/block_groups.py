@@ -47,9 +47,7 @@ class BlockGroups:
         How many groups a result may be kept for on the chance of a second use.
     """
 
-    def __init__(
-        self, array: da.Array, groups: Sequence[Sequence[Shape]], near: int = 1
-    ) -> None:
+    def __init__(self, array: da.Array, groups: Sequence[Sequence[Shape]], near: int = 1) -> None:
         # Blocks that a cluster holds stay there as long as their array lives.
         self._array = array
         (optimised,) = dask.optimize(array)
@@ -95,7 +93,7 @@ class BlockGroups:
     def _run(
         self, tasks: dict[Key, GraphNode], wanted: list[Key], keep: list[Key]
     ) -> tuple[list[Any], list[Any]]:
-        """Give the values of the wanted blocks, and what is kept: values, or a cluster's futures."""
+        """Give the wanted blocks, and what is kept: values, or a cluster's futures."""
         keys = [*wanted, *keep]
         if self._client is None:
             results = list(self._get(tasks, keys))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,17 +18,22 @@ from dask.array.core import cached_cumsum
 from dask.system import CPU_COUNT
 
 from scout_dask_io.block_groups import BlockGroups
-from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError
-from scout_dask_io.errors import TargetExistsError
+from scout_dask_io.errors import (
+    ArgumentError,
+    PathNotFoundError,
+    ShapeMismatchError,
+    TargetExistsError,
+)
 from scout_dask_io.grid import Region, Shape, full_region, intersect, region_shape, relative_to
-from scout_dask_io.tiff.encode import Strip, TiffDraft, TiffLayout, encode_strip, plan_layout
+from scout_dask_io.tiff.draft import Strip, TiffDraft
+from scout_dask_io.tiff.encode import TiffLayout, encode_strip, plan_layout
 
 #: Where a block lies in the array, and its values.
 Piece: TypeAlias = tuple[Region, np.ndarray]
 #: Page number, first row in the page, rows not yet encoded.
 Rows: TypeAlias = tuple[int, int, np.ndarray]
 
-__all__ = ["check_target", "common_step", "cut_points", "imsave", "iter_rows"]
+__all__ = ["check_target", "common_step", "cut_points", "imsave", "in_order", "iter_rows"]
 
 # Blocks that are computed at one time: at least as many as complete some rows
 # of their planes, and beyond that about this much, to keep all threads busy.
@@ -89,8 +95,8 @@ def imsave(path: str | os.PathLike[str], data: Any, compress: int = 1) -> None:
         step = common_step(array.chunks[row_axis])
         layout = plan_layout(array.shape, array.dtype, compress, step=step)
         rows = _iter_computed(array, layout)
-    with TiffDraft(target, layout) as draft:
-        draft.write(_encode_in_order(layout, rows))
+    with TiffDraft(target, layout) as draft, closing(_encode_in_order(layout, rows)) as strips:
+        draft.write(strips)
         draft.publish()
 
 
@@ -211,9 +217,7 @@ def _iter_computed(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
         for atom in group:
             pieces = []
             for index in atom:
-                where = tuple(
-                    slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True)
-                )
+                where = tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True))
                 # Let go of each block when its rows are written, not at the end of the group.
                 pieces.append((where, _checked(blocks.pop(index), where, array)))
             yield from iter_rows(pieces, array.shape, layout)
@@ -259,7 +263,7 @@ def _checked(block: Any, where: Region, array: da.Array) -> np.ndarray:
     return values
 
 
-def _encode_in_order(layout: TiffLayout, rows: Iterable[Rows]) -> Iterator[Strip]:
+def _encode_in_order(layout: TiffLayout, rows: Iterable[Rows]) -> Generator[Strip]:
     """Encode rows in threads, a few strips ahead, and yield the strips in the same order."""
 
     def encode(page: int, row: int, values: np.ndarray) -> Strip:
@@ -275,7 +279,7 @@ def _encode_in_order(layout: TiffLayout, rows: Iterable[Rows]) -> Iterator[Strip
 
 def in_order(
     function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], n_threads: int, ahead: int
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Yield ``function(*args)`` for each of some arguments, in their order, from threads.
 
     At most ``ahead`` results are under way or waiting. On the way out, however
