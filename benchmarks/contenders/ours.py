@@ -1,0 +1,125 @@
+"""Us: scout_dask_io through its public names, as a user would call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contenders.common import Reader
+from benchmarks.contenders.dask_ways import plane_blocks
+from benchmarks.job import Job
+
+
+def convert(job: Job, codec: str = "zstd") -> Callable[[], None]:
+    """Convert a folder of planes."""
+    import scout_dask_io as io
+
+    def work() -> None:
+        lazy = io.imread_folder(job.planes)
+        io.write_zarr(
+            job.out,
+            lazy,
+            chunks=job.chunks,
+            codec=codec,
+            max_mem=job.max_mem,
+            nb_workers=job.n_workers,
+        )
+
+    return work
+
+
+def computed(job: Job) -> Callable[[], None]:
+    """Store the same computed array as the peers."""
+    import scout_dask_io as io
+
+    def work() -> None:
+        io.write_zarr(
+            job.out,
+            plane_blocks(job),
+            chunks=job.chunks,
+            max_mem=job.max_mem,
+            nb_workers=job.n_workers,
+        )
+
+    return work
+
+
+def reader(job: Job) -> Reader:
+    """Read by ``read_zarr`` in the blocks that it chooses."""
+    import scout_dask_io as io
+
+    lazy = io.read_zarr(job.stored)
+    return Reader(
+        lambda region: lazy[region].compute(),
+        lambda: int(lazy.sum(dtype=np.uint64).compute()),
+    )
+
+
+def index(job: Job) -> Callable[[], dict[str, Any]]:
+    """Open a folder: every header is checked."""
+    import scout_dask_io as io
+
+    def work() -> dict[str, Any]:
+        lazy = io.imread_folder(job.planes)
+        return {"shape": list(lazy.shape), "dtype": str(lazy.dtype)}
+
+    return work
+
+
+def plan(job: Job) -> Callable[[], dict[str, Any]]:
+    """Build the lazy array, the write plan and the write's graph of a volume of raw planes.
+
+    The planes are described as the header check would describe them; there are
+    no files. Describing them is not timed: the index case measures it.
+    """
+    import scout_dask_io as io
+    from scout_dask_io.lazy import lazy_array
+    from scout_dask_io.tiff.layout import DATA, FILE, IFD, FileTable, PageLayout, SourceFile
+    from scout_dask_io.tiff.source import TiffSource
+
+    n_planes, rows, columns = job.shape
+    layout = PageLayout(
+        rows=rows,
+        columns=columns,
+        samples=0,
+        planar=False,
+        dtype="<u2",
+        compression=1,
+        predictor=1,
+        tiled=False,
+        segment_rows=rows,
+        segment_columns=columns,
+        coding="raw",
+    )
+    pages = np.zeros((n_planes, 4), np.int64)
+    pages[:, FILE] = np.arange(n_planes)
+    pages[:, IFD], pages[:, DATA] = 8, 256
+    size = 256 + rows * columns * 2
+    files = FileTable.of(
+        SourceFile(f"/volume/ch0/z{z:06d}.tif", size, 1_560_000_000_000_000_000 + z, 1_000 + z)
+        for z in range(n_planes)
+    )
+    source = TiffSource(files, [layout], pages, "described", file_ndim=1)
+
+    def work() -> dict[str, Any]:
+        lazy = lazy_array(source)
+        found = io.plan_zarr(lazy, chunks=job.chunks, max_mem=job.max_mem, nb_workers=job.n_workers)
+        graph = io.write_zarr(
+            job.out,
+            lazy,
+            chunks=job.chunks,
+            max_mem=job.max_mem,
+            nb_workers=job.n_workers,
+            compute=False,
+        )
+        return {
+            "shape": list(lazy.shape),
+            "dtype": str(lazy.dtype),
+            "n_blocks": lazy.npartitions,
+            "n_write_tasks": len(graph.dask),
+            "projected_mem": found.projected_mem,
+        }
+
+    return work

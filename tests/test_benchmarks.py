@@ -1,0 +1,246 @@
+"""The benchmark harness measures what it says, and notices wrong data."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+ROOT = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "benchmarks").is_dir(), reason="benchmarks are part of the checkout only"
+)
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def run_benchmarks(tmp_path: Path, *args: str, expect: int = 0) -> tuple[dict[str, Any], str]:
+    """Run the one command at the small size and give its record and its table."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "benchmarks", "--size", "small", "--repeat", "1"),
+            *("--dir", str(tmp_path), "--results", str(tmp_path / "results"), *args),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    (record,) = (tmp_path / "results").glob("*.json")
+    return json.loads(record.read_text()), record.with_suffix(".md").read_text()
+
+
+def job_of(tmp_path: Path, kind: str = "convert", **changes: Any) -> Any:
+    """Make planes that fill no chunk, and the job of converting them."""
+    data = importlib.import_module("benchmarks.data")
+    layouts = importlib.import_module("benchmarks.layouts")
+    job = importlib.import_module("benchmarks.job")
+    layout = layouts.Planes(5, 20, 33, **changes)
+    return job.Job(
+        case="test",
+        kind=kind,
+        shape=layout.shape,
+        chunks=(4, 16, 8),
+        codec=dict(layouts.CODEC),
+        n_workers=2,
+        planes=str(data.make_planes(tmp_path / "data", layout)),
+        stored="",
+        out=str(tmp_path / "out.zarr"),
+        compression=layout.compression,
+    )
+
+
+def contender(name: str) -> Any:
+    """Give a contender by its name."""
+    registry = importlib.import_module("benchmarks.contenders").CONTENDERS
+    return next(c for c in registry if c.name == name)
+
+
+def test_ours_and_peers_give_the_planes_bit_for_bit(tmp_path: Path) -> None:
+    names = ("ours", "scout", "scout-zarr2", "zarr-python", "dask-image")
+    record, table = run_benchmarks(tmp_path, "--case", "convert-deflate", "--contender", *names)
+    runs = {run["contender"]: run for run in record["convert-deflate"]["runs"]}
+    assert set(runs) == set(names)
+    assert {n: runs[n]["check"] for n in ("ours", "scout", "zarr-python")} == {
+        "ours": "equal",
+        "scout": "equal",
+        "zarr-python": "equal",
+    }
+    # Two slabs of 4 x 5 chunks and at least the array's own metadata.
+    assert all(runs[n]["n_files"] > 40 for n in ("ours", "scout", "zarr-python"))
+    assert all(runs[n]["cpu_s"] > 0 and runs[n]["peak_nbytes"] > 1e7 for n in ("ours", "scout"))
+    # What cannot run is in the record and in the table, with the reason.
+    assert runs["scout-zarr2"]["status"] == "absent"
+    assert "`scout-zarr2`: absent: needs an interpreter of its own" in table
+    has_peer = importlib.util.find_spec("dask_image") is not None
+    assert runs["dask-image"]["status"] == ("ok" if has_peer else "absent")
+    # Nothing stays behind but the results.
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.slow
+def test_every_case_runs_at_the_small_size_and_is_right(tmp_path: Path) -> None:
+    record, _ = run_benchmarks(tmp_path)
+    layouts = importlib.import_module("benchmarks.layouts")
+    assert set(record) == {case.name for case in layouts.all_cases(layouts.SIZES["small"])}
+    for case in record.values():
+        ours = next(run for run in case["runs"] if run["contender"] == "ours")
+        assert (ours["status"], ours["check"]) == ("ok", "equal")
+        assert not [r for r in case["runs"] if r["status"] == "failed" or "WRONG" in r["check"]]
+
+
+@pytest.mark.parametrize("compression", ["none", "lzw", "deflate"])
+def test_a_single_wrong_voxel_is_reported(tmp_path: Path, compression: str) -> None:
+    job = job_of(tmp_path, compression=compression, rows_per_strip=7)
+    check = importlib.import_module("benchmarks.check").check_result
+    array = importlib.import_module("benchmarks.contenders.common").new_v2_array(job)
+    array[:] = np.stack([tifffile.imread(path) for path in job.paths])
+    assert check(job, contender("scout"), None, stored_sum=None) == "equal"
+    array[4, 19, 32] += 1
+    found = check(job, contender("scout"), None, stored_sum=None)
+    assert found.startswith("WRONG: planes 4 to 5")
+    assert "differ in 1 voxels" in found
+
+
+def test_output_in_other_chunks_is_reported(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    check = importlib.import_module("benchmarks.check").check_result
+    other = dataclasses.replace(job, chunks=(4, 16, 16))
+    importlib.import_module("benchmarks.contenders.common").new_v2_array(other)
+    found = check(job, contender("scout"), None, stored_sum=None)
+    assert found == "WRONG: chunks are (4, 16, 16), asked for were (4, 16, 8)"
+
+
+def test_planes_are_seeded_distinct_and_noisy() -> None:
+    camera_plane = importlib.import_module("benchmarks.data").camera_plane
+    planes = [camera_plane(z, (6, 90, 130)) for z in range(6)]
+    assert all(p.shape == (90, 130) and p.dtype == np.uint16 for p in planes)
+    assert len({p.tobytes() for p in planes}) == 6
+    np.testing.assert_array_equal(planes[3], camera_plane(3, (6, 90, 130)))
+    # Neighbours differ in nearly every voxel, as those of a camera do.
+    assert (planes[2] != planes[3]).mean() > 0.9
+
+
+def test_the_stored_array_holds_the_planes(tmp_path: Path) -> None:
+    data = importlib.import_module("benchmarks.data")
+    layout = importlib.import_module("benchmarks.layouts").Planes(70, 90, 65)
+    path, total = data.make_stored(tmp_path, layout)
+    found = zarr.open_array(path, mode="r")[:]
+    np.testing.assert_array_equal(
+        found, np.stack([data.camera_plane(z, layout.shape) for z in range(70)])
+    )
+    assert total == found.sum(dtype=np.uint64)
+
+
+def test_sparse_planes_have_true_headers_and_take_no_space(tmp_path: Path) -> None:
+    data = importlib.import_module("benchmarks.data")
+    layout = importlib.import_module("benchmarks.layouts").Planes(3, 2048, 1024, sparse=True)
+    folder = data.make_planes(tmp_path, layout)
+    paths = sorted(folder.glob("*.tif"))
+    assert len(paths) == 3
+    for path in paths[1:]:
+        assert tifffile.imread(path).shape == (2048, 1024)
+        assert path.stat().st_blocks * 512 < 100_000 < path.stat().st_size
+
+
+def test_boxes_are_inside_and_the_same_for_every_contender(tmp_path: Path) -> None:
+    job = dataclasses.replace(job_of(tmp_path), box=(4, 64, 5), n_boxes=50)
+    assert job.boxes == type(job).load(job.dump()).boxes
+    assert len({str(box) for box in job.boxes}) > 10
+    for box in job.boxes:
+        assert [s.stop - s.start for s in box] == [4, 20, 5]
+        assert all(s.start >= 0 and s.stop <= n for s, n in zip(box, job.shape, strict=True))
+
+
+@pytest.mark.parametrize("waited_for", [True, False])
+def test_cpu_of_child_processes_is_counted(waited_for: bool) -> None:
+    cpu_s = importlib.import_module("benchmarks.meter").cpu_s
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    before = cpu_s()
+    with subprocess.Popen(
+        [sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        if waited_for:
+            child.communicate(b"\n")
+        used = cpu_s() - before
+        if not waited_for:
+            child.communicate(b"\n")
+    # A tick of the clock of living processes is 10 ms.
+    assert used > 0.25
+
+
+def test_every_contender_can_do_the_kinds_it_claims() -> None:
+    registry = importlib.import_module("benchmarks.contenders")
+    layouts = importlib.import_module("benchmarks.layouts")
+    cases = layouts.all_cases(layouts.SIZES["full"])
+    for one in registry.CONTENDERS:
+        module = importlib.import_module(f"benchmarks.contenders.{one.module}")
+        for kind in one.kinds:
+            assert callable(getattr(module, registry.function_name(kind))), (one.name, kind)
+        assert set(one.only) <= {case.name for case in cases}
+        assert set(one.kinds) <= {case.kind for case in cases}
+
+
+def test_a_contender_that_would_fill_the_memory_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = importlib.import_module("benchmarks.runner")
+    layouts = importlib.import_module("benchmarks.layouts")
+    monkeypatch.setattr(runner, "available_nbytes", lambda: 1_000_000)
+    (case,) = (c for c in layouts.all_cases(layouts.SIZES["small"]) if c.name == "convert-raw")
+    settings = runner.Settings(tmp_path, n_repeats=3)
+    runs = list(runner.run_case(case, [contender("dask-image")], settings))
+    assert [run.status for run in runs] == ["left out"]
+    assert "would hold about 0.0 GB" in runs[0].why
+
+
+def test_a_target_compares_medians_with_the_best_peer() -> None:
+    summary = importlib.import_module("benchmarks.summary")
+
+    def run(name: str, wall_s: float, peak: float) -> dict[str, Any]:
+        return {
+            "contender": name,
+            "status": "ok",
+            "wall_s": wall_s,
+            "cpu_s": 2 * wall_s,
+            "peak_nbytes": peak,
+            "out_nbytes": 10,
+            "n_files": 1,
+            "check": "",
+        }
+
+    runs = [run("ours", w, 3e8) for w in (1.0, 9.0, 2.0)]
+    runs += [run("scout", 5.0, 9e8), run("aszarr", 4.0, 2e9), run("floor", 0.5, 1.0)]
+    runs.append({"contender": "zarrs", "status": "absent"})
+    rows = summary.summarize(runs, voxels=100)
+    assert list(rows) == ["ours", "scout", "aszarr", "floor"]
+    assert rows["ours"].wall_s == summary.Spread(2.0, 1.0, 9.0)
+    found = {
+        (t.figure, t.against, t.ours): (value, bar)
+        for t, value, bar in summary.verdicts({"convert-raw": rows})
+    }
+    assert found["wall_s", "*", "ours"] == (2.0, 4.0)
+    assert found["peak_nbytes", "*", "ours"] == (3e8, 9e8 / 4)
+    assert found["peak_nbytes", "", "ours"] == (3e8, 350e6)
+    assert found["cpu_s", "floor", "ours"] == (4.0, 1.7)
+    assert found["cpu_s", "scout", "ours"][1] == pytest.approx(10 / 1.7)
+    assert not [key for key in found if key[2] == "ours-lz4"]
