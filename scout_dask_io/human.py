@@ -21,7 +21,9 @@ def format_nbytes(nbytes: float) -> str:
     # 999.5 would print as 1e+03
     while abs(size) >= 999.5 and unit < len(_UNITS) - 1:
         size, unit = size / 1000, unit + 1
-    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 999.5 else f"{size:.3g} {_UNITS[unit]}"
+    return (
+        f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 999.5 else f"{size:.3g} {_UNITS[unit]}"
+    )
 
 
 def format_s(seconds: float) -> str:

@@ -75,7 +75,8 @@ def _nuclei(channel: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
     axes = np.ogrid[tuple(slice(0, n) for n in shape)]
     # How far from the centre, 1 at the organoid's surface.
     radius = sum(((a - (n - 1) / 2) / (0.46 * n)) ** 2 for a, n in zip(axes, size, strict=True))
-    light = (40.0 / (1.0 + np.exp(np.minimum(12.0 * (radius - 1.0), 50.0)))).astype(np.float32)
+    light: np.ndarray = 40.0 / (1.0 + np.exp(np.minimum(12.0 * (radius - 1.0), 50.0)))
+    light = light.astype(np.float32)
     count = max(1, int(np.prod(size * VOXEL_SIZE_UM) / 30.0**3 / 2))
     for _ in range(count):
         place, grow = rng.uniform(-1, 1, 3), rng.uniform(*_RADIUS_UM)
