@@ -137,11 +137,16 @@ def test_on_a_terminal_a_bar_shows_units_bytes_rate_and_ends_its_line(
 
 def test_the_bar_of_a_failed_job_ends_its_line_where_it_stood(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with pytest.raises(RuntimeError), reporting(True, "write") as report:
-        assert report is not None
-        report(0, 4, 0)
-        report(1, 4, 10**6)
-        raise RuntimeError
+
+    def job() -> None:
+        with reporting(True, "write") as report:
+            assert report is not None
+            report(0, 4, 0)
+            report(1, 4, 10**6)
+            raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        job()
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert "write  25% |" in shown.split("\r")[-1]
     assert shown.endswith("\n")
