@@ -329,7 +329,8 @@ def page_at(tif: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
 @contextmanager
 def open_tiff(fd: int, file: SourceFile, **options: Any) -> Iterator[tifffile.TiffFile]:
     """Let tifffile look at a file that is open already, so that it sees the same one."""
-    # Descriptors here are read by offset; tifffile may move the file position.
+    # Reads here go by offset, but tifffile begins at the descriptor's position.
+    os.lseek(fd, 0, os.SEEK_SET)
     with (
         open(fd, "rb", closefd=False) as handle,
         tifffile.TiffFile(handle, name=os.path.basename(file.path), **options) as tif,

@@ -29,7 +29,7 @@ from scout_dask_io.tiff.layout import DescribedPage, FileTable, PageLayout, Sour
 from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
 from scout_dask_io.tiff.source import TiffSource
 
-__all__ = ["DescribedFile", "describe_image", "describe_plane", "describe_planes"]
+__all__ = ["DescribedFile", "describe_image", "describe_plane", "describe_planes", "opened"]
 
 #: Tags that say nothing about further pages or about another way to store pixels.
 _PLAIN_TAGS = frozenset(
@@ -61,7 +61,7 @@ class DescribedFile:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[int, SourceFile]]:
+def opened(path: str) -> Iterator[tuple[int, SourceFile]]:
     """Open a file; whatever goes wrong with it becomes one error that names it."""
     try:
         with open_found(path) as found:
@@ -82,7 +82,7 @@ def describe_plane(path: str) -> DescribedFile:
     TiffReadError
         If it is damaged or truncated, or holds pages that would not be read.
     """
-    with _opened(path) as (fd, file):
+    with opened(path) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
         if header is not None:
@@ -211,7 +211,7 @@ def describe_image(path: str, series: int = 0, level: int = 0) -> TiffSource:
     for name, value in (("series", series), ("level", level)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
-    with _opened(path) as (fd, file):
+    with opened(path) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
         with open_tiff(fd, file, _multifile=False) as tif:

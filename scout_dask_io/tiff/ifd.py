@@ -283,6 +283,8 @@ def check_claims(layout: PageLayout, size: int) -> None:
     """
     codec = CODEC_NAMES.get(layout.compression, str(layout.compression))
     ratio = _MAX_RATIO.get(layout.compression)
+    if ratio is not None and layout.coding == "general":
+        ratio *= 8  # bits may be packed
     if ratio is not None and layout.nbytes > ratio * size:
         raise Damaged(
             f"its page claims {layout.rows} rows of {layout.columns} columns, "
