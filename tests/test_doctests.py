@@ -10,6 +10,7 @@ import doctest
 import pkgutil
 from importlib import import_module
 
+import numpy as np
 import pytest
 
 import scout_dask_io
@@ -21,13 +22,18 @@ MODULES = sorted(
 )
 
 
+# What numpy's documentation takes for granted in an example.
+GLOBALS = {"np": np}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_the_docstrings_run(name: str, tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    found = doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    found = doctest.testmod(
+        import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE, extraglobs=GLOBALS
+    )
     assert found.failed == 0, f"{found.failed} of {found.attempted} examples fail in {name}"
 
 
-def test_some_examples_are_found():
-    names = {m for m in MODULES if doctest.testmod(import_module(m)).attempted}
-    assert "scout_dask_io.grid" in names
+def test_examples_are_found():
+    assert doctest.testmod(import_module("scout_dask_io.grid")).attempted > 0

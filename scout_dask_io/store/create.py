@@ -92,8 +92,8 @@ def new_zarr(
     Examples
     --------
     >>> z = new_zarr(None, (30, 510, 667), (16, 256, 256), "u2", in_memory=True)
-    >>> z.shape, z.chunks, z.dtype
-    ((30, 510, 667), (16, 256, 256), dtype('uint16'))
+    >>> z.shape, z.chunks, z.dtype.name
+    ((30, 510, 667), (16, 256, 256), 'uint16')
     """
     mode = _check_mode(kwargs.pop("mode", None))
     overwrite = bool(kwargs.pop("overwrite", False)) or mode == "w"
