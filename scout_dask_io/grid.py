@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, product
 from operator import index as as_index
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -120,7 +120,16 @@ def expand_chunks(shape: Shape, chunks: int | Sequence[int]) -> Shape:
     (64, 64)
     """
     ndim = len(shape)
-    given = (chunks,) * ndim if isinstance(chunks, int) else tuple(chunks)
+    given: tuple[int, ...]
+    try:
+        given = (as_index(cast(Any, chunks)),) * ndim
+    except TypeError:
+        if isinstance(chunks, (str, bytes)) or not isinstance(chunks, (Sequence, np.ndarray)):
+            raise ChunkError(
+                f"chunks must be a whole number or a list of them, got {chunks!r}; "
+                f"the array has shape {shape}"
+            ) from None
+        given = tuple(chunks)
     fitted = (1,) * (ndim - len(given)) + given[max(0, len(given) - ndim) :]
     whole = tuple(max(n, 1) if c == -1 else c for c, n in zip(fitted, shape, strict=True))
     return check_chunks(shape, whole)
@@ -261,9 +270,10 @@ def _normalize_axis(item: Any, n: int) -> tuple[slice, Any]:
             if picks.shape != (n,):
                 raise IndexError(f"boolean index of shape {picks.shape} on an axis of length {n}")
             picks = np.flatnonzero(picks)
-        picks = picks.astype(np.intp) if picks.size == 0 else picks
-        if picks.ndim != 1 or picks.dtype.kind not in "iu":
+        if picks.ndim != 1 or (picks.dtype.kind not in "iu" and picks.size):
             raise IndexError(f"an index array must be a list of whole numbers, got {item!r}")
+        # Small integers could not hold n: uint8 picks on an axis of 300.
+        picks = picks.astype(np.intp)
         picks = np.where(picks < 0, picks + n, picks)
         if picks.size == 0:
             return slice(0, 0), picks
