@@ -12,6 +12,7 @@ import dask.array as da
 
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.execute import check_nb_workers
+from scout_dask_io.lazy import source_of
 from scout_dask_io.readers import (
     channel_names,
     imread,
@@ -23,13 +24,14 @@ from scout_dask_io.store.create import local_path
 from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.tiff.info import describe_path
-from scout_dask_io.tiff.order import ORDERS, list_planes
+from scout_dask_io.tiff.order import ORDERS
+from scout_dask_io.tiff.source import TiffSource
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
 #: folder of planes a channel, ``"zarr"`` an array or a group.
 Kind: TypeAlias = Literal["tiff", "folder", "channels", "zarr"]
 
-__all__ = ["Kind", "Opened", "kind_of", "open_any", "stated_voxel_size"]
+__all__ = ["Kind", "Opened", "kind_of", "open_any"]
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -98,14 +100,14 @@ def open_any(
         voxel = _extents(attributes.get("voxel_size_um"))
     elif kind == "tiff":
         array = imread(found)
-        voxel = _extents(stated_voxel_size(found))
+        voxel = _extents(_voxel_size(array))
     elif kind == "folder":
         array = imread_folder(found, nb_workers, order=order)
-        voxel = _extents(stated_voxel_size(list_planes(found)[0]))
+        voxel = _extents(_voxel_size(array))
     else:
         array = imread_channels(found, nb_workers, order=order)
         channels = channel_names(found)
-        voxel = _extents(stated_voxel_size(list_planes(found / channels[0])[0]))
+        voxel = _extents(_voxel_size(array))
     return Opened(str(found), kind, array, tuple(channels) if channels else None, voxel)
 
 
@@ -158,11 +160,12 @@ def _scan(path: Path) -> list[Path] | None:
     return folders
 
 
-def stated_voxel_size(
-    path: str | os.PathLike[str],
-) -> tuple[float | None, float | None, float | None] | None:
-    """Give the ``(z, y, x)`` extent of a voxel that a TIFF file states, in micrometres."""
-    found = describe_path(path).voxel_size
+def _voxel_size(array: da.Array) -> tuple[float | None, float | None, float | None] | None:
+    """Give the ``(z, y, x)`` extent of a voxel in micrometres that the first file states."""
+    source = source_of(array)
+    if not isinstance(source, TiffSource):
+        return None
+    found = describe_path(source.files[0].path).voxel_size
     return None if found is None else found.micrometres
 
 

@@ -318,7 +318,9 @@ def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     size = a.dtype.itemsize
     word = size if size in (1, 2, 4, 8) else 8 if size % 8 == 0 else 1
     shape = (*a.shape, size // word)
-    unequal = np.not_equal(a.reshape(-1).view(f"u{word}"), b.reshape(-1).view(f"u{word}"))
+    unequal: np.ndarray = np.not_equal(
+        a.reshape(-1).view(f"u{word}"), b.reshape(-1).view(f"u{word}")
+    )
     if size == word:
         return unequal.reshape(a.shape)
     return np.asarray(unequal.reshape(shape).any(axis=-1))
