@@ -53,7 +53,10 @@ def camera_plane(z: int, shape: tuple[int, int, int]) -> np.ndarray:
             signal[window] += np.outer(gy, gx) * depth
     noise = np.random.default_rng((SEED, z)).standard_normal((height, width), np.float32)
     noise *= np.sqrt(GAIN * signal + READ_NOISE**2)
-    return np.clip(signal + noise + BACKGROUND, 0, 65_535).astype(np.uint16)
+    noise += signal
+    noise += BACKGROUND
+    plane: np.ndarray = np.clip(noise, 0, 65_535, out=noise).astype(np.uint16)
+    return plane
 
 
 def _write_plane(path: Path, plane: np.ndarray, layout: Planes) -> None:
@@ -93,15 +96,12 @@ def make_planes(root: Path, layout: Planes) -> Path:
     if layout.sparse:
         _write_sparse(folder, layout)
     else:
-        n_distinct = min(layout.n_distinct or layout.n_planes, layout.n_planes)
 
         def write(z: int) -> None:
             _write_plane(plane_path(folder, z), camera_plane(z, layout.shape), layout)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(write, range(n_distinct)))
-        for z in range(n_distinct, layout.n_planes):
-            os.link(plane_path(folder, z % n_distinct), plane_path(folder, z))
+            list(pool.map(write, range(layout.n_planes)))
     done.touch()
     return folder
 

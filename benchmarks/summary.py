@@ -49,7 +49,9 @@ def summarize(runs: Sequence[Mapping[str, Any]], voxels: int) -> dict[str, Summa
         name: Summary(
             name,
             len(ones),
-            *(Spread.of([r[key] for r in ones]) for key in ("wall_s", "cpu_s", "peak_nbytes")),
+            wall_s=Spread.of([r["wall_s"] for r in ones]),
+            cpu_s=Spread.of([r["cpu_s"] for r in ones]),
+            peak_nbytes=Spread.of([r["peak_nbytes"] for r in ones]),
             out_nbytes=ones[0]["out_nbytes"],
             n_files=ones[0]["n_files"],
             check=next((r["check"] for r in ones if r["check"]), "not asked for"),

@@ -106,7 +106,7 @@ def plan(job: Job) -> Callable[[], dict[str, Any]]:
     def work() -> dict[str, Any]:
         lazy = lazy_array(source)
         found = io.plan_zarr(lazy, chunks=job.chunks, max_mem=job.max_mem, nb_workers=job.n_workers)
-        graph = io.write_zarr(
+        graph: Any = io.write_zarr(
             job.out,
             lazy,
             chunks=job.chunks,
