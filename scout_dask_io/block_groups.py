@@ -29,7 +29,7 @@ class BlockGroups:
     A result that several groups need is kept from the first of them
 
     - to the last one, if that is at most ``near`` groups later: a plane that
-      the groups of one slab, or two slabs, share;
+      the groups of one slab, or of slabs that meet, share;
     - to the last one, if at least half of the groups use it directly: a
       maximum that all is divided by, a flat field.
 

@@ -52,8 +52,9 @@ def imsave(path: str | os.PathLike[str], data: Any, compress: int = 1) -> None:
     A dask array is computed a few blocks at a time, in order, on the scheduler
     that is active; each block is computed once, and at most one row of blocks
     (all that a band of rows of their planes needs) or 64 MiB of them is held,
-    whichever is more. A result that every block depends on, such as a maximum
-    to divide by, is computed once and kept.
+    whichever is more. What the blocks of a slab share, planes that were cut
+    into cubes for instance, is kept while the slab is written; what most blocks
+    need, such as a maximum to divide by, to the end.
 
     The file appears at ``path`` when it is whole: it is written beside it under
     a hidden name and moved there. After any failure, Ctrl-C too, the hidden
@@ -209,9 +210,10 @@ def _iter_computed(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
     groups = _plan_groups(array, layout)
     keys = [[index for atom in group for index in atom] for group in groups]
     starts = [cached_cumsum(c, initial_zero=True) for c in array.chunks]
-    # A slab's groups may share what they are computed from: planes cut into cubes, say.
+    # The groups of a slab may share what they are computed from (planes cut into cubes),
+    # and those of the slabs before and after it too (overlaps).
     slabs = Counter(index[: len(layout.lead)] for group in keys for index in group[:1])
-    computed = BlockGroups(array, keys, near=max(slabs.values()))
+    computed = BlockGroups(array, keys, near=max(slabs.values()) + 1)
     for number, group in enumerate(groups):
         blocks = computed.compute(number)
         for atom in group:

@@ -35,8 +35,8 @@ from scout_dask_io.lazy import source_of
 from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.plan import axis_amplification
 from scout_dask_io.progress import Report, reporting
-from scout_dask_io.readers import read_zarr
 from scout_dask_io.source import Source
+from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.draft import Strip, TiffDraft
 from scout_dask_io.tiff.encode import TiffLayout, encode_strip, plan_layout
 from scout_dask_io.tiff_writer import check_target, in_order, iter_rows
@@ -212,7 +212,7 @@ def _open_source(src: Any) -> Source:
     if isinstance(src, Source):
         return src
     if isinstance(src, (str, os.PathLike)):
-        src = read_zarr(src)
+        return open_source(src)
     source = source_of(src) if isinstance(src, da.Array) else None
     if source is None:
         raise ArgumentError(
@@ -339,14 +339,8 @@ def _run(job: _Job, files: _Files, layout: TiffLayout, report: Report | None) ->
     try:
         with closing(in_order(job.encode, regions, job.nb_workers, job.ahead)) as encoded:
             for region, strips in encoded:
-                for page, rows in groupby(strips, key=itemgetter(0)):
-                    path, number = files[page]
-                    if path not in drafts:
-                        drafts[path] = TiffDraft(path, layout)
-                    drafts[path].write((number, row, data) for _, row, data in rows)
-                    if drafts[path].is_whole:
-                        drafts[path].publish()
-                        del drafts[path]
+                _write_strips(strips, files, layout, drafts)
+                strips.clear()  # not to be held while the next part is awaited
                 done += 1
                 nbytes += region_size(region) * job.source.dtype.itemsize
                 if report is not None:
@@ -354,3 +348,16 @@ def _run(job: _Job, files: _Files, layout: TiffLayout, report: Report | None) ->
     finally:
         for draft in drafts.values():
             draft.discard()
+
+
+def _write_strips(
+    strips: list[Strip], files: _Files, layout: TiffLayout, drafts: dict[Path, TiffDraft]
+) -> None:
+    for page, rows in groupby(strips, key=itemgetter(0)):
+        path, number = files[page]
+        if path not in drafts:
+            drafts[path] = TiffDraft(path, layout)
+        drafts[path].write((number, row, data) for _, row, data in rows)
+        if drafts[path].is_whole:
+            drafts[path].publish()
+            del drafts[path]
