@@ -9,9 +9,10 @@ the unit, sets the memory.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, product
 
 from scout_dask_io.errors import MemoryLimitError
 from scout_dask_io.grid import (
@@ -222,7 +223,8 @@ def plan_source(
 def _unit_target(total_nbytes: int, nb_workers: int) -> int:
     """Give the bytes a unit should have: enough units to share, not too many to schedule."""
     shared = total_nbytes // (8 * nb_workers)
-    return max(min(shared, UNIT_NBYTES), total_nbytes // MAX_UNITS)
+    # Units are whole bands, so they may come out at half of the target.
+    return max(min(shared, UNIT_NBYTES), 2 * total_nbytes // MAX_UNITS)
 
 
 def _grow_unit(shape: Shape, band: Shape, itemsize: int, target: int) -> Shape:
@@ -291,8 +293,8 @@ def plan_gather(
     """Plan the writing of computed blocks that cross chunk borders.
 
     Units are put together in memory where the blocks of ``nb_workers + 1``
-    units fit (one being filled while the others are written), and by way of
-    scratch files where they do not.
+    units fit (one being filled while the others are written), in smaller units
+    if need be, and by way of scratch files where even those do not fit.
 
     Raises
     ------
@@ -303,44 +305,52 @@ def plan_gather(
     block = tuple(max(axis, default=0) for axis in blocks)
     block_nbytes = math.prod(block) * itemsize
     chunk_nbytes = math.prod(chunks) * itemsize
-    # All the blocks that a row of chunks needs, and that so live at one time.
-    slab = tuple(
-        min(n, -(-b // c) * c + (b if b % c and c % b else 0))
-        for n, b, c in zip(shape, block, chunks, strict=True)
-    )
-    slab_nbytes = math.prod(slab) * itemsize
     total = math.prod(shape) * itemsize
-    band = tuple(-(-min(c, n) // c) * c for c, n in zip(chunks, shape, strict=True))
+    target = _unit_target(min(total, 2**28), nb_workers)
     # Whole rows of chunks along the last axis keep the copies long.
-    wide = (*band[:-1], -(-shape[-1] // chunks[-1]) * chunks[-1])
-    in_memory = min((nb_workers + 1) * slab_nbytes, total) + nb_workers * (
-        2 * block_nbytes + 3 * chunk_nbytes
-    )
-    if in_memory <= max_mem:
-        route, workers, projected = "gather", nb_workers, in_memory
+    wide = (*chunks[:-1], -(-max(shape[-1], 1) // chunks[-1]) * chunks[-1])
+    route, workers = "gather", nb_workers
+    for band, nbytes in ((wide, target), (wide, 0), (chunks, 0)):
+        unit = _grow_unit(shape, band, itemsize, nbytes)
+        held = math.prod(map(_most_touched, blocks, unit)) * itemsize
+        in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + 3 * chunk_nbytes
+        projected = min((nb_workers + 1) * held, total) + nb_workers * in_hand
+        if projected <= max_mem:
+            break
     else:
         route = "scratch"
-        wide_nbytes = math.prod(wide) * itemsize
-        mem = max(2 * block_nbytes, min(wide_nbytes, max_mem // (2 * nb_workers)))
-        mem += 4 * chunk_nbytes
+        for band in (wide, chunks):
+            # A block, and its result or the band that it is read back into.
+            mem = block_nbytes + max(block_nbytes, math.prod(band) * itemsize) + 4 * chunk_nbytes
+            if mem * nb_workers <= max_mem:
+                break
         workers = _workers_that_fit(mem, nb_workers, max_mem, block, dtype)
         projected = mem * workers
-        if wide_nbytes > max_mem // (2 * nb_workers):
-            wide = band
-    unit = _grow_unit(shape, wide, itemsize, _unit_target(min(total, 2**28), nb_workers))
+        unit = _grow_unit(shape, band, itemsize, target)
     return WritePlan(
         shape=shape,
         dtype=dtype,
         itemsize=itemsize,
         chunks=chunks,
         units=uniform_blocks(shape, unit),
-        band=wide,
+        band=band,
         nb_workers=workers,
         max_mem=max_mem,
         projected_mem=projected,
         read_nbytes=total,
         route=route,
     )
+
+
+def _most_touched(axis: tuple[int, ...], step: int) -> int:
+    """Give the most elements of whole blocks that one step along an axis touches."""
+    edges = list(accumulate(axis, initial=0))
+    most = 0
+    for start in range(0, edges[-1], step):
+        low = bisect_right(edges, start) - 1
+        high = bisect_left(edges, min(start + step, edges[-1]))
+        most = max(most, edges[high] - edges[low])
+    return most
 
 
 def _workers_that_fit(mem: int, nb_workers: int, max_mem: int, block: Shape, dtype: str) -> int:
