@@ -15,14 +15,20 @@ __all__ = ["ORDERS", "list_planes", "list_subfolders", "natural_key", "sort_name
 
 ORDERS = ("alphabetical", "natural")
 _SUFFIXES = (".tif", ".tiff")
-_DIGITS = re.compile(r"(\d+)")
+_DIGITS = re.compile(r"([0-9]+)")
 
 
-def natural_key(name: str) -> tuple[Any, ...]:
+def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:
     """Give the sort key that puts ``z2`` before ``z10``."""
-    # The name itself last: z01 and z1 are equal as numbers, and need an order.
-    parts = _DIGITS.split(name)
-    return (*((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts), (2, 0, name))
+    # Character by character as in alphabetical order, so that the two differ by
+    # numbers alone: a run of digits sorts where digits do, by its value.
+    key: list[tuple[int, int]] = []
+    for part in _DIGITS.split(name):
+        if part.isascii() and part.isdigit():
+            key.append((ord("0"), int(part)))
+        else:
+            key += ((ord(letter), 0) for letter in part)
+    return key, name  # z01 and z1 are equal as numbers
 
 
 def sort_names(names: Sequence[str], order: str, where: str) -> list[str]:

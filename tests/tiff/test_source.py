@@ -1,0 +1,399 @@
+"""A source asks the files for what a region needs, and for nothing else."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from helpers import make_volume, python, write_planes
+
+from scout_dask_io.errors import SourceChangedError, TiffReadError
+from scout_dask_io.tiff import decode, files
+from scout_dask_io.tiff.decode import AreaReader
+from scout_dask_io.tiff.describe import describe_image, describe_planes
+from scout_dask_io.tiff.layout import FileTable, SourceFile
+from scout_dask_io.tiff.source import TiffSource
+
+Reads = list[tuple[str, int, int]]
+
+
+@pytest.fixture
+def reads(monkeypatch) -> Reads:
+    """Record every read: file name, first byte and number of bytes."""
+    seen: Reads = []
+    real = files.read_at
+
+    def record(fd: int, offset: int, out: memoryview) -> int:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+        got = real(fd, offset, out)
+        seen.append((name, offset, got))
+        return got
+
+    decode._tables.clear()
+    monkeypatch.setattr(files, "read_at", record)
+    return seen
+
+
+def segments_of(path: Path, page: int = 0) -> list[tuple[int, int]]:
+    with tifffile.TiffFile(path) as tif:
+        found = tif.pages[page]
+        return list(zip(found.dataoffsets, found.databytecounts, strict=True))
+
+
+def test_rows_of_raw_planes_are_read_and_nothing_else(tmp_path, reads):
+    volume = make_volume((5, 40, 30))
+    paths = write_planes(tmp_path, volume)
+    source = describe_planes([str(p) for p in paths])
+    reads.clear()
+    got = source[1:3, 10:17, 4:6]
+    np.testing.assert_array_equal(got, volume[1:3, 10:17, 4:6])
+    start = segments_of(paths[0])[0][0] + 10 * 60
+    assert reads == [("z0001.tif", start, 7 * 60), ("z0002.tif", start, 7 * 60)]
+
+
+def test_one_row_strips_that_touch_are_read_at_once(tmp_path, reads):
+    volume = make_volume((1, 40, 30))
+    paths = write_planes(tmp_path, volume, rowsperstrip=1)
+    source = describe_planes([str(p) for p in paths])
+    assert source.read_shape == (1, 1, 30)
+    reads.clear()
+    np.testing.assert_array_equal(source[0, 3:33], volume[0, 3:33])
+    assert reads == [("z0000.tif", segments_of(paths[0])[3][0], 30 * 60)]
+
+
+def test_long_rows_are_read_in_part_where_little_of_them_is_wanted(tmp_path, reads):
+    volume = make_volume((1, 6, 40_000))
+    paths = write_planes(tmp_path, volume)
+    source = describe_planes([str(p) for p in paths])
+    reads.clear()
+    np.testing.assert_array_equal(source[0, 2:5, 100:110], volume[0, 2:5, 100:110])
+    assert [n for _, _, n in reads] == [20, 20, 20]
+    reads.clear()
+    np.testing.assert_array_equal(source[0, 2:5, :10_000], volume[0, 2:5, :10_000])
+    assert [n for _, _, n in reads] == [3 * 80_000]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_only_the_compressed_strips_that_a_region_touches_are_read(tmp_path, reads, order):
+    volume = make_volume((3, 45, 30))
+    paths = write_planes(
+        tmp_path, volume, rowsperstrip=8, compression="lzw", predictor=True, byteorder=order
+    )
+    source = describe_planes([str(p) for p in paths])
+    assert source.read_shape == (1, 8, 30)
+    source[1:2]  # the table of strips is known from here on
+    reads.clear()
+    np.testing.assert_array_equal(source[1, 9:24], volume[1, 9:24])
+    strips = segments_of(paths[1])[1:3]
+    low, high = strips[0][0], strips[-1][0] + strips[-1][1]
+    assert sum(n for _, _, n in reads) == high - low
+    assert min(at for _, at, _ in reads) == low
+
+
+def test_only_the_tiles_that_a_region_touches_are_read_each_once(tmp_path, reads):
+    volume = make_volume((2, 70, 90))
+    paths = write_planes(tmp_path, volume, tile=(16, 32), compression="deflate")
+    source = describe_planes([str(p) for p in paths])
+    assert source.read_shape == (1, 16, 32)
+    source[1, :1]
+    reads.clear()
+    np.testing.assert_array_equal(source[1, 17:40, 33:60], volume[1, 17:40, 33:60])
+    tiles = segments_of(paths[1])
+    assert [(at, n) for _, at, n in reads] == [tiles[4], tiles[7]]
+
+
+@pytest.mark.parametrize("codec", ["jpeg2000", "lzma"])
+def test_the_general_decoder_reads_only_what_a_region_touches(tmp_path, reads, codec):
+    volume = make_volume((2, 70, 90))
+    paths = write_planes(tmp_path, volume, tile=(16, 32), compression=codec)
+    source = describe_planes([str(p) for p in paths])
+    reads.clear()
+    np.testing.assert_array_equal(source[1, 17:40, 33:60], volume[1, 17:40, 33:60])
+    tiles = segments_of(paths[1])
+    assert [(at, n) for _, at, n in reads] == [tiles[4], tiles[7]]
+
+
+def test_a_piece_of_many_strips_is_one_piece(tmp_path):
+    volume = make_volume((1, 64, 30))
+    paths = write_planes(tmp_path, volume, rowsperstrip=1, compression="zstd")
+    source = describe_planes([str(p) for p in paths])
+    pieces = list(source.iter_pieces((slice(0, 1), slice(5, 60), slice(2, 9))))
+    assert [where for where, _ in pieces] == [(slice(0, 1), slice(0, 55), slice(0, 7))]
+
+
+def test_steps_and_lists_open_no_file_between(tmp_path, reads):
+    volume = make_volume((11, 8, 9))
+    source = describe_planes([str(p) for p in write_planes(tmp_path, volume)])
+    reads.clear()
+    np.testing.assert_array_equal(source[::5, 2:4], volume[::5, 2:4])
+    assert [name for name, _, _ in reads] == ["z0000.tif", "z0005.tif", "z0010.tif"]
+    reads.clear()
+    np.testing.assert_array_equal(source[[9, 3]], volume[[9, 3]])
+    assert [name for name, _, _ in reads] == ["z0009.tif", "z0003.tif"]
+    np.testing.assert_array_equal(source[[9, 3], :, ::2], volume[[9, 3], :, ::2])
+    np.testing.assert_array_equal(source[-1, ::-1], volume[-1, ::-1])
+    np.testing.assert_array_equal(source[::-3], volume[::-3])
+
+
+def test_an_empty_region_reads_nothing(tmp_path, reads):
+    source = describe_planes([str(p) for p in write_planes(tmp_path, make_volume((3, 8, 9)))])
+    reads.clear()
+    assert source[3:].shape == (0, 8, 9)
+    assert source[1, 4:4].shape == (0, 9)
+    assert list(source.iter_pieces((slice(0, 3), slice(2, 2), slice(0, 9)))) == []
+    assert reads == []
+
+
+def test_a_narrowed_source_carries_only_its_files(tmp_path):
+    volume = make_volume((2, 20, 8, 9)).reshape(40, 8, 9)
+    paths = [str(p) for p in write_planes(tmp_path, volume)]
+    source = describe_planes(paths, lead=(2, 20))
+    region = (slice(0, 2), slice(5, 7), slice(1, 4), slice(0, 9))
+    part, inside = source.narrow(region)
+    assert isinstance(part, TiffSource)
+    assert [f.path for f in part.files] == [paths[k] for k in (5, 6, 25, 26)]
+    assert inside == (slice(0, 2), slice(0, 2), slice(1, 4), slice(0, 9))
+    expected = volume.reshape(2, 20, 8, 9)[region]
+    again = pickle.loads(pickle.dumps(part))
+    for one in (part, again):
+        np.testing.assert_array_equal(one.read(inside), expected)
+    finer, deeper = part.narrow((slice(1, 2), slice(1, 2), slice(0, 8), slice(0, 9)))
+    assert [f.path for f in finer.files] == [paths[26]]
+    np.testing.assert_array_equal(finer.read(deeper), volume[26][None, None])
+    assert len({source.token, part.token, finer.token}) == 3
+    assert source.narrow(tuple(slice(0, n) for n in source.shape))[0] is source
+
+
+def test_a_hundred_thousand_planes_pickle_in_twenty_megabytes(tmp_path):
+    (path,) = write_planes(tmp_path, make_volume((1, 8, 9)))
+    one = describe_planes([str(path)])
+    n = 100_000
+    described = [
+        SourceFile(f"/data/brain_2024_11_03/channel_0/z{z:06d}_488nm.tif", 8_388_900, 2**60 + z, z)
+        for z in range(n)
+    ]
+    pages = np.repeat(one._pages, n, axis=0)
+    pages[:, 0] = np.arange(n)
+    source = TiffSource(FileTable.of(described), one.layouts, pages, "many", file_ndim=1)
+    data = pickle.dumps(source)
+    assert len(data) < 20e6
+    again = pickle.loads(data)
+    assert again.shape == (n, 8, 9)
+    assert again.token == source.token
+    assert again.files[77_777] == described[77_777]
+    part, _ = again.narrow((slice(5, 6), slice(0, 8), slice(0, 9)))
+    assert len(pickle.dumps(part)) < 1000
+
+
+def test_a_block_over_256_mib_is_cut_into_whole_segments(tmp_path):
+    page = np.zeros((4, 5), "u2")
+    tifffile.imwrite(tmp_path / "a.tif", page, compression="zstd", tile=(96, 128))
+    small = describe_image(str(tmp_path / "a.tif"))
+    layout = small.layouts[0]
+    large = type(layout)(
+        **{**{f: getattr(layout, f) for f in layout.__slots__}, "rows": 20_000, "columns": 20_000}
+    )
+    source = TiffSource(FileTable.of(small.files), [large], small._pages, "large")
+    rows, columns = source.default_chunks
+    assert columns == (20_000,)
+    assert sum(rows) == 20_000
+    assert all(n % 96 == 0 for n in rows[:-1])
+    assert max(rows) * 20_000 * 2 <= 2**28
+
+
+def rewrite(path: Path) -> None:
+    found = path.stat()
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 1_000))
+
+
+def replace(path: Path) -> None:
+    found = path.stat()
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.replace(other, path)
+
+
+def grow(path: Path) -> None:
+    found = path.stat()
+    with path.open("ab") as file:
+        file.write(b"x")
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 40)
+
+
+def to_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (rewrite, "last modified"),
+        (replace, "another file"),
+        (grow, "size was"),
+        (truncate, "size was"),
+        (Path.unlink, "is gone"),
+        (to_fifo, "no longer a regular file"),
+    ],
+)
+def test_a_file_that_changed_is_an_error_that_says_what(tmp_path, change: Callable, says: str):
+    volume = make_volume((3, 8, 9))
+    paths = write_planes(tmp_path, volume)
+    source = describe_planes([str(p) for p in paths])
+    change(paths[1])
+    np.testing.assert_array_equal(source[0], volume[0])
+    with pytest.raises(SourceChangedError, match=rf"z0001\.tif.*{says}"):
+        source[1]
+    with pytest.raises(SourceChangedError, match=rf"z0001\.tif.*{says}"):
+        list(source.iter_pieces((slice(1, 2), slice(0, 2), slice(0, 2))))
+
+
+def test_a_read_that_comes_short_is_an_error_not_zeros(tmp_path, monkeypatch):
+    (path,) = write_planes(tmp_path, make_volume((1, 8, 9)))
+    source = describe_planes([str(path)])
+    monkeypatch.setattr(files, "read_at", lambda fd, offset, out: len(out) - 1)
+    with pytest.raises(TiffReadError, match=r"z0000\.tif.*only 143 of 144 bytes"):
+        source[0]
+    with pytest.raises(TiffReadError, match=r"z0000\.tif.*only"):
+        source[0, :3, 2:5]
+
+
+def test_reading_goes_on_where_the_system_gives_less_than_asked(tmp_path, monkeypatch):
+    volume = make_volume((1, 8, 9))
+    (path,) = write_planes(tmp_path, volume)
+    source = describe_planes([str(path)])
+    real = files._read_some
+    monkeypatch.setattr(files, "_read_some", lambda fd, at, out: real(fd, at, out[:5]))
+    np.testing.assert_array_equal(source[0], volume[0])
+
+
+def test_no_more_files_are_read_at_once_than_nb_workers(tmp_path, monkeypatch):
+    volume = make_volume((12, 8, 9))
+    source = describe_planes([str(p) for p in write_planes(tmp_path, volume)], 3)
+    real, lock, all_in = files.read_at, threading.Lock(), threading.Barrier(3)
+    now, most = 0, 0
+
+    def counted(fd: int, offset: int, out: memoryview) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        all_in.wait(timeout=30)  # three readers must be inside at once, or this breaks
+        got = real(fd, offset, out)
+        with lock:
+            now -= 1
+        return got
+
+    monkeypatch.setattr(files, "read_at", counted)
+
+    def read(z: int) -> np.ndarray:
+        # Each task has its own copy, as on a worker of a cluster.
+        part, region = source.narrow((slice(z, z + 1), slice(0, 8), slice(0, 9)))
+        return pickle.loads(pickle.dumps(part)).read(region)
+
+    with ThreadPoolExecutor(8) as pool:
+        planes = list(pool.map(read, range(12)))
+    assert most == 3
+    np.testing.assert_array_equal(np.concatenate(planes), volume)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "f4", "i8", "f8"])
+@pytest.mark.parametrize("codec", ["lzw", "deflate", "zstd", "packbits"])
+@pytest.mark.parametrize("segments", [{"rowsperstrip": 7}, {"tile": (16, 32)}])
+def test_the_fast_decoder_gives_what_tifffiles_does(
+    tmp_path, monkeypatch, order, dtype, codec, segments
+):
+    plane = make_volume((45, 37), dtype)
+    predictor = codec != "packbits" and dtype in ("u1", "i2", "u4")
+    path = tmp_path / "plane.tif"
+    tifffile.imwrite(
+        path, plane, byteorder=order, compression=codec, predictor=predictor, **segments
+    )
+    source = describe_image(str(path))
+    assert source.layouts[0].coding == "direct"
+    fast = source[3:40, 5:30]
+    used: list[str] = []
+    real = AreaReader._general
+    monkeypatch.setattr(
+        AreaReader, "_direct", lambda self, page: used.append("general") or real(self, page)
+    )
+    native = type(source.layouts[0])(
+        **{
+            **{f: getattr(source.layouts[0], f) for f in source.layouts[0].__slots__},
+            "dtype": np.dtype(dtype).str,
+            "extra": ord(order),  # as where tifffile described the page
+        }
+    )
+    source._layouts = (native,)
+    general = source[3:40, 5:30]
+    assert used == ["general"]
+    np.testing.assert_array_equal(fast, general)
+    np.testing.assert_array_equal(fast, plane[3:40, 5:30])
+
+
+def test_the_memory_of_segment_tables_is_bounded_and_forgets_the_oldest():
+    from scout_dask_io.tiff.cache import BoundedCache
+
+    cache: BoundedCache[bytes] = BoundedCache(100, len)
+    made: list[str] = []
+
+    def make(name: str, size: int) -> bytes:
+        return cache.get(name, lambda: made.append(name) or bytes(size))
+
+    make("a", 40), make("b", 40), make("a", 40)
+    assert made == ["a", "b"]
+    make("c", 40)
+    assert len(cache) == 2
+    make("a", 40), make("b", 40)
+    assert made == ["a", "b", "c", "b"]
+    make("too large", 101)
+    assert len(cache) == 2
+    with pytest.raises(TypeError):
+        pickle.dumps(cache)
+
+
+def test_sixty_four_handles_serve_hundreds_of_planes(tmp_path):
+    write_planes(tmp_path / "planes", np.arange(300 * 12).reshape(300, 3, 4).astype("u2"))
+    tifffile.imwrite(
+        tmp_path / "stack.tif",
+        np.arange(100 * 12).reshape(100, 3, 4).astype("u2"),
+        compression="zstd",
+        photometric="minisblack",
+    )
+    script = f"""
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from scout_dask_io.readers import imread, imread_folder
+before = len(os.listdir("/proc/self/fd"))
+lazy = imread_folder({str(tmp_path / "planes")!r})
+stack = imread({str(tmp_path / "stack.tif")!r})
+half_read = iter(stack)
+print(int(lazy.sum().compute()), int(stack.sum().compute()))
+print(len(os.listdir("/proc/self/fd")) - before)
+"""
+    sums = f"{sum(range(3_600))} {sum(range(1_200))}"
+    assert python("-c", script).split("\n")[:2] == [sums, "0"]
+
+
+def test_an_abandoned_read_leaves_no_file_open(tmp_path):
+    source = describe_planes([str(p) for p in write_planes(tmp_path, make_volume((3, 8, 9)))])
+    before = sorted(os.listdir("/proc/self/fd"))
+    pieces = source.iter_pieces((slice(0, 3), slice(0, 8), slice(0, 9)))
+    next(pieces)
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    pieces.close()
+    assert sorted(os.listdir("/proc/self/fd")) == before
