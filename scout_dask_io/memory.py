@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import psutil
@@ -24,10 +25,11 @@ def parse_nbytes(value: int | str) -> int:
     ArgumentError
         If it is not a size, or not above 0.
     """
-    try:
-        nbytes = int(parse_bytes(value))
-    except (ValueError, TypeError, AttributeError):
-        nbytes = 0
+    nbytes = 0
+    # dask takes texts without a number, such as "" and "MB", for 1.
+    if not isinstance(value, str) or any(c.isdigit() for c in value):
+        with contextlib.suppress(ValueError, TypeError, AttributeError, OverflowError):
+            nbytes = int(parse_bytes(value)) if isinstance(value, str) else int(value)
     if nbytes < 1 or isinstance(value, bool):
         raise ArgumentError(
             f"{value!r} is not a size in bytes: give a whole number or a text such as '2GB'"
