@@ -6,6 +6,9 @@ Read from the source with ``ast``; nothing is imported.
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +161,15 @@ def test_the_check_finds_what_it_should(module: str, code: str, fault: str | Non
     else:
         assert len(found) == 1
         assert fault in found[0]
+
+
+@each_module
+def test_each_library_that_is_imported_is_a_declared_dependency(module: str):
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in project["dependencies"]}
+    used = {i.target.partition(".")[0] for i in imports_of(MODULES[module].read_text(), module)}
+    missing = used - declared - sys.stdlib_module_names - {ROOT}
+    assert not missing, f"{module} imports {missing}: name them in pyproject.toml"
 
 
 @each_module
