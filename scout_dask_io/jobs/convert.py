@@ -1,0 +1,279 @@
+"""Converting a TIFF, a folder of planes, a channel dataset or a Zarr array into chunked Zarr."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scout_dask_io.errors import ArgumentError, TargetExistsError
+from scout_dask_io.grid import Shape
+from scout_dask_io.human import format_nbytes
+from scout_dask_io.jobs.sources import open_any
+from scout_dask_io.plan import WritePlan
+from scout_dask_io.progress import Report
+from scout_dask_io.store.staging import check_destination, find_staging
+from scout_dask_io.zarr_writer import plan_zarr, write_zarr
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+__all__ = ["ConvertPlan", "ConvertReport", "convert", "plan_convert"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertReport:
+    """What :func:`convert` wrote.
+
+    Attributes
+    ----------
+    path : str
+        The Zarr array.
+    shape, chunks : tuple of int
+        In elements.
+    dtype : str
+        As stored.
+    nbytes, stored_nbytes : int
+        Size of the elements, and of the array's files, in bytes.
+    n_chunks : int
+        Chunks of the grid; those that hold only the fill value have no file.
+    elapsed_s : float
+        From opening the source to the array standing at ``path``.
+    """
+
+    path: str
+    shape: Shape
+    dtype: str
+    chunks: Shape
+    nbytes: int
+    stored_nbytes: int
+    n_chunks: int
+    elapsed_s: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the files are than the elements."""
+        return self.nbytes / self.stored_nbytes if self.stored_nbytes else 1.0
+
+    @property
+    def nbytes_per_s(self) -> float:
+        """Elements converted a second, in bytes."""
+        return self.nbytes / max(self.elapsed_s, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertPlan:
+    """What :func:`convert` would do.
+
+    Attributes
+    ----------
+    source, destination : str
+        Paths.
+    replaces, resumes : bool
+        Whether an array at the destination would be replaced, and whether an
+        unfinished write of it would be finished.
+    write : WritePlan
+        Units, workers, memory.
+    channels : tuple of str
+        Names of the channels, where the source is a channel dataset.
+    voxel_size_um : tuple of float or None
+        ``(z, y, x)`` in micrometres, where the source says it.
+    n_files : int
+        Files at the destination, at most: a chunk that is all fill value has none.
+    free_nbytes : int
+        Free on the destination's disk, in bytes.
+    """
+
+    source: str
+    destination: str
+    replaces: bool
+    resumes: bool
+    write: WritePlan
+    channels: tuple[str, ...]
+    voxel_size_um: tuple[float, float, float] | None
+    n_files: int
+    free_nbytes: int
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks that dask would run: one a unit, and one that publishes the array."""
+        return self.write.n_units + 1
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    chunks: int | Sequence[int] = (64, 64, 64),
+    codec: Any = "zstd",
+    order: str = "alphabetical",
+    overwrite: bool = False,
+    resume: bool = False,
+    max_mem: int | str | None = None,
+    nb_workers: int | None = None,
+    progress: bool | Report = False,
+) -> ConvertReport:
+    """Convert a source of pixels to a chunked, nested Zarr v2 array, in bounded memory.
+
+    The array at ``dst`` is whole or not there, as with
+    :func:`~scout_dask_io.write_zarr`. Channel names and the voxel size are kept
+    as the attributes ``channels`` and ``voxel_size_um`` (z, y, x, micrometres)
+    where they are known.
+
+    Parameters
+    ----------
+    src : str or path-like
+        A TIFF, a folder of planes, a folder with one folder of planes a
+        channel, or a Zarr array.
+    dst : str or path-like
+        The array's directory; outside ``src``.
+    chunks, codec, overwrite, resume, max_mem, nb_workers, progress
+        As for :func:`~scout_dask_io.write_zarr`.
+    order : {"alphabetical", "natural"}
+        How planes in a folder are sorted.
+
+    Raises
+    ------
+    PathNotFoundError, TiffReadError, ShapeMismatchError, LayoutError
+        If the source cannot be read; nothing is created.
+    ArgumentError
+        If an argument does not fit, or one of the two paths lies in the other;
+        nothing is created.
+    TargetExistsError, ResumeError, MemoryLimitError, WriteError
+        As for :func:`~scout_dask_io.write_zarr`.
+    """
+    start = time.perf_counter()
+    destination = Path(dst)
+    _check_destination(Path(src), destination, overwrite=overwrite, resume=resume)
+    opened = open_any(src, nb_workers, order=order)
+    data = opened.array
+    _warn_of_a_full_disk(data, destination)
+    array = write_zarr(
+        destination,
+        data,
+        chunks,
+        codec=codec,
+        attributes=_attributes(opened.channels, opened.voxel_size_um),
+        overwrite=overwrite,
+        resume=resume,
+        max_mem=max_mem,
+        nb_workers=nb_workers,
+        progress=progress,
+    )
+    return ConvertReport(
+        path=str(destination),
+        shape=tuple(array.shape),
+        dtype=str(array.dtype),
+        chunks=tuple(array.chunks),
+        nbytes=int(data.nbytes),
+        stored_nbytes=_stored_nbytes(destination),
+        n_chunks=array.nchunks,
+        elapsed_s=time.perf_counter() - start,
+    )
+
+
+def plan_convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    chunks: int | Sequence[int] = (64, 64, 64),
+    codec: Any = "zstd",
+    order: str = "alphabetical",
+    overwrite: bool = False,
+    resume: bool = False,
+    max_mem: int | str | None = None,
+    nb_workers: int | None = None,
+) -> ConvertPlan:
+    """Give what :func:`convert` would do with the same arguments, without writing anything.
+
+    Reads the headers of the source. Whatever :func:`convert` would refuse
+    before it writes is refused here with the same error.
+    """
+    destination = Path(dst)
+    replaces, resumes = _check_destination(
+        Path(src), destination, overwrite=overwrite, resume=resume
+    )
+    opened = open_any(src, nb_workers, order=order)
+    plan = plan_zarr(opened.array, chunks, codec=codec, max_mem=max_mem, nb_workers=nb_workers)
+    _warn_of_a_full_disk(opened.array, destination)
+    attributes = _attributes(opened.channels, opened.voxel_size_um)
+    return ConvertPlan(
+        source=os.fspath(src),
+        destination=str(destination),
+        replaces=replaces,
+        resumes=resumes,
+        write=plan,
+        channels=tuple(opened.channels or ()),
+        voxel_size_um=opened.voxel_size_um,
+        n_files=plan.n_chunks + 1 + bool(attributes),  # .zarray, and .zattrs where there are any
+        free_nbytes=_free_nbytes(destination),
+    )
+
+
+def _attributes(
+    channels: Sequence[str] | None, voxel_size_um: Sequence[float] | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if channels:
+        found["channels"] = list(channels)
+    if voxel_size_um:
+        found["voxel_size_um"] = [float(v) for v in voxel_size_um]
+    return found
+
+
+def _check_destination(src: Path, dst: Path, *, overwrite: bool, resume: bool) -> tuple[bool, bool]:
+    """Refuse a destination that must not be written; tell whether it is replaced, and resumed."""
+    # Through links, so that a link into the source is seen too.
+    source, destination = src.resolve(), dst.resolve()
+    if source == destination:
+        raise ArgumentError(f"{dst} is the source itself: choose another destination")
+    if destination.is_relative_to(source):
+        raise ArgumentError(
+            f"the destination {dst} lies inside the source {src}: choose one outside it, so that "
+            "the source stays as it is"
+        )
+    if source.is_relative_to(destination):
+        raise ArgumentError(
+            f"the source {src} lies inside the destination {dst}: choose another destination"
+        )
+    unfinished = find_staging(dst) is not None
+    if overwrite or not (resume and unfinished):
+        check_destination(dst, overwrite=overwrite)
+    if unfinished and not (resume or overwrite):
+        raise TargetExistsError(
+            f"an unfinished write of {dst} lies beside it: it was interrupted, or another process "
+            "is at it now. resume=True finishes it, overwrite=True starts afresh."
+        )
+    return dst.is_dir() and any(dst.iterdir()), resume and unfinished
+
+
+def _warn_of_a_full_disk(data: da.Array, destination: Path) -> None:
+    free = _free_nbytes(destination)
+    # How well data compress is not known before; twice as small is usual for camera data.
+    if data.nbytes > free:
+        warnings.warn(
+            f"the array holds {format_nbytes(data.nbytes)} and the disk of {destination} has "
+            f"{format_nbytes(free)} free: it fits only if it compresses by more than "
+            f"{data.nbytes / max(free, 1):.1f} times",
+            stacklevel=3,
+        )
+
+
+def _free_nbytes(path: Path) -> int:
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def _stored_nbytes(path: Path) -> int:
+    return sum(
+        os.path.getsize(os.path.join(folder, name))
+        for folder, _, names in os.walk(path)
+        for name in names
+    )

@@ -1,0 +1,241 @@
+"""What the jobs report, as text for people and as JSON; errors in the command line's words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scout_dask_io.errors import ScoutIOError
+from scout_dask_io.human import format_count, format_nbytes, format_s, format_shape
+
+if TYPE_CHECKING:
+    from scout_dask_io.grid import Region, Shape
+    from scout_dask_io.jobs.convert import ConvertPlan, ConvertReport
+    from scout_dask_io.jobs.demo import DemoReport
+    from scout_dask_io.jobs.export import ExportReport
+    from scout_dask_io.jobs.verify import VerifyReport
+
+__all__ = [
+    "as_options",
+    "convert_text",
+    "demo_text",
+    "error_text",
+    "export_text",
+    "plan_text",
+    "to_json",
+    "verify_text",
+]
+
+
+def to_json(report: Any) -> str:
+    """Give a report's fields and properties as JSON; sizes are ``_nbytes``, times ``_s``."""
+    return json.dumps(_plain(report), indent=2, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in dataclasses.fields(value)]
+        names += [n for n, v in vars(type(value)).items() if isinstance(v, property)]
+        return {n: _plain(getattr(value, n)) for n in names if not n.startswith("_")}
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, slice):
+        return [value.start, value.stop]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has neither NaN nor infinities
+    return value
+
+
+def error_text(err: Exception) -> str:
+    """Give one paragraph on an error: what went wrong, and what to do where that is known."""
+    if isinstance(err, ScoutIOError):
+        return as_options(str(err))
+    if isinstance(err, MemoryError):
+        return "out of memory: allow less with --max-mem, or use fewer --workers"
+    if isinstance(err, OSError):
+        where = f"{err.filename}: " if err.filename else ""
+        return f"{where}{err.strerror or str(err) or type(err).__name__}"
+    return f"unexpected {type(err).__name__}: {err} (--debug shows where it comes from)"
+
+
+def as_options(message: str) -> str:
+    """Name a message's arguments as the command line has them.
+
+    Examples
+    --------
+    >>> as_options("give overwrite=True, or raise max_mem")
+    'give --overwrite, or raise --max-mem'
+    """
+    message = re.sub(r"\b(overwrite|resume)=True\b", r"--\1", message)
+    message = re.sub(r"\b(codec|order)=(['\"]?)(\w+)\2", r"--\1 \3", message)
+    message = re.sub(r"\b(max_mem|nb_workers)=(?=\w)", r"\1 ", message)
+    return re.sub(r"\bnb_workers\b", "--workers", re.sub(r"\bmax_mem\b", "--max-mem", message))
+
+
+def command(*args: str) -> str:
+    """Give a command that can be typed as it stands, however this one was started."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        program = [_python(), "-m", "scout_dask_io"]
+    else:
+        program = ["scout-dask-io" if shutil.which("scout-dask-io") else str(started)]
+    return shlex.join([*program, *args])
+
+
+def _python() -> str:
+    found = shutil.which("python")
+    # Not by what the links point to: environments share an interpreter.
+    same = found is not None and Path(found).parent == Path(sys.executable).parent
+    return "python" if same else sys.executable
+
+
+def convert_text(report: ConvertReport, src: str) -> str:
+    """Say what was written, how fast, and how to check it."""
+    smaller = f", {report.ratio:.2f} times smaller" if report.ratio > 1 else ""
+    rows = [
+        ("array", _array(report)),
+        ("chunks", f"{format_count(report.n_chunks, 'chunk')} of {format_shape(report.chunks)}"),
+        ("on disk", format_nbytes(report.stored_nbytes) + smaller),
+        ("took", f"{format_s(report.elapsed_s)}, {format_nbytes(report.nbytes_per_s)}/s"),
+        ("check it", command("verify", src, report.path)),
+    ]
+    return f"Wrote {report.path}\n{_table(rows)}"
+
+
+def plan_text(plan: ConvertPlan) -> str:
+    """Say what a conversion would do, and what it would take."""
+    write = plan.write
+    tasks = "one that publishes the array"
+    reading = format_nbytes(write.read_nbytes)
+    if write.read_amplification > 1.005:
+        reading += f", each pixel {write.read_amplification:.2f} times on average"
+    rows = [
+        ("array", _array(write)),
+        ("channels", ", ".join(plan.channels)),
+        ("voxel", _voxel(plan.voxel_size_um)),
+        ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
+        ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
+        ("tasks", f"{plan.n_tasks:,}: one a unit, and {tasks}"),
+        ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
+        (
+            "memory",
+            f"{format_nbytes(write.projected_mem)} projected peak, "
+            f"{format_nbytes(write.max_mem)} allowed, beside Python and its libraries",
+        ),
+        ("reads", reading),
+        ("files", f"{plan.n_files:,} at most"),
+        (
+            "disk",
+            f"{format_nbytes(write.nbytes)} before compression, "
+            f"{format_nbytes(plan.free_nbytes)} free",
+        ),
+        ("replaces", f"the array at {plan.destination}" if plan.replaces else ""),
+        ("resumes", "the unfinished write beside it" if plan.resumes else ""),
+    ]
+    return f"Would convert {plan.source} to {plan.destination}; nothing was written\n{_table(rows)}"
+
+
+def verify_text(report: VerifyReport) -> str:
+    """Say whether two arrays are equal; if not, where they differ first."""
+    lines = [f"{report.src} and {report.dst}: {_verdict(report)}"]
+    if report.mismatch:
+        return "\n".join([*lines, f"  {report.mismatch}"])
+    lines += [
+        f"  {_region(r.region)}: {format_count(r.n_differing, 'pixel')}, the first at "
+        f"{_index(r.index)}: {r.src_value} and {r.dst_value}"
+        for r in report.regions
+    ]
+    rest = report.n_regions - len(report.regions)
+    if rest:
+        lines.append(f"  and {format_count(rest, 'more region')}")
+    rate = format_nbytes(report.nbytes / max(report.elapsed_s, 1e-9))
+    lines.append(
+        f"  compared {format_nbytes(report.nbytes)} in {format_s(report.elapsed_s)}, {rate}/s"
+    )
+    return "\n".join(lines)
+
+
+def _verdict(report: VerifyReport) -> str:
+    if report.mismatch:
+        return "different"
+    if report.equal:
+        return f"equal in all {format_count(report.n_voxels, 'pixel')}"
+    return (
+        f"different in {report.n_differing:,} of {format_count(report.n_voxels, 'pixel')}, in "
+        f"{format_count(report.n_regions, 'region')}"
+    )
+
+
+def _region(region: Region) -> str:
+    return "[" + ", ".join(f"{s.start}:{s.stop}" for s in region) + "]"
+
+
+def _index(index: Shape) -> str:
+    return "[" + ", ".join(map(str, index)) + "]"
+
+
+def export_text(report: ExportReport) -> str:
+    """Say what was written, and how fast."""
+    files = format_count(report.n_files, "file")
+    rate = format_nbytes(report.nbytes / max(report.elapsed_s, 1e-9))
+    rows = [
+        ("array", _array(report)),
+        ("on disk", f"{files}, {format_nbytes(report.stored_nbytes)}"),
+        ("took", f"{format_s(report.elapsed_s)}, {rate}/s"),
+    ]
+    return f"Wrote {report.path}\n{_table(rows)}"
+
+
+def demo_text(report: DemoReport) -> str:
+    """Say what was made and found, and what to try next."""
+    convert, planes, zarr = report.convert, report.planes, report.zarr
+    rows = [
+        ("planes", f"{report.n_files} TIFF files, {format_nbytes(convert.nbytes)}: {planes}"),
+        (
+            "zarr",
+            f"{format_count(convert.n_chunks, 'chunk')} of {format_shape(convert.chunks)}, "
+            f"{format_nbytes(convert.stored_nbytes)}: {zarr}",
+        ),
+        ("array", _array(convert)),
+        ("took", f"{format_s(convert.elapsed_s)} to convert"),
+        ("verify", _verdict(report.verify)),
+    ]
+    # In double quotes, since the shell's are single.
+    python = (
+        f"import scout_dask_io as io; print(io.read_zarr({json.dumps(zarr)})[0].max(0).compute())"
+    )
+    cubes = str(Path(zarr).with_name("cubes.zarr"))
+    tries = [
+        ("What is in it:", command("info", zarr)),
+        ("Other chunks, less memory:",
+         command("convert", planes, cubes, "--chunks", "32,128,128", "--max-mem", "100MB")),
+        ("Back to TIFF planes:", command("export", zarr, str(Path(zarr).with_name("planes")))),
+        ("A maximum projection:", shlex.join([_python(), "-c", python])),
+    ]  # fmt: skip
+    lines = [f"  {what}\n    {how}" for what, how in tries]
+    return "\n".join(["Done", _table(rows), "", "Try next", *lines])
+
+
+def _array(report: Any) -> str:
+    from numpy import dtype  # here, since the command line's --help does without
+
+    name = dtype(report.dtype).name
+    return f"{format_shape(report.shape)}, {name}, {format_nbytes(report.nbytes)}"
+
+
+def _voxel(size_um: Iterable[float] | None) -> str:
+    return f"{' x '.join(f'{v:g}' for v in size_um)} micrometres (z, y, x)" if size_um else ""
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"  {name:<10}{value}" for name, value in rows if value)
