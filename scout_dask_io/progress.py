@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -87,11 +88,13 @@ class _Bar:
         if self._bar is None:
             from tqdm import tqdm
 
+            width = _columns()
             self._bar = tqdm(
                 total=total,
                 initial=done if nbytes == 0 else 0,
                 desc=self._label,
-                dynamic_ncols=True,
+                ncols=None if width else 80,
+                dynamic_ncols=bool(width),
                 bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}, "
                 "{remaining} left",
             )
@@ -105,6 +108,14 @@ class _Bar:
         if self._bar is not None:
             self._bar.refresh()
             self._bar.close()
+
+
+def _columns() -> int:
+    """Give the width of the terminal on stderr; 0 where it does not know."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 class _Lines:
