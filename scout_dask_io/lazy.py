@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from operator import index as as_index
 from typing import Any
 
 import dask.array as da
@@ -13,6 +14,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from scout_dask_io.errors import ChunkError
+from scout_dask_io.grid import Blocks
 from scout_dask_io.source import Source
 
 __all__ = ["lazy_array", "source_of"]
@@ -45,18 +47,7 @@ def lazy_array(source: Source, chunks: Any = None, *, name: str = "read") -> da.
     ChunkError
         If ``chunks`` does not fit the source's shape.
     """
-    try:
-        blocks = normalize_chunks(
-            source.default_chunks if chunks is None else chunks,
-            shape=source.shape,
-            dtype=source.dtype,
-            previous_chunks=source.default_chunks,
-        )
-    except (ValueError, TypeError) as err:
-        raise ChunkError(
-            f"chunks={chunks!r} does not fit an array of shape {source.shape}: {err}. "
-            "Give an int, one entry per axis, 'auto', or None for the default blocks."
-        ) from err
+    blocks = _blocks(source, chunks)
     full_name = f"{name}-{tokenize(source, blocks)}"
     starts = [cached_cumsum(c, initial_zero=True) for c in blocks]
     tasks: dict[Any, Any] = {}
@@ -68,6 +59,30 @@ def lazy_array(source: Source, chunks: Any = None, *, name: str = "read") -> da.
         tasks[key] = Task(key, getter, DataNode(None, part), inside)
     graph = HighLevelGraph({full_name: SourceLayer(tasks, source)}, {full_name: set()})
     return da.Array(graph, full_name, blocks, meta=np.empty((0,) * source.ndim, source.dtype))
+
+
+def _blocks(source: Source, chunks: Any) -> Blocks:
+    """Give the extents of the blocks that ``chunks`` asks for."""
+    ndim = source.ndim
+    try:
+        if isinstance(chunks, dict) and not all(k in range(-ndim, ndim) for k in chunks):
+            raise ValueError(f"its keys are not axes from 0 to {ndim - 1}")
+        blocks = normalize_chunks(
+            source.default_chunks if chunks is None else chunks,
+            shape=source.shape,
+            dtype=source.dtype,
+            previous_chunks=source.default_chunks,
+        )
+        # dask lets blocks below 0 and of unknown extent through.
+        found = tuple(tuple(as_index(n) for n in axis) for axis in blocks)
+        if any(n < 0 for axis in found for n in axis):
+            raise ValueError("a block has an extent below 0")
+    except (ValueError, TypeError, ZeroDivisionError) as err:
+        raise ChunkError(
+            f"chunks={chunks!r} does not fit an array of shape {source.shape}: {err}. "
+            "Give an int, one entry per axis, 'auto', or None for the default blocks."
+        ) from err
+    return found
 
 
 def source_of(array: da.Array) -> Source | None:
