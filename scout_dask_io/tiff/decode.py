@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias
 
 import imagecodecs
 import numpy as np
-import tifffile
 
 from scout_dask_io.tiff import files
 from scout_dask_io.tiff.cache import BoundedCache, SegmentTable
-from scout_dask_io.tiff.ifd import Damaged, Window, read_header, read_ifd, read_segments
+from scout_dask_io.tiff.general import general_decoder, general_table, open_tiff, page_at
+from scout_dask_io.tiff.ifd import Damaged, Window, read_header, read_ifd
 from scout_dask_io.tiff.layout import PageLayout, SourceFile
+from scout_dask_io.tiff.pages import JPEG_TABLES, has_quirks, read_segments
 
 Area: TypeAlias = tuple[slice, slice, slice]
 Decoder: TypeAlias = Callable[..., Any]
 #: One read of a raw page: offset from its first pixel, room, and what it gives.
 Step: TypeAlias = tuple[int, memoryview, Area, np.ndarray]
 
-__all__ = ["PIECE_NBYTES", "AreaReader", "Page", "Scratch", "general_table", "open_tiff", "page_at"]
+__all__ = ["PIECE_NBYTES", "AreaReader", "Page", "Scratch"]
 
 #: Rows are handed on in pieces of about this size, which stay in the L2 cache
 #: between the read and the copy that the caller makes.
@@ -205,7 +205,7 @@ class AreaReader:
     def _general(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         layout = self.layout
         table = self._table(page)
-        decode = _decoders.get(layout, lambda: _general_decoder(page))
+        decode = _decoders.get(layout, lambda: general_decoder(page.fd, page.file, page.ifd))
         extra: dict[str, Any] = {}
         if layout.compression in (6, 7, 34892, 33007):
             extra = {"jpegtables": table.jpeg_tables, "jpegheader": table.jpeg_header}
@@ -224,15 +224,21 @@ class AreaReader:
         file = page.file
 
         def make() -> SegmentTable:
-            if self.layout.coding == "general":
-                with open_tiff(page.fd, file, is_ome=False) as tif:
-                    return general_table(page_at(tif, page.ifd), self.layout, file.size)
             window = Window(page.fd, file.size)
             header = read_header(window)
-            if header is None:
-                raise Damaged("its header is not the one that was described")
-            ifd = read_ifd(window, header, page.ifd)
-            return SegmentTable(*read_segments(ifd, window, self.layout))
+            general = self.layout.coding == "general"
+            if header is not None:
+                ifd = read_ifd(window, header, page.ifd)
+                try:
+                    if not (general and has_quirks(ifd)):
+                        offsets, counts = read_segments(ifd, window, self.layout)
+                        return SegmentTable(offsets, counts, ifd.bytes_of(JPEG_TABLES, window))
+                except Damaged:
+                    if not general:
+                        raise
+            # tifffile mends the tables of some old writers; it takes ten times as long.
+            with open_tiff(page.fd, file, is_ome=False) as tif:
+                return general_table(page_at(tif, page.ifd), self.layout, file.size)
 
         def gated() -> SegmentTable:
             with self.gate:
@@ -315,51 +321,3 @@ class AreaReader:
 
 def _range(span: slice) -> range:
     return range(span.start, span.stop)
-
-
-def page_at(tif: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
-    """Give tifffile's view of the page whose directory is at an offset."""
-    first = tif.pages.first
-    if first.offset == ifd:
-        return first
-    tif.filehandle.seek(ifd)
-    return tifffile.TiffPage(tif, index=1)
-
-
-@contextmanager
-def open_tiff(fd: int, file: SourceFile, **options: Any) -> Iterator[tifffile.TiffFile]:
-    """Let tifffile look at a file that is open already, so that it sees the same one."""
-    # Reads here go by offset, but tifffile begins at the descriptor's position.
-    os.lseek(fd, 0, os.SEEK_SET)
-    with (
-        open(fd, "rb", closefd=False) as handle,
-        tifffile.TiffFile(handle, name=os.path.basename(file.path), **options) as tif,
-    ):
-        yield tif
-
-
-def _general_decoder(page: Page) -> Decoder:
-    with open_tiff(page.fd, page.file, is_ome=False) as tif:
-        decoder: Decoder = page_at(tif, page.ifd).decode
-        return decoder
-
-
-def general_table(page: tifffile.TiffPage, layout: PageLayout, size: int) -> SegmentTable:
-    """Give the segments of a page as tifffile sees them, checked against the file."""
-    offsets = np.array(page.dataoffsets, np.int64)
-    counts = np.array(page.databytecounts, np.int64)
-    n = layout.n_segments
-    if len(offsets) < n or len(counts) < n:
-        raise Damaged(
-            f"its page needs {n} segments, but it lists {len(offsets)} offsets "
-            f"and {len(counts)} sizes"
-        )
-    offsets, counts = offsets[:n], counts[:n]
-    bad = (offsets <= 0) | (counts <= 0) | (counts > size) | (offsets > size - counts)
-    if bool(bad.any()):
-        k = int(np.flatnonzero(bad)[0])
-        raise Damaged(
-            f"segment {k} of {n} claims {counts[k]} bytes at offset {offsets[k]} "
-            f"of a file of {size} bytes; it is truncated or the segment was never written"
-        )
-    return SegmentTable(offsets, counts, page.jpegtables, page.jpegheader)

@@ -22,10 +22,11 @@ from scout_dask_io.errors import (
     TiffReadError,
 )
 from scout_dask_io.grid import Shape
-from scout_dask_io.tiff.decode import open_tiff
 from scout_dask_io.tiff.files import open_found
-from scout_dask_io.tiff.ifd import Ifd, Window, describe_ifd, read_header, read_ifd
+from scout_dask_io.tiff.general import open_tiff
+from scout_dask_io.tiff.ifd import Ifd, Window, read_header, read_ifd
 from scout_dask_io.tiff.layout import DescribedPage, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.pages import describe_ifd
 from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
 from scout_dask_io.tiff.source import TiffSource
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scout_dask_io.grid import Shape
-from scout_dask_io.tiff.decode import open_tiff
 from scout_dask_io.tiff.describe import opened
 from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Window, read_header
 from scout_dask_io.tiff.layout import CODEC_NAMES
 from scout_dask_io.tiff.series import choose_series, describe_series

@@ -14,9 +14,10 @@ import tifffile
 
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.grid import Shape
-from scout_dask_io.tiff.decode import general_table, page_at
-from scout_dask_io.tiff.ifd import Damaged, Header, Window, check_claims, describe_ifd, read_ifd
+from scout_dask_io.tiff.general import general_table, page_at
+from scout_dask_io.tiff.ifd import Damaged, Header, Window, read_ifd
 from scout_dask_io.tiff.layout import DescribedPage, PageLayout, SourceFile
+from scout_dask_io.tiff.pages import check_claims, describe_ifd
 
 __all__ = ["choose_series", "describe_series", "extra_series", "warn_of_others"]
 
@@ -165,7 +166,7 @@ def _virtual_pages(
     ImageJ writes stacks above 4 GB so: one directory, and a count in its description.
     """
     first = described[0]
-    count = math.prod(series.get_shape(False)) // math.prod(first.layout.shape)
+    count = math.prod(series.shape) // math.prod(first.layout.shape)
     if count <= len(described):
         return described
     end = first.data + count * first.layout.nbytes

@@ -261,6 +261,7 @@ def test_an_ome_file_that_names_others_is_refused_and_they_are_not_opened(tmp_pa
     np.testing.assert_array_equal(lazy.compute(), planes[:1])
 
 
+@pytest.mark.filterwarnings("ignore:.*series:UserWarning")
 def test_mutants_are_refused_or_have_the_declared_shape(tmp_path):
     rng = np.random.default_rng(20)
     stack = make_volume((3, 48, 64))

@@ -114,6 +114,7 @@ def test_the_general_decoder_reads_only_what_a_region_touches(tmp_path, reads, c
     volume = make_volume((2, 70, 90))
     paths = write_planes(tmp_path, volume, tile=(16, 32), compression=codec)
     source = describe_planes([str(p) for p in paths])
+    source[1, :1]  # the table of tiles is known from here on
     reads.clear()
     np.testing.assert_array_equal(source[1, 17:40, 33:60], volume[1, 17:40, 33:60])
     tiles = segments_of(paths[1])
