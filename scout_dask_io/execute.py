@@ -142,10 +142,15 @@ def _run_on_cluster(
         return client.get(graph, final)
     wanted = [final, *units]
     futures = client.get(graph, wanted, sync=False)
-    done, nbytes, total = already, 0, already + len(units)
-    report(done, total, 0)
-    for _, written in as_completed(futures[1:], with_results=True):
-        done += 1
-        nbytes += int(written)
-        report(done, total, nbytes)
-    return futures[0].result()
+    try:
+        done, nbytes, total = already, 0, already + len(units)
+        report(done, total, 0)
+        for _, written in as_completed(futures[1:], with_results=True):
+            done += 1
+            nbytes += int(written)
+            report(done, total, nbytes)
+        return futures[0].result()
+    finally:
+        # An exception's traceback would hold them, and the cluster go on writing.
+        for future in futures:
+            future.release()

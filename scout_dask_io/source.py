@@ -137,9 +137,9 @@ class ArraySource(Source):
 class PiecesSource(Source):
     """Arrays in memory that together tile an array of ``shape``."""
 
-    def __init__(self, shape: Shape, pieces: Sequence[Piece]) -> None:
+    def __init__(self, shape: Shape, pieces: Sequence[Piece], dtype: np.dtype[Any]) -> None:
         self.shape = shape
-        self.dtype = pieces[0][1].dtype.newbyteorder("=")
+        self.dtype = dtype.newbyteorder("=")
         self.pieces = tuple(pieces)
         self.token = ""
 

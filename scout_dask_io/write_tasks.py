@@ -63,7 +63,7 @@ def block_tasks(name: str, data: da.Array, target: Target, skip: Callable[[int],
 
 
 def _write_block(target: Target, unit: int, region: Region, block: Any) -> int:
-    array = _checked(block, region)
+    array = _checked(block, region, target.format.dtype)
     return write_unit(target, unit, region, ArraySource(array, ""), full_region(array.shape))
 
 
@@ -90,9 +90,9 @@ def _write_gathered(
     for where, block in zip(regions, blocks, strict=True):
         shared = intersect(where, region)
         if shared is not None:
-            array = _checked(block, where)
+            array = _checked(block, where, target.format.dtype)
             pieces.append((relative_to(shared, region), array[relative_to(shared, where)]))
-    source = PiecesSource(region_shape(region), pieces)
+    source = PiecesSource(region_shape(region), pieces, target.format.dtype)
     return write_unit(target, unit, region, source, full_region(source.shape))
 
 
@@ -124,7 +124,9 @@ def scratch_tasks(
     for ind, where in regions.items():
         path = scratch_path(target.staging, ind)
         spill_key, drop_key = (f"{name}-spill", *ind), (f"{name}-drop", *ind)
-        tasks[spill_key] = Task(spill_key, _spill_block, path, where, TaskRef((data.name, *ind)))
+        tasks[spill_key] = Task(
+            spill_key, _spill_block, path, where, data.dtype, TaskRef((data.name, *ind))
+        )
         tasks[drop_key] = Task(drop_key, _drop_block, path, List(*readers[ind]))
     return tasks
 
@@ -135,26 +137,33 @@ def _write_scratched(
     return write_unit(target, unit, region, source, region)
 
 
-def _spill_block(path: Path, region: Region, block: Any) -> None:
-    spill(path, _checked(block, region))
+def _spill_block(path: Path, region: Region, dtype: np.dtype[Any], block: Any) -> None:
+    spill(path, _checked(block, region, dtype))
 
 
 def _drop_block(path: Path, readers: list[int]) -> None:
     path.unlink(missing_ok=True)
 
 
-def _checked(block: Any, region: Region) -> np.ndarray:
-    """Give a computed block as an array of the shape that its dask array declared.
+def _checked(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarray:
+    """Give a computed block as an array of the shape and dtype that its dask array declared.
 
     Raises
     ------
     ShapeMismatchError
-        If it has another shape: dask does not check, and a 1x1 block would be broadcast.
+        If it has another shape, or a dtype whose values the declared one cannot
+        hold. dask checks neither: a 1x1 block would be broadcast, and fractions
+        would be cut off.
     """
     array = np.asarray(block)
+    if not np.can_cast(array.dtype, dtype, "safe"):
+        raise ShapeMismatchError(
+            f"a computed block has dtype {array.dtype}, the dask array declared {dtype} at "
+            f"{region}. Mend the function that made it, or its dtype=."
+        )
     if array.shape != region_shape(region):
         raise ShapeMismatchError(
             f"a computed block has shape {array.shape}, the dask array declared "
             f"{region_shape(region)} at {region}. Mend the function that made it, or its chunks=."
         )
-    return array
+    return array.astype(dtype.newbyteorder("="), copy=False)

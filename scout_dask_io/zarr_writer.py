@@ -163,6 +163,7 @@ def write_zarr(
     source, array = _readable(data)
     plan = _plan(source, array, chunks, codec, max_mem, nb_workers)
     compressor = _compressor(plan, codec)
+    _check_fill(fill_value, plan.dtype)
     settings = _settings(plan, source, array, compressor, fill_value)
     resumed = resume_array(destination, plan, settings, durable=durable) if resume else None
     if resumed is None:
@@ -249,7 +250,8 @@ def _readable(data: Any) -> tuple[Source | None, da.Array | None]:
             f"data must be a dask or numpy array, got {type(data).__name__}. "
             "np.asarray or dask.array.from_array makes it one."
         )
-    if not 1 <= ndim <= 5 or dtype.kind not in "biufc":
+    # "g" and "G" are C's long doubles, which Zarr does not have.
+    if not 1 <= ndim <= 5 or dtype.kind not in "biufc" or dtype.char in "gG":
         raise ArgumentError(
             f"data must have 1 to 5 axes and a bool, integer, float or complex dtype, got {ndim} "
             f"axes of {dtype}"
@@ -282,6 +284,17 @@ def _plan(
 
 def _compressor(plan: WritePlan, codec: Any) -> Any:
     return resolve_codec(codec, math.prod(plan.chunks) * plan.itemsize, plan.itemsize)
+
+
+def _check_fill(fill_value: Any, dtype: str) -> None:
+    """Refuse a fill value that the array's dtype cannot hold, before anything is created."""
+    try:
+        fill = np.array(0 if fill_value is None else fill_value, dtype=dtype)
+        fits = fill.ndim == 0 and (fill.dtype.kind in "fc" or fill == (fill_value or 0))
+    except (ValueError, TypeError, OverflowError):
+        fits = False
+    if not fits:
+        raise ArgumentError(f"fill_value must be a number of dtype {dtype}, got {fill_value!r}")
 
 
 def _settings(

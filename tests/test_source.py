@@ -47,7 +47,7 @@ def sources() -> dict[str, tuple[Source, np.ndarray]]:
     ]
     return {
         "array": (ArraySource(volume, "t"), volume),
-        "pieces": (PiecesSource(SHAPE, halves), volume),
+        "pieces": (PiecesSource(SHAPE, halves, volume.dtype), volume),
         "rows": (RowsSource(volume), volume),
         "stacked": (StackedSource([ArraySource(p, f"p{z}") for z, p in enumerate(volume)]), volume),
     }

@@ -7,6 +7,8 @@ those that zarr writes: any Zarr software reads them.
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 import stat
 import struct
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numcodecs.abc import Codec
+from numcodecs.compat import ensure_contiguous_ndarray
 
 from scout_dask_io.errors import ChunkReadError
 from scout_dask_io.store.format import ArrayFormat
@@ -45,11 +48,11 @@ class ChunkEncoder:
             return None
         if self._order == "F":
             chunk = np.ascontiguousarray(chunk.T)
-        return (
-            chunk.reshape(-1).view(np.uint8).data
-            if self._codec is None
-            else self._codec.encode(chunk)
-        )
+        encoded = chunk if self._codec is None else self._codec.encode(chunk)
+        if isinstance(encoded, bytes):
+            return encoded
+        # Codecs such as PackBits and Delta give arrays.
+        return ensure_contiguous_ndarray(encoded).reshape(-1).view(np.uint8).data
 
     def _is_fill(self, chunk: np.ndarray) -> bool:
         # Bytes are compared, so that NaN equals NaN and -0.0 is kept. The first
@@ -68,7 +71,6 @@ class ChunkDecoder:
     def __init__(self, fmt: ArrayFormat) -> None:
         self._fmt = fmt
         self._codec: Codec | None = fmt.make_codec()
-        self._is_blosc = fmt.codec is not None and fmt.codec.get("id") == "blosc"
         self._buffer = np.empty(fmt.chunk_nbytes, np.uint8)
 
     def decode(self, data: Any, path: Path) -> np.ndarray:
@@ -82,17 +84,20 @@ class ChunkDecoder:
         expected = self._fmt.chunk_nbytes
         if self._codec is None:
             return self._shaped(np.frombuffer(data, np.uint8), path)
+        claimed = _CLAIMS.get(self._codec.codec_id)
         try:
-            if self._is_blosc:
-                self._check_blosc_header(data, path)
+            if claimed is not None:
+                self._check_claim(claimed(data), len(data), path)
                 self._codec.decode(data, out=self._buffer)
                 return self._shaped(self._buffer, path)
-            if self._codec.codec_id in ("zlib", "gzip"):
-                # Bounded: a bomb is cut one byte past a chunk.
-                wbits = zlib.MAX_WBITS | (32 if self._codec.codec_id == "gzip" else 0)
-                raw = zlib.decompressobj(wbits).decompress(bytes(data), expected + 1)
-            else:
+            stream = _decompressor(self._codec)
+            if stream is None:
                 raw = self._codec.decode(data)
+            else:
+                # Bounded: a bomb is cut one byte past a chunk.
+                raw = stream.decompress(bytes(data), expected + 1)
+                if not stream.eof and len(raw) <= expected:
+                    raise ValueError("the compressed stream is cut off")
         except ChunkReadError:
             raise
         except Exception as err:  # numcodecs raises whatever its C libraries give it
@@ -103,16 +108,16 @@ class ChunkDecoder:
             ) from err
         return self._shaped(np.frombuffer(raw, np.uint8), path)
 
-    def _check_blosc_header(self, data: bytes, path: Path) -> None:
+    def _check_claim(self, claim: tuple[int | None, int], nbytes: int, path: Path) -> None:
         # Asked first: the header of a damaged or hostile chunk may claim
-        # gigabytes, which decoding would allocate. Source: the Blosc 1 chunk
-        # format, a header of 16 bytes with nbytes and cbytes at 4 and 12.
+        # gigabytes, which decoding would allocate.
         expected = self._fmt.chunk_nbytes
-        found, _, stored = _BLOSC_SIZES.unpack_from(data, 4) if len(data) >= 16 else (0, 0, 0)
-        if found != expected or stored != len(data):
+        found, stored = claim
+        if found not in (None, expected) or stored not in (-1, nbytes):
+            size = f"{found} bytes" + (f" in {stored}" if stored >= 0 else "")
             raise ChunkReadError(
-                f"{path}: the chunk's header says {found} bytes in {stored}, expected {expected} "
-                f"in the {len(data)} bytes of the file. The file is damaged or belongs to another "
+                f"{path}: the chunk's header says {size}, expected {expected} "
+                f"in the {nbytes} bytes of the file. The file is damaged or belongs to another "
                 "array; restore it or write the array again."
             )
 
@@ -129,6 +134,51 @@ class ChunkDecoder:
         return values.reshape(fmt.chunks)
 
 
+def _blosc_claim(data: bytes) -> tuple[int | None, int]:
+    """Give what a chunk's header says: bytes decoded and, or -1, bytes encoded.
+
+    Source: the Blosc 1 chunk format, 16 bytes with nbytes and cbytes at 4 and 12.
+    """
+    if len(data) < 16:
+        return 0, len(data)
+    found, _, stored = _BLOSC_SIZES.unpack_from(data, 4)
+    return found, stored
+
+
+def _lz4_claim(data: bytes) -> tuple[int | None, int]:
+    """As for Blosc. numcodecs puts the decoded size, 4 bytes, before an LZ4 block."""
+    return int.from_bytes(data[:4], "little") if len(data) > 4 else 0, -1
+
+
+def _zstd_claim(data: bytes) -> tuple[int | None, int]:
+    """As for Blosc, ``None`` where the frame does not say it. Source: RFC 8878, 3.1.1.1."""
+    if data[:4] != b"\x28\xb5\x2f\xfd" or len(data) < 6:
+        return 0, -1
+    flag, single, dictionary = data[4] >> 6, data[4] >> 5 & 1, data[4] & 3
+    if flag == 0 and not single:
+        return None, -1
+    start = 5 + (not single) + (0, 1, 2, 4)[dictionary]
+    size = int.from_bytes(data[start : start + (1, 2, 4, 8)[flag]], "little")
+    return size + 256 * (flag == 1), -1
+
+
+_CLAIMS = {"blosc": _blosc_claim, "lz4": _lz4_claim, "zstd": _zstd_claim}
+
+
+def _decompressor(codec: Codec) -> Any | None:
+    """Give what decodes a stream up to a number of bytes, or ``None`` if there is no such thing."""
+    if codec.codec_id == "zlib":
+        return zlib.decompressobj()
+    if codec.codec_id == "gzip":
+        return zlib.decompressobj(zlib.MAX_WBITS | 16)
+    if codec.codec_id == "bz2":
+        return bz2.BZ2Decompressor()
+    if codec.codec_id == "lzma":
+        raw = codec.format == lzma.FORMAT_RAW
+        return lzma.LZMADecompressor(codec.format, filters=codec.filters if raw else None)
+    return None
+
+
 def read_file(path: Path, max_nbytes: int) -> bytes | None:
     """Read a whole regular file of at most ``max_nbytes``, or give ``None`` if there is none.
 
@@ -140,7 +190,7 @@ def read_file(path: Path, max_nbytes: int) -> bytes | None:
     try:
         # O_NONBLOCK: a FIFO in a chunk's place must not hang the reader.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     except OSError as err:
         raise ChunkReadError(f"{path}: the chunk cannot be opened ({err.strerror})") from err
