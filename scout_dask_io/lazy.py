@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import product
+import math
+from collections.abc import Iterator, Mapping, Set
+from itertools import accumulate, product
 from operator import index as as_index
 from typing import Any
 
 import dask.array as da
 import numpy as np
 from dask._task_spec import DataNode, Task
-from dask.array.core import cached_cumsum, getter, normalize_chunks
+from dask.array.core import getter, normalize_chunks
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
 from scout_dask_io.errors import ChunkError
 from scout_dask_io.grid import Blocks
@@ -20,12 +22,62 @@ from scout_dask_io.source import Source
 __all__ = ["lazy_array", "source_of"]
 
 
-class SourceLayer(MaterializedLayer):
-    """A graph layer of reads, one task a block, that remembers its source."""
+class SourceLayer(Layer):
+    """A graph layer of reads, one task a block, made from a source when they are asked for.
 
-    def __init__(self, mapping: dict[Any, Any], source: Source) -> None:
-        super().__init__(mapping)
+    A volume of 100,000 planes is built in a millisecond and pickles as its
+    source; a writer that reads the source by regions of its own never makes
+    the tasks at all.
+    """
+
+    has_legacy_tasks = False
+
+    def __init__(self, name: str, source: Source, blocks: Blocks) -> None:
+        super().__init__()
+        self.name = name
         self.source = source
+        self.blocks = blocks
+        self._edges = [list(accumulate(axis, initial=0)) for axis in blocks]
+
+    def __getitem__(self, key: Any) -> Task:
+        if key not in self:
+            raise KeyError(key)
+        region = tuple(slice(e[i], e[i + 1]) for e, i in zip(self._edges, key[1:], strict=True))
+        part, inside = self.source.narrow(region)
+        # dask's slice fusion walks Task arguments by their `key`, which a DataNode has.
+        return Task(key, getter, DataNode(None, part), inside)
+
+    def __contains__(self, key: Any) -> bool:
+        return (
+            isinstance(key, tuple)
+            and len(key) == len(self.blocks) + 1
+            and key[0] == self.name
+            and all(0 <= i < len(axis) for i, axis in zip(key[1:], self.blocks, strict=True))
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return product((self.name,), *(range(len(axis)) for axis in self.blocks))
+
+    def __len__(self) -> int:
+        return math.prod(len(axis) for axis in self.blocks)
+
+    def is_materialized(self) -> bool:
+        """Tell dask that the tasks are made on demand."""
+        return False
+
+    def get_output_keys(self) -> Set[Any]:
+        """Give every block's key."""
+        return set(self)
+
+    def get_dependencies(self, key: Any, all_hlg_keys: Any) -> set[Any]:
+        """Give the keys that a read depends on: none."""
+        return set()
+
+    def cull(self, keys: Set[Any], all_hlg_keys: Any) -> tuple[Layer, Mapping[Any, set[Any]]]:
+        """Make the tasks of some blocks, and no others."""
+        wanted = [key for key in keys if key in self]
+        tasks = {key: self[key] for key in wanted}
+        return MaterializedLayer(tasks, annotations=self.annotations), {k: set() for k in wanted}
 
 
 def lazy_array(source: Source, chunks: Any = None, *, name: str = "read") -> da.Array:
@@ -49,15 +101,8 @@ def lazy_array(source: Source, chunks: Any = None, *, name: str = "read") -> da.
     """
     blocks = _blocks(source, chunks)
     full_name = f"{name}-{tokenize(source, blocks)}"
-    starts = [cached_cumsum(c, initial_zero=True) for c in blocks]
-    tasks: dict[Any, Any] = {}
-    for ind in product(*(range(len(c)) for c in blocks)):
-        region = tuple(slice(starts[axis][i], starts[axis][i + 1]) for axis, i in enumerate(ind))
-        part, inside = source.narrow(region)
-        key = (full_name, *ind)
-        # dask's slice fusion walks Task arguments by their `key`, which a DataNode has.
-        tasks[key] = Task(key, getter, DataNode(None, part), inside)
-    graph = HighLevelGraph({full_name: SourceLayer(tasks, source)}, {full_name: set()})
+    layer = SourceLayer(full_name, source, blocks)
+    graph = HighLevelGraph({full_name: layer}, {full_name: set()})
     return da.Array(graph, full_name, blocks, meta=np.empty((0,) * source.ndim, source.dtype))
 
 
