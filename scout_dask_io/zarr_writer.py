@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -12,10 +13,10 @@ import dask
 import dask.array as da
 import numpy as np
 from dask._task_spec import List, Task, TaskRef
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.errors import ArgumentError, ScoutIOError
 from scout_dask_io.execute import run_tasks, worker_count
 from scout_dask_io.grid import Blocks, expand_chunks
 from scout_dask_io.lazy import source_of
@@ -33,7 +34,13 @@ from scout_dask_io.store.checksum import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.growing import begin_array, finish_array, finished_units, resume_array
+from scout_dask_io.store.growing import (
+    begin_array,
+    finish_array,
+    finished_units,
+    is_finished,
+    resume_array,
+)
 from scout_dask_io.store.staging import check_destination, discard_staging
 from scout_dask_io.store.units import Target, cancel
 from scout_dask_io.write_tasks import block_tasks, gather_tasks, scratch_tasks, source_tasks
@@ -118,14 +125,16 @@ def write_zarr(
         that is not a Zarr array alone is never removed.
     resume : bool
         Finish the write that was interrupted, with the same data and settings;
-        finished units are not computed again. Where there is none, begin.
+        finished units are not computed again. Where there is none, begin; where
+        the array stands finished with the same data and settings, nothing is done.
     max_mem : int or str, optional
         Bytes, or a text such as ``"2GB"``, that one process may use beyond its
         imports; a quarter of the free memory where not given.
     nb_workers : int, optional
         Threads of a local run; the processor's count where not given.
     durable : bool
-        Sync every file before it counts as written, for power failures.
+        Sync every file before it counts as written, and all directories before
+        the array gets its name, for power failures.
     compute : bool
         ``False`` gives a ``dask.delayed.Delayed`` of the array instead, on any
         scheduler; the staging directory is made at once.
@@ -164,9 +173,11 @@ def write_zarr(
     plan = _plan(source, array, chunks, codec, max_mem, nb_workers)
     compressor = _compressor(plan, codec)
     _check_fill(fill_value, plan.dtype)
-    settings = _settings(plan, source, array, compressor, fill_value)
+    settings = _settings(plan, source, array, compressor, fill_value, attributes)
     resumed = resume_array(destination, plan, settings, durable=durable) if resume else None
     if resumed is None:
+        if resume and not overwrite and is_finished(destination, settings):
+            return cast(Any, delayed(_open)(destination)) if not compute else _open(destination)
         check_destination(destination, overwrite=overwrite)
         if overwrite:
             discard_staging(destination)
@@ -177,6 +188,7 @@ def write_zarr(
             codec=compressor,
             fill_value=fill_value,
             attributes=attributes,
+            overwrite=overwrite,
             durable=durable,
         )
     else:
@@ -216,18 +228,27 @@ def write_zarr(
 
 def _leave(target: Target, err: BaseException) -> None:
     """After a failure: keep what a resumed write can use and say so, or leave nothing."""
-    finished = len(finished_units(target.staging))
+    try:
+        finished = len(finished_units(target.staging))
+        if not finished and target.staging.job.exists():
+            discard_staging(target.staging.destination)
+    except (ScoutIOError, OSError) as second:
+        # Tidying up must not hide what went wrong first.
+        err.add_note(f"what was begun stays in {target.staging.job} ({second})")
+        return
     if finished:
         err.add_note(
             f"{finished} finished write units of {target.staging.destination} are kept in "
             f"{target.staging.job}: the same call with resume=True goes on."
         )
-    elif target.staging.job.exists():
-        discard_staging(target.staging.destination)
 
 
 def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) -> zarr.Array[Any]:
-    return cast("zarr.Array[Any]", open_zarr(finish_array(target, units, overwrite), mode="r+"))
+    return _open(finish_array(target, units, overwrite))
+
+
+def _open(path: str | os.PathLike[str]) -> zarr.Array[Any]:
+    return cast("zarr.Array[Any]", open_zarr(path, mode="r+"))
 
 
 def _readable(data: Any) -> tuple[Source | None, da.Array | None]:
@@ -298,7 +319,12 @@ def _check_fill(fill_value: Any, dtype: str) -> None:
 
 
 def _settings(
-    plan: WritePlan, source: Source | None, array: da.Array | None, compressor: Any, fill: Any
+    plan: WritePlan,
+    source: Source | None,
+    array: da.Array | None,
+    compressor: Any,
+    fill: Any,
+    attributes: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Give what a resumed write must share with the one that began."""
     token = source.token if source is not None else str(array.name if array is not None else "")
@@ -309,7 +335,15 @@ def _settings(
         "chunks": plan.chunks,
         "codec": None if compressor is None else compressor.get_config(),
         "fill_value": repr(fill),
+        "attributes": _json(attributes),
     }
+
+
+def _json(attributes: dict[str, Any] | None) -> Any:
+    try:
+        return json.loads(json.dumps(attributes or {}))
+    except (TypeError, ValueError) as err:
+        raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err
 
 
 def _tasks(

@@ -13,6 +13,7 @@ import os
 import stat
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray
 
 from scout_dask_io.errors import ChunkReadError
+from scout_dask_io.store.disk import make_dirs
 from scout_dask_io.store.format import ArrayFormat
 
 _BLOSC_SIZES = struct.Struct("<III")
@@ -218,12 +220,15 @@ def read_file(path: Path, max_nbytes: int) -> bytes | None:
         os.close(fd)
 
 
-def write_file(path: Path, temporary: Path, data: Any, *, durable: bool = False) -> None:
+def write_file(
+    path: Path, temporary: Path, data: Any, *, root: Path, durable: bool = False
+) -> None:
     """Write ``data`` to ``path`` whole or not at all: to ``temporary``, then renamed.
 
-    The directory of ``path`` is made if it is missing; that of ``temporary``,
-    on the same file system, must exist: once it is gone, so is the job, and a
-    late writer fails instead of touching what was published.
+    The directories of ``path`` below ``root`` are made if they are missing;
+    ``root`` and the directory of ``temporary``, on the same file system, must
+    exist: once they are gone, so is the job, and a late writer fails instead of
+    touching what was published.
     """
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
@@ -238,8 +243,9 @@ def write_file(path: Path, temporary: Path, data: Any, *, durable: bool = False)
         try:
             os.replace(temporary, path)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_dirs(path.parent, root)
             os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise

@@ -7,7 +7,8 @@ path is whole, and nothing is removed before every argument has been accepted.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,6 +19,7 @@ from scout_dask_io.errors import (
     ArgumentError,
     LayoutError,
     PathNotFoundError,
+    ScoutIOError,
     TargetExistsError,
 )
 from scout_dask_io.store.layout import detect_layout
@@ -29,7 +31,9 @@ from scout_dask_io.store.staging import (
     check_destination,
     discard_staging,
     find_staging,
+    naming_errors,
     publish,
+    recover,
 )
 
 __all__ = ["local_path", "new_zarr", "new_zarr_like", "open"]
@@ -200,6 +204,9 @@ def open(
     target = local_path(path)
     checked = _check_mode(mode) or "a"
     kind = NestedGroupStore if nested else LayoutStore
+    if not os.path.lexists(target):
+        # An overwrite that was cut between its two renames is undone first.
+        recover(target)
     if target.exists() and not target.is_dir():
         raise LayoutError(
             f"{target} is a file, expected the directory of a Zarr array or group. "
@@ -211,11 +218,12 @@ def open(
             read_only = checked == "r"
             if node.kind == "array":
                 return _open_array(target, nested, read_only=read_only)
-            return zarr.open_group(
-                kind(target, read_only=read_only),
-                mode="r" if read_only else "r+",
-                zarr_format=node.zarr_format,
-            )
+            with _naming_errors(target):
+                return zarr.open_group(
+                    kind(target, read_only=read_only),
+                    mode="r" if read_only else "r+",
+                    zarr_format=node.zarr_format,
+                )
         _check_absent(target, checked)
 
     def make(store: LayoutStore) -> zarr.Group:
@@ -227,11 +235,22 @@ def open(
 def _open_array(path: Path, nested: bool, *, read_only: bool) -> zarr.Array[Any]:
     layout = detect_layout(path, nested=nested)
     kind = NestedDirectoryStore if layout.nested else LayoutStore
-    return zarr.open_array(
-        store=kind(path, read_only=read_only),
-        mode="r" if read_only else "r+",
-        zarr_format=layout.zarr_format,
-    )
+    with _naming_errors(path):
+        return zarr.open_array(
+            store=kind(path, read_only=read_only),
+            mode="r" if read_only else "r+",
+            zarr_format=layout.zarr_format,
+        )
+
+
+@contextmanager
+def _naming_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ScoutIOError:
+        raise
+    except OSError as err:
+        raise LayoutError(f"{path} cannot be opened: {err.strerror or err}") from err
 
 
 def _open_alike(path: Path, settings: Mapping[str, Any], mode: str) -> zarr.Array[Any] | None:
@@ -268,7 +287,8 @@ def _create_node(
     staging = begin_staging(path)
     try:
         store = kind(staging.array)
-        node = make(store)
+        with naming_errors(path, "the array or group cannot be made"):
+            node = make(store)
         publish(staging, overwrite=overwrite)
     except BaseException:
         discard_staging(path)

@@ -9,23 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
+from scout_dask_io.errors import LayoutError, ResumeError, WriteError
 from scout_dask_io.grid import Blocks, chunk_counts, iter_block_regions
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.store.create import new_zarr
 from scout_dask_io.store.format import ArrayFormat
 from scout_dask_io.store.journal import CHUNK_RECORD, read_units
-from scout_dask_io.store.manifest import write_manifest
+from scout_dask_io.store.manifest import read_manifest, write_manifest
 from scout_dask_io.store.staging import (
     Staging,
     begin_staging,
+    check_destination,
     discard_staging,
     find_staging,
+    naming_errors,
     publish,
+    recover,
 )
 from scout_dask_io.store.units import Target
 
-__all__ = ["begin_array", "finish_array", "finished_units", "resume_array"]
+__all__ = ["begin_array", "finish_array", "finished_units", "is_finished", "resume_array"]
 
 
 def load_format(array: Path) -> ArrayFormat:
@@ -44,27 +47,38 @@ def begin_array(
     codec: Any,
     fill_value: Any,
     attributes: dict[str, Any] | None,
+    overwrite: bool,
     durable: bool,
 ) -> Target:
-    """Make the staging directory and the empty array in it; ``job.json`` comes last."""
+    """Make the staging directory and the empty array in it; ``job.json`` comes last.
+
+    Raises
+    ------
+    TargetExistsError
+        If the destination is not to be replaced, or another write has begun.
+    WriteError
+        If a file cannot be written; nothing is left.
+    """
     staging = begin_staging(destination)
     try:
-        new_zarr(
-            staging.array,
-            plan.shape,
-            plan.chunks,
-            plan.dtype,
-            compressor=codec,
-            fill_value=fill_value,
-            attributes=attributes,
-        )
-        staging.write_settings({**settings, "units": plan.units})
-    except BaseException as err:
+        # Once more: another write may have been published since the caller looked.
+        check_destination(destination, overwrite=overwrite)
+        with naming_errors(staging.array, "the empty array cannot be made"):
+            new_zarr(
+                staging.array,
+                plan.shape,
+                plan.chunks,
+                plan.dtype,
+                compressor=codec,
+                fill_value=fill_value,
+                attributes=attributes,
+            )
+            staging.write_settings({**settings, "units": plan.units})
+            fmt = load_format(staging.array)
+    except BaseException:
         discard_staging(destination)
-        if isinstance(err, OSError) and not isinstance(err, ScoutIOError):
-            raise WriteError(f"{staging.job} cannot be written: {err.strerror or err}") from err
         raise
-    return Target(staging, load_format(staging.array), plan.band, durable)
+    return Target(staging, fmt, plan.band, durable)
 
 
 def resume_array(
@@ -79,6 +93,7 @@ def resume_array(
     ResumeError
         If it was begun with other data or settings, naming them.
     """
+    recover(destination)
     staging = find_staging(destination)
     if staging is None:
         return None
@@ -86,25 +101,44 @@ def resume_array(
     if stored is None:
         discard_staging(destination)
         return None
-    here = json.loads(json.dumps(settings))
-    differing = [k for k in here if stored.get(k) != here[k]]
-    if differing:
-        details = "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
+    details = differences(stored, settings)
+    if details:
         raise ResumeError(
             f"the unfinished write of {destination} in {staging.job} was begun with other data or "
             f"settings: {details}. Repeat them, or start afresh with overwrite=True and no resume."
         )
     units: Blocks = tuple(tuple(axis) for axis in stored["units"])
-    staging.tmp.mkdir(exist_ok=True)
-    for leftover in staging.tmp.iterdir():
-        leftover.unlink(missing_ok=True)
-    target = Target(staging, load_format(staging.array), plan.band, durable)
+    with naming_errors(staging.job, "the unfinished write there cannot be continued"):
+        staging.tmp.mkdir(exist_ok=True)
+        for leftover in staging.tmp.iterdir():
+            leftover.unlink(missing_ok=True)
+        target = Target(staging, load_format(staging.array), plan.band, durable)
     return target, replace(plan, units=units)
 
 
+def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Give in words how the settings of two writes differ, empty where they do not."""
+    here = json.loads(json.dumps(settings))
+    differing = [k for k in here if stored.get(k) != here[k]]
+    return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
+
+
+def is_finished(destination: Path, settings: dict[str, Any]) -> bool:
+    """Tell whether what stands at the destination was written whole with these very settings."""
+    manifest = read_manifest(destination)
+    return manifest is not None and not differences(manifest.settings, settings)
+
+
 def finished_units(staging: Staging) -> set[int]:
-    """Give the numbers of the units that the journal holds."""
-    return set(read_units(staging.journal))
+    """Give the numbers of the units that the journal holds.
+
+    Raises
+    ------
+    WriteError
+        If the journal cannot be read.
+    """
+    with naming_errors(staging.journal, "the journal cannot be read"):
+        return set(read_units(staging.journal))
 
 
 def finish_array(target: Target, units: Blocks, overwrite: bool) -> str:
@@ -120,6 +154,22 @@ def finish_array(target: Target, units: Blocks, overwrite: bool) -> str:
     ResumeError
         If a unit is missing from the journal.
     """
+    staging = target.staging
+    with naming_errors(staging.job, "the array cannot be finished"):
+        records = _records(target, units)
+        settings = staging.read_settings()
+        if settings is None or not staging.array.is_dir():
+            raise WriteError(
+                f"the unfinished write of {staging.destination} in {staging.job} is gone: it was "
+                "discarded, or finished elsewhere. What stands at the destination was not changed."
+            )
+        write_manifest(staging.array, records, settings, staging.job.name)
+    publish(staging, overwrite=overwrite, durable=target.durable)
+    return str(staging.destination)
+
+
+def _records(target: Target, units: Blocks) -> np.ndarray:
+    """Give the records of all chunks from the journal, shaped like the chunk grid."""
     staging, fmt = target.staging, target.format
     noted = read_units(staging.journal)
     records = np.zeros(chunk_counts(fmt.shape, fmt.chunks), CHUNK_RECORD)
@@ -127,12 +177,11 @@ def finish_array(target: Target, units: Blocks, overwrite: bool) -> str:
         cells = tuple(
             slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, fmt.chunks, strict=True)
         )
-        if unit not in noted:
+        if unit not in noted and staging.job.exists():
             raise ResumeError(
                 f"unit {unit} of {staging.destination} is not in the journal {staging.journal}: "
                 "the write is not complete. The same call with resume=True goes on."
             )
-        records[cells] = noted[unit].reshape(records[cells].shape)
-    write_manifest(staging.array, records, staging.read_settings() or {})
-    publish(staging, overwrite=overwrite)
-    return str(staging.destination)
+        if unit in noted:
+            records[cells] = noted[unit].reshape(records[cells].shape)
+    return records

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +21,7 @@ from scout_dask_io.errors import LayoutError
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 
-__all__ = ["MANIFEST_NAME", "Manifest", "read_manifest", "write_manifest"]
+__all__ = ["MANIFEST_NAME", "Manifest", "manifest_job", "read_manifest", "write_manifest"]
 
 MANIFEST_NAME = ".scout-manifest"
 
@@ -37,15 +38,20 @@ class Manifest:
         Source and settings of the write.
     library : str
         Version of this library that wrote it.
+    job : str
+        Names the write that made it.
     """
 
     records: np.ndarray
     settings: dict[str, Any]
     library: str
+    job: str = ""
 
 
-def write_manifest(array: Path, records: np.ndarray, settings: dict[str, Any]) -> None:
-    """Write the manifest into a finished array's directory."""
+def write_manifest(
+    array: Path, records: np.ndarray, settings: dict[str, Any], job: str = ""
+) -> None:
+    """Write the manifest into a finished array's directory, in one step."""
     try:
         library = version("scout_dask_io")
     except PackageNotFoundError:
@@ -54,13 +60,28 @@ def write_manifest(array: Path, records: np.ndarray, settings: dict[str, Any]) -
     header = {
         "scout_manifest": 1,
         "library": library,
+        "job": job,
         "grid": records.shape,
         "crc32c": crc32c(body),
         "settings": settings,
     }
     draft = array / f"{MANIFEST_NAME}.tmp"
-    draft.write_bytes(json.dumps(header).encode() + b"\n" + body)
-    draft.replace(array / MANIFEST_NAME)
+    try:
+        draft.write_bytes(json.dumps(header).encode() + b"\n" + body)
+        draft.replace(array / MANIFEST_NAME)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
+def manifest_job(array: Path) -> str | None:
+    """Give the write that made an array, as its manifest says it; ``None`` where none does."""
+    try:
+        with (array / MANIFEST_NAME).open("rb") as file:
+            return str(json.loads(file.readline())["job"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_manifest(array: Path) -> Manifest | None:
@@ -76,6 +97,8 @@ def read_manifest(array: Path) -> Manifest | None:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as err:
+        raise LayoutError(f"{path}: the manifest cannot be read ({err.strerror or err})") from err
     head, _, body = data.partition(b"\n")
     try:
         header = json.loads(head)
@@ -84,7 +107,8 @@ def read_manifest(array: Path) -> Manifest | None:
         if header["scout_manifest"] != 1 or not whole or crc32c(body) != header["crc32c"]:
             raise ValueError("its checksum or size does not fit")
         records = np.frombuffer(body, CHUNK_RECORD).reshape(grid)
-        return Manifest(records, header["settings"], header["library"])
+        job = str(header.get("job", ""))
+        return Manifest(records, header["settings"], header["library"], job)
     except (ValueError, KeyError, TypeError) as err:
         raise LayoutError(
             f"{path} is damaged ({err}): the array can still be read, but not checked against it. "

@@ -7,26 +7,34 @@
     tmp/        chunk files before they are whole
     journal/    the units that are finished
     job.json    what is written, and with which settings
+    old/        the array that was replaced, between two renames
 ```
 
-Publishing renames ``array`` to its name, so what stands there is whole. The
-``<job>`` level is unique: when an unfinished write is discarded, a worker that
-wakes up late finds its directory gone and fails instead of mixing old and new.
+Publishing renames ``array`` to its name, so what stands there is whole. An
+array that is replaced changes places with it in one step where the system can
+do that (Linux), and by two renames elsewhere; :func:`recover` finishes or undoes
+what was cut in between. The ``<job>`` level is unique: when an unfinished write
+is discarded, a worker that wakes up late finds its directory gone and fails
+instead of mixing old and new.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scout_dask_io.errors import TargetExistsError, WriteError
+from scout_dask_io.errors import ScoutIOError, TargetExistsError, WriteError
+from scout_dask_io.store.disk import exchange, remove_tree, sync_dir, sync_tree
 from scout_dask_io.store.layout import is_pure_zarr
+from scout_dask_io.store.manifest import manifest_job
 
 __all__ = [
     "Staging",
@@ -34,11 +42,12 @@ __all__ = [
     "check_destination",
     "discard_staging",
     "find_staging",
+    "naming_errors",
     "publish",
+    "recover",
 ]
 
 PARTIAL_SUFFIX = ".scout-partial"
-OLD_SUFFIX = ".scout-old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +72,17 @@ class Staging:
         """Where finished units are noted."""
         return self.job / "journal"
 
+    @property
+    def old(self) -> Path:
+        """Where the array that is replaced lies between two renames."""
+        return self.job / "old"
+
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Write ``job.json``, which marks the write as begun."""
         draft = self.job / "job.json.tmp"
-        draft.write_text(json.dumps(settings))
-        draft.replace(self.job / "job.json")
+        with naming_errors(draft, "the settings of the write cannot be noted"):
+            draft.write_text(json.dumps(settings))
+            draft.replace(self.job / "job.json")
 
     def read_settings(self) -> dict[str, Any] | None:
         """Give what ``job.json`` says, or ``None`` where the write stopped before it had begun."""
@@ -82,13 +97,36 @@ def _partial_dir(destination: Path) -> Path:
     return destination.parent / f".{destination.name}{PARTIAL_SUFFIX}"
 
 
+@contextmanager
+def naming_errors(path: os.PathLike[str], doing: str) -> Iterator[None]:
+    """Turn an error of the system into one of the library that names a path."""
+    try:
+        yield
+    except ScoutIOError:
+        raise
+    except OSError as err:
+        named = f" ({err.filename})" if err.filename not in (None, os.fspath(path)) else ""
+        error = WriteError(f"{path}: {doing}: {err.strerror or err}{named}")
+        error.errno = err.errno
+        raise error from err
+
+
 def find_staging(destination: Path) -> Staging | None:
-    """Give the unfinished write that lies beside ``destination``, or ``None``."""
+    """Give the unfinished write that lies beside ``destination``, or ``None``.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be told.
+    """
     partial = _partial_dir(destination)
     try:
-        jobs = sorted(p for p in partial.iterdir() if p.is_dir())
-    except FileNotFoundError:
-        return None
+        with naming_errors(partial, "the unfinished write there cannot be looked at"):
+            jobs = sorted(p for p in partial.iterdir() if p.is_dir())
+    except (FileNotFoundError, WriteError) as err:
+        if err.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
     return Staging(destination, jobs[0] if jobs else partial / "none")
 
 
@@ -102,6 +140,11 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
         not a Zarr array or group alone, which is never removed.
     """
     recover(destination)
+    with naming_errors(destination, "it cannot be told whether it may be written"):
+        _refuse(destination, overwrite)
+
+
+def _refuse(destination: Path, overwrite: bool) -> None:
     if not os.path.lexists(destination):
         return
     if not destination.is_dir() or destination.is_symlink():
@@ -135,35 +178,50 @@ def begin_staging(destination: Path) -> Staging:
     """
     partial = _partial_dir(destination)
     staging = Staging(destination, partial / uuid.uuid4().hex)
-    try:
+    with naming_errors(partial, "the directory in which the array grows cannot be made"):
         destination.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-    except FileExistsError as err:
-        raise TargetExistsError(
-            f"an unfinished write of {destination} lies in {partial}: it was interrupted, or "
-            "another process is at it now. resume=True finishes it, overwrite=True starts afresh."
-        ) from err
-    except OSError as err:
-        raise WriteError(f"{partial} cannot be made: {err.strerror or err}") from err
-    for path in (staging.job, staging.array, staging.tmp, staging.journal):
-        path.mkdir()
+        try:
+            partial.mkdir()
+        except FileExistsError as err:
+            raise TargetExistsError(
+                f"an unfinished write of {destination} lies in {partial}: it was interrupted, or "
+                "another process is at it now. resume=True finishes it, overwrite=True starts "
+                "afresh."
+            ) from err
+        try:
+            for path in (staging.job, staging.array, staging.tmp, staging.journal):
+                path.mkdir()
+        except BaseException:
+            remove_tree(partial)
+            raise
     return staging
 
 
 def discard_staging(destination: Path) -> None:
-    """Remove the unfinished write beside ``destination``, if there is one."""
+    """Remove the unfinished write beside ``destination``, if there is one.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be moved out of the way. What then cannot be removed has a
+        name that nothing looks at.
+    """
     partial = _partial_dir(destination)
     # Renamed first, so that no name in it is valid while it goes.
     dead = partial.with_name(f"{partial.name}-{uuid.uuid4().hex}")
-    try:
-        partial.rename(dead)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(dead, ignore_errors=True)
+    with naming_errors(partial, "the unfinished write there cannot be removed"):
+        try:
+            partial.rename(dead)
+        except FileNotFoundError:
+            return
+    remove_tree(dead)
 
 
-def publish(staging: Staging, *, overwrite: bool) -> None:
+def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None:
     """Give the finished array its name, and remove what is left of the job.
+
+    With ``durable``, the directories are synced before the array gets its name,
+    and the one that holds the name after it.
 
     Raises
     ------
@@ -174,39 +232,66 @@ def publish(staging: Staging, *, overwrite: bool) -> None:
         If the rename fails for another reason.
     """
     destination = staging.destination
-    old: Path | None = None
     check_destination(destination, overwrite=overwrite)
     try:
+        # Without this directory, a writer that comes late cannot put a chunk in.
         shutil.rmtree(staging.tmp)
-        if overwrite and destination.exists():
-            old = destination.parent / f".{destination.name}{OLD_SUFFIX}"
-            destination.rename(old)
-        try:
+        if durable:
+            sync_tree(staging.array)
+        if overwrite and os.path.lexists(destination):
+            _replace(staging)
+        else:
             staging.array.rename(destination)
-        except BaseException:
-            if old is not None:
-                old.rename(destination)
-            raise
+        if durable:
+            sync_dir(destination.parent)
     except OSError as err:
-        staging.tmp.mkdir(exist_ok=True)
-        kind = TargetExistsError if destination.exists() else WriteError
-        raise kind(
+        with suppress(OSError):
+            staging.tmp.mkdir(exist_ok=True)
+        if not staging.array.exists():
+            where = "It stands there, whole, but may not be on the disk yet."
+            if manifest_job(destination) != staging.job.name:
+                where = "The write was discarded, or finished elsewhere."
+            raise WriteError(f"{destination} could not be published: {err}. {where}") from err
+        kind = TargetExistsError if os.path.lexists(destination) and not overwrite else WriteError
+        error = kind(
             f"the finished array could not be given its name {destination}: {err.strerror or err}. "
             f"It is whole, in {staging.array}; resume=True tries again."
-        ) from err
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(_partial_dir(destination), ignore_errors=True)
+        )
+        error.errno = err.errno
+        raise error from err
+    remove_tree(_partial_dir(destination))
+
+
+def _replace(staging: Staging) -> None:
+    """Let the new array and the one at the destination change places."""
+    if exchange(staging.array, staging.destination):
+        return
+    staging.destination.rename(staging.old)
+    try:
+        staging.array.rename(staging.destination)
+    except BaseException:
+        staging.old.rename(staging.destination)
+        raise
 
 
 def recover(destination: Path) -> None:
-    """Undo an overwrite that was cut between its two renames: the old array gets its name back."""
-    old = destination.parent / f".{destination.name}{OLD_SUFFIX}"
-    if not os.path.lexists(old):
+    """Finish or undo a publication that was cut off.
+
+    An array that was moved aside gets its name back if the new one has not
+    taken it; the remains of a write that was published are removed.
+
+    Raises
+    ------
+    WriteError
+        If that fails.
+    """
+    staging = find_staging(destination)
+    if staging is None:
         return
-    if os.path.lexists(destination):
-        # The new array is in place: only the removal of the old one was cut.
-        shutil.rmtree(old, ignore_errors=True)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        old.rename(destination)
+    with naming_errors(destination, "an overwrite that was cut off cannot be undone"):
+        if os.path.lexists(destination):
+            if manifest_job(destination) == staging.job.name:
+                remove_tree(_partial_dir(destination))
+        elif os.path.lexists(staging.old):
+            with suppress(FileNotFoundError):
+                staging.old.rename(destination)

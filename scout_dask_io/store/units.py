@@ -112,11 +112,13 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
                     continue
                 path = fmt.chunk_path(staging.array, index)
                 temporary = staging.tmp / f"{prefix}{next(_counter)}"
-                write_file(path, temporary, data, durable=target.durable)
+                write_file(path, temporary, data, root=staging.array, durable=target.durable)
                 at = tuple(i - f for i, f in zip(index, first, strict=True))
                 records[at] = (len(data), crc32c(data))
         path = staging.journal
         append_unit(staging.journal, unit, records, durable=target.durable)
+    except ScoutIOError:
+        raise
     except OSError as err:
         raise _explained(err, path, target) from err
     return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
@@ -128,18 +130,22 @@ def _shift(part: Region, origin: Region) -> Region:
     )
 
 
-def _explained(err: OSError, path: os.PathLike[str], target: Target) -> OSError:
+def _explained(err: OSError, path: os.PathLike[str], target: Target) -> WriteError:
     """Give a write failure as one that names the file and says how to go on."""
-    if err.errno is None or isinstance(err, ScoutIOError):
-        return err
-    if not target.staging.tmp.exists():
+    if not target.staging.array.is_dir() or not target.staging.journal.is_dir():
         return WriteError(
             f"{path}: the unfinished write that this task belongs to is gone: it was discarded, "
             "or finished elsewhere. Nothing was changed."
         )
-    free = os.statvfs(target.staging.job)
-    return WriteError(
-        f"{path} cannot be written: {err.strerror} ({format_nbytes(free.f_bavail * free.f_frsize)} "
-        f"free). The destination {target.staging.destination} is as it was; the finished part is "
-        "kept beside it. Once the cause is mended, the same call with resume=True goes on."
+    try:
+        found = os.statvfs(target.staging.job)
+        free = f" ({format_nbytes(found.f_bavail * found.f_frsize)} free)"
+    except OSError:
+        free = ""
+    error = WriteError(
+        f"{path} cannot be written: {err.strerror}{free}. The destination "
+        f"{target.staging.destination} is as it was; the finished part is kept beside it. Once "
+        "the cause is mended, the same call with resume=True goes on."
     )
+    error.errno = err.errno
+    return error
