@@ -20,6 +20,7 @@ from scout_dask_io.errors import (
     MemoryLimitError,
     PathNotFoundError,
     TargetExistsError,
+    WriteError,
 )
 from scout_dask_io.execute import worker_count
 from scout_dask_io.grid import (
@@ -293,7 +294,10 @@ def _folder_of_planes(target: Path, job: _Job, src: Any, overwrite: bool) -> _Fi
     if target.is_dir() and any(target.iterdir()):
         _refuse_mixture(target, folders, names, overwrite)
     for folder in dict.fromkeys((target, *folders)):
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as err:
+            raise WriteError(f"{folder} cannot be made: {err.strerror or err}") from err
     paths = [check_target(folder / name) for folder in folders for name in names]
     return {page: (path, 0) for page, path in enumerate(paths)}
 

@@ -123,8 +123,9 @@ class TiffDraft:
             os.replace(self.partial, self.target)
 
     def discard(self) -> None:
-        """Remove the draft, if it is still there."""
-        with suppress(FileNotFoundError):
+        """Remove the draft, if it is still there and can be removed."""
+        # What went wrong before, or that all went well, must not be hidden by this.
+        with suppress(OSError):
             os.unlink(self.partial)
 
     def __enter__(self) -> TiffDraft:
@@ -164,13 +165,16 @@ class TiffDraft:
             handle.write(encode_header(first, layout.big))
 
     def _check(self) -> None:
+        layout = self.layout
         with tifffile.TiffFile(self.partial) as file:
-            found = (len(file.pages), file.series[0].shape, file.series[0].dtype.newbyteorder("="))
-        meant = (self.layout.n_pages, self.layout.shape, self.layout.dtype)
+            first = file.pages[0]
+            dtype = first.dtype and first.dtype.newbyteorder("=")
+            found = (len(file.pages), first.shape, dtype)
+        meant = (layout.n_pages, layout.shape[len(layout.lead) :], layout.dtype)
         if found != meant:
             raise WriteError(
-                f"{self.target} was not written: the finished file has (pages, shape, dtype) "
-                f"{found} where {meant} was meant"
+                f"{self.target} was not written: the finished file has pages, shape of a page and "
+                f"dtype {found} where {meant} was meant"
             )
 
     @contextmanager
