@@ -282,3 +282,17 @@ def test_the_same_array_gives_the_same_file(tmp_path):
     for name in ("a.tif", "b.tif"):
         write(tmp_path / name, plan_layout(data.shape, data.dtype), data)
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
+def test_a_short_write_is_continued():
+    class Slow:
+        def __init__(self) -> None:
+            self.taken = b""
+
+        def write(self, data: memoryview) -> int:
+            self.taken += bytes(data[:3])
+            return len(data[:3])
+
+    handle = Slow()
+    draft_module._write_all(handle, b"0123456789")
+    assert handle.taken == b"0123456789"
