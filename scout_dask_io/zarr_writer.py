@@ -259,25 +259,23 @@ def _readable(data: Any) -> tuple[Source | None, da.Array | None]:
                 f"the array's shape {data.shape} is not known before it is computed: call "
                 "compute_chunk_sizes() on it first"
             )
-        source, array = source_of(data), data
-        dtype, ndim = data.dtype, data.ndim
-    elif isinstance(data, Source):
-        source, array, dtype, ndim = data, None, data.dtype, data.ndim
-    elif isinstance(data, np.ndarray):
-        source = ArraySource(data, f"numpy-{data.dtype.str}-{data.shape}-{array_crc32c(data):08x}")
-        array, dtype, ndim = None, data.dtype, data.ndim
-    else:
+    elif not isinstance(data, (Source, np.ndarray)):
         raise ArgumentError(
             f"data must be a dask or numpy array, got {type(data).__name__}. "
             "np.asarray or dask.array.from_array makes it one."
         )
     # "g" and "G" are C's long doubles, which Zarr does not have.
+    dtype, ndim = data.dtype, data.ndim
     if not 1 <= ndim <= 5 or dtype.kind not in "biufc" or dtype.char in "gG":
         raise ArgumentError(
             f"data must have 1 to 5 axes and a bool, integer, float or complex dtype, got {ndim} "
             f"axes of {dtype}"
         )
-    return source, array
+    if isinstance(data, da.Array):
+        return source_of(data), data
+    if isinstance(data, Source):
+        return data, None
+    return ArraySource(data, f"numpy-{dtype.str}-{data.shape}-{array_crc32c(data):08x}"), None
 
 
 def _plan(
