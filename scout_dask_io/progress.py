@@ -93,7 +93,9 @@ class _Bar:
                 total=total,
                 initial=done if nbytes == 0 else 0,
                 desc=self._label,
+                # A terminal without a size, as some containers give, would hide the bar.
                 ncols=None if width else 80,
+                nrows=None if width else 24,
                 dynamic_ncols=bool(width),
                 bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}, "
                 "{remaining} left",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -9,8 +10,10 @@ import re
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 
@@ -21,6 +24,7 @@ import zarr
 from helpers import make_volume, shared_data, write_planes
 
 import scout_dask_io
+from scout_dask_io.jobs.convert import convert
 from scout_dask_io.jobs.render import as_options
 
 ROOT = str(Path(scout_dask_io.__file__).parent.parent)
@@ -138,7 +142,7 @@ def test_convert_sorts_planes_as_told_and_warns_in_one_line(tmp_path: Path):
 
 
 def test_convert_replaces_an_array_only_when_told(planes: Path, tmp_path: Path):
-    run("convert", "planes", "out.zarr", "-q", cwd=tmp_path)
+    convert(planes, tmp_path / "out.zarr")
     err = fails("convert", "planes", "out.zarr", "--chunks", "8,8,8", cwd=tmp_path)
     assert "out.zarr already holds a Zarr array" in err
     assert "--overwrite" in err
@@ -217,7 +221,7 @@ def test_dry_run_prints_the_plan_and_creates_nothing(planes: Path, tmp_path: Pat
 
 
 def test_dry_run_refuses_what_convert_refuses(planes: Path, tmp_path: Path):
-    run("convert", "planes", "out.zarr", "-q", cwd=tmp_path)
+    convert(planes, tmp_path / "out.zarr")
     err = fails("convert", "planes", "out.zarr", "--dry-run", cwd=tmp_path)
     assert "--overwrite" in err
     out, _ = run("convert", "planes", "out.zarr", "--dry-run", "--overwrite", cwd=tmp_path)
@@ -227,8 +231,8 @@ def test_dry_run_refuses_what_convert_refuses(planes: Path, tmp_path: Path):
 def test_an_interrupted_convert_says_how_to_go_on_and_goes_on(tmp_path: Path):
     volume = make_volume((20, 400, 500))
     write_planes(tmp_path / "planes", volume)
-    args = [*COMMAND, "convert", "planes", "out.zarr", "--chunks", "2,16,16", "-n", "1"]
-    # Eight thousand small chunks: some are written before the interrupt, not all.
+    args = [*COMMAND, "convert", "planes", "out.zarr", "--chunks", "4,16,16", "-n", "1"]
+    # Four thousand small chunks: some are written before the interrupt, not all.
     child = subprocess.Popen(
         args, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
@@ -279,7 +283,7 @@ def test_a_scheduler_that_is_not_there_is_one_paragraph(planes: Path, tmp_path: 
 
 
 def test_verify_says_equal(planes: Path, tmp_path: Path):
-    run("convert", "planes", "out.zarr", "-q", cwd=tmp_path)
+    convert(planes, tmp_path / "out.zarr")
     out, _ = run("verify", "planes", "out.zarr", cwd=tmp_path)
     assert "equal" in out
     assert json.loads(run("verify", "planes", "out.zarr", "--json", cwd=tmp_path)[0])["equal"]
@@ -287,7 +291,7 @@ def test_verify_says_equal(planes: Path, tmp_path: Path):
 
 
 def test_verify_names_the_regions_that_differ_and_exits_with_1(planes: Path, tmp_path: Path):
-    run("convert", "planes", "out.zarr", "--chunks", "4,16,32", "-q", cwd=tmp_path)
+    convert(planes, tmp_path / "out.zarr", chunks=(4, 16, 32))
     array = zarr.open(tmp_path / "out.zarr")
     array[5, 20, 40] = array[5, 20, 40] + 1
     for quiet in ([], ["-q"]):
@@ -303,7 +307,7 @@ def test_verify_names_the_regions_that_differ_and_exits_with_1(planes: Path, tmp
 
 
 def test_info_describes_planes_and_arrays(planes: Path, tmp_path: Path):
-    run("convert", "planes", "out.zarr", "--chunks", "4,16,32", "-q", cwd=tmp_path)
+    convert(planes, tmp_path / "out.zarr", chunks=(4, 16, 32))
     for path in ("planes", "out.zarr"):
         out, err = run("info", path, cwd=tmp_path)
         assert "7 x 50 x 70" in out
@@ -320,7 +324,7 @@ def test_info_describes_planes_and_arrays(planes: Path, tmp_path: Path):
 
 def test_export_writes_a_folder_of_planes_or_one_file(planes: Path, tmp_path: Path):
     volume = make_volume((7, 50, 70))
-    run("convert", "planes", "out.zarr", "-q", cwd=tmp_path)
+    convert(planes, tmp_path / "out.zarr")
     out, _ = run("export", "out.zarr", "back", cwd=tmp_path)
     assert "Wrote back\n" in out
     assert "7 files" in out
@@ -420,8 +424,10 @@ def test_messages_name_options_instead_of_arguments():
     assert as_options("in order of their chunks") == "in order of their chunks"
 
 
-def test_on_a_terminal_there_is_a_bar(planes: Path, tmp_path: Path):
+@pytest.mark.parametrize("size", [(40, 100), (0, 0)], ids=["sized", "without a size"])
+def test_on_a_terminal_there_is_a_bar(planes: Path, tmp_path: Path, size: tuple[int, int]):
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     shown = bytearray()
 
     def read() -> None:
