@@ -244,7 +244,11 @@ def _scheduling(address: str | None, nb_workers: int | None) -> Iterator[None]:
     else:
         from distributed import Client
 
-        with Client(address, timeout="10s"):
+        try:
+            client = Client(address, timeout="10s")
+        except ValueError as err:
+            raise click.BadParameter(f"{address!r}: {err}.", param_hint="'--scheduler'") from err
+        with client:
             yield
 
 

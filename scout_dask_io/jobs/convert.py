@@ -261,9 +261,8 @@ def _warn_of_a_full_disk(data: da.Array, destination: Path) -> None:
     # How well data compress is not known before; twice as small is usual for camera data.
     if data.nbytes > free:
         warnings.warn(
-            f"the array holds {format_nbytes(data.nbytes)} and the disk of {destination} has "
-            f"{format_nbytes(free)} free: it fits only if it compresses by more than "
-            f"{data.nbytes / max(free, 1):.1f} times",
+            f"the array holds {format_nbytes(data.nbytes)} before compression and the disk of "
+            f"{destination} has {format_nbytes(free)} free: it may not fit",
             stacklevel=3,
         )
 
