@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,33 @@ from scout_dask_io.source import ArraySource, PiecesSource, Source
 from scout_dask_io.store.scratch import ScratchSource, scratch_path, spill
 from scout_dask_io.store.units import Target, write_unit
 
-__all__ = ["block_tasks", "gather_tasks", "scratch_tasks", "source_tasks"]
+__all__ = ["block_tasks", "gather_tasks", "scratch_tasks", "source_tasks", "unit_tasks"]
 
 Tasks = dict[Any, Any]
+
+
+def unit_tasks(
+    name: str,
+    plan: WritePlan,
+    source: Source | None,
+    array: da.Array | None,
+    target: Target,
+    done: Set[int],
+) -> tuple[Tasks, list[Any]]:
+    """Give the tasks of a write, and the keys that must be computed before it is published."""
+    skip = done.__contains__
+    if source is not None:
+        tasks = source_tasks(name, plan, source, target, skip)
+    elif array is None:
+        raise TypeError("neither a source nor an array")
+    elif plan.route == "blocks":
+        tasks = block_tasks(name, array, target, skip)
+    elif plan.route == "gather":
+        tasks = gather_tasks(name, plan, array, target, skip)
+    else:
+        tasks = scratch_tasks(name, plan, array, target, skip)
+        return tasks, [k for k in tasks if k[0] in (name, f"{name}-drop")]
+    return tasks, list(tasks)
 
 
 def source_tasks(

@@ -41,9 +41,16 @@ from scout_dask_io.store.growing import (
     is_finished,
     resume_array,
 )
+from scout_dask_io.store.regions import (
+    begin_region,
+    check_region,
+    discard_region,
+    finish_region,
+    stored_format,
+)
 from scout_dask_io.store.staging import check_destination, discard_staging
 from scout_dask_io.store.units import Target, cancel
-from scout_dask_io.write_tasks import block_tasks, gather_tasks, scratch_tasks, source_tasks
+from scout_dask_io.write_tasks import unit_tasks
 
 if TYPE_CHECKING:
     import zarr
@@ -93,6 +100,7 @@ def write_zarr(
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
     durable: bool = False,
+    region: Any = None,
     compute: bool = True,
     progress: Any = False,
 ) -> zarr.Array[Any] | Delayed:
@@ -135,6 +143,11 @@ def write_zarr(
     durable : bool
         Sync every file before it counts as written, and all directories before
         the array gets its name, for power failures.
+    region : tuple of slice, optional
+        Write into the array that stands at ``path``: only these chunks, with
+        its own chunks, codec and fill value. It must start and end on the edges
+        of chunks, or at the array's. Each chunk is replaced in one step; after a
+        failure some are new. The data must not be read from the array itself.
     compute : bool
         ``False`` gives a ``dask.delayed.Delayed`` of the array instead, on any
         scheduler; the staging directory is made at once.
@@ -150,7 +163,7 @@ def write_zarr(
     Raises
     ------
     ArgumentError, ChunkError
-        If an argument does not fit; nothing is created.
+        If an argument does not fit; nothing is created or changed.
     MemoryLimitError
         If the write cannot fit in ``max_mem``; nothing is created.
     TargetExistsError
@@ -170,35 +183,44 @@ def write_zarr(
     """
     destination = local_path(path)
     source, array = _readable(data)
-    plan = _plan(source, array, chunks, codec, max_mem, nb_workers)
-    compressor = _compressor(plan, codec)
-    _check_fill(fill_value, plan.dtype)
-    settings = _settings(plan, source, array, compressor, fill_value, attributes)
-    resumed = resume_array(destination, plan, settings, durable=durable) if resume else None
-    if resumed is None:
-        if resume and not overwrite and is_finished(destination, settings):
-            return cast(Any, delayed(_open)(destination)) if not compute else _open(destination)
-        check_destination(destination, overwrite=overwrite)
-        if overwrite:
-            discard_staging(destination)
-        target = begin_array(
-            destination,
-            plan,
-            settings,
-            codec=compressor,
-            fill_value=fill_value,
-            attributes=attributes,
-            overwrite=overwrite,
-            durable=durable,
-        )
+    if region is not None:
+        if overwrite or resume or attributes is not None:
+            raise ArgumentError("region goes with none of overwrite, resume and attributes")
+        fmt = stored_format(destination)
+        part: Any = data
+        where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
+        plan = _plan(source, array, fmt.chunks, fmt.codec, max_mem, nb_workers)
+        target = begin_region(destination, fmt, where, plan.band, durable)
     else:
-        target, plan = resumed
+        plan = _plan(source, array, chunks, codec, max_mem, nb_workers)
+        compressor = _compressor(plan, codec)
+        _check_fill(fill_value, plan.dtype)
+        settings = _settings(plan, source, array, compressor, fill_value, attributes)
+        resumed = resume_array(destination, plan, settings, durable=durable) if resume else None
+        if resumed is None:
+            if resume and not overwrite and is_finished(destination, settings):
+                return _open(destination) if compute else cast(Any, delayed(_open)(destination))
+            check_destination(destination, overwrite=overwrite)
+            if overwrite:
+                discard_staging(destination)
+            target = begin_array(
+                destination,
+                plan,
+                settings,
+                codec=compressor,
+                fill_value=fill_value,
+                attributes=attributes,
+                overwrite=overwrite,
+                durable=durable,
+            )
+        else:
+            target, plan = resumed
     if array is not None and source is None:
         # Slices are fused into the reads under them, which a Delayed would not do.
         (array,) = dask.optimize(array)
     done = finished_units(target.staging)
     name = f"write-{target.staging.job.name}"
-    tasks, ends = _tasks(name, plan, source, array, target, done)
+    tasks, ends = unit_tasks(name, plan, source, array, target, done)
     final = f"{name}-publish"
     tasks[final] = Task(final, _finish, target, plan.units, overwrite, List(*map(TaskRef, ends)))
     units = {key for key in tasks if key[0] == name}
@@ -222,7 +244,10 @@ def write_zarr(
             )
             return result
     except BaseException as err:
-        _leave(target, err)
+        if target.in_place:
+            discard_region(target)
+        else:
+            _leave(target, err)
         raise
 
 
@@ -244,6 +269,8 @@ def _leave(target: Target, err: BaseException) -> None:
 
 
 def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) -> zarr.Array[Any]:
+    if target.in_place:
+        return _open(finish_region(target, units))
     return _open(finish_array(target, units, overwrite))
 
 
@@ -342,27 +369,3 @@ def _json(attributes: dict[str, Any] | None) -> Any:
         return json.loads(json.dumps(attributes or {}))
     except (TypeError, ValueError) as err:
         raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err
-
-
-def _tasks(
-    name: str,
-    plan: WritePlan,
-    source: Source | None,
-    array: da.Array | None,
-    target: Target,
-    done: set[int],
-) -> tuple[dict[Any, Any], list[Any]]:
-    """Give the tasks of a write, and the keys that must be computed before it is published."""
-    skip = done.__contains__
-    if source is not None:
-        tasks = source_tasks(name, plan, source, target, skip)
-    elif array is None:
-        raise TypeError("neither a source nor an array")
-    elif plan.route == "blocks":
-        tasks = block_tasks(name, array, target, skip)
-    elif plan.route == "gather":
-        tasks = gather_tasks(name, plan, array, target, skip)
-    else:
-        tasks = scratch_tasks(name, plan, array, target, skip)
-        return tasks, [k for k in tasks if k[0] in (name, f"{name}-drop")]
-    return tasks, list(tasks)

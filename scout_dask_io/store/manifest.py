@@ -2,13 +2,17 @@
 
 ``.scout-manifest`` in the array's directory: one line of JSON, then a record of
 8 bytes a chunk in C order of the chunk grid (little-endian): the file's size in
-bytes, 0 for a chunk without a file, and its CRC32C.
+bytes, 0 for a chunk without a file, and its CRC32C. A size of 2**32 - 1 stands for
+a chunk in a region whose writing was not finished.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,9 +25,19 @@ from scout_dask_io.errors import LayoutError
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 
-__all__ = ["MANIFEST_NAME", "Manifest", "manifest_job", "read_manifest", "write_manifest"]
+__all__ = [
+    "MANIFEST_NAME",
+    "UNKNOWN",
+    "Manifest",
+    "change_records",
+    "manifest_job",
+    "read_manifest",
+    "write_manifest",
+]
 
 MANIFEST_NAME = ".scout-manifest"
+#: The record of a chunk in a region whose writing has begun and was not finished.
+UNKNOWN = np.array((2**32 - 1, 0), CHUNK_RECORD)
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ def write_manifest(
         "crc32c": crc32c(body),
         "settings": settings,
     }
-    draft = array / f"{MANIFEST_NAME}.tmp"
+    draft = array / f"{MANIFEST_NAME}-{uuid.uuid4().hex}.tmp"
     try:
         draft.write_bytes(json.dumps(header).encode() + b"\n" + body)
         draft.replace(array / MANIFEST_NAME)
@@ -82,6 +96,28 @@ def manifest_job(array: Path) -> str | None:
             return str(json.loads(file.readline())["job"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def change_records(array: Path, cells: tuple[slice, ...], records: Any) -> None:
+    """Put records of some chunks into the manifest of an array, if it has one, in one step.
+
+    The settings lose their source: the array is no longer what was written from it.
+    """
+    # A lock on the directory itself, so that writers of other regions lose nothing.
+    fd = os.open(array, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        manifest = read_manifest(array)
+        if manifest is not None:
+            changed = manifest.records.copy()
+            changed[cells] = (
+                np.reshape(records, changed[cells].shape) if np.ndim(records) else records
+            )
+            settings = {**manifest.settings, "source": "changed by regions"}
+            write_manifest(array, changed, settings, manifest.job)
+    finally:
+        os.close(fd)
 
 
 def read_manifest(array: Path) -> Manifest | None:

@@ -26,7 +26,7 @@ from scout_dask_io.store.format import ArrayFormat
 from scout_dask_io.store.journal import CHUNK_RECORD, append_unit
 from scout_dask_io.store.staging import Staging
 
-__all__ = ["Cancelled", "Target", "cancel", "write_unit"]
+__all__ = ["Cancelled", "Target", "cancel", "shift", "write_unit"]
 
 _counter = count()
 _cancelled: set[str] = set()
@@ -52,6 +52,10 @@ class Target:
         Whether files are synced to the disk before they count as written.
     attempt : str
         Names this run of the write, for :func:`cancel`.
+    origin : tuple of int
+        Where in the array the units' coordinates begin; empty for its origin.
+    in_place : bool
+        Whether chunks may stand already, so that empty ones must be removed.
     """
 
     staging: Staging
@@ -59,6 +63,8 @@ class Target:
     band: Shape
     durable: bool = False
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+    origin: Shape = ()
+    in_place: bool = False
 
 
 def cancel(target: Target) -> None:
@@ -91,6 +97,7 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
         If a file cannot be written, naming it. The unit can be written again.
     """
     fmt, staging = target.format, target.staging
+    region = shift(region, target.origin)
     encoder = ChunkEncoder(fmt)
     buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
     records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)
@@ -108,9 +115,12 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
                 raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
             for index, chunk in buffer.iter_chunks():
                 data = encoder.encode(chunk)
-                if data is None:
+                if data is None and not target.in_place:
                     continue
                 path = fmt.chunk_path(staging.array, index)
+                if data is None:
+                    path.unlink(missing_ok=True)
+                    continue
                 temporary = staging.tmp / f"{prefix}{next(_counter)}"
                 write_file(path, temporary, data, root=staging.array, durable=target.durable)
                 at = tuple(i - f for i, f in zip(index, first, strict=True))
@@ -122,6 +132,13 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
     except OSError as err:
         raise _explained(err, path, target) from err
     return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
+
+
+def shift(region: Region, origin: Shape) -> Region:
+    """Give a region in coordinates in which its own begin at ``origin``."""
+    if not origin:
+        return region
+    return tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, origin, strict=True))
 
 
 def _shift(part: Region, origin: Region) -> Region:
@@ -137,15 +154,19 @@ def _explained(err: OSError, path: os.PathLike[str], target: Target) -> WriteErr
             f"{path}: the unfinished write that this task belongs to is gone: it was discarded, "
             "or finished elsewhere. Nothing was changed."
         )
+    after = (
+        f"The destination {target.staging.destination} is as it was; the finished part is kept "
+        "beside it. Once the cause is mended, the same call with resume=True goes on."
+    )
+    if target.in_place:
+        after = (
+            "Some chunks of the region are new. Write the region again when the cause is mended."
+        )
     try:
         found = os.statvfs(target.staging.job)
         free = f" ({format_nbytes(found.f_bavail * found.f_frsize)} free)"
     except OSError:
         free = ""
-    error = WriteError(
-        f"{path} cannot be written: {err.strerror}{free}. The destination "
-        f"{target.staging.destination} is as it was; the finished part is kept beside it. Once "
-        "the cause is mended, the same call with resume=True goes on."
-    )
+    error = WriteError(f"{path} cannot be written: {err.strerror}{free}. {after}")
     error.errno = err.errno
     return error

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from scout_dask_io.errors import PathNotFoundError
+from scout_dask_io.errors import PathNotFoundError, SourceChangedError
 from scout_dask_io.grid import (
     Blocks,
     Region,
@@ -64,6 +64,7 @@ class ChunkFileSource(Source):
     def __init__(self, root: Path, fmt: ArrayFormat, token: str) -> None:
         self.root = root
         self.format = fmt
+        self._identity = _identity(root)
         self.shape = fmt.shape
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
@@ -79,7 +80,15 @@ class ChunkFileSource(Source):
         return _default_blocks(self.shape, self.format.chunks, self.dtype.itemsize)
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
-        """Yield one piece a chunk that the region touches; chunks without a file are fill."""
+        """Yield one piece a chunk that the region touches; chunks without a file are fill.
+
+        Raises
+        ------
+        ChunkReadError
+            If a chunk is damaged.
+        SourceChangedError
+            At the end, if another array has taken this one's place.
+        """
         fmt = self.format
         decoder = ChunkDecoder(fmt)
         # Blosc grows a chunk that it cannot compress by 16 bytes a block at most;
@@ -102,6 +111,22 @@ class ChunkFileSource(Source):
             else:
                 values = decoder.decode(data, path)[inside]
             yield relative_to(shared, region), values
+        # An overwrite puts another array in this one's place: chunks of both
+        # would make a whole that never was.
+        if _identity(self.root) != self._identity:
+            raise SourceChangedError(
+                f"{self.root} is no longer the array that was opened: it was replaced, resized or "
+                "removed. Open it again to read what is there now."
+            )
+
+
+def _identity(root: Path) -> tuple[int, int, int] | None:
+    """Give what tells the array at a path from another one that takes its place."""
+    try:
+        info = os.stat(root / ".zarray")
+    except OSError:
+        return None
+    return info.st_ino, info.st_size, info.st_mtime_ns
 
 
 class ZarrSource(Source):
