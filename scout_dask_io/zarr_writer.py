@@ -48,7 +48,7 @@ from scout_dask_io.store.regions import (
     finish_region,
     stored_format,
 )
-from scout_dask_io.store.staging import check_destination, discard_staging
+from scout_dask_io.store.staging import check_destination, discard_staging, drop_staging
 from scout_dask_io.store.units import Target, cancel
 from scout_dask_io.write_tasks import unit_tasks
 
@@ -255,8 +255,8 @@ def _leave(target: Target, err: BaseException) -> None:
     """After a failure: keep what a resumed write can use and say so, or leave nothing."""
     try:
         finished = len(finished_units(target.staging))
-        if not finished and target.staging.job.exists():
-            discard_staging(target.staging.destination)
+        if not finished:
+            drop_staging(target.staging)
     except (ScoutIOError, OSError) as second:
         # Tidying up must not hide what went wrong first.
         err.add_note(f"what was begun stays in {target.staging.job} ({second})")

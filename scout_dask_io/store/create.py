@@ -30,6 +30,7 @@ from scout_dask_io.store.staging import (
     begin_staging,
     check_destination,
     discard_staging,
+    drop_staging,
     find_staging,
     naming_errors,
     publish,
@@ -291,7 +292,7 @@ def _create_node(
             node = make(store)
         publish(staging, overwrite=overwrite)
     except BaseException:
-        discard_staging(path)
+        drop_staging(staging)
         raise
     # The node was made at its first place, and has moved with its directory.
     store.root = path

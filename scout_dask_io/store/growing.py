@@ -20,7 +20,7 @@ from scout_dask_io.store.staging import (
     Staging,
     begin_staging,
     check_destination,
-    discard_staging,
+    drop_staging,
     find_staging,
     naming_errors,
     publish,
@@ -76,7 +76,7 @@ def begin_array(
             staging.write_settings({**settings, "units": plan.units})
             fmt = load_format(staging.array)
     except BaseException:
-        discard_staging(destination)
+        drop_staging(staging)
         raise
     return Target(staging, fmt, plan.band, durable)
 
@@ -99,7 +99,7 @@ def resume_array(
         return None
     stored = staging.read_settings()
     if stored is None:
-        discard_staging(destination)
+        drop_staging(staging)
         return None
     details = differences(stored, settings)
     if details:

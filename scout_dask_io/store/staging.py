@@ -41,6 +41,7 @@ __all__ = [
     "begin_staging",
     "check_destination",
     "discard_staging",
+    "drop_staging",
     "find_staging",
     "naming_errors",
     "publish",
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 PARTIAL_SUFFIX = ".scout-partial"
+DEAD_SUFFIX = ".scout-dead-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def find_staging(destination: Path) -> Staging | None:
         if err.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise
-    return Staging(destination, jobs[0] if jobs else partial / "none")
+    return Staging(destination, jobs[0]) if jobs else None
 
 
 def check_destination(destination: Path, *, overwrite: bool) -> None:
@@ -180,41 +182,91 @@ def begin_staging(destination: Path) -> Staging:
     staging = Staging(destination, partial / uuid.uuid4().hex)
     with naming_errors(partial, "the directory in which the array grows cannot be made"):
         destination.parent.mkdir(parents=True, exist_ok=True)
+        _claim(partial, staging.job)
         try:
-            partial.mkdir()
-        except FileExistsError as err:
-            raise TargetExistsError(
-                f"an unfinished write of {destination} lies in {partial}: it was interrupted, or "
-                "another process is at it now. resume=True finishes it, overwrite=True starts "
-                "afresh."
-            ) from err
-        try:
-            for path in (staging.job, staging.array, staging.tmp, staging.journal):
+            for path in (staging.array, staging.tmp, staging.journal):
                 path.mkdir()
         except BaseException:
-            remove_tree(partial)
+            drop_staging(staging)
             raise
+    _sweep(destination)
     return staging
 
 
+def _claim(partial: Path, job: Path) -> None:
+    """Make the directory of the unfinished write, and its one job."""
+    while True:
+        try:
+            partial.mkdir()
+        except FileExistsError as err:
+            try:
+                # Empty, it is what a killed process has left, or on its way out.
+                partial.rmdir()
+                continue
+            except FileNotFoundError:
+                continue
+            except OSError:
+                raise TargetExistsError(
+                    f"an unfinished write of {partial.parent}/"
+                    f"{partial.name.removeprefix('.').removesuffix(PARTIAL_SUFFIX)} lies in "
+                    f"{partial}: it was interrupted, or another process is at it now. "
+                    "resume=True finishes it, overwrite=True starts afresh."
+                ) from err
+        try:
+            job.mkdir()
+            return
+        except FileNotFoundError:
+            # Taken for a leftover by another process, before it held anything.
+            continue
+        except BaseException:
+            with suppress(OSError):
+                partial.rmdir()
+            raise
+
+
 def discard_staging(destination: Path) -> None:
-    """Remove the unfinished write beside ``destination``, if there is one.
+    """Remove the unfinished write beside ``destination``, whosever it is, if there is one.
 
     Raises
     ------
     WriteError
         If it cannot be moved out of the way. What then cannot be removed has a
-        name that nothing looks at.
+        name that nothing looks at, and goes with the next write.
     """
     partial = _partial_dir(destination)
     # Renamed first, so that no name in it is valid while it goes.
-    dead = partial.with_name(f"{partial.name}-{uuid.uuid4().hex}")
+    dead = _dead_name(destination)
     with naming_errors(partial, "the unfinished write there cannot be removed"):
         try:
             partial.rename(dead)
         except FileNotFoundError:
             return
     remove_tree(dead)
+
+
+def drop_staging(staging: Staging) -> None:
+    """Remove one job, and no other that may have begun since, as far as that goes."""
+    dead = _dead_name(staging.destination)
+    try:
+        staging.job.rename(dead)
+    except OSError:
+        dead = staging.job
+    remove_tree(dead)
+    with suppress(OSError):
+        staging.job.parent.rmdir()
+
+
+def _dead_name(destination: Path) -> Path:
+    return destination.parent / f".{destination.name}{DEAD_SUFFIX}{uuid.uuid4().hex}"
+
+
+def _sweep(destination: Path) -> None:
+    """Remove what earlier writes could not remove."""
+    prefix = f".{destination.name}{DEAD_SUFFIX}"
+    with suppress(OSError):
+        for path in destination.parent.iterdir():
+            if path.name.startswith(prefix):
+                remove_tree(path)
 
 
 def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None:
@@ -259,7 +311,7 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
         )
         error.errno = err.errno
         raise error from err
-    remove_tree(_partial_dir(destination))
+    drop_staging(staging)
 
 
 def _replace(staging: Staging) -> None:
@@ -291,7 +343,7 @@ def recover(destination: Path) -> None:
     with naming_errors(destination, "an overwrite that was cut off cannot be undone"):
         if os.path.lexists(destination):
             if manifest_job(destination) == staging.job.name:
-                remove_tree(_partial_dir(destination))
+                drop_staging(staging)
         elif os.path.lexists(staging.old):
             with suppress(FileNotFoundError):
                 staging.old.rename(destination)
