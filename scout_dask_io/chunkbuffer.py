@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from scout_dask_io.grid import Region, Shape, region_shape, region_size
+
+Parts: TypeAlias = list[tuple[slice, slice, slice]]
 
 __all__ = ["ChunkBuffer"]
 
@@ -41,6 +43,7 @@ class ChunkBuffer:
         self._cells = self._store
         self._region: Region = ()
         self._filled = 0
+        self._splits: dict[tuple[int, int, int], Parts] = {}
 
     def begin(self, region: Region) -> None:
         """Start a band: ``region`` begins on chunk edges, in array coordinates."""
@@ -62,7 +65,7 @@ class ChunkBuffer:
 
     def put(self, where: Region, values: np.ndarray) -> None:
         """Copy a piece in; ``where`` is relative to the band's start."""
-        per_axis = [list(_split_axis(s, c)) for s, c in zip(where, self._chunks, strict=True)]
+        per_axis = [self._split(s, c) for s, c in zip(where, self._chunks, strict=True)]
         ndim = len(where)
         # (0, ndim, 1, ndim + 1, ...): grid and inner axes, taken in turns.
         turns = [
@@ -75,6 +78,14 @@ class ChunkBuffer:
             cells = self._cells[grid + inner].transpose(turns)
             cells[...] = values[taken].reshape(cells.shape)
         self._filled += region_size(where)
+
+    def _split(self, where: slice, chunk: int) -> Parts:
+        # A band's pieces are cut alike over and over: plane by plane, row by row.
+        key = (where.start, where.stop, chunk)
+        found = self._splits.get(key)
+        if found is None:
+            found = self._splits[key] = list(_split_axis(where, chunk))
+        return found
 
     def is_full(self) -> bool:
         """Tell whether pieces as large as the band were put in."""

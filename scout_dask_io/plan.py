@@ -37,6 +37,9 @@ __all__ = [
 # A task should run about a second: long against the scheduler's 0.2 to 1 ms a
 # task, short against a night that is resumed. 256 MB take 0.5 to 1 s of a core.
 UNIT_NBYTES = 256 * 2**20
+# Fewer and longer reads and copies: bands of 32 MB took 10 % less CPU than
+# bands of 16 MB (192 planes of 2048 x 2048), and larger ones no less.
+BAND_NBYTES = 32 * 2**20
 # More tasks than this burden a scheduler (1 kB each); units grow instead.
 MAX_UNITS = 50_000
 
@@ -202,9 +205,14 @@ def plan_source(
             f"of {read_shape} of {dtype}: about {format_nbytes(least)} are needed. "
             "Raise max_mem or choose smaller chunks."
         )
-    _, mem, amplification, workers, band = min(options)
+    _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
-    unit = _grow_unit(shape, band, itemsize, _unit_target(total, nb_workers))
+    target = _unit_target(total, nb_workers)
+    least_nbytes = math.prod(least_band) * itemsize
+    room = max_mem // workers - mem + least_nbytes
+    band = _grow_unit(shape, least_band, itemsize, min(BAND_NBYTES, target, room))
+    mem += math.prod(band) * itemsize - least_nbytes
+    unit = _grow_unit(shape, band, itemsize, target)
     return WritePlan(
         shape=shape,
         dtype=dtype,
@@ -292,9 +300,9 @@ def plan_gather(
 ) -> WritePlan:
     """Plan the writing of computed blocks that cross chunk borders.
 
-    Units are put together in memory where the blocks of ``nb_workers + 1``
-    units fit (one being filled while the others are written), in smaller units
-    if need be, and by way of scratch files where even those do not fit.
+    Units are put together in memory where the blocks that are computed before
+    their units can be written fit, in smaller units if need be, and by way of
+    scratch files where even those do not fit.
 
     Raises
     ------
@@ -312,9 +320,9 @@ def plan_gather(
     route, workers = "gather", nb_workers
     for band, nbytes in ((wide, target), (wide, 0), (chunks, 0)):
         unit = _grow_unit(shape, band, itemsize, nbytes)
-        held = math.prod(map(_most_touched, blocks, unit)) * itemsize
+        held = _most_held(blocks, unit, nb_workers) * itemsize
         in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + 3 * chunk_nbytes
-        projected = min((nb_workers + 1) * held, total) + nb_workers * in_hand
+        projected = min(held, total) + nb_workers * in_hand
         if projected <= max_mem:
             break
     else:
@@ -342,15 +350,37 @@ def plan_gather(
     )
 
 
-def _most_touched(axis: tuple[int, ...], step: int) -> int:
-    """Give the most elements of whole blocks that one step along an axis touches."""
+def _most_held(blocks: Blocks, unit: Shape, nb_workers: int) -> int:
+    """Give the elements of blocks that are held at one time while units are gathered.
+
+    Where the borders of blocks and units meet, a group of units ends that shares
+    no block with the next. dask works off one group after another, and inside a
+    group along the first axis that units share blocks across: there the blocks of
+    ``nb_workers + 1`` rows of units are held, in all their other extents.
+    Measured: 0.2 to 0.9 of this on arrays of 67 to 201 MB, never more.
+    """
+    extents, is_shared = [], False
+    for axis, step in zip(blocks, unit, strict=True):
+        touched, group = _most_touched(axis, step)
+        extents.append(group if is_shared else touched)
+        is_shared = is_shared or group > touched
+    return (nb_workers + 1) * math.prod(extents)
+
+
+def _most_touched(axis: tuple[int, ...], step: int) -> tuple[int, int]:
+    """Give the most elements of whole blocks that one step along an axis touches.
+
+    And the most that a group of steps does which share no block with others.
+    """
     edges = list(accumulate(axis, initial=0))
-    most = 0
+    most = group = begun = 0
     for start in range(0, edges[-1], step):
-        low = bisect_right(edges, start) - 1
-        high = bisect_left(edges, min(start + step, edges[-1]))
+        stop = min(start + step, edges[-1])
+        low, high = bisect_right(edges, start) - 1, bisect_left(edges, stop)
         most = max(most, edges[high] - edges[low])
-    return most
+        if edges[high] == stop:
+            group, begun = max(group, stop - begun), stop
+    return most, group
 
 
 def _workers_that_fit(mem: int, nb_workers: int, max_mem: int, block: Shape, dtype: str) -> int:

@@ -15,7 +15,7 @@ import struct
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numcodecs.abc import Codec
@@ -24,6 +24,8 @@ from numcodecs.compat import ensure_contiguous_ndarray
 from scout_dask_io.errors import ChunkReadError
 from scout_dask_io.store.disk import make_dirs
 from scout_dask_io.store.format import ArrayFormat
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
 
 _BLOSC_SIZES = struct.Struct("<III")
 
@@ -75,7 +77,7 @@ class ChunkDecoder:
         self._codec: Codec | None = fmt.make_codec()
         self._buffer = np.empty(fmt.chunk_nbytes, np.uint8)
 
-    def decode(self, data: Any, path: Path) -> np.ndarray:
+    def decode(self, data: Any, path: StrPath) -> np.ndarray:
         """Give the chunk in ``data``: a view of a buffer that the next call uses again.
 
         Raises
@@ -110,7 +112,7 @@ class ChunkDecoder:
             ) from err
         return self._shaped(np.frombuffer(raw, np.uint8), path)
 
-    def _check_claim(self, claim: tuple[int | None, int], nbytes: int, path: Path) -> None:
+    def _check_claim(self, claim: tuple[int | None, int], nbytes: int, path: StrPath) -> None:
         # Asked first: the header of a damaged or hostile chunk may claim
         # gigabytes, which decoding would allocate.
         expected = self._fmt.chunk_nbytes
@@ -123,7 +125,7 @@ class ChunkDecoder:
                 "array; restore it or write the array again."
             )
 
-    def _shaped(self, raw: np.ndarray, path: Path) -> np.ndarray:
+    def _shaped(self, raw: np.ndarray, path: StrPath) -> np.ndarray:
         fmt = self._fmt
         if raw.nbytes != fmt.chunk_nbytes:
             raise ChunkReadError(
@@ -181,7 +183,7 @@ def _decompressor(codec: Codec) -> Any | None:
     return None
 
 
-def read_file(path: Path, max_nbytes: int) -> bytes | None:
+def read_file(path: StrPath, max_nbytes: int) -> bytes | None:
     """Read a whole regular file of at most ``max_nbytes``, or give ``None`` if there is none.
 
     Raises
@@ -221,7 +223,7 @@ def read_file(path: Path, max_nbytes: int) -> bytes | None:
 
 
 def write_file(
-    path: Path, temporary: Path, data: Any, *, root: Path, durable: bool = False
+    path: StrPath, temporary: StrPath, data: Any, *, root: StrPath, durable: bool = False
 ) -> None:
     """Write ``data`` to ``path`` whole or not at all: to ``temporary``, then renamed.
 
@@ -243,9 +245,9 @@ def write_file(
         try:
             os.replace(temporary, path)
         except FileNotFoundError:
-            make_dirs(path.parent, root)
+            make_dirs(Path(path).parent, Path(root))
             os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            os.unlink(temporary)
         raise

@@ -12,6 +12,7 @@ import threading
 import uuid
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 
@@ -102,8 +103,8 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
     buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
     records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)
     first = tuple(s.start // c for s, c in zip(region, fmt.chunks, strict=True))
-    prefix = f"{os.getpid()}-{threading.get_ident()}-"
-    path = staging.array
+    root = path = os.fspath(staging.array)
+    prefix = f"{staging.tmp}/{os.getpid()}-{threading.get_ident()}-"
     try:
         for part in iter_regions(region_shape(region), target.band):
             if target.attempt in _cancelled:
@@ -117,15 +118,16 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
                 data = encoder.encode(chunk)
                 if data is None and not target.in_place:
                     continue
-                path = fmt.chunk_path(staging.array, index)
+                path = fmt.chunk_path(root, index)
                 if data is None:
-                    path.unlink(missing_ok=True)
+                    Path(path).unlink(missing_ok=True)
                     continue
-                temporary = staging.tmp / f"{prefix}{next(_counter)}"
-                write_file(path, temporary, data, root=staging.array, durable=target.durable)
+                write_file(
+                    path, f"{prefix}{next(_counter)}", data, root=root, durable=target.durable
+                )
                 at = tuple(i - f for i, f in zip(index, first, strict=True))
                 records[at] = (len(data), crc32c(data))
-        path = staging.journal
+        path = os.fspath(staging.journal)
         append_unit(staging.journal, unit, records, durable=target.durable)
     except ScoutIOError:
         raise
@@ -147,7 +149,7 @@ def _shift(part: Region, origin: Region) -> Region:
     )
 
 
-def _explained(err: OSError, path: os.PathLike[str], target: Target) -> WriteError:
+def _explained(err: OSError, path: str, target: Target) -> WriteError:
     """Give a write failure as one that names the file and says how to go on."""
     if not target.staging.array.is_dir() or not target.staging.journal.is_dir():
         return WriteError(

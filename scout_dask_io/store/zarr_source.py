@@ -95,6 +95,7 @@ class ChunkFileSource(Source):
         # zlib and others by less than this.
         limit = fmt.chunk_nbytes + fmt.chunk_nbytes // 64 + 4096
         fill = np.array(fmt.fill(), fmt.dtype)
+        root = os.fspath(self.root)
         for index in iter_chunk_indices(region, fmt.chunks):
             cell = tuple(
                 slice(i * c, min((i + 1) * c, n))
@@ -103,7 +104,7 @@ class ChunkFileSource(Source):
             shared = intersect(cell, region)
             if shared is None:
                 continue
-            path = fmt.chunk_path(self.root, index)
+            path = fmt.chunk_path(root, index)
             data = read_file(path, limit)
             inside = relative_to(shared, cell)
             if data is None:
