@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from scout_dask_io.errors import (
@@ -37,7 +38,7 @@ from scout_dask_io.store.staging import (
     recover,
 )
 
-__all__ = ["local_path", "new_zarr", "new_zarr_like", "open"]
+__all__ = ["local_path", "new_zarr", "new_zarr_like", "open", "write_metadata"]
 
 MODES = ("r", "r+", "a", "w", "w-", "x")
 
@@ -119,6 +120,22 @@ def new_zarr(
         return create(store=store, **settings)
 
     return _create_node(target, kind, make, overwrite=overwrite)
+
+
+def write_metadata(folder: Path, shape: Any, chunks: Any, dtype: Any, **kwargs: Any) -> None:
+    """Write the metadata files of a new array into a directory that is there.
+
+    Nothing but these files is made: where the directory has gone, so has the
+    write that they belong to.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    array = new_zarr(None, shape, chunks, dtype, in_memory=True, **kwargs)
+    for name, content in array.metadata.to_buffer_dict(default_buffer_prototype()).items():
+        (folder / name).write_bytes(content.to_bytes())
 
 
 def new_zarr_like(path: str | os.PathLike[str] | None, arr: Any, **kwargs: Any) -> zarr.Array[Any]:

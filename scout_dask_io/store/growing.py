@@ -12,7 +12,7 @@ import numpy as np
 from scout_dask_io.errors import LayoutError, ResumeError, WriteError
 from scout_dask_io.grid import Blocks, chunk_counts, iter_block_regions
 from scout_dask_io.plan import WritePlan
-from scout_dask_io.store.create import new_zarr
+from scout_dask_io.store.create import write_metadata
 from scout_dask_io.store.format import ArrayFormat
 from scout_dask_io.store.journal import CHUNK_RECORD, read_units
 from scout_dask_io.store.manifest import read_manifest, write_manifest
@@ -25,6 +25,7 @@ from scout_dask_io.store.staging import (
     naming_errors,
     publish,
     recover,
+    sweep,
 )
 from scout_dask_io.store.units import Target
 
@@ -64,7 +65,7 @@ def begin_array(
         # Once more: another write may have been published since the caller looked.
         check_destination(destination, overwrite=overwrite)
         with naming_errors(staging.array, "the empty array cannot be made"):
-            new_zarr(
+            write_metadata(
                 staging.array,
                 plan.shape,
                 plan.chunks,
@@ -94,6 +95,7 @@ def resume_array(
         If it was begun with other data or settings, naming them.
     """
     recover(destination)
+    sweep(destination)
     staging = find_staging(destination)
     if staging is None:
         return None

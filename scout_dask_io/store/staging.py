@@ -46,6 +46,7 @@ __all__ = [
     "naming_errors",
     "publish",
     "recover",
+    "sweep",
 ]
 
 PARTIAL_SUFFIX = ".scout-partial"
@@ -142,6 +143,7 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
         not a Zarr array or group alone, which is never removed.
     """
     recover(destination)
+    sweep(destination)
     with naming_errors(destination, "it cannot be told whether it may be written"):
         _refuse(destination, overwrite)
 
@@ -189,7 +191,6 @@ def begin_staging(destination: Path) -> Staging:
         except BaseException:
             drop_staging(staging)
             raise
-    _sweep(destination)
     return staging
 
 
@@ -260,13 +261,15 @@ def _dead_name(destination: Path) -> Path:
     return destination.parent / f".{destination.name}{DEAD_SUFFIX}{uuid.uuid4().hex}"
 
 
-def _sweep(destination: Path) -> None:
-    """Remove what earlier writes could not remove."""
+def sweep(destination: Path) -> None:
+    """Remove what earlier writes of the same destination were too late to remove."""
     prefix = f".{destination.name}{DEAD_SUFFIX}"
     with suppress(OSError):
         for path in destination.parent.iterdir():
             if path.name.startswith(prefix):
                 remove_tree(path)
+    with suppress(OSError):
+        _partial_dir(destination).rmdir()  # only where it is empty
 
 
 def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None:

@@ -12,6 +12,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing import forkserver
@@ -94,8 +95,9 @@ class Child:
             raise RuntimeError(f"expected {word!r} of the child, got {said!r}")
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal."""
-        os.kill(self.process.pid, number)
+        """Send a signal, if the child is still there."""
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
     def join(self) -> Outcome:
         """Wait for the end and give what became of the child."""

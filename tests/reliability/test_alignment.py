@@ -276,7 +276,6 @@ def test_row_11_durable_syncs_files_before_their_names_and_directories_before_th
         note(name, None)
     volume = make_volume((3, 20, 20))
     io.write_zarr(tmp_path / "a.zarr", volume, (2, 16, 16), durable=True, nb_workers=1)
-    # The empty array was renamed into the job before; the last rename publishes.
     published, job = max(
         (k, path)
         for k, (name, path) in enumerate(events)
