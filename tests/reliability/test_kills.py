@@ -101,6 +101,7 @@ def wait_for_chunks(folder: Path, child: Any, n: int) -> None:
     while child.process.is_alive():
         if sum(len(names) for _, _, names in os.walk(folder)) >= n:
             return
+        time.sleep(0.001)
 
 
 def kill_once(
