@@ -96,7 +96,9 @@ def main() -> None:
             for dtype in DTYPES:
                 typed = as_dtype(volume, dtype)
                 for shape in SHAPES:
-                    chunks = cut(typed, tuple(min(c, n) for c, n in zip(shape, typed.shape, strict=False)))
+                    chunks = cut(
+                        typed, tuple(min(c, n) for c, n in zip(shape, typed.shape, strict=False))
+                    )
                     _table(name, dtype, shape, chunks, options.repeat)
     finally:
         blosc.use_threads = threads

@@ -246,9 +246,7 @@ def imread_channels(
     return lazy_array(source, chunks, name="imread")
 
 
-def read_zarr(
-    path: str | os.PathLike[str], *, chunks: Any = None, nested: bool = True
-) -> da.Array:
+def read_zarr(path: str | os.PathLike[str], *, chunks: Any = None, nested: bool = True) -> da.Array:
     """Give a lazy dask array of a stored Zarr array.
 
     Building it reads the metadata; a block, when computed, decodes the chunks
