@@ -25,9 +25,11 @@ ERRNOS = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EACCES", "EM
 class Faults:
     """Counts operations under ``root``, and fails the ``nth`` (from 1)."""
 
-    def __init__(self, root: Path, nth: int = 0, number: int = 0, *, kill: bool = False) -> None:
+    def __init__(
+        self, root: Path, nth: int = 0, number: int = 0, *, kill: bool = False, stop: bool = False
+    ) -> None:
         self.root = os.path.realpath(root)
-        self.nth, self.number, self.kill = nth, number, kill
+        self.nth, self.number, self.kill, self.stop = nth, number, kill, stop
         self.count = 0
         #: ``(operation, path)`` of all that was done.
         self.log: list[tuple[str, str]] = []
@@ -44,8 +46,10 @@ class Faults:
             if self.count != self.nth:
                 return
             self.hit = self.log[-1]
-        if self.kill:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kill or self.stop:
+            os.kill(os.getpid(), signal.SIGKILL if self.kill else signal.SIGSTOP)
+        if self.stop:
+            return
         raise OSError(self.number, os.strerror(self.number), path)
 
 

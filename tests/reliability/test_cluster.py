@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,7 +107,7 @@ def test_row_15_all_workers_killed_the_write_resumes(tmp_path: Path):
         assert any("resume=True" in n for n in getattr(caught.value, "__notes__", [])), caught
     assert not path.exists()
     before = len(computed(log))
-    io.write_zarr(path, lazy(log, 0), CHUNKS, max_mem="1GB", resume=True)
+    io.write_zarr(path, lazy(log, 0.3), CHUNKS, max_mem="1GB", resume=True)
     assert (io.read_zarr(path).compute() == VOLUME).all()
     assert len(computed(log)) - before < 6, "finished units were computed again"
     figure("workers killed", tried=2, wrong=0)
@@ -135,25 +137,42 @@ def test_row_15_a_task_that_kills_its_workers_is_named_and_the_rest_is_kept(tmp_
     figure("poison tasks", tried=1, wrong=0)
 
 
+@contextmanager
+def workers(client: Client, n: int) -> Iterator[list[int]]:
+    """Start workers that no nanny restarts, and give their process ids."""
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address]
+    command += ["--no-nanny", "--nthreads", "1", "--no-dashboard"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    started = [
+        subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(n)
+    ]
+    try:
+        client.wait_for_workers(n, timeout=60)
+        yield [s.pid for s in started]
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+
 @pytest.mark.slow
 def test_row_08_a_worker_that_wakes_up_late_changes_nothing(tmp_path: Path):
     path, log = tmp_path / "a.zarr", tmp_path / "log"
     newer = make_volume(VOLUME.shape, seed=16)
     settings = {"distributed.scheduler.worker-ttl": "5s"}
-    with cluster(2, **settings) as client:
-        pids = list(client.run(os.getpid).values())
-        array = lazy(log, 0.3)
+    with cluster(0, **settings) as client, workers(client, 2) as pids:
+        array = lazy(log, 0.5)
         write = in_background(lambda: io.write_zarr(path, array, CHUNKS, max_mem="1GB"))
         wait_for(lambda: len(computed(log)) >= 2)
         os.kill(pids[0], signal.SIGSTOP)
-        try:
-            write.result(timeout=120)
-            assert (io.read_zarr(path).compute(scheduler="sync") == VOLUME).all()
-            io.write_zarr(path, newer, CHUNKS, overwrite=True, max_mem="1GB")
-            before = tree(path)
-        finally:
-            os.kill(pids[0], signal.SIGCONT)
-        time.sleep(3)
+        write.result(timeout=120)
+        assert (io.read_zarr(path).compute(scheduler="sync") == VOLUME).all()
+        io.write_zarr(path, newer, CHUNKS, overwrite=True, max_mem="1GB")
+        before = tree(path)
+        os.kill(pids[0], signal.SIGCONT)
+        time.sleep(4)
         assert tree(path) == before
         assert litter(tmp_path, "a.zarr") == []
     assert (io.read_zarr(path).compute() == newer).all()

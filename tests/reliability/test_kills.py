@@ -333,3 +333,47 @@ def test_row_06_after_an_error_nothing_is_written_any_more(tmp_path: Path):
     assert kept_names(tmp_path) == before
     assert any("resume=True" in note for note in caught.value.__notes__)
     assert not (tmp_path / "a.zarr").exists()
+
+
+def stopped_at(folder: str, nth: int) -> str:
+    faults = Faults(Path(folder), nth, stop=True)
+    small = make_volume((3, 17, 20), seed=5)
+    with injected(faults), dask.config.set(scheduler="sync"):
+        io.write_zarr(f"{folder}/a.zarr", small, (2, 16, 16), nb_workers=1)
+    return "written"
+
+
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_row_08_a_writer_that_is_stopped_and_wakes_up_late_changes_nothing(
+    tmp_path: Path, step: int
+):
+    folder = tmp_path / "count"
+    folder.mkdir()
+    total = run(killed_at, str(folder), 0, "fresh").value
+    newer = make_volume((3, 17, 20), seed=6)
+    tried = lost = 0
+    for nth in range(1, total + 1, step):
+        folder = tmp_path / f"w{nth}"
+        folder.mkdir()
+        child = start(stopped_at, str(folder), nth, seconds=30)
+        _until_stopped(child)
+        io.write_zarr(folder / "a.zarr", newer, (2, 16, 16), nb_workers=1, overwrite=True)
+        before = tree(folder)
+        child.kill(signal.SIGCONT)
+        outcome = child.join()
+        tried += 1
+        lost += bool(outcome.error)
+        assert not outcome.error or outcome.is_typed, f"operation {nth}: {outcome}"
+        now = tree(folder)
+        assert now == before, f"operation {nth}: {outcome}, {set(now) ^ set(before)}"
+        assert (io.read_zarr(folder / "a.zarr").compute() == newer).all()
+        shutil.rmtree(folder)
+    figure("writers stopped and woken", tried=tried, failed_readably=lost, wrong=0)
+    assert lost > 0
+
+
+def _until_stopped(child: Any) -> None:
+    """Wait until a child has stopped itself."""
+    status = Path(f"/proc/{child.process.pid}/stat")
+    while status.read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.001)
