@@ -190,9 +190,9 @@ def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     real = zarr_source.read_file
 
-    def recording(path: str, limit: int) -> bytes | None:
+    def recording(path: str, room: bytearray) -> memoryview | None:
         asked.append("/".join(path.split("/")[-3:]))
-        return real(path, limit)
+        return real(path, room)
 
     monkeypatch.setattr(zarr_source, "read_file", recording)
     return asked

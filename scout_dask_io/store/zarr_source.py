@@ -93,7 +93,7 @@ class ChunkFileSource(Source):
         decoder = ChunkDecoder(fmt)
         # Blosc grows a chunk that it cannot compress by 16 bytes a block at most;
         # zlib and others by less than this.
-        limit = fmt.chunk_nbytes + fmt.chunk_nbytes // 64 + 4096
+        room = bytearray(fmt.chunk_nbytes + fmt.chunk_nbytes // 64 + 4096)
         fill = np.array(fmt.fill(), fmt.dtype)
         root = os.fspath(self.root)
         for index in iter_chunk_indices(region, fmt.chunks):
@@ -105,7 +105,7 @@ class ChunkFileSource(Source):
             if shared is None:
                 continue
             path = fmt.chunk_path(root, index)
-            data = read_file(path, limit)
+            data = read_file(path, room)
             inside = relative_to(shared, cell)
             if data is None:
                 values = np.broadcast_to(fill, tuple(s.stop - s.start for s in inside))

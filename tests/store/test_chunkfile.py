@@ -231,15 +231,15 @@ def test_a_zstd_frame_without_a_size_is_decoded() -> None:
 
 def test_read_file_gives_the_bytes_and_none_where_there_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "0").write_bytes(b"abcdef")
-    assert read_file(tmp_path / "0", 6) == b"abcdef"
-    assert read_file(tmp_path / "1", 6) is None
-    assert read_file(tmp_path / "5" / "1", 6) is None
+    assert read_file(tmp_path / "0", bytearray(6)) == b"abcdef"
+    assert read_file(tmp_path / "1", bytearray(6)) is None
+    assert read_file(tmp_path / "5" / "1", bytearray(6)) is None
 
 
 def test_read_file_goes_through_a_link_to_a_file(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"abc")
     (tmp_path / "0").symlink_to(tmp_path / "real")
-    assert read_file(tmp_path / "0", 3) == b"abc"
+    assert read_file(tmp_path / "0", bytearray(3)) == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_read_file_refuses_what_is_no_chunk_and_does_not_hang(tmp_path: Path, ki
         path.write_bytes(b"")
         path = path / "1"
     with pytest.raises(ChunkReadError) as caught:
-        read_file(path, 1000)
+        read_file(path, bytearray(1000))
     assert str(path) in str(caught.value)
 
 
