@@ -354,33 +354,38 @@ def _most_held(blocks: Blocks, unit: Shape, nb_workers: int) -> int:
     """Give the elements of blocks that are held at one time while units are gathered.
 
     Where the borders of blocks and units meet, a group of units ends that shares
-    no block with the next. dask works off one group after another, and inside a
-    group along the first axis that units share blocks across: there the blocks of
-    ``nb_workers + 1`` rows of units are held, in all their other extents.
-    Measured: 0.2 to 0.9 of this on arrays of 67 to 201 MB, never more.
+    no block with the next. dask works off ``nb_workers + 1`` rows of units at a
+    time along the first axis that has more than one, and anything goes along the
+    axes after it; blocks that are units along the leading axes (channels) are
+    worked off one after another. Where blocks are longer than units along one axis and shorter
+    along a later one, it follows no such order, and the whole array counts.
+
+    dask's local scheduler, simulated with random blocks and units on 1 to 4 axes,
+    held more in 5 of 1,900 cases, all of blocks one element thin along an axis,
+    and half of this for planes cut into cubes.
     """
-    extents, is_shared = [], False
-    for axis, step in zip(blocks, unit, strict=True):
-        touched, group = _most_touched(axis, step)
-        extents.append(group if is_shared else touched)
-        is_shared = is_shared or group > touched
+    whole = tuple(map(sum, blocks))
+    extents: list[int] = []
+    is_longer, is_leading = False, True
+    for axis, step, n in zip(blocks, unit, whole, strict=True):
+        if is_longer and len(axis) > 1 and max(axis) < step:
+            return math.prod(whole)
+        is_longer = is_longer or max(axis) > step
+        touched = _most_touched(axis, step)
+        extents.append(touched if is_leading else n)
+        is_leading = is_leading and (touched == n or max(axis) == touched == step)
     return (nb_workers + 1) * math.prod(extents)
 
 
-def _most_touched(axis: tuple[int, ...], step: int) -> tuple[int, int]:
-    """Give the most elements of whole blocks that one step along an axis touches.
-
-    And the most that a group of steps does which share no block with others.
-    """
+def _most_touched(axis: tuple[int, ...], step: int) -> int:
+    """Give the most elements of whole blocks that one step along an axis touches."""
     edges = list(accumulate(axis, initial=0))
-    most = group = begun = 0
+    most = 0
     for start in range(0, edges[-1], step):
         stop = min(start + step, edges[-1])
         low, high = bisect_right(edges, start) - 1, bisect_left(edges, stop)
         most = max(most, edges[high] - edges[low])
-        if edges[high] == stop:
-            group, begun = max(group, stop - begun), stop
-    return most, group
+    return most
 
 
 def _workers_that_fit(mem: int, nb_workers: int, max_mem: int, block: Shape, dtype: str) -> int:
