@@ -13,6 +13,7 @@ from typing import Any
 import dask.array as da
 
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
+from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
 from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.describe import describe_image, describe_planes
@@ -136,7 +137,7 @@ def imread_folder(
     >>> planes = io.imread_folder("brain/ch0")  # doctest: +SKIP
     >>> slab = planes[10:20, :256].compute()  # reads ten files, 256 rows each  # doctest: +SKIP
     """
-    workers = _check_workers(nb_workers)
+    workers = check_nb_workers(nb_workers)
     return lazy_array(describe_planes(list_planes(path, order), workers), chunks, name="imread")
 
 
@@ -177,7 +178,7 @@ def imread_parallel(
     >>> import scout_dask_io as io
     >>> pair = io.imread_parallel(["a.tif", "b.tif"])  # doctest: +SKIP
     """
-    workers = _check_workers(nb_workers)
+    workers = check_nb_workers(nb_workers)
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise ArgumentError(
             f"paths must be a list of files, got the single path {paths!r}; "
@@ -229,7 +230,7 @@ def imread_channels(
     >>> brain.shape  # doctest: +SKIP
     (2, 30, 510, 667)
     """
-    workers = _check_workers(nb_workers)
+    workers = check_nb_workers(nb_workers)
     planes: list[list[str]] = []
     folders = list_subfolders(path)
     for folder in folders:
@@ -303,11 +304,3 @@ def channel_names(path: Any) -> list[str]:
         If the folder is missing or has no sub-folder.
     """
     return [os.path.basename(folder) for folder in list_subfolders(path)]
-
-
-def _check_workers(nb_workers: Any) -> int | None:
-    if nb_workers is None:
-        return None
-    if isinstance(nb_workers, bool) or not isinstance(nb_workers, int) or nb_workers < 1:
-        raise ArgumentError(f"nb_workers must be None or a positive int, got {nb_workers!r}")
-    return nb_workers

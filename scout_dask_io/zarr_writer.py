@@ -84,7 +84,9 @@ def plan_zarr(
         As for :func:`write_zarr`.
     """
     source, array = _readable(data)
-    return _plan(source, array, chunks, codec, max_mem, nb_workers)
+    plan = _plan(source, array, chunks, max_mem, nb_workers)
+    _compressor(plan, codec)
+    return plan
 
 
 def write_zarr(
@@ -189,10 +191,10 @@ def write_zarr(
         fmt = stored_format(destination)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
-        plan = _plan(source, array, fmt.chunks, fmt.codec, max_mem, nb_workers)
+        plan = _plan(source, array, fmt.chunks, max_mem, nb_workers)
         target = begin_region(destination, fmt, where, plan.band, durable)
     else:
-        plan = _plan(source, array, chunks, codec, max_mem, nb_workers)
+        plan = _plan(source, array, chunks, max_mem, nb_workers)
         compressor = _compressor(plan, codec)
         _check_fill(fill_value, plan.dtype)
         settings = _settings(plan, source, array, compressor, fill_value, attributes)
@@ -309,7 +311,6 @@ def _plan(
     source: Source | None,
     array: da.Array | None,
     chunks: int | Sequence[int],
-    codec: Any,
     max_mem: int | str | None,
     nb_workers: int | None,
 ) -> WritePlan:
@@ -318,7 +319,7 @@ def _plan(
     extents = expand_chunks(data.shape, chunks)
     allowed = resolve_max_mem(max_mem)
     workers = worker_count(nb_workers)
-    kind = (dtype.str, dtype.itemsize, extents)
+    kind = (dtype.name, dtype.itemsize, extents)
     if source is not None:
         return plan_source(
             source.shape, *kind, source.read_shape, nb_workers=workers, max_mem=allowed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -18,7 +17,6 @@ from scout_dask_io.human import format_nbytes
 from scout_dask_io.jobs.sources import open_any
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import Report
-from scout_dask_io.store.codecs import resolve_codec
 from scout_dask_io.store.staging import check_destination, find_staging
 from scout_dask_io.zarr_writer import plan_zarr, write_zarr
 
@@ -202,8 +200,6 @@ def plan_convert(
     )
     opened = open_any(src, nb_workers, order=order)
     plan = plan_zarr(opened.array, chunks, codec=codec, max_mem=max_mem, nb_workers=nb_workers)
-    # The plan does not depend on the codec, so plan_zarr takes any.
-    resolve_codec(codec, math.prod(plan.chunks) * plan.itemsize, plan.itemsize)
     _warn_of_a_full_disk(opened.array, destination)
     attributes = _attributes(opened.channels, opened.voxel_size_um)
     return ConvertPlan(
