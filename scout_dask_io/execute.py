@@ -33,9 +33,7 @@ def check_nb_workers(nb_workers: int | None) -> int | None:
     if nb_workers is None:
         return None
     if isinstance(nb_workers, bool) or not isinstance(nb_workers, int) or nb_workers < 1:
-        raise ArgumentError(
-            f"nb_workers must be None or a whole number from 1 up, got {nb_workers!r}"
-        )
+        raise ArgumentError(f"nb_workers must be None or a positive int, got {nb_workers!r}")
     return nb_workers
 
 

@@ -23,12 +23,12 @@ from scout_dask_io.grid import (
     iter_block_regions,
     uniform_blocks,
 )
+from scout_dask_io.human import format_nbytes
 
 __all__ = [
     "WritePlan",
     "axis_amplification",
     "blocks_fit_chunks",
-    "format_nbytes",
     "plan_blocks",
     "plan_gather",
     "plan_source",
@@ -113,15 +113,6 @@ class WritePlan:
     def iter_units(self) -> Iterator[Region]:
         """Yield the units' regions in C order; disjoint, together the whole array."""
         return (region for _, region in iter_block_regions(self.units))
-
-
-def format_nbytes(nbytes: float) -> str:
-    """Give a size for people, in powers of 1000: ``'1.61 GB'``."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(nbytes) < 1000:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.3g} PB"
 
 
 def axis_amplification(n: int, step: int, read: int) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 from scout_dask_io.chunkbuffer import ChunkBuffer
 from scout_dask_io.errors import ScoutIOError, WriteError
 from scout_dask_io.grid import Region, Shape, chunk_counts, iter_regions, region_shape
-from scout_dask_io.plan import format_nbytes
+from scout_dask_io.human import format_nbytes
 from scout_dask_io.source import Source
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.chunkfile import ChunkEncoder, write_file
