@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from dask._task_spec import DataNode, List, Task, TaskRef
@@ -22,6 +22,7 @@ from scout_dask_io.grid import (
     region_shape,
     region_size,
 )
+from scout_dask_io.jobs.check import CheckReport, check
 from scout_dask_io.jobs.render import to_json
 from scout_dask_io.jobs.sources import Opened, open_any
 from scout_dask_io.lazy import source_of
@@ -101,6 +102,11 @@ class VerifyReport:
         """Whether shape, dtype and every element are the same."""
         return not self.mismatch and self.n_differing == 0
 
+    @property
+    def ok(self) -> bool:
+        """The same as ``equal``."""
+        return self.equal
+
     def to_json(self) -> str:
         """Give the report as JSON."""
         return to_json(self)
@@ -120,17 +126,50 @@ class _Compared:
         return self.nbytes
 
 
+@overload
 def verify(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
+    deep: bool = ...,
+    nb_workers: int | None = ...,
+    max_mem: int | str | None = ...,
+    order: str = ...,
+    progress: bool | Report = ...,
+    limit: int = ...,
+) -> VerifyReport: ...
+
+
+@overload
+def verify(
+    src: str | os.PathLike[str],
+    dst: None = ...,
+    *,
+    deep: bool = ...,
+    nb_workers: int | None = ...,
+    max_mem: int | str | None = ...,
+    order: str = ...,
+    progress: bool | Report = ...,
+    limit: int = ...,
+) -> CheckReport: ...
+
+
+def verify(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    deep: bool = False,
     nb_workers: int | None = None,
     max_mem: int | str | None = None,
     order: str = "alphabetical",
     progress: bool | Report = False,
     limit: int = 10,
-) -> VerifyReport:
-    """Compare two stored arrays pixel by pixel, in bounded memory.
+) -> VerifyReport | CheckReport:
+    """Compare two stored arrays pixel by pixel, or check one against its manifest.
+
+    With one path, every chunk file of that Zarr array is read and its size and
+    checksum compared with what was written: see :func:`~.check.check`.
+    With two, in bounded memory:
 
     Both are read by regions of whole chunks of ``dst``, on the scheduler that
     dask is set to. Elements are equal if their bytes are, in native byte order:
@@ -140,6 +179,8 @@ def verify(
     ----------
     src, dst : path-like
         Each a TIFF file, a folder of planes or of channels, or a Zarr array.
+    deep : bool
+        With one path, decode the chunks too; with two, all is decoded anyway.
     nb_workers : int, optional
         Regions compared at once in one process; by default one a core.
     max_mem : int or str, optional
@@ -153,7 +194,7 @@ def verify(
 
     Returns
     -------
-    VerifyReport
+    VerifyReport or CheckReport
         Arrays that differ in shape or dtype are unequal, and not read.
 
     Raises
@@ -168,6 +209,8 @@ def verify(
     start = time.perf_counter()
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise ArgumentError(f"limit must be a whole number from 0 up, got {limit!r}")
+    if dst is None:
+        return check(src, deep=deep, nb_workers=nb_workers, progress=progress, limit=limit)
     available = resolve_max_mem(max_mem)
     workers = worker_count(nb_workers)
     left, right = (open_any(path, nb_workers, order=order) for path in (src, dst))

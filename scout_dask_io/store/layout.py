@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,7 @@ __all__ = [
     "find_stranger",
     "is_pure_zarr",
     "separator_on_disk",
+    "stale_files",
 ]
 
 #: Names of the library's own files and directories begin so.
@@ -209,6 +211,19 @@ def find_stranger(path: str | os.PathLike[str]) -> Path | None:
             if stranger is not None:
                 return stranger
     return None
+
+
+def stale_files(path: Path) -> Iterator[Path]:
+    """Yield temporary files and directories of killed writers in an array or group."""
+    with os.scandir(path) as scanned:
+        entries = sorted(scanned, key=lambda e: e.name)
+    for entry in entries:
+        name, is_dir = entry.name, entry.is_dir(follow_symlinks=False)
+        ours = name.startswith(OWN_PREFIX) and (name.endswith(".tmp") or "-region-" in name)
+        if ours or (not is_dir and _PARTIAL.fullmatch(name)):
+            yield Path(entry.path)
+        elif is_dir and not name.startswith("."):
+            yield from stale_files(Path(entry.path))
 
 
 def _stranger(entry: os.DirEntry[str], node: Node | None, ndim: int | None) -> Path | None:

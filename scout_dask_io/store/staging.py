@@ -24,6 +24,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +44,7 @@ __all__ = [
     "discard_staging",
     "drop_staging",
     "find_staging",
+    "leftovers",
     "naming_errors",
     "publish",
     "recover",
@@ -51,6 +53,9 @@ __all__ = [
 
 PARTIAL_SUFFIX = ".scout-partial"
 DEAD_SUFFIX = ".scout-dead-"
+DRAFT_SUFFIX = ".scout-draft-"
+# A draft is renamed within a millisecond: one this old was left by a killed process.
+DRAFT_AGE_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,46 +188,37 @@ def begin_staging(destination: Path) -> Staging:
     partial = _partial_dir(destination)
     staging = Staging(destination, partial / uuid.uuid4().hex)
     with naming_errors(partial, "the directory in which the array grows cannot be made"):
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        _claim(partial, staging.job)
-        try:
-            for path in (staging.array, staging.tmp, staging.journal):
-                path.mkdir()
-        except BaseException:
-            drop_staging(staging)
-            raise
+        while not _claim(staging):
+            pass
     return staging
 
 
-def _claim(partial: Path, job: Path) -> None:
-    """Make the directory of the unfinished write, and its one job."""
-    while True:
-        try:
-            partial.mkdir()
-        except FileExistsError as err:
-            try:
-                # Empty, it is what a killed process has left, or on its way out.
-                partial.rmdir()
-                continue
-            except FileNotFoundError:
-                continue
-            except OSError:
-                raise TargetExistsError(
-                    f"an unfinished write of {partial.parent}/"
-                    f"{partial.name.removeprefix('.').removesuffix(PARTIAL_SUFFIX)} lies in "
-                    f"{partial}: it was interrupted, or another process is at it now. "
-                    "resume=True finishes it, overwrite=True starts afresh."
-                ) from err
-        try:
-            job.mkdir()
-            return
-        except FileNotFoundError:
-            # Taken for a leftover by another process, before it held anything.
-            continue
-        except BaseException:
-            with suppress(OSError):
-                partial.rmdir()
-            raise
+def _claim(staging: Staging) -> bool:
+    """Make the directory of the unfinished write with its one job; ``False`` to try again.
+
+    It is made aside and renamed to its name, which goes where there is nothing or
+    an empty directory: of many that try at once one comes first, and no other
+    can put a job of its own beside it.
+    """
+    destination, partial = staging.destination, staging.job.parent
+    draft = destination.parent / f".{destination.name}{DRAFT_SUFFIX}{uuid.uuid4().hex}"
+    job = draft / staging.job.name
+    try:
+        for path in (staging.array, staging.tmp, staging.journal):
+            (job / path.name).mkdir(parents=True)
+        draft.rename(partial)
+    except BaseException as err:
+        remove_tree(draft)
+        if isinstance(err, FileNotFoundError):
+            return False  # another process has taken it for a leftover
+        if isinstance(err, OSError) and err.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise TargetExistsError(
+                f"an unfinished write of {destination} lies in {partial}: it was interrupted, or "
+                "another process is at it now. resume=True finishes it, overwrite=True starts "
+                "afresh."
+            ) from err
+        raise
+    return True
 
 
 def discard_staging(destination: Path) -> None:
@@ -261,13 +257,25 @@ def _dead_name(destination: Path) -> Path:
     return destination.parent / f".{destination.name}{DEAD_SUFFIX}{uuid.uuid4().hex}"
 
 
-def sweep(destination: Path) -> None:
-    """Remove what earlier writes of the same destination were too late to remove."""
-    prefix = f".{destination.name}{DEAD_SUFFIX}"
+def leftovers(destination: Path) -> list[Path]:
+    """Give what earlier writes of the same destination were too late to remove."""
+    dead, draft = f".{destination.name}{DEAD_SUFFIX}", f".{destination.name}{DRAFT_SUFFIX}"
+    found = []
     with suppress(OSError):
         for path in destination.parent.iterdir():
-            if path.name.startswith(prefix):
-                remove_tree(path)
+            if path.name.startswith(dead):
+                found.append(path)
+            elif path.name.startswith(draft):
+                with suppress(FileNotFoundError):  # renamed to its name just now
+                    if time.time() - path.stat().st_mtime > DRAFT_AGE_S:
+                        found.append(path)
+    return sorted(found)
+
+
+def sweep(destination: Path) -> None:
+    """Remove what earlier writes of the same destination were too late to remove."""
+    for path in leftovers(destination):
+        remove_tree(path)
     with suppress(OSError):
         _partial_dir(destination).rmdir()  # only where it is empty
 

@@ -1,0 +1,308 @@
+"""Checking a stored array against its manifest: each chunk file there, its size and CRC32C."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask._task_spec import List, Task, TaskRef
+
+from scout_dask_io.errors import ArgumentError, ChunkReadError
+from scout_dask_io.execute import run_tasks, worker_count
+from scout_dask_io.grid import Region, Shape, chunk_counts
+from scout_dask_io.jobs.render import to_json
+from scout_dask_io.progress import Report, reporting
+from scout_dask_io.store.checksum import crc32c
+from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
+from scout_dask_io.store.create import local_path
+from scout_dask_io.store.format import ArrayFormat
+from scout_dask_io.store.layout import detect_layout
+from scout_dask_io.store.manifest import UNKNOWN, Manifest, read_manifest
+from scout_dask_io.store.zarr_source import open_source
+
+__all__ = ["BadChunk", "CheckReport", "check"]
+
+# A task should last: 512 chunks of the default size are 270 MB of elements.
+CHUNKS_PER_TASK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class BadChunk:
+    """A chunk that is not what the manifest says.
+
+    Attributes
+    ----------
+    kind : str
+        ``"missing"``: a file was written and is not there; ``"corrupt"``: it has
+        another size or checksum, or does not decode; ``"extra"``: a file where
+        every element is the fill value; ``"unknown"``: in a region whose writing
+        was not finished.
+    index : tuple of int
+        In the chunk grid.
+    region : tuple of slice
+        Where it lies in the array.
+    reason : str
+        What was found and what was expected.
+    """
+
+    kind: str
+    index: Shape
+    region: Region
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What :func:`check` found.
+
+    Attributes
+    ----------
+    path : str
+        The array.
+    deep : bool
+        Whether chunks were decoded too.
+    has_manifest : bool
+        Without one, only what does not decode is noticed.
+    mismatch : str
+        How the metadata differ from the manifest; empty where they do not.
+    n_chunks, n_files, n_empty : int
+        Chunks of the grid, those with a file, and those that hold the fill value.
+    n_missing, n_corrupt, n_extra, n_unknown : int
+        Chunks that are not as they should be.
+    bad : tuple of BadChunk
+        The first of them, in C order.
+    nbytes : int
+        Bytes of chunk files read.
+    elapsed_s : float
+    """
+
+    path: str
+    deep: bool
+    has_manifest: bool
+    mismatch: str
+    n_chunks: int
+    n_files: int
+    n_empty: int
+    n_missing: int
+    n_corrupt: int
+    n_extra: int
+    n_unknown: int
+    bad: tuple[BadChunk, ...]
+    nbytes: int
+    elapsed_s: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as it should be."""
+        return not (self.mismatch or self.bad or self.n_bad)
+
+    @property
+    def n_bad(self) -> int:
+        """Chunks that are not as they should be."""
+        return self.n_missing + self.n_corrupt + self.n_extra + self.n_unknown
+
+    def to_json(self) -> str:
+        """Give the report as JSON."""
+        return to_json(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one task found; as an int, the bytes that it read."""
+
+    counts: Counter[str]
+    bad: tuple[BadChunk, ...]
+    nbytes: int
+
+    def __int__(self) -> int:
+        return self.nbytes
+
+
+def check(
+    path: str | os.PathLike[str],
+    *,
+    deep: bool = False,
+    nb_workers: int | None = None,
+    progress: bool | Report = False,
+    limit: int = 10,
+) -> CheckReport:
+    """Check the chunk files of a stored array against its manifest. Nothing is written.
+
+    Each file is read whole, on the scheduler that dask is set to, and its size
+    and CRC32C are compared; so any change on the disk is found, and a missing
+    chunk is told from an empty one. Chunks that were overwritten through a
+    ``zarr.Array`` since count as corrupt: the manifest is of what
+    :func:`~scout_dask_io.write_zarr` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The array's directory.
+    deep : bool
+        Decode the chunks too. An array without a manifest can be checked so
+        alone, and then a missing chunk cannot be told from an empty one.
+    nb_workers : int, optional
+        Files read at once in one process; by default one a core.
+    progress : bool or callable
+        As for :func:`~scout_dask_io.write_zarr`.
+    limit : int
+        How many bad chunks to name.
+
+    Raises
+    ------
+    PathNotFoundError, LayoutError
+        If there is no array, or its metadata or manifest are damaged.
+    ArgumentError
+        If it has no manifest and ``deep`` is not given, or is no plain v2 array.
+    """
+    start = time.perf_counter()
+    root = local_path(path)
+    open_source(root)  # for its errors, which say what lies there instead
+    layout = detect_layout(root)
+    fmt = None
+    if layout.zarr_format == 2:
+        fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
+    if fmt is None:
+        raise ArgumentError(f"{root} is not a plain Zarr v2 array: it cannot be checked chunk-wise")
+    manifest = read_manifest(root)
+    if manifest is None and not deep:
+        raise ArgumentError(
+            f"{root} has no manifest: it was not written by write_zarr or convert, or is older. "
+            "deep=True decodes every chunk; or give a source to compare with."
+        )
+    counts = chunk_counts(fmt.shape, fmt.chunks)
+    mismatch = "" if manifest is None else _mismatch(fmt, manifest, counts)
+    records = None if manifest is None or mismatch else manifest.records.reshape(-1)
+    parts = _run(root, fmt, records, counts, deep, worker_count(nb_workers), progress, limit)
+    total = sum((p.counts for p in parts), Counter[str]())
+    return CheckReport(
+        path=str(root),
+        deep=deep,
+        has_manifest=manifest is not None,
+        mismatch=mismatch,
+        n_chunks=int(np.prod(counts)),
+        n_files=total["file"],
+        n_empty=total["empty"],
+        n_missing=total["missing"],
+        n_corrupt=total["corrupt"],
+        n_extra=total["extra"],
+        n_unknown=total["unknown"],
+        bad=tuple(b for p in parts for b in p.bad)[:limit],
+        nbytes=sum(p.nbytes for p in parts),
+        elapsed_s=time.perf_counter() - start,
+    )
+
+
+def _mismatch(fmt: ArrayFormat, manifest: Manifest, counts: Shape) -> str:
+    """Say how an array's metadata differ from those that it was written with."""
+    found = {
+        "shape": list(fmt.shape),
+        "chunks": list(fmt.chunks),
+        "dtype": fmt.dtype.str,
+        "codec": fmt.codec,
+    }
+    for name, value in found.items():
+        written = manifest.settings.get(name, value)
+        if name == "dtype":
+            written = np.dtype(written).str
+        if written != value:
+            return f"the {name} is {value} in .zarray, the manifest says {written}"
+    if manifest.records.shape != counts:
+        return f"the chunk grid is {counts}, the manifest's {manifest.records.shape}"
+    return ""
+
+
+def _run(
+    root: Path,
+    fmt: ArrayFormat,
+    records: np.ndarray | None,
+    counts: Shape,
+    deep: bool,
+    workers: int,
+    progress: bool | Report,
+    limit: int,
+) -> list[_Part]:
+    n_chunks = int(np.prod(counts))
+    tasks: dict[Any, Any] = {}
+    for unit, first in enumerate(range(0, n_chunks, CHUNKS_PER_TASK)):
+        last = min(first + CHUNKS_PER_TASK, n_chunks)
+        part = None if records is None else records[first:last]
+        key = ("check", unit)
+        tasks[key] = Task(key, _check, str(root), fmt, first, last, part, deep, limit)
+    units = set(tasks)
+    tasks["check-report"] = Task("check-report", list, List(*map(TaskRef, list(tasks))))
+    with reporting(progress, f"check {root.name}") as report:
+        found: list[_Part] = run_tasks(
+            tasks, "check-report", units, nb_workers=workers, report=report
+        )
+    return found
+
+
+def _check(
+    root: str,
+    fmt: ArrayFormat,
+    first: int,
+    last: int,
+    records: np.ndarray | None,
+    deep: bool,
+    limit: int,
+) -> _Part:
+    counts: Counter[str] = Counter()
+    bad: list[BadChunk] = []
+    nbytes = 0
+    grid = chunk_counts(fmt.shape, fmt.chunks)
+    decoder = ChunkDecoder(fmt) if deep else None
+    # As large as any encoding of a chunk may be.
+    room = bytearray(fmt.chunk_nbytes + fmt.chunk_nbytes // 64 + 4096)
+    for number in range(first, last):
+        index = tuple(int(i) for i in np.unravel_index(number, grid))
+        path = os.fspath(fmt.chunk_path(root, index))
+        expected = None if records is None else tuple(map(int, records[number - first]))
+        kind, reason, size = _check_one(path, room, expected, decoder)
+        counts[kind] += 1
+        counts["file"] += size > 0 and kind != "file"
+        nbytes += size
+        if reason and len(bad) < limit:
+            region = tuple(
+                slice(i * c, min((i + 1) * c, n))
+                for i, c, n in zip(index, fmt.chunks, fmt.shape, strict=True)
+            )
+            bad.append(BadChunk(kind, index, region, reason))
+    return _Part(counts, tuple(bad), nbytes)
+
+
+def _check_one(
+    path: str, room: bytearray, expected: Sequence[int] | None, decoder: ChunkDecoder | None
+) -> tuple[str, str, int]:
+    """Give what a chunk is, what is wrong with it, and the bytes read."""
+    try:
+        data = read_file(path, room)
+    except ChunkReadError as err:
+        return "corrupt", str(err), 0
+    if expected is not None and expected[0] == UNKNOWN["nbytes"]:
+        return "unknown", f"{path}: the writing of its region was not finished", len(data or b"")
+    if data is None:
+        if expected is None or expected[0] == 0:
+            return "empty", "", 0
+        return "missing", f"{path} is missing: it had {expected[0]} bytes", 0
+    if expected is not None and expected[0] == 0:
+        return "extra", f"{path}: a file of {len(data)} bytes, the chunk was empty", len(data)
+    found = (len(data), crc32c(data))
+    if expected is not None and found != tuple(expected):
+        reason = (
+            f"{path}: {found[0]} bytes of CRC32C {found[1]:08x}, "
+            f"written were {expected[0]} of {expected[1]:08x}"
+        )
+        return "corrupt", reason, len(data)
+    if decoder is not None:
+        try:
+            decoder.decode(data, path)
+        except ChunkReadError as err:
+            return "corrupt", str(err), len(data)
+    return "file", "", len(data)
