@@ -106,14 +106,14 @@ def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:
         return None
     try:
         if isinstance(value, str) and value in _SPECIAL_FLOATS:
-            value = _SPECIAL_FLOATS[value]
-        elif isinstance(value, str):
+            return np.array(_SPECIAL_FLOATS[value], dtype=dtype)[()]
+        if isinstance(value, str):
             return np.frombuffer(base64.b64decode(value), dtype)[0]
-        elif isinstance(value, list) and dtype.kind == "c":
+        if isinstance(value, list) and dtype.kind == "c":
             real, imaginary = (_SPECIAL_FLOATS[v] if isinstance(v, str) else v for v in value)
-            value = complex(real, imaginary)
+            return np.array(complex(real, imaginary), dtype=dtype)[()]
         return np.array(value, dtype=dtype)[()]
-    except (ValueError, TypeError, OverflowError) as err:
+    except (ValueError, TypeError, OverflowError, KeyError, IndexError) as err:
         raise LayoutError(
             f"fill_value {value!r} in .zarray does not fit dtype {dtype}: {err}"
         ) from err
