@@ -132,7 +132,7 @@ def test_scratch_keeps_every_dtype(tmp_path: Path, dtype: str) -> None:
 def test_a_plan_is_what_the_write_follows(tmp_path: Path) -> None:
     array, _, arguments = case("gather")
     plan = io.plan_zarr(array, **arguments, nb_workers=2)
-    assert (plan.shape, plan.chunks, plan.dtype) == (SHAPE, CHUNKS, "<u2")
+    assert (plan.shape, plan.chunks, plan.dtype) == (SHAPE, CHUNKS, "uint16")
     assert plan.nbytes == 13 * 40 * 50 * 2
     assert plan.n_chunks == 4 * 3 * 4
     calls: list[tuple[int, int, int]] = []
@@ -412,8 +412,8 @@ def test_no_chunk_file_appears_once_the_exception_is_out(
     assert [t for t in threading.enumerate() if t.name.startswith("scout-dask-io")] == []
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == files
     # Nothing half written stays where chunks are.
-    for path in files:
-        assert "tmp" not in path.parts or path.name == "tmp"
+    (job,) = (tmp_path / ".a.zarr.scout-partial").iterdir()
+    assert names(job / "tmp") == []
 
 
 def test_a_cancelled_unit_stops_at_its_next_band(
@@ -538,7 +538,7 @@ def test_measured_peak_memory_stays_within_the_projection(
 ) -> None:
     if kind == "source":
         planes = np.random.default_rng(0).integers(0, 4096, (96, 1024, 1024), dtype="u2")
-        write_planes(tmp_path / "planes", planes, rowsperstrip=256, compression="lzw")
+        write_planes(tmp_path / "planes", planes, rowsperstrip=256, compression="zstd")
     out = python("-c", MEASURE, kind, os.fspath(tmp_path), max_mem, "2", chunks)
     found = json.loads(out.splitlines()[-1])
     assert found["route"] == route
