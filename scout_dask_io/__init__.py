@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.convert import convert as convert
     from scout_dask_io.jobs.export import export as export
     from scout_dask_io.jobs.info import info as info
+    from scout_dask_io.jobs.repair import repair as repair
+    from scout_dask_io.jobs.scan import scan as scan
     from scout_dask_io.jobs.verify import verify as verify
     from scout_dask_io.readers import channel_names as channel_names
     from scout_dask_io.readers import imread as imread
@@ -68,6 +70,8 @@ _HOMES = {
     "jobs.convert": ("convert",),
     "jobs.export": ("export",),
     "jobs.info": ("info",),
+    "jobs.repair": ("repair",),
+    "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),
     "readers": (
         "channel_names",

@@ -1,6 +1,6 @@
 """The command line, ``scout-dask-io``: arguments in, jobs called, reports printed.
 
-Exit codes: 0 done, 1 the job failed (or ``verify`` found a difference), 2 wrong
+Exit codes: 0 done, 1 the job failed (or ``verify`` or ``scan`` found a fault), 2 wrong
 usage, 130 interrupted. What a command finds goes to stdout; progress, warnings
 and errors go to stderr.
 """
@@ -65,6 +65,7 @@ _quiet = _flag("-q", "--quiet", help="No progress, no summary.")
 _overwrite = _flag("--overwrite", help="Replace what stands there once the new one is whole.")
 _src_dst = (click.argument("src"), click.argument("dst"))
 _resume = _flag("--resume", help="Finish a conversion that was interrupted.")
+_deep = _flag("--deep", help="Decode the chunks too, where there is no DST.")
 _dry_run = _flag("--dry-run", help="Print the plan; write nothing.")
 _workers = click.option(
     "-n", "--workers", "nb_workers", type=click.IntRange(min=1), metavar="N",
@@ -178,26 +179,67 @@ def info(path: str, as_json: bool, **options: Any) -> None:
     _print(info(path, **options), lambda report: report.render(), as_json)
 
 
-@_command(*_src_dst, _workers, _max_mem, _order, _scheduler, _quiet)
+@_command(
+    click.argument("src"), click.argument("dst", required=False), _deep, _workers, _max_mem,
+    _order, _scheduler, _quiet,
+)  # fmt: skip
 def verify(
-    src: str, dst: str, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
+    src: str, dst: str | None, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
 ) -> int:
-    """Compare SRC and DST pixel by pixel.
+    """Compare SRC and DST pixel by pixel, or check one array against its manifest.
 
     Either may be a TIFF file, a folder of planes or of channels, or a Zarr
     array. Exit code 0 if they are equal; 1 if not, and the first regions that
-    differ are named.
+    differ are named. With SRC alone, a Zarr array that this program wrote: every
+    chunk file is read and compared with the checksum noted then.
 
     For example:
       scout-dask-io verify brain/ch0 ch0.zarr
       scout-dask-io verify brain/ch0 ch0.zarr -q && echo same
+      scout-dask-io verify ch0.zarr
     """
     from scout_dask_io.jobs.verify import verify
 
     with _scheduling(scheduler, options["nb_workers"]):
-        report = verify(src, dst, progress=not quiet, **options)
-    _print(report, render.verify_text, as_json, quiet and report.equal)
-    return 0 if report.equal else 1
+        report: Any = verify(src, dst, progress=not quiet, **options)
+    text = render.verify_text if dst is not None else _render
+    _print(report, text, as_json, quiet and report.ok)
+    return 0 if report.ok else 1
+
+
+@_command(click.argument("src"), _workers)
+def scan(src: str, as_json: bool, **options: Any) -> int:
+    """Look through the TIFF files at SRC: headers alone, every file that does not fit by name.
+
+    SRC is a TIFF file, a folder of planes, or a folder of channels. Exit code 1
+    if they cannot be read as one array.
+
+    For example:
+      scout-dask-io scan brain/ch0
+      scout-dask-io scan brain --json
+    """
+    from scout_dask_io.jobs.scan import scan
+
+    report = scan(src, **options)
+    _print(report, _render, as_json)
+    return 0 if report.ok else 1
+
+
+@_command(
+    click.argument("zarr"), _flag("--dry-run", help="Say what would be done; change nothing.")
+)
+def repair(zarr: str, dry_run: bool, as_json: bool) -> None:
+    """Mend the array or group at ZARR without touching its data.
+
+    Adds a missing dimension_separator, so that other programs read what SCOUT
+    wrote, and removes temporary files of programs that were killed.
+
+    For example:
+      scout-dask-io repair legacy.zarr --dry-run
+    """
+    from scout_dask_io.jobs.repair import repair
+
+    _print(repair(zarr, dry_run=dry_run), _render, as_json)
 
 
 @_command(
@@ -250,6 +292,10 @@ def _scheduling(address: str | None, nb_workers: int | None) -> Iterator[None]:
             raise click.BadParameter(f"{address!r}: {err}.", param_hint="'--scheduler'") from err
         with client:
             yield
+
+
+def _render(report: Any) -> str:
+    return str(report.render())
 
 
 def _print(report: Any, text: Callable[[Any], str], as_json: bool, quiet: bool = False) -> None:

@@ -16,6 +16,7 @@ from dask._task_spec import List, Task, TaskRef
 from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.execute import run_tasks, worker_count
 from scout_dask_io.grid import Region, Shape, chunk_counts
+from scout_dask_io.human import format_count, format_nbytes, format_s
 from scout_dask_io.jobs.render import to_json
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.store.checksum import crc32c
@@ -110,6 +111,22 @@ class CheckReport:
     def to_json(self) -> str:
         """Give the report as JSON."""
         return to_json(self)
+
+    def render(self) -> str:
+        """Give the report as text."""
+        against = "its manifest" if self.has_manifest else "its metadata, as it has no manifest"
+        verdict = "as written" if self.ok else f"{self.n_bad:,} of {self.n_chunks:,} chunks are bad"
+        lines = [f"{self.path}: {self.mismatch or verdict}"]
+        lines += [f"  {bad.kind}: {bad.reason}" for bad in self.bad]
+        if self.n_bad > len(self.bad):
+            lines.append(f"  and {self.n_bad - len(self.bad):,} more")
+        rate = format_nbytes(self.nbytes / max(self.elapsed_s, 1e-9))
+        lines.append(
+            f"  checked {format_count(self.n_files, 'chunk file')}, {format_nbytes(self.nbytes)}, "
+            f"against {against}; {self.n_empty:,} chunks are empty; "
+            f"{format_s(self.elapsed_s)}, {rate}/s"
+        )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)

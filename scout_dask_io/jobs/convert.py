@@ -116,6 +116,7 @@ def convert(
     resume: bool = False,
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
+    durable: bool = False,
     progress: bool | Report = False,
 ) -> ConvertReport:
     """Convert a source of pixels to a chunked, nested Zarr v2 array, in bounded memory.
@@ -132,7 +133,7 @@ def convert(
         channel, or a Zarr array.
     dst : str or path-like
         The array's directory; outside ``src``.
-    chunks, codec, overwrite, resume, max_mem, nb_workers, progress
+    chunks, codec, overwrite, resume, max_mem, nb_workers, durable, progress
         As for :func:`~scout_dask_io.write_zarr`.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
@@ -163,6 +164,7 @@ def convert(
         resume=resume,
         max_mem=max_mem,
         nb_workers=nb_workers,
+        durable=durable,
         progress=progress,
     )
     return ConvertReport(
@@ -242,14 +244,15 @@ def _check_destination(src: Path, dst: Path, *, overwrite: bool, resume: bool) -
             f"the source {src} lies inside the destination {dst}: choose another destination"
         )
     unfinished = find_staging(dst) is not None
-    if overwrite or not (resume and unfinished):
+    if overwrite or not resume:
+        # With resume alone, what stands finished may be the very array: the writer compares.
         check_destination(dst, overwrite=overwrite)
     if unfinished and not (resume or overwrite):
         raise TargetExistsError(
             f"an unfinished write of {dst} lies beside it: it was interrupted, or another process "
             "is at it now. resume=True finishes it, overwrite=True starts afresh."
         )
-    return dst.is_dir() and any(dst.iterdir()), resume and unfinished
+    return overwrite and dst.is_dir() and any(dst.iterdir()), resume and unfinished
 
 
 def _warn_of_a_full_disk(data: da.Array, destination: Path) -> None:

@@ -17,8 +17,6 @@ from helpers import make_volume, write_channels, write_planes
 
 import scout_dask_io as io
 from scout_dask_io.jobs.check import CheckReport
-from scout_dask_io.jobs.repair import repair
-from scout_dask_io.jobs.scan import scan
 
 VOLUME = make_volume((9, 40, 44), seed=3)
 CHUNKS = (4, 16, 16)
@@ -111,11 +109,11 @@ def test_row_03_repair_adds_the_missing_separator_and_changes_nothing_else(path:
     expected = io.read_zarr(path).compute()
     assert not np.array_equal(zarr.open_array(path, mode="r", zarr_format=2)[:], expected)
     before = tree(path)
-    report = repair(path, dry_run=True)
+    report = io.repair(path, dry_run=True)
     assert len(report.actions) == 1
     assert "dimension_separator" in report.actions[0]
     assert tree(path) == before
-    report = repair(path)
+    report = io.repair(path)
     assert len(report.actions) == 1
     assert np.array_equal(zarr.open_array(path, mode="r", zarr_format=2)[:], expected)
     changed = tree(path)
@@ -124,7 +122,7 @@ def test_row_03_repair_adds_the_missing_separator_and_changes_nothing_else(path:
         **json.loads(before_key),
         "dimension_separator": "/",
     }
-    assert repair(path).actions == ()
+    assert io.repair(path).actions == ()
     assert verified(path).ok
 
 
@@ -141,14 +139,14 @@ def test_row_11_repair_sweeps_what_killed_writers_leave_and_no_more(path: Path):
     (path.with_name(".a.zarr.scout-partial") / "job").mkdir(parents=True)
     (path / "notes.txt").write_text("mine")
     before = tree(path.parent)
-    report = repair(path, dry_run=True)
+    report = io.repair(path, dry_run=True)
     assert len(report.actions) == 5
     assert tree(path.parent) == before
     assert report.unfinished.endswith("job")
-    repair(path)
+    io.repair(path)
     gone = set(before) - set(tree(path.parent))
     assert gone == {str(p.relative_to(path.parent)) for p in [*stale, path / ".scout-region-00ff"]}
-    assert repair(path).actions == ()
+    assert io.repair(path).actions == ()
 
 
 def test_repair_of_a_group_mends_every_array_and_of_nothing_is_an_error(tmp_path: Path):
@@ -157,17 +155,17 @@ def test_repair_of_a_group_mends_every_array_and_of_nothing_is_an_error(tmp_path
     for name in ("a", "b"):
         io.write_zarr(group / name, VOLUME, CHUNKS)
         legacy(group / name)
-    assert len(repair(group).actions) == 2
+    assert len(io.repair(group).actions) == 2
     assert np.array_equal(zarr.open_array(group / "b", mode="r", zarr_format=2)[:], VOLUME)
     with pytest.raises(io.PathNotFoundError):
-        repair(tmp_path / "none")
+        io.repair(tmp_path / "none")
 
 
 def test_row_21_scan_names_every_file_that_does_not_fit(tmp_path: Path):
     folder = tmp_path / "p"
     names = [f"z{k:03d}.tif" for k in (0, 1, 2, 3, 4, 5, 7, 8, 9)]
     paths = write_planes(folder, VOLUME, names=names, compression="zlib")
-    assert scan(folder).ok
+    assert io.scan(folder).ok
     tifffile.imwrite(paths[1], VOLUME[1].astype("f4"), photometric="minisblack")
     tifffile.imwrite(paths[2], VOLUME[2][:-1], photometric="minisblack")
     os.truncate(paths[3], 300)
@@ -176,7 +174,7 @@ def test_row_21_scan_names_every_file_that_does_not_fit(tmp_path: Path):
     (folder / "Thumbs.db").write_bytes(b"?")
     tifffile.imwrite(folder / "z7.tif", VOLUME[0], photometric="minisblack")
     before = tree(folder)
-    report = scan(folder)
+    report = io.scan(folder)
     assert tree(folder) == before
     assert not report.ok
     (found,) = report.folders
@@ -214,34 +212,77 @@ def test_scan_reads_no_pixel_and_tells_channels_apart(
         return real(fd, offset, out)
 
     monkeypatch.setattr(files, "_read_some", note)
-    report = scan(tmp_path / "brain")
+    report = io.scan(tmp_path / "brain")
     assert report.ok
     assert [f.shape for f in report.folders] == [(300, 310)] * 2
     assert 0 < sum(read) < volume.nbytes // 10
     (tmp_path / "brain" / "color_1" / "z0002.tif").unlink()
-    report = scan(tmp_path / "brain")
+    report = io.scan(tmp_path / "brain")
     assert not report.ok
     assert "color_1 has 2" in report.mismatch
 
 
 def test_scan_of_one_file_and_of_nothing(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", VOLUME, photometric="minisblack")
-    (found,) = scan(tmp_path / "a.tif").folders
+    (found,) = io.scan(tmp_path / "a.tif").folders
     assert (found.shape, found.n_pages) == (VOLUME.shape, 9)
     with pytest.raises(io.PathNotFoundError):
-        scan(tmp_path / "none")
+        io.scan(tmp_path / "none")
     (tmp_path / "b").mkdir()
     with pytest.raises(io.PathNotFoundError):
-        scan(tmp_path / "b")
+        io.scan(tmp_path / "b")
     (tmp_path / "c.txt").write_text("?")
     with pytest.raises(io.ArgumentError):
-        scan(tmp_path / "c.txt")
+        io.scan(tmp_path / "c.txt")
 
 
 def test_scan_takes_equal_steps_for_no_gap(tmp_path: Path):
     write_planes(tmp_path / "p", VOLUME[:4], names=[f"z{10 * k}.tif" for k in (0, 1, 2, 4)])
-    (found,) = scan(tmp_path / "p").folders
+    (found,) = io.scan(tmp_path / "p").folders
     assert found.gaps == ("z30.tif",)
     write_planes(tmp_path / "q", VOLUME[:4], names=[f"z{10 * k}.tif" for k in range(4)])
-    (found,) = scan(tmp_path / "q").folders
+    (found,) = io.scan(tmp_path / "q").folders
     assert found.gaps == ()
+
+
+def command(*args: Any, code: int = 0) -> str:
+    from click.testing import CliRunner
+
+    from scout_dask_io.cli import cli
+
+    done = CliRunner().invoke(cli, [str(a) for a in args], standalone_mode=False)
+    assert done.exception is None, done.exception
+    assert (done.return_value or 0) == code, done.output
+    return done.stdout
+
+
+def test_the_commands_say_what_the_functions_find(path: Path, tmp_path: Path):
+    assert "as written" in command("verify", path)
+    assert json.loads(command("verify", path, "--deep", "--json"))["ok"] is True
+    (path / "1" / "1" / "1").unlink()
+    text = command("verify", path, "-q", code=1)
+    assert "1 of 27 chunks are bad" in text
+    assert "missing" in text
+    legacy(path)
+    assert "would be mended" in command("repair", path, "--dry-run")
+    assert "mended" in command("repair", path)
+    assert "nothing to mend" in command("repair", path)
+    write_planes(tmp_path / "p", VOLUME)
+    assert "can be read whole" in command("scan", tmp_path / "p")
+    (tmp_path / "p" / "z0003.tif").write_bytes(b"")
+    assert "z0003.tif" in command("scan", tmp_path / "p", code=1)
+    assert json.loads(command("scan", tmp_path / "p", "--json", code=1))["ok"] is False
+
+
+def test_convert_with_resume_on_what_stands_finished_writes_nothing(tmp_path: Path):
+    write_planes(tmp_path / "p", VOLUME)
+    target = tmp_path / "a.zarr"
+    first = io.convert(tmp_path / "p", target, chunks=CHUNKS)
+    before = {p: p.stat().st_mtime_ns for p in target.rglob("*")}
+    again = io.convert(tmp_path / "p", target, chunks=CHUNKS, resume=True, durable=True)
+    assert again.shape == first.shape
+    assert {p: p.stat().st_mtime_ns for p in target.rglob("*")} == before
+    with pytest.raises(io.TargetExistsError):
+        io.convert(tmp_path / "p", target, chunks=CHUNKS)
+    with pytest.raises(io.TargetExistsError):
+        io.convert(tmp_path / "p", target, chunks=(2, 16, 16), resume=True)
