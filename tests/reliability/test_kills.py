@@ -377,3 +377,37 @@ def _until_stopped(child: Any) -> None:
     status = Path(f"/proc/{child.process.pid}/stat")
     while status.read_text().rpartition(")")[2].split()[0] != "T":
         time.sleep(0.001)
+
+
+def test_row_13_a_resumed_write_knows_empty_chunks_from_unwritten_ones(tmp_path: Path):
+    path, volume = tmp_path / "a.zarr", make_volume((16, 32, 32), seed=13)
+    volume[::2] = 0  # every second chunk holds the fill value, and has no file
+    computed: list[int] = []
+    broken = {11}
+
+    def block(x: np.ndarray, block_info: Any = None) -> np.ndarray:
+        k = block_info[None]["chunk-location"][0]
+        if k in broken:
+            raise RuntimeError("a broken plane")
+        computed.append(k)
+        return x
+
+    lazy = da.from_array(volume, chunks=(1, 32, 32)).map_blocks(block, dtype="u2", name="planes")
+    with pytest.raises(RuntimeError, match="a broken plane"):
+        io.write_zarr(path, lazy, (1, 16, 16), nb_workers=1)
+    (journal,) = tmp_path.glob(".a.zarr.scout-partial/*/journal")
+    finished = set(read_units(journal))
+    assert finished
+    assert any(k % 2 == 0 for k in finished)
+    for settings in ({"codec": "lz4"}, {"fill_value": 1}, {"attributes": {"a": 1}}):
+        with pytest.raises(io.ResumeError, match=next(iter(settings))):
+            io.write_zarr(path, lazy, (1, 16, 16), nb_workers=1, resume=True, **settings)
+    with pytest.raises(io.ResumeError, match="source"):
+        io.write_zarr(path, volume, (1, 16, 16), resume=True)
+    broken.clear()
+    computed.clear()
+    io.write_zarr(path, lazy, (1, 16, 16), nb_workers=1, resume=True)
+    assert sorted(computed) == sorted(set(range(16)) - finished)
+    assert (io.read_zarr(path).compute() == volume).all()
+    assert not (path / "0").exists()
+    assert io.verify(path).ok
