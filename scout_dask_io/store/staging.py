@@ -24,7 +24,6 @@ import errno
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,8 +53,6 @@ __all__ = [
 PARTIAL_SUFFIX = ".scout-partial"
 DEAD_SUFFIX = ".scout-dead-"
 DRAFT_SUFFIX = ".scout-draft-"
-# A draft is renamed within a millisecond: one this old was left by a killed process.
-DRAFT_AGE_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +201,11 @@ def _claim(staging: Staging) -> bool:
     draft = destination.parent / f".{destination.name}{DRAFT_SUFFIX}{uuid.uuid4().hex}"
     job = draft / staging.job.name
     try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        job.mkdir()
         for path in (staging.array, staging.tmp, staging.journal):
-            (job / path.name).mkdir(parents=True)
+            (job / path.name).mkdir()
         draft.rename(partial)
     except BaseException as err:
         remove_tree(draft)
@@ -259,23 +259,21 @@ def _dead_name(destination: Path) -> Path:
 
 def leftovers(destination: Path) -> list[Path]:
     """Give what earlier writes of the same destination were too late to remove."""
-    dead, draft = f".{destination.name}{DEAD_SUFFIX}", f".{destination.name}{DRAFT_SUFFIX}"
-    found = []
-    with suppress(OSError):
-        for path in destination.parent.iterdir():
-            if path.name.startswith(dead):
-                found.append(path)
-            elif path.name.startswith(draft):
-                with suppress(FileNotFoundError):  # renamed to its name just now
-                    if time.time() - path.stat().st_mtime > DRAFT_AGE_S:
-                        found.append(path)
-    return sorted(found)
+    prefixes = tuple(f".{destination.name}{end}" for end in (DEAD_SUFFIX, DRAFT_SUFFIX))
+    try:
+        return sorted(p for p in destination.parent.iterdir() if p.name.startswith(prefixes))
+    except OSError:
+        return []
 
 
 def sweep(destination: Path) -> None:
     """Remove what earlier writes of the same destination were too late to remove."""
     for path in leftovers(destination):
-        remove_tree(path)
+        dead = _dead_name(destination)
+        # Renamed first: a draft that is just being made is taken as a whole or not at all.
+        with suppress(OSError):
+            path.rename(dead)
+        remove_tree(dead)
     with suppress(OSError):
         _partial_dir(destination).rmdir()  # only where it is empty
 

@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,12 +94,29 @@ def test_one_of_many_that_begin_at_once_wins(tmp_path: Path, left: bool) -> None
     assert len(names(tmp_path)) == 20
 
 
-def test_the_draft_of_a_killed_begin_is_swept_once_it_is_old(tmp_path: Path) -> None:
-    for name in ("new", "old"):
-        (tmp_path / f".a.zarr.scout-draft-{name}" / "job").mkdir(parents=True)
-    os.utime(tmp_path / ".a.zarr.scout-draft-old", (10**9, 10**9))
+def test_the_draft_of_a_killed_begin_is_swept(tmp_path: Path) -> None:
+    for name in ("draft", "dead"):
+        (tmp_path / f".a.zarr.scout-{name}-1" / "job" / "array").mkdir(parents=True)
+    (tmp_path / ".b.zarr.scout-draft-1").mkdir()
     check_destination(tmp_path / "a.zarr", overwrite=False)
-    assert names(tmp_path) == [".a.zarr.scout-draft-new"]
+    assert names(tmp_path) == [".b.zarr.scout-draft-1"]
+
+
+def test_a_begin_whose_draft_is_swept_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = Path.mkdir, iter(range(100))
+
+    def mkdir(self: Path, *args: Any, **kwargs: Any) -> None:
+        if next(calls) in (2, 5, 9):
+            check_destination(tmp_path / "a.zarr", overwrite=False)
+        real(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", mkdir)
+        staging = begin_staging(tmp_path / "a.zarr")
+    assert names(staging.job) == ["array", "journal", "tmp"]
+    assert names(tmp_path) == [".a.zarr.scout-partial"]
 
 
 def test_publishing_gives_the_array_its_name_and_removes_the_rest(tmp_path: Path) -> None:
