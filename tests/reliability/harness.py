@@ -70,7 +70,7 @@ class Outcome:
 class Limits:
     """What a child may use."""
 
-    seconds: float = 30.0
+    seconds: float = 90.0
     memory_nbytes: int = 4 * GiB
     fsize_nbytes: int | None = None
     nofile: int | None = None
@@ -84,7 +84,7 @@ class Child:
     process: Any
     pipe: Any
     started: float = field(default_factory=time.monotonic)
-    seconds: float = 30.0
+    seconds: float = 90.0
 
     def wait_for(self, word: str) -> None:
         """Wait until the child says ``word`` (with :func:`say`)."""
@@ -171,13 +171,14 @@ def _main(pipe: Any, function: Callable[..., Any], args: tuple[Any, ...], limits
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
     limit(limits)
-    begun, rss = time.monotonic(), _reset_peak()
+    # CPU seconds: a busy machine must not fail a test; what hangs meets the alarm.
+    begun, rss = time.process_time(), _reset_peak()
     outcome = Outcome()
     try:
         outcome.value = function(*args)
     except BaseException as err:
         outcome = failure(err)
-    outcome.seconds = time.monotonic() - begun
+    outcome.seconds = time.process_time() - begun
     outcome.peak_nbytes = _status("VmHWM") - rss
     # The answer goes through, whatever the limits do to what comes after.
     pipe.send(("done", outcome))

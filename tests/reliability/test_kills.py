@@ -115,7 +115,7 @@ def kill_once(
     if overwrite:
         io.write_zarr(path, data(1), CHUNKS, nb_workers=2)
     already = sum(len(names) for _, _, names in os.walk(folder))
-    child = start(writer, str(path), 2, overwrite, False, seconds=30)
+    child = start(writer, str(path), 2, overwrite, False, seconds=90)
     child.wait_for("ready")
     if n_chunks:
         wait_for_chunks(folder, child, already + n_chunks)
@@ -130,7 +130,7 @@ def kill_once(
     found["kept"] = {} if found["after kill"] == "version 2" else kept_chunks(path)
     if writer is write_naively:
         return found
-    again = run(writer, str(path), 2, overwrite, True, seconds=30)
+    again = run(writer, str(path), 2, overwrite, True, seconds=90)
     found["error"] = again.error and str(again)
     found["after resume"] = state(path)
     now = {k: path.joinpath(*k.split("/")).stat() for k in found["kept"]}
@@ -301,7 +301,7 @@ def interrupted(path: str) -> None:
 
 def test_row_06_ctrl_c_leaves_what_resume_needs_and_says_so(tmp_path: Path):
     path = tmp_path / "a.zarr"
-    outcome = run(interrupted, str(path), seconds=20)
+    outcome = run(interrupted, str(path), seconds=60)
     assert outcome.error[0] == "KeyboardInterrupt", str(outcome)
     assert any("resume=True" in note for note in outcome.notes)
     assert not path.exists()
@@ -355,7 +355,7 @@ def test_row_08_a_writer_that_is_stopped_and_wakes_up_late_changes_nothing(
     for nth in range(1, total + 1, step):
         folder = tmp_path / f"w{nth}"
         folder.mkdir()
-        child = start(stopped_at, str(folder), nth, seconds=30)
+        child = start(stopped_at, str(folder), nth, seconds=90)
         _until_stopped(child)
         io.write_zarr(folder / "a.zarr", newer, (2, 16, 16), nb_workers=1, overwrite=True)
         before = tree(folder)
