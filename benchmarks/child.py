@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.contenders import function_name
 from benchmarks.job import Job
-from benchmarks.meter import cpu_s, own_peak_nbytes
+from benchmarks.meter import cpu_s, own_peak_nbytes, touch_memory
 
 _LIBRARIES = (
     "numpy",
@@ -103,6 +103,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     shutil.rmtree(warm_up.out, ignore_errors=True)
     work, reader = prepare(request["module"], request["options"], job)
     gc.collect()
+    touch_memory(Path(job.out).parent, request["touch_nbytes"])
     cpu_before, wall_before = cpu_s(), time.perf_counter()
     value = work()
     wall = time.perf_counter() - wall_before

@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-__all__ = ["cpu_s", "descendants", "own_peak_nbytes", "tree_nbytes"]
+__all__ = ["cpu_s", "descendants", "own_peak_nbytes", "touch_memory", "tree_nbytes"]
 
 
 def descendants(pid: int) -> list[int]:
@@ -79,3 +79,20 @@ def tree_nbytes(pid: int) -> int:
             int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")
         )
     return total
+
+
+def touch_memory(folder: Path, nbytes: int) -> None:
+    """Make the kernel hold ``nbytes`` of memory and let go of it again, by a file in ``folder``.
+
+    A virtual machine gives free memory back to its host after seconds, and the
+    next touch of such a page costs several times the writing of it. Whoever runs
+    after a pause would pay, by chance; after this, nobody does.
+    """
+    path = folder / "touch"
+    block = bytes(1 << 22)
+    try:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(nbytes // len(block)):
+                file.write(block)
+    finally:
+        path.unlink(missing_ok=True)

@@ -245,7 +245,11 @@ def _run_child(
     root = Path(__file__).resolve().parent.parent
     target = settings.workdir / "result.json"
     target.unlink(missing_ok=True)
+    # Two bytes a voxel for what a run may write, and half as much again for what it holds.
+    light = job.kind in ("plan", "index", "read-boxes")
+    touched = 0 if light else math.prod(job.shape) * 3
     request = {
+        "touch_nbytes": min(touched, available_nbytes() // 3),
         "module": contender.module,
         "options": contender.options,
         "job": job.dump(),
