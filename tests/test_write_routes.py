@@ -397,13 +397,19 @@ def test_no_chunk_file_appears_once_the_exception_is_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_volume(SHAPE)
-    real, count = units.write_file, iter(range(1000))
+    real, note, noted = units.write_file, units.append_unit, threading.Event()
+
+    def noting(*args: Any, **kwargs: Any) -> None:
+        note(*args, **kwargs)
+        noted.set()
 
     def failing(path: Any, *args: Any, **kwargs: Any) -> None:
-        if next(count) == 6:
+        # Only once a unit is finished: otherwise nothing is kept to be looked at.
+        if noted.is_set():
             raise OSError(28, "No space left on device", os.fspath(path))
         real(path, *args, **kwargs)
 
+    monkeypatch.setattr(units, "append_unit", noting)
     monkeypatch.setattr(units, "write_file", failing)
     array = da.from_array(data, chunks=(4, 16, 50)) + 0
     with pytest.raises(WriteError, match=r"No space left.*resume=True"):
