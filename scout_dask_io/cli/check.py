@@ -1,0 +1,54 @@
+"""``verify`` and ``repair``: whether an array is as it should be, and mending its metadata."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from scout_dask_io.cli.base import command, flag, print_report, render_report, scheduling
+from scout_dask_io.cli.options import deep, max_mem, order, quiet, scheduler, workers
+from scout_dask_io.jobs import render
+
+
+@command(
+    click.argument("src"), click.argument("dst", required=False), deep, workers, max_mem,
+    order, scheduler, quiet,
+)  # fmt: skip
+def verify(
+    src: str, dst: str | None, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
+) -> int:
+    """Compare SRC and DST pixel by pixel, or check one array against its manifest.
+
+    Either may be a TIFF file, a folder of planes or of channels, or a Zarr
+    array. Exit code 0 if they are equal; 1 if not, and the first regions that
+    differ are named. With SRC alone, a Zarr array that this program wrote: every
+    chunk file is read and compared with the checksum noted then.
+
+    For example:
+      scout-dask-io verify brain/ch0 ch0.zarr
+      scout-dask-io verify brain/ch0 ch0.zarr -q && echo same
+      scout-dask-io verify ch0.zarr
+    """
+    from scout_dask_io.jobs.verify import verify
+
+    with scheduling(scheduler, options["nb_workers"]):
+        report: Any = verify(src, dst, progress=not quiet, **options)
+    text = render.verify_text if dst is not None else render_report
+    print_report(report, text, as_json, quiet and report.ok)
+    return 0 if report.ok else 1
+
+
+@command(click.argument("zarr"), flag("--dry-run", help="Say what would be done; change nothing."))
+def repair(zarr: str, dry_run: bool, as_json: bool) -> None:
+    """Mend the array or group at ZARR without touching its data.
+
+    Adds a missing dimension_separator, so that other programs read what SCOUT
+    wrote, and removes temporary files of programs that were killed.
+
+    For example:
+      scout-dask-io repair legacy.zarr --dry-run
+    """
+    from scout_dask_io.jobs.repair import repair
+
+    print_report(repair(zarr, dry_run=dry_run), render_report, as_json)

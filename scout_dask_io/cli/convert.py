@@ -1,0 +1,64 @@
+"""``convert``: whatever holds pixels into a chunked Zarr array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from scout_dask_io.cli.base import State, command, print_report, scheduling
+from scout_dask_io.cli.options import (
+    chunks,
+    codec,
+    dry_run,
+    max_mem,
+    order,
+    overwrite,
+    quiet,
+    resume,
+    scheduler,
+    src_dst,
+    workers,
+)
+from scout_dask_io.jobs import render
+
+
+@command(
+    *src_dst, chunks, codec, workers, max_mem, overwrite, resume, order, dry_run,
+    scheduler, quiet,
+)  # fmt: skip
+@click.pass_obj
+def convert(
+    state: State,
+    /,
+    src: str,
+    dst: str,
+    dry_run: bool,
+    scheduler: str | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Convert SRC to a chunked Zarr array at DST.
+
+    SRC is a TIFF file, a folder of TIFF planes, a folder with one folder of
+    planes for each channel, or a Zarr array.
+
+    For example:
+      scout-dask-io convert brain/ch0 ch0.zarr
+      scout-dask-io convert brain brain.zarr --chunks 64,256,256 --max-mem 2GB
+      scout-dask-io convert brain brain.zarr --dry-run
+      scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
+    """
+    from scout_dask_io.jobs.convert import convert, plan_convert
+
+    state.if_interrupted = (
+        f"{dst} is as it was. What is finished is kept: the same command with --resume goes on "
+        "from there."
+    )
+    with scheduling(scheduler, options["nb_workers"]):
+        if dry_run:
+            print_report(plan_convert(src, dst, **options), render.plan_text, as_json)
+            return
+        report = convert(src, dst, progress=not quiet, **options)
+    print_report(report, lambda r: render.convert_text(r, src), as_json, quiet)

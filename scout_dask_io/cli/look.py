@@ -1,0 +1,43 @@
+"""``info`` and ``scan``: what a path holds, from headers and metadata alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from scout_dask_io.cli.base import command, print_report, render_report
+from scout_dask_io.cli.options import order, workers
+
+
+@command(click.argument("path"), workers, order)
+def info(path: str, as_json: bool, **options: Any) -> None:
+    """Tell what PATH holds, without reading pixels.
+
+    PATH is a TIFF file, a folder of planes or of channels, or a Zarr array or group.
+
+    For example:
+      scout-dask-io info brain/ch0
+      scout-dask-io info volume.zarr --json
+    """
+    from scout_dask_io.jobs.info import info
+
+    print_report(info(path, **options), lambda report: report.render(), as_json)
+
+
+@command(click.argument("src"), workers)
+def scan(src: str, as_json: bool, **options: Any) -> int:
+    """Look through the TIFF files at SRC: headers alone, every file that does not fit by name.
+
+    SRC is a TIFF file, a folder of planes, or a folder of channels. Exit code 1
+    if they cannot be read as one array.
+
+    For example:
+      scout-dask-io scan brain/ch0
+      scout-dask-io scan brain --json
+    """
+    from scout_dask_io.jobs.scan import scan
+
+    report = scan(src, **options)
+    print_report(report, render_report, as_json)
+    return 0 if report.ok else 1

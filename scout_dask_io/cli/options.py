@@ -1,0 +1,70 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+from scout_dask_io.cli.base import flag
+
+__all__ = [
+    "chunks",
+    "codec",
+    "compress",
+    "deep",
+    "dry_run",
+    "max_mem",
+    "order",
+    "overwrite",
+    "quiet",
+    "resume",
+    "scheduler",
+    "src_dst",
+    "workers",
+]
+
+
+def _extents(text: str) -> tuple[int, ...]:
+    """Give chunk extents from a text such as ``64,64,64``."""
+    try:
+        extents = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        extents = ()
+    if not extents or any(n < 1 and n != -1 for n in extents):
+        raise click.BadParameter(f"{text!r} is not a chunk shape: give e.g. 64,64,64.")
+    return extents
+
+
+quiet = flag("-q", "--quiet", help="No progress, no summary.")
+overwrite = flag("--overwrite", help="Replace what stands there once the new one is whole.")
+src_dst = (click.argument("src"), click.argument("dst"))
+resume = flag("--resume", help="Finish a conversion that was interrupted.")
+deep = flag("--deep", help="Decode the chunks too, where there is no DST.")
+dry_run = flag("--dry-run", help="Print the plan; write nothing.")
+workers = click.option(
+    "-n", "--workers", "nb_workers", type=click.IntRange(min=1), metavar="N",
+    show_default="one a core", help="Threads on this machine.",
+)  # fmt: skip
+order = click.option(
+    "--order", type=click.Choice(["alphabetical", "natural"]), default="alphabetical",
+    show_default=True, help="How planes in a folder are sorted; natural puts z2 before z10.",
+)  # fmt: skip
+chunks = click.option(
+    "--chunks", type=_extents, metavar="EXTENTS", default="64,64,64", show_default=True,
+    help="Extents of a chunk along the last axes, e.g. 32,256,256; -1 is a whole axis.",
+)  # fmt: skip
+codec = click.option(
+    "--codec", type=click.Choice(["zstd", "lz4", "none"]), default="zstd", show_default=True,
+    help="Compression; lz4 is faster, its files are a little larger.",
+)  # fmt: skip
+compress = click.option(
+    "--compress", type=click.IntRange(0, 9), metavar="LEVEL", default=1, show_default=True,
+    help="Lossless; 0 is off, 9 is smallest and slowest.",
+)  # fmt: skip
+max_mem = click.option(
+    "--max-mem", metavar="SIZE", show_default="a quarter of what is free",
+    help="Memory to use at most, e.g. 2GB.",
+)  # fmt: skip
+scheduler = click.option(
+    "--scheduler", metavar="ADDRESS",
+    help="Run on a dask cluster, e.g. tcp://10.0.0.1:8786; its workers must see the same paths.",
+)  # fmt: skip

@@ -1,0 +1,63 @@
+"""Running the command line: errors become one paragraph, warnings one line, and an exit code."""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from scout_dask_io.cli.base import State, cli
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.jobs import render
+from scout_dask_io.progress import say
+
+__all__ = ["main"]
+
+_FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, and exit with its code."""
+    state = State()
+    with warnings.catch_warnings():
+        warnings.showwarning = _warner(state)  # restored on the way out
+        code = _run(args, state)
+    sys.exit(code)
+
+
+def _run(args: Sequence[str] | None, state: State) -> int:
+    try:
+        return int(cli.main(args, obj=state, standalone_mode=False) or 0)
+    except click.ClickException as err:
+        shown = io.StringIO()
+        err.show(shown)
+        click.echo(shown.getvalue().replace("Error: ", "error: "), err=True, nl=False)
+        return err.exit_code
+    except (click.Abort, KeyboardInterrupt) as err:
+        failure: BaseException = err
+        text, code = f"interrupted. {state.if_interrupted}".strip(), 130
+    except Exception as err:
+        failure = err
+        text, code = render.error_text(err), 2 if isinstance(err, ArgumentError) else 1
+    if state.debug:
+        traceback.print_exception(failure)
+    say(f"error: {text}")
+    return code
+
+
+def _warner(state: State) -> Callable[..., None]:
+    """Give what takes the place of ``warnings.showwarning``: one line a warning, each once."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        text = render.as_options(str(message))
+        for_people = not issubclass(category, _FOR_DEVELOPERS)
+        if (for_people or state.debug) and text not in state.warned:
+            state.warned.add(text)
+            say(f"warning: {text}")
+
+    return show
