@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import dask
-import dask.array as da
-import numpy as np
 from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from scout_dask_io.errors import ArgumentError, ScoutIOError
-from scout_dask_io.execute import run_tasks, worker_count
-from scout_dask_io.grid import Blocks, expand_chunks
-from scout_dask_io.lazy import source_of
-from scout_dask_io.memory import resolve_max_mem
-from scout_dask_io.plan import (
-    WritePlan,
-    blocks_fit_chunks,
-    plan_blocks,
-    plan_gather,
-    plan_source,
-)
+from scout_dask_io.execute import run_tasks
+from scout_dask_io.grid import Blocks
+from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import reporting
-from scout_dask_io.source import ArraySource, Source
-from scout_dask_io.store.checksum import array_crc32c
-from scout_dask_io.store.codecs import resolve_codec
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growing import (
@@ -50,6 +34,13 @@ from scout_dask_io.store.regions import (
 )
 from scout_dask_io.store.staging import check_destination, discard_staging, drop_staging
 from scout_dask_io.store.units import Target, cancel
+from scout_dask_io.write_arguments import (
+    check_fill,
+    compressor_of,
+    plan_write,
+    readable,
+    settings_of,
+)
 from scout_dask_io.write_tasks import unit_tasks
 
 if TYPE_CHECKING:
@@ -83,9 +74,9 @@ def plan_zarr(
     ArgumentError, ChunkError, MemoryLimitError
         As for :func:`write_zarr`.
     """
-    source, array = _readable(data)
-    plan = _plan(source, array, chunks, max_mem, nb_workers)
-    _compressor(plan, codec)
+    source, array = readable(data)
+    plan = plan_write(source, array, chunks, max_mem, nb_workers)
+    compressor_of(plan, codec)
     return plan
 
 
@@ -184,20 +175,20 @@ def write_zarr(
     ((30, 100, 100), (16, 64, 64))
     """
     destination = local_path(path)
-    source, array = _readable(data)
+    source, array = readable(data)
     if region is not None:
         if overwrite or resume or attributes is not None:
             raise ArgumentError("region goes with none of overwrite, resume and attributes")
         fmt = stored_format(destination)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
-        plan = _plan(source, array, fmt.chunks, max_mem, nb_workers)
+        plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
         target = begin_region(destination, fmt, where, plan.band, durable)
     else:
-        plan = _plan(source, array, chunks, max_mem, nb_workers)
-        compressor = _compressor(plan, codec)
-        _check_fill(fill_value, plan.dtype)
-        settings = _settings(plan, source, array, compressor, fill_value, attributes)
+        plan = plan_write(source, array, chunks, max_mem, nb_workers)
+        compressor = compressor_of(plan, codec)
+        check_fill(fill_value, plan.dtype)
+        settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         resumed = resume_array(destination, plan, settings, durable=durable) if resume else None
         if resumed is None:
             if resume and not overwrite and is_finished(destination, settings):
@@ -278,95 +269,3 @@ def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) 
 
 def _open(path: str | os.PathLike[str]) -> zarr.Array[Any]:
     return cast("zarr.Array[Any]", open_zarr(path, mode="r+"))
-
-
-def _readable(data: Any) -> tuple[Source | None, da.Array | None]:
-    """Give data as a source that is read by regions, or as an array that must be computed."""
-    if isinstance(data, da.Array):
-        if any(np.isnan(n) for n in data.shape):
-            raise ArgumentError(
-                f"the array's shape {data.shape} is not known before it is computed: call "
-                "compute_chunk_sizes() on it first"
-            )
-    elif not isinstance(data, (Source, np.ndarray)):
-        raise ArgumentError(
-            f"data must be a dask or numpy array, got {type(data).__name__}. "
-            "np.asarray or dask.array.from_array makes it one."
-        )
-    # "g" and "G" are C's long doubles, which Zarr does not have.
-    dtype, ndim = data.dtype, data.ndim
-    if not 1 <= ndim <= 5 or dtype.kind not in "biufc" or dtype.char in "gG":
-        raise ArgumentError(
-            f"data must have 1 to 5 axes and a bool, integer, float or complex dtype, got {ndim} "
-            f"axes of {dtype}"
-        )
-    if isinstance(data, da.Array):
-        return source_of(data), data
-    if isinstance(data, Source):
-        return data, None
-    return ArraySource(data, f"numpy-{dtype.str}-{data.shape}-{array_crc32c(data):08x}"), None
-
-
-def _plan(
-    source: Source | None,
-    array: da.Array | None,
-    chunks: int | Sequence[int],
-    max_mem: int | str | None,
-    nb_workers: int | None,
-) -> WritePlan:
-    data: Any = source if source is not None else array
-    dtype = data.dtype.newbyteorder("=")
-    extents = expand_chunks(data.shape, chunks)
-    allowed = resolve_max_mem(max_mem)
-    workers = worker_count(nb_workers)
-    kind = (dtype.name, dtype.itemsize, extents)
-    if source is not None:
-        return plan_source(
-            source.shape, *kind, source.read_shape, nb_workers=workers, max_mem=allowed
-        )
-    aligned = blocks_fit_chunks(data.chunks, extents)
-    plan = plan_blocks if aligned else plan_gather
-    return plan(data.chunks, *kind, nb_workers=workers, max_mem=allowed)
-
-
-def _compressor(plan: WritePlan, codec: Any) -> Any:
-    return resolve_codec(codec, math.prod(plan.chunks) * plan.itemsize, plan.itemsize)
-
-
-def _check_fill(fill_value: Any, dtype: str) -> None:
-    """Refuse a fill value that the array's dtype cannot hold, before anything is created."""
-    try:
-        fill = np.array(0 if fill_value is None else fill_value, dtype=dtype)
-        fits = fill.ndim == 0 and (fill.dtype.kind in "fc" or fill == (fill_value or 0))
-    except (ValueError, TypeError, OverflowError):
-        fits = False
-    if not fits:
-        raise ArgumentError(f"fill_value must be a number of dtype {dtype}, got {fill_value!r}")
-
-
-def _settings(
-    plan: WritePlan,
-    source: Source | None,
-    array: da.Array | None,
-    compressor: Any,
-    fill: Any,
-    attributes: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Give what a resumed write must share with the one that began."""
-    token = source.token if source is not None else str(array.name if array is not None else "")
-    return {
-        "source": hashlib.sha256(token.encode()).hexdigest(),
-        "shape": plan.shape,
-        "dtype": plan.dtype,
-        "chunks": plan.chunks,
-        "codec": None if compressor is None else compressor.get_config(),
-        "fill_value": repr(fill),
-        "attributes": _json(attributes),
-    }
-
-
-def _json(attributes: dict[str, Any] | None) -> Any:
-    try:
-        return json.loads(json.dumps(attributes or {}))
-    except (TypeError, ValueError) as err:
-        raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err

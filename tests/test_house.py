@@ -27,7 +27,7 @@ FLOORS = [
     {"source", "plan", "chunkbuffer", "memory", "progress"},
     {"tiff", "store"},
     {"lazy", "execute", "block_groups"},
-    {"write_tasks"},
+    {"write_tasks", "write_arguments"},
     {"readers", "zarr_writer", "tiff_writer"},
     {"jobs"},
     {"cli"},

@@ -1,0 +1,136 @@
+"""The arguments of a write, checked before anything is created: data, plan, codec, settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.execute import worker_count
+from scout_dask_io.grid import expand_chunks
+from scout_dask_io.lazy import source_of
+from scout_dask_io.memory import resolve_max_mem
+from scout_dask_io.plan import (
+    WritePlan,
+    blocks_fit_chunks,
+    plan_blocks,
+    plan_gather,
+    plan_source,
+)
+from scout_dask_io.source import ArraySource, Source
+from scout_dask_io.store.checksum import array_crc32c
+from scout_dask_io.store.codecs import resolve_codec
+
+__all__ = ["check_fill", "compressor_of", "plan_write", "readable", "settings_of"]
+
+
+def readable(data: Any) -> tuple[Source | None, da.Array | None]:
+    """Give data as a source that is read by regions, or as an array that must be computed.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no array, or of a kind that Zarr arrays of this library do not hold.
+    """
+    if isinstance(data, da.Array):
+        if any(np.isnan(n) for n in data.shape):
+            raise ArgumentError(
+                f"the array's shape {data.shape} is not known before it is computed: call "
+                "compute_chunk_sizes() on it first"
+            )
+    elif not isinstance(data, (Source, np.ndarray)):
+        raise ArgumentError(
+            f"data must be a dask or numpy array, got {type(data).__name__}. "
+            "np.asarray or dask.array.from_array makes it one."
+        )
+    # "g" and "G" are C's long doubles, which Zarr does not have.
+    dtype, ndim = data.dtype, data.ndim
+    if not 1 <= ndim <= 5 or dtype.kind not in "biufc" or dtype.char in "gG":
+        raise ArgumentError(
+            f"data must have 1 to 5 axes and a bool, integer, float or complex dtype, got {ndim} "
+            f"axes of {dtype}"
+        )
+    if isinstance(data, da.Array):
+        return source_of(data), data
+    if isinstance(data, Source):
+        return data, None
+    return ArraySource(data, f"numpy-{dtype.str}-{data.shape}-{array_crc32c(data):08x}"), None
+
+
+def plan_write(
+    source: Source | None,
+    array: da.Array | None,
+    chunks: int | Sequence[int],
+    max_mem: int | str | None,
+    nb_workers: int | None,
+) -> WritePlan:
+    """Give the plan of a write of what :func:`readable` gave.
+
+    Raises
+    ------
+    ArgumentError, ChunkError, MemoryLimitError
+        If an argument does not fit, or the write does not fit in ``max_mem``.
+    """
+    data: Any = source if source is not None else array
+    dtype = data.dtype.newbyteorder("=")
+    extents = expand_chunks(data.shape, chunks)
+    allowed = resolve_max_mem(max_mem)
+    workers = worker_count(nb_workers)
+    kind = (dtype.name, dtype.itemsize, extents)
+    if source is not None:
+        return plan_source(
+            source.shape, *kind, source.read_shape, nb_workers=workers, max_mem=allowed
+        )
+    aligned = blocks_fit_chunks(data.chunks, extents)
+    plan = plan_blocks if aligned else plan_gather
+    return plan(data.chunks, *kind, nb_workers=workers, max_mem=allowed)
+
+
+def compressor_of(plan: WritePlan, codec: Any) -> Any:
+    """Give the numcodecs compressor for the chunks of a plan; ``None`` for no compression."""
+    return resolve_codec(codec, math.prod(plan.chunks) * plan.itemsize, plan.itemsize)
+
+
+def check_fill(fill_value: Any, dtype: str) -> None:
+    """Refuse a fill value that the array's dtype cannot hold, before anything is created."""
+    try:
+        fill = np.array(0 if fill_value is None else fill_value, dtype=dtype)
+        fits = fill.ndim == 0 and (fill.dtype.kind in "fc" or fill == (fill_value or 0))
+    except (ValueError, TypeError, OverflowError):
+        fits = False
+    if not fits:
+        raise ArgumentError(f"fill_value must be a number of dtype {dtype}, got {fill_value!r}")
+
+
+def settings_of(
+    plan: WritePlan,
+    source: Source | None,
+    array: da.Array | None,
+    compressor: Any,
+    fill: Any,
+    attributes: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Give what a resumed write must share with the one that began."""
+    token = source.token if source is not None else str(array.name if array is not None else "")
+    return {
+        "source": hashlib.sha256(token.encode()).hexdigest(),
+        "shape": plan.shape,
+        "dtype": plan.dtype,
+        "chunks": plan.chunks,
+        "codec": None if compressor is None else compressor.get_config(),
+        "fill_value": repr(fill),
+        "attributes": _json(attributes),
+    }
+
+
+def _json(attributes: dict[str, Any] | None) -> Any:
+    try:
+        return json.loads(json.dumps(attributes or {}))
+    except (TypeError, ValueError) as err:
+        raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err
