@@ -162,5 +162,6 @@ def read_bytes(fd: int, offset: int, nbytes: int) -> bytearray:
     """Read up to ``nbytes`` bytes; fewer where the file ends before."""
     out = bytearray(nbytes)
     got = read_at(fd, offset, memoryview(out))
-    del out[got:]
-    return out
+    # Not cut in place: a profiler that looks at this thread's frames, as a dask
+    # worker's does, may hold the view still, and then bytes cannot be re-sized.
+    return out if got == nbytes else out[:got]
