@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scout_dask_io.calibration import voxel_size as voxel_size
     from scout_dask_io.errors import ArgumentError as ArgumentError
     from scout_dask_io.errors import ChunkError as ChunkError
     from scout_dask_io.errors import ChunkReadError as ChunkReadError
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from scout_dask_io.store.create import open as open
     from scout_dask_io.store.nested import NestedDirectoryStore as NestedDirectoryStore
     from scout_dask_io.tiff_writer import imsave as imsave
+    from scout_dask_io.voxel import VoxelSize as VoxelSize
     from scout_dask_io.zarr_writer import plan_zarr as plan_zarr
     from scout_dask_io.zarr_writer import write_zarr as write_zarr
 
@@ -52,6 +54,7 @@ __version__ = "0.1.0"
 # Where each public name lives. The block above says the same to type checkers;
 # a test holds the two against each other.
 _HOMES = {
+    "calibration": ("voxel_size",),
     "errors": (
         "ArgumentError",
         "ChunkError",
@@ -84,6 +87,7 @@ _HOMES = {
     "store.create": ("new_zarr", "new_zarr_like", "open"),
     "store.nested": ("NestedDirectoryStore",),
     "tiff_writer": ("imsave",),
+    "voxel": ("VoxelSize",),
     "zarr_writer": ("plan_zarr", "write_zarr"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -18,6 +18,7 @@ from dask.array.core import cached_cumsum
 from dask.system import CPU_COUNT
 
 from scout_dask_io.block_groups import BlockGroups
+from scout_dask_io.calibration import size_for
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
@@ -40,7 +41,9 @@ __all__ = ["check_target", "common_step", "cut_points", "imsave", "in_order", "i
 WINDOW_NBYTES = 64 * 2**20
 
 
-def imsave(path: str | os.PathLike[str], data: Any, compress: int = 1) -> None:
+def imsave(
+    path: str | os.PathLike[str], data: Any, compress: int = 1, *, voxel_size: Any = None
+) -> None:
     """Write a numpy or dask array as a TIFF file that reads back bit-equal, in the same shape.
 
     Two axes make one page; more make a page for each plane of the last two, in
@@ -72,11 +75,15 @@ def imsave(path: str | os.PathLike[str], data: Any, compress: int = 1) -> None:
         Lossless: 0 writes the pixels as they are, all pages in one run that
         ``tifffile.memmap`` can map; 1 (fast) to 9 (small) use Deflate, with
         the horizontal predictor for integers of 8 and 16 bits.
+    voxel_size : VoxelSize or sequence of float, optional
+        ``(z, y, x)`` in micrometres, kept in the file: exactly in its description,
+        y and x also as its resolution. By default what :func:`voxel_size` finds
+        for data as a reader gave them.
 
     Raises
     ------
     ArgumentError
-        If a TIFF cannot hold the array, or ``compress`` is no level.
+        If a TIFF cannot hold the array, ``compress`` is no level, or ``voxel_size`` no size.
     PathNotFoundError
         If the directory of ``path`` does not exist.
     TargetExistsError
@@ -87,14 +94,15 @@ def imsave(path: str | os.PathLike[str], data: Any, compress: int = 1) -> None:
         If writing failed, for want of space for example.
     """
     target = check_target(path)
+    size = size_for(data, voxel_size)
     array = _as_array(data)
     if isinstance(array, np.ndarray):
-        layout = plan_layout(array.shape, array.dtype, compress)
+        layout = plan_layout(array.shape, array.dtype, compress, voxel_size=size)
         rows: Iterable[Rows] = iter_rows([(full_region(array.shape), array)], array.shape, layout)
     else:
         row_axis = array.ndim - plan_layout(array.shape, array.dtype, compress).n_page_axes
         step = common_step(array.chunks[row_axis])
-        layout = plan_layout(array.shape, array.dtype, compress, step=step)
+        layout = plan_layout(array.shape, array.dtype, compress, step=step, voxel_size=size)
         rows = _iter_computed(array, layout)
     with TiffDraft(target, layout) as draft, closing(_encode_in_order(layout, rows)) as strips:
         draft.write(strips)

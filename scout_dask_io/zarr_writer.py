@@ -11,6 +11,7 @@ from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 
+from scout_dask_io.calibration import attributes_with
 from scout_dask_io.errors import ArgumentError, ScoutIOError
 from scout_dask_io.execute import run_tasks
 from scout_dask_io.grid import Blocks
@@ -88,6 +89,7 @@ def write_zarr(
     codec: Any = "zstd",
     fill_value: Any = 0,
     attributes: dict[str, Any] | None = None,
+    voxel_size: Any = None,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -121,6 +123,9 @@ def write_zarr(
         What chunks that hold nothing else are not stored for.
     attributes : dict, optional
         JSON attributes of the array.
+    voxel_size : VoxelSize or sequence of float, optional
+        ``(z, y, x)`` in micrometres, kept as the attribute ``voxel_size_um``. By
+        default what :func:`voxel_size` finds for data as a reader gave them.
     overwrite : bool
         Replace a Zarr array at ``path`` once the new one is whole. Anything
         that is not a Zarr array alone is never removed.
@@ -177,8 +182,10 @@ def write_zarr(
     destination = local_path(path)
     source, array = readable(data)
     if region is not None:
-        if overwrite or resume or attributes is not None:
-            raise ArgumentError("region goes with none of overwrite, resume and attributes")
+        if overwrite or resume or attributes is not None or voxel_size is not None:
+            raise ArgumentError(
+                "region goes with none of overwrite, resume, attributes and voxel_size"
+            )
         fmt = stored_format(destination)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
@@ -188,6 +195,7 @@ def write_zarr(
         plan = plan_write(source, array, chunks, max_mem, nb_workers)
         compressor = compressor_of(plan, codec)
         check_fill(fill_value, plan.dtype)
+        attributes = attributes_with(attributes, data, voxel_size)
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         resumed = resume_array(destination, plan, settings, durable=durable) if resume else None
         if resumed is None:

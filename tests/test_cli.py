@@ -182,6 +182,8 @@ def test_convert_creates_nothing_when_the_source_is_bad(planes: Path, tmp_path: 
         (["convert", "planes", "o", "--chunks", "64x64"], "'64x64' is not a chunk shape"),
         (["convert", "planes", "o", "--chunks", "0,64,64"], "'0,64,64' is not a chunk shape"),
         (["convert", "planes", "o", "-n", "0"], "--workers"),
+        (["convert", "planes", "o", "--voxel-size", "4,2"], "'4,2' is not a voxel size"),
+        (["convert", "planes", "o", "--voxel-size", "4,2,-1"], "'4,2,-1' is not a voxel size"),
         (["convert", "planes", "o", "--codec", "zip"], "'zip'"),
         (["convert", "planes", "o", "--max-mem", "much"], "'much'"),
         (["convert", "planes", "o", "--order", "random"], "'random'"),
@@ -201,6 +203,19 @@ def test_what_cannot_fit_in_memory_is_refused_with_the_numbers(planes: Path, tmp
     assert "10 kB" in err
     assert "--max-mem" in err
     assert names(tmp_path) == ["planes"]
+
+
+def test_a_voxel_size_can_be_given_over_what_is_stated(planes: Path, tmp_path: Path):
+    (planes / "voxel_size.csv").write_text("4000,1800,1800\n")
+    args = ["convert", "planes", "out.zarr"]
+    out, _ = run(*args, "--dry-run", cwd=tmp_path)
+    assert "4 x 1.8 x 1.8 micrometres (z, y, x), by " in out
+    run(*args, "--voxel-size", "5,0.65,0.65", "-q", cwd=tmp_path)
+    assert dict(zarr.open(tmp_path / "out.zarr", mode="r").attrs) == {
+        "voxel_size_um": [5.0, 0.65, 0.65]
+    }
+    found = json.loads(run("info", "out.zarr", "--json", cwd=tmp_path)[0])["voxel_size"]
+    assert (found["z"], found["y"], found["x"], found["unit"]) == (5.0, 0.65, 0.65, "micrometer")
 
 
 def test_dry_run_prints_the_plan_and_creates_nothing(planes: Path, tmp_path: Path):

@@ -24,10 +24,10 @@ MAX_LINES = 400
 FLOORS = [
     {"errors", "human"},
     {"grid"},
-    {"source", "plan", "chunkbuffer", "memory", "progress"},
+    {"source", "plan", "chunkbuffer", "memory", "progress", "voxel"},
     {"tiff", "store"},
     {"lazy", "execute", "block_groups"},
-    {"write_tasks", "write_arguments"},
+    {"write_tasks", "write_arguments", "calibration"},
     {"readers", "zarr_writer", "tiff_writer"},
     {"jobs"},
     {"cli"},
@@ -45,7 +45,17 @@ DOORS = {
     "tqdm": {"progress"},
 }
 # Arithmetic and file formats know nothing of dask.
-WITHOUT_DASK = {"errors", "human", "grid", "source", "plan", "chunkbuffer", "tiff", "store"}
+WITHOUT_DASK = {
+    "errors",
+    "human",
+    "grid",
+    "source",
+    "plan",
+    "chunkbuffer",
+    "voxel",
+    "tiff",
+    "store",
+}
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,15 @@ from scout_dask_io.cli.options import (
     resume,
     scheduler,
     src_dst,
+    voxel_size,
     workers,
 )
 from scout_dask_io.jobs import render
 
 
 @command(
-    *src_dst, chunks, codec, workers, max_mem, overwrite, resume, order, dry_run,
-    scheduler, quiet,
+    *src_dst, chunks, codec, voxel_size, workers, max_mem, overwrite, resume, order,
+    dry_run, scheduler, quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from scout_dask_io.cli.base import flag
@@ -19,6 +21,7 @@ __all__ = [
     "resume",
     "scheduler",
     "src_dst",
+    "voxel_size",
     "workers",
 ]
 
@@ -32,6 +35,19 @@ def _extents(text: str) -> tuple[int, ...]:
     if not extents or any(n < 1 and n != -1 for n in extents):
         raise click.BadParameter(f"{text!r} is not a chunk shape: give e.g. 64,64,64.")
     return extents
+
+
+def _sizes(_: click.Context, __: click.Parameter, text: str | None) -> list[float] | None:
+    """Give three lengths in micrometres from a text such as ``4,1.8,1.8``."""
+    if text is None:
+        return None
+    try:
+        sizes = [float(part) for part in text.split(",")]
+    except ValueError:
+        sizes = []
+    if len(sizes) != 3 or not all(0 < v < math.inf for v in sizes):
+        raise click.BadParameter(f"{text!r} is not a voxel size: give e.g. 4,1.8,1.8.")
+    return sizes
 
 
 quiet = flag("-q", "--quiet", help="No progress, no summary.")
@@ -55,6 +71,10 @@ chunks = click.option(
 codec = click.option(
     "--codec", type=click.Choice(["zstd", "lz4", "none"]), default="zstd", show_default=True,
     help="Compression; lz4 is faster, its files are a little larger.",
+)  # fmt: skip
+voxel_size = click.option(
+    "--voxel-size", callback=_sizes, metavar="Z,Y,X", show_default="what the source states",
+    help="Size of a voxel in micrometres, e.g. 4,1.8,1.8.",
 )  # fmt: skip
 compress = click.option(
     "--compress", type=click.IntRange(0, 9), metavar="LEVEL", default=1, show_default=True,

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from scout_dask_io.errors import ArgumentError, TargetExistsError
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_nbytes
-from scout_dask_io.jobs.sources import open_any
+from scout_dask_io.jobs.sources import Opened, open_any
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import Report
 from scout_dask_io.store.staging import check_destination, find_staging
+from scout_dask_io.voxel import VoxelSize
 from scout_dask_io.zarr_writer import plan_zarr, write_zarr
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class ConvertPlan:
         Units, workers, memory.
     channels : tuple of str
         Names of the channels, where the source is a channel dataset.
-    voxel_size_um : tuple of float or None
-        ``(z, y, x)`` in micrometres, where the source says it.
+    voxel_size : VoxelSize or None
+        As the source states it, in whole or in part, or as it was given.
     n_files : int
         Files at the destination, at most: a chunk that is all fill value has none.
     free_nbytes : int
@@ -95,7 +96,7 @@ class ConvertPlan:
     resumes: bool
     write: WritePlan
     channels: tuple[str, ...]
-    voxel_size_um: tuple[float, float, float] | None
+    voxel_size: VoxelSize | None
     n_files: int
     free_nbytes: int
 
@@ -112,6 +113,7 @@ def convert(
     chunks: int | Sequence[int] = (64, 64, 64),
     codec: Any = "zstd",
     order: str = "alphabetical",
+    voxel_size: Any = None,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -124,7 +126,7 @@ def convert(
     The array at ``dst`` is whole or not there, as with
     :func:`~scout_dask_io.write_zarr`. Channel names and the voxel size are kept
     as the attributes ``channels`` and ``voxel_size_um`` (z, y, x, micrometres)
-    where they are known.
+    where they are known, the latter ``null`` along an axis that nothing states.
 
     Parameters
     ----------
@@ -137,6 +139,9 @@ def convert(
         As for :func:`~scout_dask_io.write_zarr`.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    voxel_size : VoxelSize or sequence of float, optional
+        ``(z, y, x)`` in micrometres; by default what
+        :func:`~scout_dask_io.voxel_size` finds.
 
     Raises
     ------
@@ -151,7 +156,7 @@ def convert(
     start = time.perf_counter()
     destination = Path(dst)
     _check_destination(Path(src), destination, overwrite=overwrite, resume=resume)
-    opened = open_any(src, nb_workers, order=order)
+    opened = open_any(src, nb_workers, order=order, voxel_size=voxel_size)
     data = opened.array
     _warn_of_a_full_disk(data, destination)
     array = write_zarr(
@@ -159,7 +164,8 @@ def convert(
         data,
         chunks,
         codec=codec,
-        attributes=_attributes(opened.channels, opened.voxel_size_um),
+        attributes=_attributes(opened),
+        voxel_size=opened.voxel_size,
         overwrite=overwrite,
         resume=resume,
         max_mem=max_mem,
@@ -186,6 +192,7 @@ def plan_convert(
     chunks: int | Sequence[int] = (64, 64, 64),
     codec: Any = "zstd",
     order: str = "alphabetical",
+    voxel_size: Any = None,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -200,10 +207,9 @@ def plan_convert(
     replaces, resumes = _check_destination(
         Path(src), destination, overwrite=overwrite, resume=resume
     )
-    opened = open_any(src, nb_workers, order=order)
+    opened = open_any(src, nb_workers, order=order, voxel_size=voxel_size)
     plan = plan_zarr(opened.array, chunks, codec=codec, max_mem=max_mem, nb_workers=nb_workers)
     _warn_of_a_full_disk(opened.array, destination)
-    attributes = _attributes(opened.channels, opened.voxel_size_um)
     return ConvertPlan(
         source=os.fspath(src),
         destination=str(destination),
@@ -211,21 +217,15 @@ def plan_convert(
         resumes=resumes,
         write=plan,
         channels=tuple(opened.channels or ()),
-        voxel_size_um=opened.voxel_size_um,
-        n_files=plan.n_chunks + 1 + bool(attributes),  # .zarray, and .zattrs where there are any
+        voxel_size=opened.voxel_size,
+        # .zarray, and .zattrs where there is something to say.
+        n_files=plan.n_chunks + 1 + bool(opened.channels or opened.voxel_size),
         free_nbytes=_free_nbytes(destination),
     )
 
 
-def _attributes(
-    channels: Sequence[str] | None, voxel_size_um: Sequence[float] | None
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if channels:
-        found["channels"] = list(channels)
-    if voxel_size_um:
-        found["voxel_size_um"] = [float(v) for v in voxel_size_um]
-    return found
+def _attributes(opened: Opened) -> dict[str, Any]:
+    return {"channels": list(opened.channels)} if opened.channels else {}
 
 
 def _check_destination(src: Path, dst: Path, *, overwrite: bool, resume: bool) -> tuple[bool, bool]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scout_dask_io.calibration import voxel_size
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_count, format_nbytes, format_shape
@@ -25,13 +26,12 @@ from scout_dask_io.store.usage import chunk_grid, measure_array
 from scout_dask_io.tiff.info import TiffInfo, describe_path
 from scout_dask_io.tiff.layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
+from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["InfoReport", "info"]
 
 # As Zarr v2 metadata have it; v3 says it in words.
 _BLOSC_SHUFFLES = {-1: "auto", 0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
-
-_Voxel = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class InfoReport:
         the fill value.
     channels : tuple of str
         Names along the first axis.
-    voxel_size_um : tuple or None
-        ``(z, y, x)`` in micrometres, ``None`` for what is not stated.
+    voxel_size : VoxelSize or None
+        In micrometres, ``None`` for what is not stated, and where it is stated.
     attributes : tuple of str
         Names of the user attributes.
     details : tuple of str
@@ -101,7 +101,7 @@ class InfoReport:
     n_chunks: int | None = None
     n_present: int | None = None
     channels: tuple[str, ...] = ()
-    voxel_size_um: _Voxel | None = None
+    voxel_size: VoxelSize | None = None
     attributes: tuple[str, ...] = ()
     details: tuple[str, ...] = field(default=())
     members: tuple[str, ...] = ()
@@ -126,9 +126,8 @@ class InfoReport:
             yield "shape", (format_shape(self.shape) or "a single element") + axes
             yield "dtype", str(self.dtype)
         yield "channels", ", ".join(self.channels)
-        if self.voxel_size_um:
-            sizes = " x ".join("?" if v is None else f"{v:.4g}" for v in self.voxel_size_um)
-            yield "voxel", f"{sizes} micrometres (z, y, x)"
+        if self.voxel_size:
+            yield "voxel", f"{self.voxel_size}, by {self.voxel_size.source}"
         if self.chunks is not None:
             yield "chunks", format_shape(self.chunks)
         if self.shards is not None:
@@ -219,7 +218,7 @@ def _tiff_file(found: TiffInfo) -> InfoReport:
         nbytes=math.prod(found.shape) * dtype.itemsize,
         stored_nbytes=found.file_nbytes,
         n_files=1,
-        voxel_size_um=None if found.voxel_size is None else found.voxel_size.micrometres,
+        voxel_size=voxel_size(found.path),
         details=tuple(details),
     )
 
@@ -247,6 +246,7 @@ def _planes(path: Path, nb_workers: int | None, order: str) -> InfoReport:
         stored_nbytes=sum(f.size for f in source.files),
         n_files=len(source.files),
         channels=opened.channels or (),
+        voxel_size=opened.voxel_size,
         details=report.details[:1] if same else ("files are stored in different ways",),
     )
 
@@ -284,7 +284,7 @@ def _array(path: Path) -> InfoReport:
         n_chunks=usage.n_chunks,
         n_present=usage.n_present,
         channels=opened.channels or (),
-        voxel_size_um=opened.voxel_size_um,
+        voxel_size=opened.voxel_size,
         attributes=tuple(attributes),
         details=tuple(details),
     )

@@ -122,7 +122,7 @@ def plan_text(plan: ConvertPlan) -> str:
     rows = [
         ("array", _array(write)),
         ("channels", ", ".join(plan.channels)),
-        ("voxel", _voxel(plan.voxel_size_um)),
+        ("voxel", f"{plan.voxel_size}, by {plan.voxel_size.source}" if plan.voxel_size else ""),
         ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
         ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
         ("tasks", f"{plan.n_tasks:,}: one a unit, and {tasks}"),
@@ -231,10 +231,6 @@ def _array(report: Any) -> str:
 
     name = dtype(report.dtype).name
     return f"{format_shape(report.shape)}, {name}, {format_nbytes(report.nbytes)}"
-
-
-def _voxel(size_um: Iterable[float] | None) -> str:
-    return f"{' x '.join(f'{v:g}' for v in size_um)} micrometres (z, y, x)" if size_um else ""
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

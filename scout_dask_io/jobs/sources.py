@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 
+from scout_dask_io.calibration import voxel_size as stated_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.execute import check_nb_workers
-from scout_dask_io.lazy import source_of
 from scout_dask_io.readers import (
     channel_names,
     imread,
@@ -23,9 +23,8 @@ from scout_dask_io.readers import (
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
 from scout_dask_io.store.staging import find_staging
-from scout_dask_io.tiff.info import describe_path
 from scout_dask_io.tiff.order import ORDERS
-from scout_dask_io.tiff.source import TiffSource
+from scout_dask_io.voxel import VoxelSize, as_voxel_size
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
 #: folder of planes a channel, ``"zarr"`` an array or a group.
@@ -50,19 +49,23 @@ class Opened:
         Lazy, straight from the reader.
     channels : tuple of str or None
         Names along the first axis, where there are any.
-    voxel_size_um : tuple of float or None
-        ``(z, y, x)`` in micrometres, where all three are stated.
+    voxel_size : VoxelSize or None
+        As it is stated, in whole or in part.
     """
 
     path: str
     kind: Kind
     array: da.Array
     channels: tuple[str, ...] | None
-    voxel_size_um: tuple[float, float, float] | None
+    voxel_size: VoxelSize | None
 
 
 def open_any(
-    path: str | os.PathLike[str], nb_workers: int | None = None, *, order: str = "alphabetical"
+    path: str | os.PathLike[str],
+    nb_workers: int | None = None,
+    *,
+    order: str = "alphabetical",
+    voxel_size: Any = None,
 ) -> Opened:
     """Open a TIFF file, a folder of planes or of channels, or a Zarr array, whichever it is.
 
@@ -76,6 +79,8 @@ def open_any(
         How many threads of a process read the files at once.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    voxel_size : VoxelSize or sequence of float, optional
+        Counts instead of whatever is stated.
 
     Raises
     ------
@@ -87,6 +92,7 @@ def open_any(
         If what is there is damaged, or does not fit together.
     """
     check_nb_workers(nb_workers)
+    given = as_voxel_size(voxel_size)
     if order not in ORDERS:
         raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
     found = local_path(path)
@@ -97,18 +103,15 @@ def open_any(
         node = read_node(found)
         attributes = {} if node is None else read_attributes(found, node)
         channels = _named(attributes.get("channels"), array)
-        voxel = _extents(attributes.get("voxel_size_um"))
     elif kind == "tiff":
         array = imread(found)
-        voxel = _extents(_voxel_size(array))
     elif kind == "folder":
         array = imread_folder(found, nb_workers, order=order)
-        voxel = _extents(_voxel_size(array))
     else:
         array = imread_channels(found, nb_workers, order=order)
         channels = channel_names(found)
-        voxel = _extents(_voxel_size(array))
-    return Opened(str(found), kind, array, tuple(channels) if channels else None, voxel)
+    size = given or stated_voxel_size(array)
+    return Opened(str(found), kind, array, tuple(channels) if channels else None, size)
 
 
 def kind_of(path: Path) -> Kind:
@@ -158,23 +161,6 @@ def _scan(path: Path) -> list[Path] | None:
     except PermissionError as err:
         raise PathNotFoundError(f"{path} cannot be listed: {err.strerror}") from err
     return folders
-
-
-def _voxel_size(array: da.Array) -> tuple[float | None, float | None, float | None] | None:
-    """Give the ``(z, y, x)`` extent of a voxel in micrometres that the first file states."""
-    source = source_of(array)
-    if not isinstance(source, TiffSource):
-        return None
-    found = describe_path(source.files[0].path).voxel_size
-    return None if found is None else found.micrometres
-
-
-def _extents(found: Any) -> tuple[float, float, float] | None:
-    try:
-        z, y, x = (float(v) for v in found)
-    except (TypeError, ValueError):
-        return None
-    return (z, y, x) if min(z, y, x) > 0 else None
 
 
 def _named(found: Any, array: da.Array) -> list[str] | None:

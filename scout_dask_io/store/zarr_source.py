@@ -133,7 +133,8 @@ def _identity(root: Path) -> tuple[int, int, int] | None:
 class ZarrSource(Source):
     """Any array that zarr can open, read through zarr: v3, sharded, filtered, remote."""
 
-    def __init__(self, array: zarr.Array[Any], token: str) -> None:
+    def __init__(self, root: Path, array: zarr.Array[Any], token: str) -> None:
+        self.root = root
         self._array = array
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
@@ -179,7 +180,7 @@ def open_source(path: str | os.PathLike[str], *, nested: bool = True) -> Source:
     if layout.zarr_format == 2:
         fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
     token = _array_token(root)
-    return ZarrSource(array, token) if fmt is None else ChunkFileSource(root, fmt, token)
+    return ZarrSource(root, array, token) if fmt is None else ChunkFileSource(root, fmt, token)
 
 
 def _array_token(root: Path) -> str:

@@ -227,6 +227,8 @@ def describe_image(path: str, series: int = 0, level: int = 0) -> TiffSource:
         tuple(layouts),
         np.array(table, np.int64).reshape(*lead, 4),
         _token([file], f"series {series} level {level}"),
+        series=series,
+        level=level,
     )
 
 

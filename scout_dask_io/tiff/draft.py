@@ -201,6 +201,8 @@ def _write_all(handle: Any, data: Encoded) -> None:
 
 def _common_tags(layout: TiffLayout) -> list[Tag]:
     """Give the fields that all pages share."""
+    # Resolution is required by the standard; 1 to 1 without a unit says nothing.
+    across, down = layout.resolution or ((1, 1), (1, 1))
     bits = 1 if layout.dtype.kind == "b" else 8 * layout.dtype.itemsize
     tags = [
         Tag(256, "LONG", [layout.width]),
@@ -210,11 +212,10 @@ def _common_tags(layout: TiffLayout) -> list[Tag]:
         Tag(262, "SHORT", [1 if layout.samples == 1 else 2]),
         Tag(277, "SHORT", [layout.samples]),
         Tag(278, "LONG", [layout.rows_per_strip]),
-        # Resolution is required by the standard; 1 to 1 without a unit says nothing.
-        Tag(282, "RATIONAL", [1, 1]),
-        Tag(283, "RATIONAL", [1, 1]),
+        Tag(282, "RATIONAL", across),
+        Tag(283, "RATIONAL", down),
         Tag(284, "SHORT", [1]),
-        Tag(296, "SHORT", [1]),
+        Tag(296, "SHORT", [1 if layout.resolution is None else 3]),
         Tag(305, "ASCII", b"scout-dask-io"),
         Tag(339, "SHORT", [_SAMPLE_FORMAT[layout.dtype.kind]] * layout.samples),
     ]

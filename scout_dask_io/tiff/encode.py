@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, TypeAlias, cast
 
 import imagecodecs
@@ -12,6 +13,7 @@ import numpy as np
 
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Shape
+from scout_dask_io.voxel import ATTRIBUTE, VoxelSize
 
 Encoded: TypeAlias = bytes | bytearray | memoryview
 
@@ -46,6 +48,8 @@ class TiffLayout:
         Height of a strip; the whole page where nothing is compressed.
     big : bool
         BigTIFF rather than classic TIFF.
+    voxel_size : VoxelSize or None
+        Kept exactly in the description; y and x as resolution too.
     """
 
     shape: Shape
@@ -54,6 +58,7 @@ class TiffLayout:
     samples: int
     rows_per_strip: int
     big: bool
+    voxel_size: VoxelSize | None = None
 
     @property
     def n_page_axes(self) -> int:
@@ -112,8 +117,19 @@ class TiffLayout:
 
     @property
     def description(self) -> bytes:
-        """The array's shape in the form that tifffile writes and reads."""
-        return json.dumps({"shape": list(self.shape)}).encode("ascii")
+        """The array's shape, and the voxel size, in the form that tifffile writes and reads."""
+        found: dict[str, Any] = {"shape": list(self.shape)}
+        if self.voxel_size is not None:
+            found[ATTRIBUTE] = list(self.voxel_size.micrometres)
+        return json.dumps(found).encode("ascii")
+
+    @property
+    def resolution(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """Pixels a centimetre along x and y, as fractions; ``None`` where either is not known."""
+        size = self.voxel_size
+        if size is None or size.x is None or size.y is None:
+            return None
+        return _fraction(1e4 / size.x), _fraction(1e4 / size.y)
 
 
 def _row_nbytes(n_values: int, dtype: np.dtype[Any]) -> int:
@@ -121,7 +137,12 @@ def _row_nbytes(n_values: int, dtype: np.dtype[Any]) -> int:
 
 
 def plan_layout(
-    shape: Shape, dtype: Any, compress: int = 1, *, step: int | None = None
+    shape: Shape,
+    dtype: Any,
+    compress: int = 1,
+    *,
+    step: int | None = None,
+    voxel_size: VoxelSize | None = None,
 ) -> TiffLayout:
     """Choose how an array lies in a TIFF file. No I/O.
 
@@ -141,6 +162,8 @@ def plan_layout(
     step : int, optional
         Rows in which the pixels will come. Strips are chosen to end where
         steps do, if that makes strips of a reasonable size.
+    voxel_size : VoxelSize, optional
+        What the file says of the size of a voxel.
 
     Raises
     ------
@@ -178,7 +201,15 @@ def plan_layout(
         samples=samples,
         rows_per_strip=rows,
         big=math.prod(lead) * height * row + directories > CLASSIC_NBYTES,
+        voxel_size=voxel_size,
     )
+
+
+def _fraction(value: float) -> tuple[int, int]:
+    """Give a positive number as a TIFF rational: two whole numbers below 2**32."""
+    top = 2**32 - 1
+    found = Fraction(value).limit_denominator(max(1, min(top, int(top / max(value, 1)))))
+    return min(found.numerator, top), found.denominator
 
 
 def _choose_rows(height: int, row_nbytes: int, step: int) -> int:

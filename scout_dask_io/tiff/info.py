@@ -12,7 +12,6 @@ from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Window, read_header
 from scout_dask_io.tiff.layout import CODEC_NAMES
 from scout_dask_io.tiff.series import choose_series, describe_series
-from scout_dask_io.tiff.voxel import VoxelSize, voxel_size
 
 __all__ = ["TiffInfo", "describe_path"]
 
@@ -40,7 +39,6 @@ class TiffInfo:
     n_series: int
     levels: tuple[Shape, ...]
     file_nbytes: int
-    voxel_size: VoxelSize | None
 
 
 def describe_path(path: Any) -> TiffInfo:
@@ -62,7 +60,6 @@ def describe_path(path: Any) -> TiffInfo:
         with open_tiff(fd, file, **options) as tif:
             if tif.is_ome and tif.series and tif.series[0].kind != "ome":
                 options = {"is_ome": False}
-            voxel = voxel_size(tif)
         with open_tiff(fd, file, **options) as tif:
             series = choose_series(tif, file, 0, 0)
             lead, pages = describe_series(tif, series, window, header)
@@ -91,5 +88,4 @@ def describe_path(path: Any) -> TiffInfo:
                 n_series=len(tif.series),
                 levels=tuple(level.shape for level in series.levels),
                 file_nbytes=file.size,
-                voxel_size=voxel,
             )

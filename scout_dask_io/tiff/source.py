@@ -67,6 +67,8 @@ class TiffSource(Source):
     file_ndim : int
         How many of the leading axes count files; those after them count the
         pages of a file.
+    series, level : int
+        Which image of a file, at which resolution, the pages are of.
 
     Raises
     ------
@@ -85,6 +87,8 @@ class TiffSource(Source):
         *,
         nb_workers: int | None = None,
         file_ndim: int = 0,
+        series: int = 0,
+        level: int = 0,
     ) -> None:
         self._files = files
         self._layouts = tuple(layouts)
@@ -95,6 +99,8 @@ class TiffSource(Source):
         self.token = token
         self.nb_workers = nb_workers
         self.file_ndim = file_ndim
+        self.series = series
+        self.level = level
         self.dtype = np.dtype(layouts[0].dtype).newbyteorder("=")
         self.shape = (*pages.shape[:-1], *layouts[0].shape)
 

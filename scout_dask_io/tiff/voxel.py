@@ -1,15 +1,25 @@
-"""The size of a voxel, where a file says it in a unit of length; nothing is guessed."""
+"""What TIFF files, and the ``voxel_size.csv`` beside them, state about the size of a voxel."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import os
+import warnings
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
 import tifffile
 
-__all__ = ["VoxelSize", "voxel_size"]
+from scout_dask_io.tiff.describe import opened
+from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.general import open_tiff
+from scout_dask_io.voxel import ATTRIBUTE, VoxelSize, from_attribute
+
+__all__ = ["CSV_NAME", "csv_size", "file_sizes", "stated_sizes"]
+
+#: SCOUT's file of voxel sizes: three numbers (z, y, x) in nanometres, comma-separated.
+CSV_NAME = "voxel_size.csv"
 
 _MICROMETRES = {
     "pm": 1e-6,
@@ -30,45 +40,85 @@ _MICROMETRES = {
     "inch": 25400.0,
 }
 #: Dots per inch that programs write when they know of no size.
-_PRINT_RESOLUTIONS = frozenset({1, 72, 96, 100, 150, 200, 300, 600, 1200})
+_PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
 
 
-@dataclass(frozen=True, slots=True)
-class VoxelSize:
-    """Extent of a voxel per axis in micrometres, ``None`` where the file does not say.
+def csv_size(folder: str | os.PathLike[str]) -> VoxelSize | None:
+    """Give what SCOUT's ``voxel_size.csv`` in a folder says, ``None`` if there is none.
 
-    ``source`` tells where it was found: ``"OME"``, ``"ImageJ"`` or
-    ``"resolution tags"``.
+    Warns
+    -----
+    UserWarning
+        If it is not three sizes; it then does not count.
     """
+    path = os.path.join(folder, CSV_NAME)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(1000)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as err:
+        found, text = None, str(err)
+    else:
+        lines = [line for line in text.splitlines() if line.strip()]
+        numbers = [part.strip() for part in lines[0].split(",")] if len(lines) == 1 else []
+        found = from_attribute(numbers, path)
+    if found is None:
+        warnings.warn(
+            f"{path!r} does not count: expected one line of three numbers z,y,x in nanometres, "
+            f"found {text[:80]!r}. Correct it, or give voxel_size=.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return None
+    # Divided: 700 times 0.001 is not 0.7.
+    z, y, x = (None if v is None else v / 1000 for v in found.micrometres)
+    return VoxelSize(z, y, x, path)
 
-    z: float | None
-    y: float | None
-    x: float | None
-    source: str
 
-    @property
-    def micrometres(self) -> tuple[float | None, float | None, float | None]:
-        """The extents as ``(z, y, x)``."""
-        return self.z, self.y, self.x
+def file_sizes(path: Any, series: int = 0, level: int = 0) -> list[VoxelSize]:
+    """Give what a TIFF file states, the most telling first; reads its directories alone.
 
-
-def voxel_size(tif: tifffile.TiffFile, series: int = 0) -> VoxelSize | None:
-    """Give the voxel size that an open file states, or ``None``.
-
-    OME metadata comes first, then ImageJ's, then the resolution tags. Values
-    without a unit of length, zeros, and print resolutions such as 72 dpi are
-    no sizes.
+    Raises
+    ------
+    PathNotFoundError, TiffReadError
+        If the file cannot be read.
     """
-    for find in (_from_ome, _from_imagej, _from_tags):
+    with (
+        opened(absolute(path)) as (fd, file),
+        open_tiff(fd, file, _multifile=False) as tif,
+    ):
+        return list(stated_sizes(tif, series, level))
+
+
+def stated_sizes(tif: tifffile.TiffFile, series: int = 0, level: int = 0) -> Iterator[VoxelSize]:
+    """Yield what an open file states about a series at a resolution level.
+
+    In this order: the description that this library writes, OME-XML, ImageJ's
+    metadata, and the resolution tags. Values without a unit of length, zeros, and
+    print resolutions such as 72 dpi are no sizes. Lower levels are as much larger
+    as they have fewer pixels.
+    """
+    factors = _level_factors(tif, series, level)
+    for find in (_from_shaped, _from_ome, _from_imagej, _from_tags):
         try:
             found = find(tif, series)
-        except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError):
+        except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, IndexError):
             continue
         except ElementTree.ParseError:
             continue
         if found is not None and any(v is not None for v in found.micrometres):
-            return found
-    return None
+            name = tif.filehandle.path or tif.filehandle.name
+            yield VoxelSize(*found.scaled(factors).micrometres, f"{found.source} of {name}")
+
+
+def _level_factors(tif: tifffile.TiffFile, series: int, level: int) -> tuple[float, float, float]:
+    if level == 0:
+        return 1.0, 1.0, 1.0
+    levels = tif.series[series].levels
+    extents = [dict(zip(s.axes, s.shape, strict=True)) for s in (levels[0], levels[level])]
+    z, y, x = (extents[0].get(a, 1) / max(extents[1].get(a, 1), 1) for a in "ZYX")
+    return z, y, x
 
 
 def _length(value: Any, unit: Any) -> float | None:
@@ -85,6 +135,11 @@ def _length(value: Any, unit: Any) -> float | None:
     return length if math.isfinite(length) and length > 0 else None
 
 
+def _from_shaped(tif: tifffile.TiffFile, series: int) -> VoxelSize | None:
+    found = tif.shaped_metadata
+    return from_attribute(found[0].get(ATTRIBUTE), "description") if found else None
+
+
 def _from_ome(tif: tifffile.TiffFile, series: int) -> VoxelSize | None:
     if not tif.is_ome or not tif.ome_metadata:
         return None
@@ -97,7 +152,7 @@ def _from_ome(tif: tifffile.TiffFile, series: int) -> VoxelSize | None:
         _length(given.get(f"PhysicalSize{a}"), given.get(f"PhysicalSize{a}Unit", "µm"))
         for a in "ZYX"
     )
-    return VoxelSize(z, y, x, "OME")
+    return VoxelSize(z, y, x, "OME-XML")
 
 
 def _from_imagej(tif: tifffile.TiffFile, series: int) -> VoxelSize | None:
@@ -108,13 +163,17 @@ def _from_imagej(tif: tifffile.TiffFile, series: int) -> VoxelSize | None:
     x = _length(_per_pixel(tif, 282), unit)
     y = _length(_per_pixel(tif, 283), meta.get("yunit", unit))
     z = _length(meta.get("spacing"), meta.get("zunit", unit))
-    return VoxelSize(z, y, x, "ImageJ")
+    return VoxelSize(z, y, x, "ImageJ metadata")
 
 
 def _from_tags(tif: tifffile.TiffFile, series: int) -> VoxelSize | None:
-    unit = {2: "inch", 3: "cm"}.get(int(tif.pages.first.tags.valueof(296, 1)))
+    code = int(tif.pages.first.tags.valueof(296, 1))
+    unit, inches = {2: ("inch", 1.0), 3: ("cm", 1 / 2.54)}.get(code, ("", 0.0))
     x, y = _per_pixel(tif, 282), _per_pixel(tif, 283)
-    if unit is None or x is None or y is None or round(1 / x, 6) in _PRINT_RESOLUTIONS:
+    if not unit or x is None or y is None or x == 1:
+        return None
+    dpi = 1 / (x * inches)
+    if any(abs(dpi - n) < 0.005 * n for n in _PRINT_RESOLUTIONS):
         return None
     return VoxelSize(None, _length(y, unit), _length(x, unit), "resolution tags")
 

@@ -75,7 +75,9 @@ def test_a_voxel_size_is_kept_in_micrometres(tmp_path: Path):
     convert(tmp_path / "stack.tif", tmp_path / "out.zarr")
     attributes = dict(zarr.open(tmp_path / "out.zarr", mode="r").attrs)
     assert attributes == {"voxel_size_um": pytest.approx([2.0, 0.5, 0.65])}
-    assert plan.voxel_size_um == pytest.approx((2.0, 0.5, 0.65))
+    assert plan.voxel_size is not None
+    assert plan.voxel_size.micrometres == pytest.approx((2.0, 0.5, 0.65))
+    assert plan.voxel_size.source == "ImageJ metadata of stack.tif"
     convert(tmp_path / "out.zarr", tmp_path / "again.zarr")
     assert dict(zarr.open(tmp_path / "again.zarr", mode="r").attrs) == attributes
 

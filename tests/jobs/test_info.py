@@ -18,6 +18,7 @@ from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.staging import begin_staging
 from scout_dask_io.store.usage import measure_array
+from scout_dask_io.voxel import VoxelSize
 
 SHAPE, CHUNKS = (13, 37, 41), (4, 16, 16)
 
@@ -134,15 +135,17 @@ def test_channels_and_voxel_size_of_an_array_come_from_its_attributes(tmp_path: 
     new_zarr(tmp_path / "a", (2, *SHAPE), (1, *CHUNKS), "u2", attributes=attributes)
     found = info(tmp_path / "a")
     assert (found.channels, found.axes) == (("dapi", "sox2"), "czyx")
-    assert found.voxel_size_um == (4.0, 1.8, 1.8)
+    assert found.voxel_size == VoxelSize(4.0, 1.8, 1.8, f"attributes of {tmp_path / 'a'}")
     assert "4 x 1.8 x 1.8 micrometres" in found.render()
 
 
 def test_a_voxel_size_that_a_file_states_in_part_is_shown_in_part(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", make_volume((5, 7)), resolution=(5000, 10000),
                      resolutionunit="CENTIMETER")  # fmt: skip
-    assert info(tmp_path / "a.tif").voxel_size_um == (None, 1.0, 2.0)
-    assert "? x 1 x 2 micrometres" in info(tmp_path / "a.tif").render()
+    found = info(tmp_path / "a.tif").voxel_size
+    assert found == VoxelSize(None, 1.0, 2.0, "resolution tags of a.tif")
+    text = info(tmp_path / "a.tif").render()
+    assert "? x 1 x 2 micrometres (z, y, x), by resolution tags of a.tif" in text
 
 
 def test_a_group_lists_what_it_holds(tmp_path: Path):

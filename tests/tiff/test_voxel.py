@@ -10,13 +10,18 @@ import pytest
 import tifffile
 from helpers import shared_data
 
-from scout_dask_io.tiff.voxel import VoxelSize, voxel_size
+from scout_dask_io.tiff.voxel import file_sizes
+from scout_dask_io.voxel import VoxelSize
 
 
 def written(path: Path, **options: Any) -> VoxelSize | None:
     tifffile.imwrite(path, np.zeros((3, 8, 9), "u2"), photometric="minisblack", **options)
-    with tifffile.TiffFile(path) as tif:
-        return voxel_size(tif)
+    return first(path)
+
+
+def first(path: Path) -> VoxelSize | None:
+    """Give what counts first of what a file states."""
+    return next(iter(file_sizes(path)), None)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +36,7 @@ def test_ome_sizes_are_scaled_to_micrometres(tmp_path, unit, scale):
     else:
         assert found is not None
         assert found.micrometres == pytest.approx((2.0 * scale, 0.75 * scale, 0.5 * scale))
-        assert found.source == "OME"
+        assert found.source == "OME-XML of a.ome.tif"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ def test_imagej_sizes_come_from_unit_spacing_and_resolution(tmp_path, unit, scal
     else:
         assert found is not None
         assert found.micrometres == pytest.approx((3.0 * scale, 0.25 * scale, 0.5 * scale))
-        assert found.source == "ImageJ"
+        assert found.source == "ImageJ metadata of a.tif"
 
 
 def test_imagej_without_spacing_knows_no_z(tmp_path):
@@ -61,16 +66,30 @@ def test_imagej_without_spacing_knows_no_z(tmp_path):
 
 def test_resolution_tags_count_where_they_have_a_unit_and_are_no_print_resolution(tmp_path):
     found = written(tmp_path / "a.tif", resolution=(5000, 2500), resolutionunit="CENTIMETER")
-    assert found == VoxelSize(None, 4.0, 2.0, "resolution tags")
+    assert found == VoxelSize(None, 4.0, 2.0, "resolution tags of a.tif")
     assert written(tmp_path / "b.tif", resolution=(72, 72), resolutionunit="INCH") is None
     assert written(tmp_path / "c.tif", resolution=(5000, 5000), resolutionunit="NONE") is None
     assert written(tmp_path / "d.tif") is None
+    # 100 pixels a centimetre are voxels of 100 micrometres; 118.11 are 300 a print's inch.
+    found = written(tmp_path / "e.tif", resolution=(100, 100), resolutionunit="CENTIMETER")
+    assert found is not None
+    assert found.micrometres == (None, 100.0, 100.0)
+    assert written(tmp_path / "f.tif", resolution=(118.11, 118.11), resolutionunit=3) is None
+
+
+def test_a_lower_level_has_larger_voxels(tmp_path):
+    data = np.zeros((3, 64, 96), "u1")
+    sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 2.0}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
+        tif.write(data, subifds=1, metadata={"axes": "ZYX", **sizes})
+        tif.write(data[:, ::2, ::2], subfiletype=1)
+    (full, *_), (half, *_) = (file_sizes(tmp_path / "a.ome.tif", 0, k) for k in (0, 1))
+    assert full.micrometres == (2.0, 0.25, 0.5)
+    assert half.micrometres == (2.0, 0.5, 1.0)
 
 
 def test_real_files_say_what_they_say():
-    with tifffile.TiffFile(shared_data("organoid_slice.tif")) as tif:
-        found = voxel_size(tif)
+    found = first(shared_data("organoid_slice.tif"))
     assert found is not None
     assert found.micrometres == (None, pytest.approx(1.0816669), pytest.approx(1.0816529))
-    with tifffile.TiffFile(next(shared_data("brain", "ch0").glob("*.tif"))) as tif:
-        assert voxel_size(tif) is None
+    assert first(next(shared_data("brain", "ch0").glob("*.tif"))) is None

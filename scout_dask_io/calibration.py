@@ -1,0 +1,162 @@
+"""How large a voxel is: asked of a path, or of the array that a reader gave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+
+from scout_dask_io.errors import ArgumentError, PathNotFoundError
+from scout_dask_io.lazy import source_of
+from scout_dask_io.source import Source
+from scout_dask_io.store.metadata import read_attributes, read_node
+from scout_dask_io.store.zarr_source import ChunkFileSource, ZarrSource
+from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.order import list_planes, list_subfolders
+from scout_dask_io.tiff.source import TiffSource
+from scout_dask_io.tiff.voxel import csv_size, file_sizes
+from scout_dask_io.voxel import ATTRIBUTE, VoxelSize, as_voxel_size, from_attribute, merge_sizes
+
+__all__ = ["attributes_with", "size_for", "voxel_size"]
+
+
+def voxel_size(path_or_array: Any) -> VoxelSize | None:
+    """Give the size of a voxel as it is stated for a path or an array; ``None`` if it is not.
+
+    What counts, the first before the next: SCOUT's ``voxel_size.csv`` (z, y, x
+    in nanometres) beside the planes or in the folder of the dataset, then in the
+    first TIFF file its OME-XML, ImageJ's metadata, its resolution tags. An axis
+    that one leaves open is taken from the next. Of Zarr, the attribute
+    ``voxel_size_um`` counts, and a ``voxel_size.csv`` beside the array where
+    there is none. Nothing is guessed: values without a unit, and print
+    resolutions such as 72 dpi, are no sizes. Reads headers and metadata alone.
+
+    Parameters
+    ----------
+    path_or_array : path-like, dask.array.Array or zarr.Array
+        A TIFF, a folder of planes or of channels, a Zarr array; or an array as a
+        reader of this library gave it. An array that was computed on, sliced
+        too, does not say how large its voxels are.
+
+    Returns
+    -------
+    VoxelSize or None
+        In micrometres, with where it was found.
+
+    Warns
+    -----
+    UserWarning
+        If two statements differ by more than 1 %, naming both; or if a
+        ``voxel_size.csv`` cannot be understood.
+
+    Raises
+    ------
+    PathNotFoundError, TiffReadError, LayoutError
+        If the path cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np, scout_dask_io as io
+    >>> folder = tempfile.mkdtemp()
+    >>> ones = np.ones((4, 5, 6), "u2")
+    >>> _ = io.write_zarr(folder + "/a.zarr", ones, voxel_size=(4, 1.8, 1.8))
+    >>> io.voxel_size(folder + "/a.zarr").micrometres
+    (4.0, 1.8, 1.8)
+    """
+    if isinstance(path_or_array, da.Array):
+        source = source_of(path_or_array)
+        return None if source is None else merge_sizes(_of_source(source))
+    if isinstance(path_or_array, Source):
+        return merge_sizes(_of_source(path_or_array))
+    if isinstance(path_or_array, (str, os.PathLike)):
+        return merge_sizes(_of_path(absolute(path_or_array)))
+    if hasattr(path_or_array, "attrs"):
+        return from_attribute(dict(path_or_array.attrs).get(ATTRIBUTE), "attributes")
+    if hasattr(path_or_array, "shape"):
+        return None
+    raise ArgumentError(
+        f"a path or an array was expected, got {type(path_or_array).__name__}: {path_or_array!r}"
+    )
+
+
+def size_for(data: Any, given: Any) -> VoxelSize | None:
+    """Give the voxel size to write with ``data``: the one given, or what is stated for them.
+
+    Raises
+    ------
+    ArgumentError
+        If ``given`` is no voxel size.
+    """
+    size = as_voxel_size(given)
+    is_array = isinstance(data, Source) or hasattr(data, "dtype")
+    return voxel_size(data) if size is None and is_array else size
+
+
+def attributes_with(
+    attributes: dict[str, Any] | None, data: Any, given: Any
+) -> dict[str, Any] | None:
+    """Give the attributes of an array that is written from ``data``, with the size of a voxel.
+
+    That is the one ``given``, else the attribute's own, else what is stated for the data.
+
+    Raises
+    ------
+    ArgumentError
+        If ``given`` is no voxel size.
+    """
+    stands = given is None and ATTRIBUTE in (attributes or {})
+    size = None if stands else size_for(data, given)
+    if size is None:
+        return attributes
+    return {**(attributes or {}), ATTRIBUTE: list(size.micrometres)}
+
+
+def _of_path(path: str) -> Iterator[VoxelSize]:
+    node = read_node(path) if os.path.isdir(path) else None
+    if node is not None:
+        yield from _of_zarr(Path(path))
+    elif os.path.isdir(path):
+        yield from _of_planes(_first_plane(path))
+    else:
+        yield from _of_planes(path, in_dataset=False)
+
+
+def _first_plane(folder: str) -> str:
+    try:
+        return list_planes(folder)[0]
+    except PathNotFoundError:
+        return list_planes(list_subfolders(folder)[0])[0]
+
+
+def _of_source(source: Source) -> Iterator[VoxelSize]:
+    if isinstance(source, (ChunkFileSource, ZarrSource)):
+        yield from _of_zarr(source.root)
+    elif isinstance(source, TiffSource):
+        first = source.files[0].path
+        yield from _of_planes(first, source.series, source.level, in_dataset=source.file_ndim > 0)
+
+
+def _of_planes(
+    first: str, series: int = 0, level: int = 0, *, in_dataset: bool = True
+) -> Iterator[VoxelSize]:
+    """Yield what is stated for planes of which the first is given, and its folder's neighbours."""
+    folder = os.path.dirname(first)
+    for place in (folder, os.path.dirname(folder))[: 1 + in_dataset]:
+        found = csv_size(place) if level == 0 else None
+        if found is not None:
+            yield found
+    yield from file_sizes(first, series, level)
+
+
+def _of_zarr(path: Path) -> Iterator[VoxelSize]:
+    node = read_node(path)
+    attributes = {} if node is None else read_attributes(path, node)
+    found = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
+    if found is None:
+        found = csv_size(path.parent)
+    if found is not None:
+        yield found
