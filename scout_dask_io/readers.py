@@ -86,7 +86,12 @@ def imread(path: Any, *, chunks: Any = None, series: int = 0, level: int = 0) ->
 
 
 def imread_folder(
-    path: Any, nb_workers: int | None = None, *, chunks: Any = None, order: str = "alphabetical"
+    path: Any,
+    nb_workers: int | None = None,
+    *,
+    chunks: Any = None,
+    order: str = "alphabetical",
+    missing: str = "error",
 ) -> da.Array:
     """Give a lazy dask array of the TIFF files of a folder, stacked along a new first axis.
 
@@ -108,6 +113,13 @@ def imread_folder(
         of files are read as such: ``chunks=(64, 512, -1)`` costs no rechunk.
     order : {"alphabetical", "natural"}
         Order of the files: by name, or with numbers in names as numbers.
+    missing : {"error", "fill"}
+        What to do about files that cannot be read: empty, truncated, damaged,
+        sparse, or of another shape or dtype than most. ``"fill"`` puts a plane of
+        zeros in the place of each, warns, and :func:`write_zarr` records them.
+        Only headers are looked at: pixels that turn out damaged when they are
+        read are an error all the same. So is a file that cannot be reached at
+        all, and nothing is put where a number is missing in the names.
 
     Returns
     -------
@@ -118,7 +130,8 @@ def imread_folder(
     Warns
     -----
     UserWarning
-        If alphabetical order puts, say, ``z10`` before ``z2``.
+        If alphabetical order puts, say, ``z10`` before ``z2``; and which planes
+        are filled.
 
     Raises
     ------
@@ -138,11 +151,16 @@ def imread_folder(
     >>> slab = planes[10:20, :256].compute()  # reads ten files, 256 rows each  # doctest: +SKIP
     """
     workers = check_nb_workers(nb_workers)
-    return lazy_array(describe_planes(list_planes(path, order), workers), chunks, name="imread")
+    source = describe_planes(list_planes(path, order), workers, missing=missing)
+    return lazy_array(source, chunks, name="imread")
 
 
 def imread_parallel(
-    paths: Iterable[Any], nb_workers: int | None = None, *, chunks: Any = None
+    paths: Iterable[Any],
+    nb_workers: int | None = None,
+    *,
+    chunks: Any = None,
+    missing: str = "error",
 ) -> da.Array:
     """Give a lazy dask array of TIFF files, stacked along a new first axis in the given order.
 
@@ -156,6 +174,8 @@ def imread_parallel(
         How many threads of a process read these files at once.
     chunks : optional
         Dask blocks, in any form that dask takes; by default one a file.
+    missing : {"error", "fill"}
+        What to do about files that cannot be read; see :func:`imread_folder`.
 
     Returns
     -------
@@ -184,11 +204,17 @@ def imread_parallel(
             f"paths must be a list of files, got the single path {paths!r}; "
             "read one file with imread, a folder with imread_folder"
         )
-    return lazy_array(describe_planes([absolute(p) for p in paths], workers), chunks, name="imread")
+    source = describe_planes([absolute(p) for p in paths], workers, missing=missing)
+    return lazy_array(source, chunks, name="imread")
 
 
 def imread_channels(
-    path: Any, nb_workers: int | None = None, *, chunks: Any = None, order: str = "alphabetical"
+    path: Any,
+    nb_workers: int | None = None,
+    *,
+    chunks: Any = None,
+    order: str = "alphabetical",
+    missing: str = "error",
 ) -> da.Array:
     """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
 
@@ -206,6 +232,9 @@ def imread_channels(
         Dask blocks, in any form that dask takes; by default one a file.
     order : {"alphabetical", "natural"}
         Order of the files in each folder.
+    missing : {"error", "fill"}
+        What to do about files that cannot be read; see :func:`imread_folder`.
+        Channels must have as many files each all the same.
 
     Returns
     -------
@@ -243,7 +272,8 @@ def imread_channels(
             + ". Complete them, or read each with imread_folder."
         )
     lead = (len(planes), len(planes[0]))
-    source = describe_planes([p for channel in planes for p in channel], workers, lead=lead)
+    every = [p for channel in planes for p in channel]
+    source = describe_planes(every, workers, lead=lead, missing=missing)
     return lazy_array(source, chunks, name="imread")
 
 

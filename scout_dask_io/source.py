@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +30,27 @@ from scout_dask_io.grid import (
 
 Piece: TypeAlias = tuple[Region, np.ndarray]
 
-__all__ = ["ArraySource", "Piece", "PiecesSource", "Source", "StackedSource"]
+__all__ = ["ArraySource", "FilledPlane", "Piece", "PiecesSource", "Source", "StackedSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class FilledPlane:
+    """A plane that holds the fill value, since its file could not be read.
+
+    Attributes
+    ----------
+    plane : tuple of int
+        Where it is along the leading axes, ``(z,)`` or ``(c, z)``; empty where that
+        is no longer known, since the array was computed from the one that was read.
+    file : str
+        The file that should have given it.
+    reason : str
+        Why it could not be read.
+    """
+
+    plane: tuple[int, ...]
+    file: str
+    reason: str
 
 
 class Source(ABC):
@@ -69,6 +90,11 @@ class Source(ABC):
     def default_chunks(self) -> tuple[tuple[int, ...], ...]:
         """Dask blocks used where the caller asks for none, as dask's ``chunks``."""
         return tuple((n,) for n in self.shape)
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Planes that hold the fill value because their files could not be read."""
+        return ()
 
     @abstractmethod
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
@@ -185,6 +211,13 @@ class StackedSource(Source):
     def default_chunks(self) -> tuple[tuple[int, ...], ...]:
         """The blocks of the first source, one source a block along the new axis."""
         return ((1,) * len(self.sources), *self.sources[0].default_chunks)
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those of all the sources."""
+        return tuple(
+            replace(f, plane=(k, *f.plane)) for k, s in enumerate(self.sources) for f in s.filled
+        )
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
         """Yield each source's pieces in turn."""

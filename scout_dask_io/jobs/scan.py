@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_count, format_nbytes, format_shape
 from scout_dask_io.jobs.render import to_json
-from scout_dask_io.tiff.describe import DescribedFile, describe_plane
+from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.files import absolute
 from scout_dask_io.tiff.layout import CODEC_NAMES
+from scout_dask_io.tiff.numbering import check_numbering
 from scout_dask_io.tiff.order import natural_key
+from scout_dask_io.tiff.survey import Survey
 
 __all__ = ["FolderScan", "Problem", "ScanReport", "scan"]
 
 _SUFFIXES = (".tif", ".tiff")
-_NUMBER = re.compile(r"[0-9]+")
 #: Names that are listed one by one in a report's text.
 _NAMED = 10
 
@@ -40,7 +37,8 @@ class Problem:
         The file.
     kind : str
         ``"empty"``: it has no byte; ``"unreadable"``: damaged, truncated,
-        sparse, or not a TIFF; ``"odd"``: readable, but unlike most others.
+        sparse, or not a TIFF; ``"odd"``: readable, but unlike most others;
+        ``"unreachable"``: a dangling link, not permitted, or the disk does not answer.
     reason : str
         What was found, and what was expected.
     """
@@ -222,36 +220,22 @@ def _summary(
     hidden: Sequence[str],
     others: Sequence[str],
 ) -> FolderScan:
-    described: list[DescribedFile] = []
-    problems: list[Problem] = []
-    nbytes = 0
-    with ThreadPoolExecutor(nb_workers or 8, thread_name_prefix="scan") as pool:
-        for plane, found in zip(planes, pool.map(_describe, planes), strict=True):
-            if isinstance(found, Problem):
-                problems.append(found)
-                nbytes += _size(plane)
-            else:
-                described.append(found)
-                nbytes += found.file.size
-    kinds = Counter((f.shape, str(f.dtype)) for f in described)
-    shape, dtype = kinds.most_common(1)[0][0] if kinds else (None, "")
-    for f in described:
-        if (f.shape, str(f.dtype)) != (shape, dtype) and shape is not None:
-            reason = f"{format_shape(f.shape)} {f.dtype}, most are {format_shape(shape)} {dtype}"
-            problems.append(Problem(f.file.path, "odd", reason))
-    codecs = Counter(_compression(f) for f in described)
+    found = Survey() if not planes else survey_planes(planes, nb_workers)
+    kind = found.kind
+    codecs = found.compressions.most_common()
+    named = [(CODEC_NAMES.get(number, str(number)), n) for number, n in codecs]
     names = [os.path.basename(p) for p in planes]
-    gaps, duplicates = _numbering(names)
+    gaps, duplicates = check_numbering(names)
     return FolderScan(
         path=path,
         n_files=len(planes),
-        nbytes=nbytes,
-        shape=shape,
-        dtype=dtype,
-        compression=codecs.most_common(1)[0][0] if codecs else "",
-        n_pages=sum(len(f.pages) for f in described),
-        compressions=dict(codecs.most_common()),
-        problems=tuple(sorted(problems, key=lambda p: p.path)),
+        nbytes=found.nbytes,
+        shape=None if kind is None else kind.shape,
+        dtype="" if kind is None else str(kind.dtype),
+        compression=named[0][0] if named else "",
+        n_pages=found.n_pages,
+        compressions=_added(named),
+        problems=tuple(Problem(r.file.path, r.kind, r.reason) for r in found.refused().values()),
         gaps=gaps,
         duplicates=duplicates,
         hidden=tuple(hidden),
@@ -260,59 +244,12 @@ def _summary(
     )
 
 
-def _describe(path: str) -> DescribedFile | Problem:
-    try:
-        return describe_plane(path)
-    except ScoutIOError as err:
-        return Problem(path, "empty" if _size(path) == 0 else "unreadable", str(err))
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def _compression(file: DescribedFile) -> str:
-    number = file.pages[0].layout.compression
-    return CODEC_NAMES.get(number, str(number))
-
-
-def _numbering(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give numbers that are missing in names that otherwise agree, and names that share one.
-
-    Examples
-    --------
-    >>> _numbering(["z0.tif", "z1.tif", "z01.tif", "z3.tif"])
-    (('z2.tif',), ('z01.tif and z1.tif',))
-    """
-    series: dict[tuple[str, str], dict[int, list[str]]] = {}
-    for name in names:
-        stem = name.rpartition(".")[0]
-        runs = list(_NUMBER.finditer(stem))
-        if runs:
-            last = runs[-1]
-            key = (stem[: last.start()], stem[last.end() :])
-            series.setdefault(key, {}).setdefault(int(last.group()), []).append(name)
-    gaps: list[str] = []
-    duplicates: list[str] = []
-    for (before, after), numbers in sorted(series.items()):
-        found = sorted(numbers)
-        duplicates += [" and ".join(sorted(numbers[n])) for n in found if len(numbers[n]) > 1]
-        steps = Counter(b - a for a, b in pairwise(found))
-        if len(found) < 3:
-            continue
-        # Microscopes may number by micrometres, in equal steps.
-        step = min(steps, key=lambda s: (-steps[s], s))
-        width = len(_NUMBER.findall(numbers[found[0]][0].rpartition(".")[0])[-1])
-        suffix = "." + numbers[found[0]][0].rpartition(".")[2]
-        for a, b in pairwise(found):
-            if (b - a) % step == 0 and (b - a) // step <= 1000:
-                gaps += [f"{before}{n:0{width}d}{after}{suffix}" for n in range(a + step, b, step)]
-            elif b - a > step:
-                gaps.append(f"between {numbers[a][0]} and {numbers[b][0]}")
-    return tuple(gaps), tuple(duplicates)
+def _added(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Add the numbers of files of one compression that has two tags."""
+    found: dict[str, int] = {}
+    for name, n in counts:
+        found[name] = found.get(name, 0) + n
+    return found
 
 
 def _differing(folders: Sequence[FolderScan]) -> str:

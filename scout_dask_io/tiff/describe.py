@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
     ScoutIOError,
-    ShapeMismatchError,
     TiffReadError,
 )
 from scout_dask_io.grid import Shape
@@ -29,8 +29,16 @@ from scout_dask_io.tiff.layout import DescribedPage, FileTable, PageLayout, Sour
 from scout_dask_io.tiff.pages import describe_ifd
 from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
 from scout_dask_io.tiff.source import TiffSource
+from scout_dask_io.tiff.survey import Refused, Survey, check_missing, filled_planes, refuse
 
-__all__ = ["DescribedFile", "describe_image", "describe_plane", "describe_planes", "opened"]
+__all__ = [
+    "DescribedFile",
+    "describe_image",
+    "describe_plane",
+    "describe_planes",
+    "opened",
+    "survey_planes",
+]
 
 #: Tags that say nothing about further pages or about another way to store pixels.
 _PLAIN_TAGS = frozenset(
@@ -122,7 +130,11 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
 
 
 def describe_planes(
-    paths: Sequence[str], nb_workers: int | None = None, *, lead: Shape | None = None
+    paths: Sequence[str],
+    nb_workers: int | None = None,
+    *,
+    lead: Shape | None = None,
+    missing: str = "error",
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -130,6 +142,8 @@ def describe_planes(
     Files may differ in compression, strips and byte order. Files of one page
     give ``(file, y, x)``, stacks of pages ``(file, page, y, x)``. ``lead``
     arranges the files in more axes than one, e.g. ``(channel, file)``.
+    With ``missing="fill"``, files that cannot be read, or differ from most, are
+    planes of zeros, named in a warning and in the source's ``filled``.
 
     Raises
     ------
@@ -139,39 +153,57 @@ def describe_planes(
         If files differ in shape or dtype.
     TiffReadError
         If a file is damaged, truncated or no regular file.
+    ArgumentError
+        If ``missing`` is no policy.
     """
-    if not paths:
-        raise PathNotFoundError("no files to read: the list of paths is empty")
-    layouts: dict[PageLayout, int] = {}
-    files: list[SourceFile] = []
-    table: list[tuple[int, int, int, int]] = []
-    first: DescribedFile | None = None
-    for found in _describe_all(paths, nb_workers):
-        if first is None:
-            first = found
-        elif found.lead != first.lead or found.pages[0].layout != first.pages[0].layout:
-            _check_same(first, found)
-        for page in found.pages:
-            number = layouts.setdefault(page.layout, len(layouts))
-            table.append((len(files), number, page.ifd, page.data))
-        files.append(found.file)
-    if first is None:
-        raise PathNotFoundError("no files to read: the list of paths is empty")
-    stacked = (len(files),) if lead is None else lead
+    check_missing(missing)
+    survey = survey_planes(paths, nb_workers)
+    stacked = (len(survey),) if lead is None else lead
+    left_out = survey.check(missing)
+    files, layouts, table = survey.table(left_out)
+    if left_out:
+        warnings.warn(
+            f"{len(left_out):,} of the {len(survey):,} files "
+            f"{survey.list_refused(list(left_out.values()))}. Their planes hold zeros.",
+            UserWarning,
+            stacklevel=3,
+        )
+    what = [f"planes {stacked}"]
+    what += [f"{place} {r.file} left out" for place, r in left_out.items()]
+    kind = survey.kind
     return TiffSource(
         FileTable.of(files),
-        tuple(layouts),
-        np.array(table, np.int64).reshape(*stacked, *first.lead, 4),
-        _token(files, f"planes {stacked}"),
+        layouts,
+        np.array(table, np.int64).reshape(*stacked, *(kind.lead if kind else ()), 4),
+        _token(files, "\n".join(what)),
         nb_workers=nb_workers,
         file_ndim=len(stacked),
+        filled=filled_planes(left_out, stacked),
     )
 
 
-def _describe_all(paths: Sequence[str], nb_workers: int | None) -> Iterator[DescribedFile]:
+def survey_planes(paths: Sequence[str], nb_workers: int | None = None) -> Survey:
+    """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
+
+    Raises
+    ------
+    PathNotFoundError
+        If no path is given.
+    """
+    if not paths:
+        raise PathNotFoundError("no files to read: the list of paths is empty")
+    survey = Survey()
+    for found in _describe_all(paths, nb_workers):
+        survey.add(found)
+    return survey
+
+
+def _describe_all(
+    paths: Sequence[str], nb_workers: int | None
+) -> Iterator[DescribedFile | Refused]:
     workers = min(nb_workers or 8, -(-len(paths) // _BATCH))
     if workers == 1:
-        yield from map(describe_plane, paths)
+        yield from map(_describe_or_refuse, paths)
         return
     batches = [paths[k : k + _BATCH] for k in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(workers, thread_name_prefix="tiff-headers") as pool:
@@ -186,17 +218,15 @@ def _describe_all(paths: Sequence[str], nb_workers: int | None) -> Iterator[Desc
                 future.cancel()
 
 
-def _describe_batch(paths: Iterable[str]) -> list[DescribedFile]:
-    return [describe_plane(path) for path in paths]
+def _describe_batch(paths: Iterable[str]) -> list[DescribedFile | Refused]:
+    return [_describe_or_refuse(path) for path in paths]
 
 
-def _check_same(first: DescribedFile, other: DescribedFile) -> None:
-    for what, a, b in (("shape", first.shape, other.shape), ("dtype", first.dtype, other.dtype)):
-        if a != b:
-            raise ShapeMismatchError(
-                f"planes differ in {what}: {other.file.path!r} is {b}, {first.file.path!r} is {a}. "
-                "Correct or remove it, or pass the paths to stack to imread_parallel."
-            )
+def _describe_or_refuse(path: str) -> DescribedFile | Refused:
+    try:
+        return describe_plane(path)
+    except ScoutIOError as err:
+        return refuse(path, err)
 
 
 def describe_image(path: str, series: int = 0, level: int = 0) -> TiffSource:

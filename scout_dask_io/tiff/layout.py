@@ -24,6 +24,7 @@ __all__ = [
     "FILE",
     "IFD",
     "LAYOUT",
+    "NO_FILE",
     "DescribedPage",
     "FileTable",
     "PageLayout",
@@ -33,6 +34,8 @@ __all__ = [
 #: Columns of a page table: index of the file, index of the layout, offset of
 #: the IFD, and offset of the pixels of a raw page (-1 where it is not raw).
 FILE, LAYOUT, IFD, DATA = range(4)
+#: In the column of files: no file, the page holds zeros.
+NO_FILE = -1
 
 CODEC_NAMES = {
     1: "none",

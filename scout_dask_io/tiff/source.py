@@ -15,10 +15,19 @@ import numpy as np
 
 from scout_dask_io.errors import ScoutIOError, TiffReadError
 from scout_dask_io.grid import Region, Shape, normalize_index, region_shape, take
-from scout_dask_io.source import Piece, Source
+from scout_dask_io.source import FilledPlane, Piece, Source
 from scout_dask_io.tiff.decode import AreaReader, Page, Scratch
 from scout_dask_io.tiff.files import open_checked
-from scout_dask_io.tiff.layout import DATA, FILE, IFD, LAYOUT, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.layout import (
+    DATA,
+    FILE,
+    IFD,
+    LAYOUT,
+    NO_FILE,
+    FileTable,
+    PageLayout,
+    SourceFile,
+)
 
 __all__ = ["MAX_BLOCK_NBYTES", "TiffSource"]
 
@@ -59,7 +68,8 @@ class TiffSource(Source):
     layouts : sequence of PageLayout
         All of one shape, and of one dtype but for its byte order.
     pages : numpy.ndarray
-        Page table, int64, of shape ``(*lead, 4)``: see :mod:`.layout`.
+        Page table, int64, of shape ``(*lead, 4)``: see :mod:`.layout`. A page of
+        no file holds zeros.
     token : str
         Names the content.
     nb_workers : int, optional
@@ -69,6 +79,8 @@ class TiffSource(Source):
         pages of a file.
     series, level : int
         Which image of a file, at which resolution, the pages are of.
+    filled : sequence of FilledPlane
+        What the pages of no file stand for.
 
     Raises
     ------
@@ -89,11 +101,13 @@ class TiffSource(Source):
         file_ndim: int = 0,
         series: int = 0,
         level: int = 0,
+        filled: Sequence[FilledPlane] = (),
     ) -> None:
         self._files = files
         self._layouts = tuple(layouts)
         self._pages = pages
         self._first_file = 0
+        self._filled = tuple(filled)
         self._gate_key = token
         self._gate: _Gate | None = None
         self.token = token
@@ -116,8 +130,17 @@ class TiffSource(Source):
 
     @property
     def files(self) -> list[SourceFile]:
-        """The files, with the facts by which a change is noticed."""
+        """The files that are read, with the facts by which a change is noticed."""
         return [self._files[k] for k in range(len(self._files))]
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Planes that hold zeros because their files could not be read.
+
+        Known of the whole stack; a narrowed source reads them as zeros, and does
+        not carry the record.
+        """
+        return self._filled
 
     @property
     def read_shape(self) -> Shape:
@@ -155,7 +178,12 @@ class TiffSource(Source):
         new_axes = (*(np.newaxis,) * n, ...)
         has_samples = len(region) - n > 2
         readers = self._readers(region[n:])
+        zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
+        whole = tuple(slice(0, k) for k in zeros.shape[n:])
         for place, number, page in self._open_pages(region[:n]):
+            if page is None:
+                yield (*place, *whole), zeros
+                continue
             try:
                 for where, values in readers[number].pieces(page):
                     if has_samples:
@@ -172,10 +200,11 @@ class TiffSource(Source):
         gate, scratch = self._shared_gate(), Scratch()
         return [AreaReader(layout, area, gate, scratch) for layout in self._layouts]
 
-    def _open_pages(self, lead: Region) -> Iterator[tuple[tuple[slice, ...], int, Page]]:
+    def _open_pages(self, lead: Region) -> Iterator[tuple[tuple[slice, ...], int, Page | None]]:
         """Yield where each page goes, its layout and the page, its file open.
 
-        A file is opened once for a run of pages, and closed before the next.
+        ``None`` stands for a page of zeros. A file is opened once for a run of
+        pages, and closed before the next.
         """
         picked = self._pages[lead]
         spans = [[slice(i, i + 1) for i in range(k)] for k in picked.shape[:-1]]
@@ -183,6 +212,9 @@ class TiffSource(Source):
         file: SourceFile | None = None
         try:
             for place, row in zip(product(*spans), picked.reshape(-1, 4).tolist(), strict=True):
+                if row[FILE] == NO_FILE:
+                    yield place, row[LAYOUT], None
+                    continue
                 if row[FILE] != opened or file is None:
                     if fd >= 0:
                         os.close(fd)
@@ -207,6 +239,9 @@ class TiffSource(Source):
         if out.size:
             readers = self._readers(inner)
             for place, number, page in self._open_pages(region[:n]):
+                if page is None:
+                    out[place] = 0
+                    continue
                 room = out[place].reshape(-1).view(np.uint8).data
                 try:
                     readers[number].read_rows(page, room)
@@ -247,6 +282,7 @@ class TiffSource(Source):
         part.shape = (*pages.shape[:-1], *self.shape[self.lead_ndim :])
         part.token = f"{self.token}[{where}]"
         part._pages = pages
+        part._filled = ()
         if pages.size == 0:
             return part
         if len(self._layouts) > 1:
@@ -254,8 +290,11 @@ class TiffSource(Source):
             part._layouts = tuple(self._layouts[k] for k in used.tolist())
             part._pages = pages = pages.copy()
             pages[..., LAYOUT] = numbers.reshape(pages.shape[:-1])
-        if len(self._files) > 1:
-            numbers = pages[..., FILE]
+        read = pages[..., FILE] != NO_FILE
+        numbers = pages[..., FILE][read]
+        if not numbers.size:
+            part._files, part._first_file = self._files.span(0, 0), 0
+        elif len(self._files) > 1:
             low, high = int(numbers.min()), int(numbers.max())
             if high - low < numbers.size:
                 start = low - self._first_file
@@ -265,7 +304,7 @@ class TiffSource(Source):
                 used, renamed = np.unique(numbers, return_inverse=True)
                 part._files = self._files.pick((used - self._first_file).tolist())
                 part._pages = pages = pages.copy()
-                pages[..., FILE] = renamed.reshape(pages.shape[:-1])
+                pages[..., FILE][read] = renamed.reshape(-1)
                 part._first_file = 0
         return part
 
