@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, product
 
+from scout_dask_io.amplification import axis_amplification, axis_choices
 from scout_dask_io.errors import MemoryLimitError
 from scout_dask_io.grid import (
     Blocks,
@@ -27,7 +28,6 @@ from scout_dask_io.human import format_nbytes
 
 __all__ = [
     "WritePlan",
-    "axis_amplification",
     "blocks_fit_chunks",
     "plan_blocks",
     "plan_gather",
@@ -71,6 +71,10 @@ class WritePlan:
         ``"source"``: regions read straight from files; ``"blocks"``: computed
         blocks that are whole chunks; ``"gather"``: units put together from
         computed blocks in memory; ``"scratch"``: the same by way of files.
+    zarr_format : int
+        Of the array, 2 or 3.
+    shards : tuple of int or None
+        Extent of a shard, in elements; units and bands are then whole shards.
     """
 
     shape: Shape
@@ -84,6 +88,8 @@ class WritePlan:
     projected_mem: int
     read_nbytes: int
     route: str
+    zarr_format: int = 2
+    shards: Shape | None = None
 
     @property
     def nbytes(self) -> int:
@@ -106,6 +112,16 @@ class WritePlan:
         return math.prod(chunk_counts(self.shape, self.chunks))
 
     @property
+    def stored(self) -> Shape:
+        """Extent of what one file holds: a shard, or a chunk where there are no shards."""
+        return self.shards or self.chunks
+
+    @property
+    def n_stored(self) -> int:
+        """Number of files that chunks or shards make, at most."""
+        return math.prod(chunk_counts(self.shape, self.stored))
+
+    @property
     def read_amplification(self) -> float:
         """How often an element is decoded, on average; 1.0 is the least."""
         return self.read_nbytes / self.nbytes if self.nbytes else 1.0
@@ -113,44 +129,6 @@ class WritePlan:
     def iter_units(self) -> Iterator[Region]:
         """Yield the units' regions in C order; disjoint, together the whole array."""
         return (region for _, region in iter_block_regions(self.units))
-
-
-def axis_amplification(n: int, step: int, read: int) -> float:
-    """Give how often an element is read along one axis.
-
-    The axis of ``n`` elements is worked off in steps of ``step``, and every
-    step reads whole segments of ``read`` elements.
-
-    Examples
-    --------
-    >>> axis_amplification(256, 64, 128)
-    2.0
-    >>> axis_amplification(256, 128, 64)
-    1.0
-    """
-    if n == 0 or step >= n or step % read == 0:
-        return 1.0
-    touched = 0
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        touched += min(-(-stop // read) * read, n) - start // read * read
-    return touched / n
-
-
-def _axis_choices(n: int, chunk: int, read: int) -> list[int]:
-    """Extents worth trying for a band along one axis: multiples of the chunk."""
-    if axis_amplification(n, chunk, read) == 1.0:
-        return [chunk]
-    whole = -(-n // chunk) * chunk
-    tries = {chunk, whole, math.lcm(chunk, read)}
-    step = chunk
-    while step < whole:
-        tries.add(step)
-        # Also one and two chunks past a power of two: a band a little larger
-        # than a segment wastes little of its last one.
-        tries.add(-(-step // read) * read // chunk * chunk + chunk)
-        step *= 2
-    return sorted(t for t in tries if chunk <= t <= whole)
 
 
 def plan_source(
@@ -177,7 +155,7 @@ def plan_source(
     segment_nbytes = math.prod(read_shape) * itemsize
     options: list[tuple[float, int, float, int, Shape]] = []
     choices = [
-        [(b, axis_amplification(n, b, r)) for b in _axis_choices(n, c, r)]
+        [(b, axis_amplification(n, b, r)) for b in axis_choices(n, c, r)]
         for n, c, r in zip(shape, chunks, read_shape, strict=True)
     ]
     for combined in product(*choices):

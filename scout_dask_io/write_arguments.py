@@ -6,14 +6,16 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.execute import worker_count
 from scout_dask_io.grid import expand_chunks
+from scout_dask_io.human import format_nbytes
 from scout_dask_io.lazy import source_of
 from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.plan import (
@@ -23,9 +25,11 @@ from scout_dask_io.plan import (
     plan_gather,
     plan_source,
 )
+from scout_dask_io.sharding import fit_shards
 from scout_dask_io.source import ArraySource, Source
 from scout_dask_io.store.checksum import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec
+from scout_dask_io.store.settings import v3_compressors
 
 __all__ = ["check_fill", "compressor_of", "plan_write", "readable", "settings_of"]
 
@@ -69,32 +73,62 @@ def plan_write(
     chunks: int | Sequence[int],
     max_mem: int | str | None,
     nb_workers: int | None,
+    zarr_format: int = 2,
+    shards: int | Sequence[int] | None = None,
 ) -> WritePlan:
-    """Give the plan of a write of what :func:`readable` gave.
+    """Give the plan of a write of what :func:`readable` gave; its units are whole shards.
 
     Raises
     ------
     ArgumentError, ChunkError, MemoryLimitError
         If an argument does not fit, or the write does not fit in ``max_mem``.
     """
+    if zarr_format not in (2, 3) or isinstance(zarr_format, bool):
+        raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
+    if shards is not None and zarr_format != 3:
+        raise ArgumentError("shards are a part of Zarr v3: give zarr_format=3 with them")
     data: Any = source if source is not None else array
     dtype = data.dtype.newbyteorder("=")
-    extents = expand_chunks(data.shape, chunks)
+    inner = expand_chunks(data.shape, chunks)
+    fitted = fit_shards(data.shape, inner, shards, dtype.itemsize)
+    # A file has one writer and is encoded whole, so to the plan a shard is a chunk.
+    extents = fitted or inner
     allowed = resolve_max_mem(max_mem)
     workers = worker_count(nb_workers)
     kind = (dtype.name, dtype.itemsize, extents)
-    if source is not None:
-        return plan_source(
-            source.shape, *kind, source.read_shape, nb_workers=workers, max_mem=allowed
-        )
-    aligned = blocks_fit_chunks(data.chunks, extents)
-    plan = plan_blocks if aligned else plan_gather
-    return plan(data.chunks, *kind, nb_workers=workers, max_mem=allowed)
+    try:
+        if source is not None:
+            plan = plan_source(
+                source.shape, *kind, source.read_shape, nb_workers=workers, max_mem=allowed
+            )
+        else:
+            aligned = blocks_fit_chunks(data.chunks, extents)
+            planner = plan_blocks if aligned else plan_gather
+            plan = planner(data.chunks, *kind, nb_workers=workers, max_mem=allowed)
+    except MemoryLimitError as err:
+        if fitted is None:
+            raise
+        nbytes = format_nbytes(math.prod(fitted) * dtype.itemsize)
+        raise MemoryLimitError(
+            f"a shard of {fitted}, {nbytes}, is in memory whole while it is encoded, as a chunk "
+            f"is: {err} Smaller shards take less."
+        ) from err
+    return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
 
 
 def compressor_of(plan: WritePlan, codec: Any) -> Any:
-    """Give the numcodecs compressor for the chunks of a plan; ``None`` for no compression."""
-    return resolve_codec(codec, math.prod(plan.chunks) * plan.itemsize, plan.itemsize)
+    """Give the numcodecs compressor for the chunks of a plan; ``None`` for no compression.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not known, or the plan is of Zarr v3, which has none like it.
+    """
+    nbytes = math.prod(plan.chunks) * plan.itemsize
+    found = resolve_codec(codec, nbytes, plan.itemsize)
+    if plan.zarr_format == 3:
+        v3_compressors(found, nbytes, plan.itemsize)
+    return found
 
 
 def check_fill(fill_value: Any, dtype: str) -> None:
@@ -123,6 +157,8 @@ def settings_of(
         "shape": plan.shape,
         "dtype": plan.dtype,
         "chunks": plan.chunks,
+        "shards": plan.shards,
+        "zarr_format": plan.zarr_format,
         "codec": None if compressor is None else compressor.get_config(),
         "fill_value": repr(fill),
         "attributes": _json(attributes),

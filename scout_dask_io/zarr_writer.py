@@ -55,6 +55,8 @@ def plan_zarr(
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
     codec: Any = "zstd",
+    zarr_format: int = 2,
+    shards: int | Sequence[int] | None = None,
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
 ) -> WritePlan:
@@ -62,7 +64,7 @@ def plan_zarr(
 
     Parameters
     ----------
-    data, chunks, codec, max_mem, nb_workers
+    data, chunks, codec, zarr_format, shards, max_mem, nb_workers
         As for :func:`write_zarr`.
 
     Returns
@@ -76,7 +78,7 @@ def plan_zarr(
         As for :func:`write_zarr`.
     """
     source, array = readable(data)
-    plan = plan_write(source, array, chunks, max_mem, nb_workers)
+    plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
     compressor_of(plan, codec)
     return plan
 
@@ -90,6 +92,8 @@ def write_zarr(
     fill_value: Any = 0,
     attributes: dict[str, Any] | None = None,
     voxel_size: Any = None,
+    zarr_format: int = 2,
+    shards: int | Sequence[int] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -99,7 +103,7 @@ def write_zarr(
     compute: bool = True,
     progress: Any = False,
 ) -> zarr.Array[Any] | Delayed:
-    """Stream a dask or numpy array into a nested Zarr v2 array, in bounded memory.
+    """Stream a dask or numpy array into a nested Zarr array, in bounded memory.
 
     What stands at ``path`` afterwards is whole: the array grows beside it, in
     ``.<name>.scout-partial``, and gets its name by a rename when its last chunk
@@ -126,6 +130,13 @@ def write_zarr(
     voxel_size : VoxelSize or sequence of float, optional
         ``(z, y, x)`` in micrometres, kept as the attribute ``voxel_size_um``. By
         default what :func:`voxel_size` finds for data as a reader gave them.
+    zarr_format : {2, 3}
+        3 is what ``shards`` need; older software reads 2 alone.
+    shards : int or sequence of int, optional
+        Extents of what one file holds, as ``chunks`` and multiples of them; without
+        it a chunk. For arrays of over a million chunks: 512 along each axis, or
+        about 256 MiB of elements, since a shard is in memory whole, about four times,
+        while it is written. Readers still decode single chunks.
     overwrite : bool
         Replace a Zarr array at ``path`` once the new one is whole. Anything
         that is not a Zarr array alone is never removed.
@@ -143,8 +154,8 @@ def write_zarr(
         the array gets its name, for power failures.
     region : tuple of slice, optional
         Write into the array that stands at ``path``: only these chunks, with
-        its own chunks, codec and fill value. It must start and end on the edges
-        of chunks, or at the array's. Each chunk is replaced in one step; after a
+        its own chunks or shards, codec and fill value. It must start and end on the edges
+        of them, or at the array's. Each chunk is replaced in one step; after a
         failure some are new. The data must not be read from the array itself.
     compute : bool
         ``False`` gives a ``dask.delayed.Delayed`` of the array instead, on any
@@ -192,7 +203,7 @@ def write_zarr(
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
         target = begin_region(destination, fmt, where, plan.band, durable)
     else:
-        plan = plan_write(source, array, chunks, max_mem, nb_workers)
+        plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
         check_fill(fill_value, plan.dtype)
         attributes = attributes_with(attributes, data, voxel_size)

@@ -22,9 +22,9 @@ MAX_LINES = 400
 # From the ground up. A module imports from the floors below its own; where an
 # entry is a folder, its modules may also import each other.
 FLOORS = [
-    {"errors", "human"},
+    {"errors", "human", "amplification"},
     {"grid"},
-    {"source", "plan", "chunkbuffer", "memory", "progress", "voxel"},
+    {"source", "plan", "sharding", "chunkbuffer", "memory", "progress", "voxel"},
     {"tiff", "store"},
     {"lazy", "execute", "block_groups"},
     {"write_tasks", "write_arguments", "calibration"},
@@ -51,8 +51,10 @@ WITHOUT_DASK = {
     "grid",
     "source",
     "plan",
+    "sharding",
     "chunkbuffer",
     "voxel",
+    "amplification",
     "tiff",
     "store",
 }

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scout_dask_io.amplification import axis_amplification
 from scout_dask_io.errors import MemoryLimitError
 from scout_dask_io.grid import (
     Blocks,
@@ -25,7 +26,6 @@ from scout_dask_io.grid import (
 )
 from scout_dask_io.plan import (
     WritePlan,
-    axis_amplification,
     blocks_fit_chunks,
     format_nbytes,
     plan_blocks,

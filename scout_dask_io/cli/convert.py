@@ -17,15 +17,18 @@ from scout_dask_io.cli.options import (
     quiet,
     resume,
     scheduler,
+    shards,
     src_dst,
     voxel_size,
     workers,
+    zarr_format,
 )
 from scout_dask_io.jobs import render
 
 
 @command(
-    *src_dst, chunks, codec, voxel_size, workers, max_mem, overwrite, resume, order,
+    *src_dst, chunks, codec, zarr_format, shards, voxel_size, workers, max_mem, overwrite, resume,
+    order,
     dry_run, scheduler, quiet,
 )  # fmt: skip
 @click.pass_obj
@@ -49,6 +52,7 @@ def convert(
       scout-dask-io convert brain/ch0 ch0.zarr
       scout-dask-io convert brain brain.zarr --chunks 64,256,256 --max-mem 2GB
       scout-dask-io convert brain brain.zarr --dry-run
+      scout-dask-io convert brain brain.zarr --zarr-format 3 --shards 512,512,512
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
     """
     from scout_dask_io.jobs.convert import convert, plan_convert

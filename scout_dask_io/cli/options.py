@@ -20,14 +20,16 @@ __all__ = [
     "quiet",
     "resume",
     "scheduler",
+    "shards",
     "src_dst",
     "voxel_size",
     "workers",
+    "zarr_format",
 ]
 
 
 def _extents(text: str) -> tuple[int, ...]:
-    """Give chunk extents from a text such as ``64,64,64``."""
+    """Give the extents of chunks or shards from a text such as ``64,64,64``."""
     try:
         extents = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -67,6 +69,16 @@ order = click.option(
 chunks = click.option(
     "--chunks", type=_extents, metavar="EXTENTS", default="64,64,64", show_default=True,
     help="Extents of a chunk along the last axes, e.g. 32,256,256; -1 is a whole axis.",
+)  # fmt: skip
+zarr_format = click.option(
+    "--zarr-format", type=click.Choice(["2", "3"]), default="2", show_default=True,
+    callback=lambda ctx, option, value: int(value),
+    help="2 is read by more programs; 3 can have shards.",
+)  # fmt: skip
+shards = click.option(
+    "--shards", type=_extents, metavar="EXTENTS",
+    help="Extents of what one file holds, as multiples of the chunks, e.g. 512,512,512: for "
+    "arrays of over a million chunks. Needs --zarr-format 3.",
 )  # fmt: skip
 codec = click.option(
     "--codec", type=click.Choice(["zstd", "lz4", "none"]), default="zstd", show_default=True,

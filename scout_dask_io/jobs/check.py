@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from dask._task_spec import List, Task, TaskRef
@@ -22,15 +22,18 @@ from scout_dask_io.progress import Report, reporting
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
 from scout_dask_io.store.create import local_path
-from scout_dask_io.store.format import ArrayFormat
-from scout_dask_io.store.layout import detect_layout
+from scout_dask_io.store.format3 import ObjectDecoder
+from scout_dask_io.store.formats import StoredFormat, decoder_of, format_at
 from scout_dask_io.store.manifest import UNKNOWN, Manifest, read_manifest
 from scout_dask_io.store.zarr_source import open_source
+
+Decoder: TypeAlias = ChunkDecoder | ObjectDecoder
 
 __all__ = ["BadChunk", "CheckReport", "check"]
 
 # A task should last: 512 chunks of the default size are 270 MB of elements.
 CHUNKS_PER_TASK = 512
+TASK_NBYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +179,17 @@ def check(
     PathNotFoundError, LayoutError
         If there is no array, or its metadata or manifest are damaged.
     ArgumentError
-        If it has no manifest and ``deep`` is not given, or is no plain v2 array.
+        If it has no manifest and ``deep`` is not given, or has filters or an unknown codec.
     """
     start = time.perf_counter()
     root = local_path(path)
     open_source(root)  # for its errors, which say what lies there instead
-    layout = detect_layout(root)
-    fmt = None
-    if layout.zarr_format == 2:
-        fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
+    fmt = format_at(root)
     if fmt is None:
-        raise ArgumentError(f"{root} is not a plain Zarr v2 array: it cannot be checked chunk-wise")
+        raise ArgumentError(
+            f"{root} is not a plain array of numbers (it has filters or an unknown codec): it "
+            "cannot be checked chunk by chunk"
+        )
     manifest = read_manifest(root)
     if manifest is None and not deep:
         raise ArgumentError(
@@ -216,20 +219,14 @@ def check(
     )
 
 
-def _mismatch(fmt: ArrayFormat, manifest: Manifest, counts: Shape) -> str:
+def _mismatch(fmt: StoredFormat, manifest: Manifest, counts: Shape) -> str:
     """Say how an array's metadata differ from those that it was written with."""
-    found = {
-        "shape": list(fmt.shape),
-        "chunks": list(fmt.chunks),
-        "dtype": fmt.dtype.str,
-        "codec": fmt.codec,
-    }
-    for name, value in found.items():
+    for name, value in fmt.described().items():
         written = manifest.settings.get(name, value)
         if name == "dtype":
             written = np.dtype(written).str
         if written != value:
-            return f"the {name} is {value} in .zarray, the manifest says {written}"
+            return f"the {name} is {value} in the metadata, the manifest says {written}"
     if manifest.records.shape != counts:
         return f"the chunk grid is {counts}, the manifest's {manifest.records.shape}"
     return ""
@@ -237,7 +234,7 @@ def _mismatch(fmt: ArrayFormat, manifest: Manifest, counts: Shape) -> str:
 
 def _run(
     root: Path,
-    fmt: ArrayFormat,
+    fmt: StoredFormat,
     records: np.ndarray | None,
     counts: Shape,
     deep: bool,
@@ -247,8 +244,9 @@ def _run(
 ) -> list[_Part]:
     n_chunks = int(np.prod(counts))
     tasks: dict[Any, Any] = {}
-    for unit, first in enumerate(range(0, n_chunks, CHUNKS_PER_TASK)):
-        last = min(first + CHUNKS_PER_TASK, n_chunks)
+    step = min(CHUNKS_PER_TASK, max(1, TASK_NBYTES // max(fmt.chunk_nbytes, 1)))
+    for unit, first in enumerate(range(0, n_chunks, step)):
+        last = min(first + step, n_chunks)
         part = None if records is None else records[first:last]
         key = ("check", unit)
         tasks[key] = Task(key, _check, str(root), fmt, first, last, part, deep, limit)
@@ -263,7 +261,7 @@ def _run(
 
 def _check(
     root: str,
-    fmt: ArrayFormat,
+    fmt: StoredFormat,
     first: int,
     last: int,
     records: np.ndarray | None,
@@ -274,9 +272,8 @@ def _check(
     bad: list[BadChunk] = []
     nbytes = 0
     grid = chunk_counts(fmt.shape, fmt.chunks)
-    decoder = ChunkDecoder(fmt) if deep else None
-    # As large as any encoding of a chunk may be.
-    room = bytearray(fmt.chunk_nbytes + fmt.chunk_nbytes // 64 + 4096)
+    decoder = decoder_of(fmt) if deep else None
+    room = bytearray(fmt.max_nbytes)
     for number in range(first, last):
         index = tuple(int(i) for i in np.unravel_index(number, grid))
         path = os.fspath(fmt.chunk_path(root, index))
@@ -295,7 +292,7 @@ def _check(
 
 
 def _check_one(
-    path: str, room: bytearray, expected: Sequence[int] | None, decoder: ChunkDecoder | None
+    path: str, room: bytearray, expected: Sequence[int] | None, decoder: Decoder | None
 ) -> tuple[str, str, int]:
     """Give what a chunk is, what is wrong with it, and the bytes read."""
     try:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scout_dask_io.errors import ArgumentError, TargetExistsError
-from scout_dask_io.grid import Shape
+from scout_dask_io.grid import Shape, expand_chunks
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.jobs.sources import Opened, open_any
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import Report
+from scout_dask_io.sharding import advise_shards, fit_shards
 from scout_dask_io.store.staging import check_destination, find_staging
 from scout_dask_io.voxel import VoxelSize
 from scout_dask_io.zarr_writer import plan_zarr, write_zarr
@@ -88,6 +89,8 @@ class ConvertPlan:
         Files at the destination, at most: a chunk that is all fill value has none.
     free_nbytes : int
         Free on the destination's disk, in bytes.
+    advice : str
+        What would make fewer files, where there would be over a million.
     """
 
     source: str
@@ -99,6 +102,7 @@ class ConvertPlan:
     voxel_size: VoxelSize | None
     n_files: int
     free_nbytes: int
+    advice: str
 
     @property
     def n_tasks(self) -> int:
@@ -112,6 +116,8 @@ def convert(
     *,
     chunks: int | Sequence[int] = (64, 64, 64),
     codec: Any = "zstd",
+    zarr_format: int = 2,
+    shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
     voxel_size: Any = None,
     overwrite: bool = False,
@@ -121,7 +127,7 @@ def convert(
     durable: bool = False,
     progress: bool | Report = False,
 ) -> ConvertReport:
-    """Convert a source of pixels to a chunked, nested Zarr v2 array, in bounded memory.
+    """Convert a source of pixels to a chunked, nested Zarr array, in bounded memory.
 
     The array at ``dst`` is whole or not there, as with
     :func:`~scout_dask_io.write_zarr`. Channel names and the voxel size are kept
@@ -135,7 +141,7 @@ def convert(
         channel, or a Zarr array.
     dst : str or path-like
         The array's directory; outside ``src``.
-    chunks, codec, overwrite, resume, max_mem, nb_workers, durable, progress
+    chunks, codec, zarr_format, shards, overwrite, resume, max_mem, nb_workers, durable, progress
         As for :func:`~scout_dask_io.write_zarr`.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
@@ -159,11 +165,14 @@ def convert(
     opened = open_any(src, nb_workers, order=order, voxel_size=voxel_size)
     data = opened.array
     _warn_of_a_full_disk(data, destination)
+    _warn_of_many_files(data, chunks, shards)
     array = write_zarr(
         destination,
         data,
         chunks,
         codec=codec,
+        zarr_format=zarr_format,
+        shards=shards,
         attributes=_attributes(opened),
         voxel_size=opened.voxel_size,
         overwrite=overwrite,
@@ -191,6 +200,8 @@ def plan_convert(
     *,
     chunks: int | Sequence[int] = (64, 64, 64),
     codec: Any = "zstd",
+    zarr_format: int = 2,
+    shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
     voxel_size: Any = None,
     overwrite: bool = False,
@@ -208,7 +219,15 @@ def plan_convert(
         Path(src), destination, overwrite=overwrite, resume=resume
     )
     opened = open_any(src, nb_workers, order=order, voxel_size=voxel_size)
-    plan = plan_zarr(opened.array, chunks, codec=codec, max_mem=max_mem, nb_workers=nb_workers)
+    plan = plan_zarr(
+        opened.array,
+        chunks,
+        codec=codec,
+        zarr_format=zarr_format,
+        shards=shards,
+        max_mem=max_mem,
+        nb_workers=nb_workers,
+    )
     _warn_of_a_full_disk(opened.array, destination)
     return ConvertPlan(
         source=os.fspath(src),
@@ -218,8 +237,11 @@ def plan_convert(
         write=plan,
         channels=tuple(opened.channels or ()),
         voxel_size=opened.voxel_size,
-        # .zarray, and .zattrs where there is something to say.
-        n_files=plan.n_chunks + 1 + bool(opened.channels or opened.voxel_size),
+        # zarr.json; or .zarray, and .zattrs where there is something to say.
+        n_files=plan.n_stored
+        + 1
+        + (zarr_format == 2 and bool(opened.channels or opened.voxel_size)),
+        advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
         free_nbytes=_free_nbytes(destination),
     )
 
@@ -264,6 +286,14 @@ def _warn_of_a_full_disk(data: da.Array, destination: Path) -> None:
             f"{destination} has {format_nbytes(free)} free: it may not fit",
             stacklevel=3,
         )
+
+
+def _warn_of_many_files(data: da.Array, chunks: Any, shards: Any) -> None:
+    inner = expand_chunks(data.shape, chunks)
+    stored = fit_shards(data.shape, inner, shards, data.dtype.itemsize) or inner
+    advice = advise_shards(data.shape, inner, stored, data.dtype.itemsize)
+    if advice:
+        warnings.warn(advice, stacklevel=3)
 
 
 def _free_nbytes(path: Path) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import dask.array as da
 
+from scout_dask_io.amplification import axis_amplification
 from scout_dask_io.errors import (
     ArgumentError,
     MemoryLimitError,
@@ -34,7 +35,6 @@ from scout_dask_io.grid import (
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.lazy import source_of
 from scout_dask_io.memory import resolve_max_mem
-from scout_dask_io.plan import axis_amplification
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.source import Source
 from scout_dask_io.store.zarr_source import open_source

@@ -18,6 +18,7 @@ from scout_dask_io.human import format_count, format_nbytes, format_shape
 from scout_dask_io.jobs.render import to_json
 from scout_dask_io.jobs.sources import kind_of, open_any
 from scout_dask_io.lazy import source_of
+from scout_dask_io.sharding import advise_shards
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.metadata import Node, read_attributes, read_node
@@ -66,7 +67,7 @@ class InfoReport:
     nbytes, stored_nbytes : int or None
         Size of the elements, and of the files, in bytes.
     n_files : int or None
-        TIFF files.
+        TIFF files, or all files of a Zarr array.
     n_chunks, n_present : int or None
         Chunk files of a full array, and those that are there; the others hold
         the fill value.
@@ -266,6 +267,8 @@ def _array(path: Path) -> InfoReport:
     details = []
     if layout.zarr_format == 2 and "dimension_separator" not in meta:
         details.append(f"a legacy array: .zarray does not say that chunks are {_named(layout)}")
+    advice = advise_shards(shape, chunks, file_extent, opened.array.dtype.itemsize)
+    details += [advice] if advice else []
     return InfoReport(
         path=str(path),
         kind="Zarr array",
@@ -281,6 +284,7 @@ def _array(path: Path) -> InfoReport:
         zarr_format=layout.zarr_format,
         nbytes=int(opened.array.nbytes),
         stored_nbytes=usage.stored_nbytes,
+        n_files=usage.n_files,
         n_chunks=usage.n_chunks,
         n_present=usage.n_present,
         channels=opened.channels or (),

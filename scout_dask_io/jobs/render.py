@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.demo import DemoReport
     from scout_dask_io.jobs.export import ExportReport
     from scout_dask_io.jobs.verify import VerifyReport
+    from scout_dask_io.plan import WritePlan
 
 __all__ = [
     "as_options",
@@ -78,6 +79,7 @@ def as_options(message: str) -> str:
     """
     message = re.sub(r"\b(overwrite|resume)=True\b", r"--\1", message)
     message = re.sub(r"\b(codec|order)=(['\"]?)(\w+)\2", r"--\1 \3", message)
+    message = re.sub(r"\bzarr_format=3\b", "--zarr-format 3", message)
     message = re.sub(r"\b(max_mem|nb_workers)=(?=\w)", r"\1 ", message)
     return re.sub(r"\bnb_workers\b", "--workers", re.sub(r"\bmax_mem\b", "--max-mem", message))
 
@@ -124,6 +126,7 @@ def plan_text(plan: ConvertPlan) -> str:
         ("channels", ", ".join(plan.channels)),
         ("voxel", f"{plan.voxel_size}, by {plan.voxel_size.source}" if plan.voxel_size else ""),
         ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
+        ("shards", _shards(write)),
         ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
         ("tasks", f"{plan.n_tasks:,}: one a unit, and {tasks}"),
         ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
@@ -134,6 +137,7 @@ def plan_text(plan: ConvertPlan) -> str:
         ),
         ("reads", reading),
         ("files", f"{plan.n_files:,} at most"),
+        ("advice", plan.advice),
         (
             "disk",
             f"{format_nbytes(write.nbytes)} before compression, "
@@ -143,6 +147,12 @@ def plan_text(plan: ConvertPlan) -> str:
         ("resumes", "the unfinished write beside it" if plan.resumes else ""),
     ]
     return f"Would convert {plan.source} to {plan.destination}; nothing was written\n{_table(rows)}"
+
+
+def _shards(write: WritePlan) -> str:
+    if write.shards is None:
+        return ""
+    return f"{format_count(write.n_stored, 'shard')} of {format_shape(write.shards)}"
 
 
 def verify_text(report: VerifyReport) -> str:

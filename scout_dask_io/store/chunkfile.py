@@ -29,7 +29,7 @@ StrPath: TypeAlias = "str | os.PathLike[str]"
 
 _BLOSC_SIZES = struct.Struct("<III")
 
-__all__ = ["ChunkDecoder", "ChunkEncoder", "read_file", "write_file"]
+__all__ = ["ChunkDecoder", "ChunkEncoder", "is_fill", "read_file", "write_file"]
 
 
 class ChunkEncoder:
@@ -48,7 +48,7 @@ class ChunkEncoder:
         chunk : numpy.ndarray
             C-contiguous, of the format's chunk shape and dtype.
         """
-        if self._is_fill(chunk):
+        if is_fill(chunk, self._fill):
             return None
         if self._order == "F":
             chunk = np.ascontiguousarray(chunk.T)
@@ -58,15 +58,19 @@ class ChunkEncoder:
         # Codecs such as PackBits and Delta give arrays.
         return ensure_contiguous_ndarray(encoded).reshape(-1).view(np.uint8).data
 
-    def _is_fill(self, chunk: np.ndarray) -> bool:
-        # Bytes are compared, so that NaN equals NaN and -0.0 is kept. The first
-        # element settles it for nearly every chunk that holds an image.
-        raw = self._fill.tobytes()
-        if chunk.ravel()[:1].tobytes() != raw:
-            return False
-        size = len(raw) if len(raw) in (1, 2, 4, 8) else 1
-        view = chunk.reshape(-1).view(f"u{size}").reshape(-1, len(raw) // size)
-        return bool((view == np.frombuffer(raw, f"u{size}")).all())
+
+def is_fill(chunk: np.ndarray, fill: np.ndarray) -> bool:
+    """Tell whether every element of a C-contiguous chunk is the fill value, byte by byte.
+
+    NaN equals NaN, and -0.0 is not 0.0.
+    """
+    # The first element settles it for nearly every chunk that holds an image.
+    raw = fill.tobytes()
+    if chunk.ravel()[:1].tobytes() != raw:
+        return False
+    size = len(raw) if len(raw) in (1, 2, 4, 8) else 1
+    view = chunk.reshape(-1).view(f"u{size}").reshape(-1, len(raw) // size)
+    return bool((view == np.frombuffer(raw, f"u{size}")).all())
 
 
 class ChunkDecoder:

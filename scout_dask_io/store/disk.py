@@ -71,8 +71,8 @@ def sync_dir(path: Path) -> None:
 def sync_tree(root: Path) -> None:
     """Sync a directory and all below it, the deepest first, and its metadata files.
 
-    Metadata files are those whose names begin with a dot; chunk files are synced
-    when they are written.
+    Metadata files are ``zarr.json`` and those whose names begin with a dot; chunk
+    files are synced when they are written.
     """
 
     def fail(err: OSError) -> None:
@@ -80,7 +80,7 @@ def sync_tree(root: Path) -> None:
 
     for here, _, names in os.walk(root, topdown=False, onerror=fail):
         for name in names:
-            if name.startswith("."):
+            if name.startswith(".") or name == "zarr.json":
                 fd = os.open(os.path.join(here, name), os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     os.fsync(fd)

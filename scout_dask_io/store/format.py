@@ -87,6 +87,25 @@ class ArrayFormat:
         """Size of one decoded chunk, in bytes; edge chunks are stored whole too."""
         return math.prod(self.chunks) * self.dtype.itemsize
 
+    @property
+    def max_nbytes(self) -> int:
+        """Size that no encoding of a chunk exceeds, in bytes.
+
+        Blosc grows a chunk that it cannot compress by 16 bytes a block at most;
+        zlib and others by less than this.
+        """
+        return self.chunk_nbytes + self.chunk_nbytes // 64 + 4096
+
+    def described(self) -> dict[str, Any]:
+        """Give what a manifest's settings say of the format, by the same names."""
+        return {
+            "zarr_format": 2,
+            "shape": list(self.shape),
+            "chunks": list(self.chunks),
+            "dtype": self.dtype.str,
+            "codec": self.codec,
+        }
+
     def make_codec(self) -> Codec | None:
         """Give the compressor."""
         return None if self.codec is None else get_codec(dict(self.codec))

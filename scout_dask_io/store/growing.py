@@ -13,7 +13,7 @@ from scout_dask_io.errors import LayoutError, ResumeError, WriteError
 from scout_dask_io.grid import Blocks, chunk_counts, iter_block_regions
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.store.create import write_metadata
-from scout_dask_io.store.format import ArrayFormat
+from scout_dask_io.store.formats import StoredFormat, format_at
 from scout_dask_io.store.journal import CHUNK_RECORD, read_units
 from scout_dask_io.store.manifest import read_manifest, write_manifest
 from scout_dask_io.store.staging import (
@@ -32,11 +32,11 @@ from scout_dask_io.store.units import Target
 __all__ = ["begin_array", "finish_array", "finished_units", "is_finished", "resume_array"]
 
 
-def load_format(array: Path) -> ArrayFormat:
+def load_format(array: Path) -> StoredFormat:
     """Give the format of an array that this library made."""
-    fmt = ArrayFormat.from_metadata(json.loads((array / ".zarray").read_text()), "/")
+    fmt = format_at(array)
     if fmt is None:
-        raise LayoutError(f"{array}/.zarray is not of a kind that is written directly")
+        raise LayoutError(f"{array}: its metadata are not of a kind that is written directly")
     return fmt
 
 
@@ -73,6 +73,7 @@ def begin_array(
                 compressor=codec,
                 fill_value=fill_value,
                 attributes=attributes,
+                **({"zarr_format": 3, "shards": plan.shards} if plan.zarr_format == 3 else {}),
             )
             staging.write_settings({**settings, "units": plan.units})
             fmt = load_format(staging.array)

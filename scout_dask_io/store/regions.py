@@ -18,9 +18,8 @@ from typing import Any
 from scout_dask_io.errors import ArgumentError, ChunkError, ShapeMismatchError
 from scout_dask_io.grid import Blocks, Region, Shape, is_aligned, iter_block_regions, region_shape
 from scout_dask_io.store.disk import remove_tree
-from scout_dask_io.store.format import ArrayFormat
+from scout_dask_io.store.formats import StoredFormat, format_at
 from scout_dask_io.store.journal import read_units
-from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import UNKNOWN, change_records
 from scout_dask_io.store.staging import Staging, naming_errors
 from scout_dask_io.store.units import Target, shift
@@ -40,7 +39,7 @@ class InPlace(Staging):
         return self.destination
 
 
-def stored_format(path: Path) -> ArrayFormat:
+def stored_format(path: Path) -> StoredFormat:
     """Give the format of the array that a region is written into.
 
     Raises
@@ -50,21 +49,18 @@ def stored_format(path: Path) -> ArrayFormat:
     LayoutError
         If it cannot be told how its chunks lie.
     ArgumentError
-        If it is not a plain v2 array.
+        If it has filters, an unknown codec, or elements that are no numbers.
     """
-    layout = detect_layout(path)
-    fmt = None
-    if layout.zarr_format == 2:
-        fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
+    fmt = format_at(path)
     if fmt is None:
         raise ArgumentError(
-            f"{path} is not a plain Zarr v2 array (it is v3, or has filters or an unknown codec): "
+            f"{path} is not a plain array of numbers (it has filters or an unknown codec): "
             "regions of it are not written. Open it with zarr and write whole chunks of it."
         )
     return fmt
 
 
-def check_region(region: Any, fmt: ArrayFormat, shape: Shape, dtype: Any) -> Region:
+def check_region(region: Any, fmt: StoredFormat, shape: Shape, dtype: Any) -> Region:
     """Give a region as slices of the array, checked against its chunks and the data.
 
     Raises
@@ -116,7 +112,7 @@ def _text(region: Sequence[slice]) -> str:
 
 
 def begin_region(
-    path: Path, fmt: ArrayFormat, region: Region, band: Shape, durable: bool
+    path: Path, fmt: StoredFormat, region: Region, band: Shape, durable: bool
 ) -> Target:
     """Make room for the chunks in the making, and call those of the region unknown.
 

@@ -9,14 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 import zarr
-from numcodecs import Blosc
-from zarr.codecs import BloscCodec, BytesCodec
+from numcodecs import Blosc, GZip, Zstd
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
 
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Shape, check_chunks, expand_chunks
 from scout_dask_io.store.codecs import blosc_blocksize, resolve_codec
 
-__all__ = ["array_settings"]
+__all__ = ["array_settings", "v3_compressors"]
 
 DEFAULT_CHUNKS = (64, 64, 64)
 # What zarr.create_array takes and zarr.create does not.
@@ -48,7 +49,7 @@ def array_settings(
         settings["dimension_separator"] = kwargs.get("dimension_separator") or "/"
         return zarr.create, settings
     settings.pop("compressor", None)
-    compressors = _v3_compressors(codec, nbytes, found.itemsize)
+    compressors = v3_compressors(codec, nbytes, found.itemsize)
     if _V3_ONLY & kwargs.keys():
         settings.setdefault("compressors", compressors)
         return zarr.create_array, settings
@@ -56,13 +57,24 @@ def array_settings(
     return zarr.create, settings
 
 
-def _v3_compressors(codec: Any, chunk_nbytes: int, itemsize: int) -> list[BloscCodec]:
+def v3_compressors(codec: Any, chunk_nbytes: int, itemsize: int) -> list[BytesBytesCodec]:
+    """Give the codecs of Zarr v3 that do what a numcodecs compressor does.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none: v3 has Blosc, Zstandard and gzip.
+    """
     found = resolve_codec(codec, chunk_nbytes, itemsize)
     if found is None:
         return []
+    if isinstance(found, Zstd):
+        return [ZstdCodec(level=found.level, checksum=found.checksum)]
+    if isinstance(found, GZip):
+        return [GzipCodec(level=found.level)]
     if not isinstance(found, Blosc):
         raise ArgumentError(
-            f"compressor {codec!r} is not one of Zarr v3: give codecs=[...] of zarr.codecs instead"
+            f"codec {codec!r} is not one of Zarr v3, which has Blosc, Zstd and GZip of numcodecs"
         )
     shuffles = {Blosc.NOSHUFFLE: "noshuffle", Blosc.SHUFFLE: "shuffle"}
     return [

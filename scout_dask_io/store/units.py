@@ -22,8 +22,8 @@ from scout_dask_io.grid import Region, Shape, chunk_counts, iter_regions, region
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.source import Source
 from scout_dask_io.store.checksum import crc32c
-from scout_dask_io.store.chunkfile import ChunkEncoder, write_file
-from scout_dask_io.store.format import ArrayFormat
+from scout_dask_io.store.chunkfile import write_file
+from scout_dask_io.store.formats import StoredFormat, encoder_of
 from scout_dask_io.store.journal import CHUNK_RECORD, append_unit
 from scout_dask_io.store.staging import Staging
 
@@ -45,8 +45,8 @@ class Target:
     ----------
     staging : Staging
         Where the array grows.
-    format : ArrayFormat
-        How its chunks are stored.
+    format : ArrayFormat or ShardFormat
+        How its chunks are stored; where it has shards, they are written as chunks are.
     band : tuple of int
         The part of a unit that is in memory at one time, in elements.
     durable : bool
@@ -60,7 +60,7 @@ class Target:
     """
 
     staging: Staging
-    format: ArrayFormat
+    format: StoredFormat
     band: Shape
     durable: bool = False
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -99,7 +99,7 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
     """
     fmt, staging = target.format, target.staging
     region = shift(region, target.origin)
-    encoder = ChunkEncoder(fmt)
+    encoder = encoder_of(fmt)
     buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
     records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)
     first = tuple(s.start // c for s, c in zip(region, fmt.chunks, strict=True))

@@ -25,12 +25,15 @@ class ArrayUsage:
         Chunk files that a full array has; of a sharded one, shards.
     n_present : int
         Chunk files that are there; those that are not hold the fill value.
+    n_files : int
+        All files, metadata and leftovers too.
     stored_nbytes : int
-        Size of all files, metadata too, in bytes.
+        Their size, in bytes.
     """
 
     n_chunks: int
     n_present: int
+    n_files: int
     stored_nbytes: int
 
 
@@ -63,7 +66,7 @@ def measure_array(path: str | os.PathLike[str], layout: ArrayLayout) -> ArrayUsa
     head: tuple[str, ...] = ()
     if layout.zarr_format == 3 and layout.metadata["chunk_key_encoding"]["name"] == "default":
         head = ("c",)
-    present = stored = 0
+    present = files = stored = 0
     queue: list[tuple[str, tuple[str, ...]]] = [(os.fspath(Path(path)), ())]
     while queue:
         folder, above = queue.pop()
@@ -72,9 +75,10 @@ def measure_array(path: str | os.PathLike[str], layout: ArrayLayout) -> ArrayUsa
                 if entry.is_dir(follow_symlinks=False):
                     queue.append((entry.path, (*above, entry.name)))
                 elif entry.is_file(follow_symlinks=False):
+                    files += 1
                     stored += entry.stat(follow_symlinks=False).st_size
                     present += _is_chunk((*above, entry.name), head, layout.separator, counts)
-    return ArrayUsage(math.prod(counts), present, stored)
+    return ArrayUsage(math.prod(counts), present, files, stored)
 
 
 def _is_chunk(parts: tuple[str, ...], head: tuple[str, ...], separator: str, counts: Shape) -> bool:

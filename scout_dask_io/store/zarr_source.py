@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
-from scout_dask_io.errors import PathNotFoundError, SourceChangedError
+from scout_dask_io.errors import (
+    ChunkReadError,
+    PathNotFoundError,
+    ScoutIOError,
+    SourceChangedError,
+)
 from scout_dask_io.grid import (
     Blocks,
     Region,
@@ -35,8 +42,17 @@ __all__ = ["ChunkFileSource", "ZarrSource", "open_source"]
 BLOCK_NBYTES = 32 * 2**20
 
 
-def _default_blocks(shape: Shape, chunks: Shape, itemsize: int) -> Blocks:
-    """Blocks of whole chunks, wide along the last axes, of about ``BLOCK_NBYTES``."""
+def _default_blocks(
+    shape: Shape, chunks: Shape, itemsize: int, shards: Shape | None = None
+) -> Blocks:
+    """Blocks of whole chunks, wide along the last axes, of about ``BLOCK_NBYTES``.
+
+    Blocks of an array whose shards are larger than this divide a shard.
+    """
+    if shards is not None:
+        if math.prod(shards) * itemsize > BLOCK_NBYTES:
+            return uniform_blocks(shape, _part_of_shard(shards, chunks, itemsize))
+        chunks = shards
     block = list(chunks)
     nbytes = itemsize
     for c in chunks:
@@ -46,6 +62,15 @@ def _default_blocks(shape: Shape, chunks: Shape, itemsize: int) -> Blocks:
         block[axis] = chunks[axis] * times
         nbytes *= times
     return uniform_blocks(shape, tuple(block))
+
+
+def _part_of_shard(shards: Shape, chunks: Shape, itemsize: int) -> Shape:
+    part = list(chunks)
+    for axis in reversed(range(len(chunks))):
+        room = max(1, BLOCK_NBYTES // (math.prod(part) * itemsize))
+        whole = shards[axis] // chunks[axis]
+        part[axis] *= max(n for n in range(1, min(room, whole) + 1) if whole % n == 0)
+    return tuple(part)
 
 
 class ChunkFileSource(Source):
@@ -91,9 +116,7 @@ class ChunkFileSource(Source):
         """
         fmt = self.format
         decoder = ChunkDecoder(fmt)
-        # Blosc grows a chunk that it cannot compress by 16 bytes a block at most;
-        # zlib and others by less than this.
-        room = bytearray(fmt.chunk_nbytes + fmt.chunk_nbytes // 64 + 4096)
+        room = bytearray(fmt.max_nbytes)
         fill = np.array(fmt.fill(), fmt.dtype)
         root = os.fspath(self.root)
         for index in iter_chunk_indices(region, fmt.chunks):
@@ -112,29 +135,37 @@ class ChunkFileSource(Source):
             else:
                 values = decoder.decode(data, path)[inside]
             yield relative_to(shared, region), values
-        # An overwrite puts another array in this one's place: chunks of both
-        # would make a whole that never was.
-        if _identity(self.root) != self._identity:
-            raise SourceChangedError(
-                f"{self.root} is no longer the array that was opened: it was replaced, resized or "
-                "removed. Open it again to read what is there now."
-            )
+        _check_identity(self.root, self._identity)
 
 
 def _identity(root: Path) -> tuple[int, int, int] | None:
     """Give what tells the array at a path from another one that takes its place."""
-    try:
-        info = os.stat(root / ".zarray")
-    except OSError:
-        return None
-    return info.st_ino, info.st_size, info.st_mtime_ns
+    for name in (".zarray", "zarr.json"):
+        with suppress(OSError):
+            info = os.stat(root / name)
+            return info.st_ino, info.st_size, info.st_mtime_ns
+    return None
+
+
+def _check_identity(root: Path, expected: tuple[int, int, int] | None) -> None:
+    # An overwrite puts another array in this one's place: chunks of both
+    # would make a whole that never was.
+    if _identity(root) != expected:
+        raise SourceChangedError(
+            f"{root} is no longer the array that was opened: it was replaced, resized or "
+            "removed. Open it again to read what is there now."
+        )
 
 
 class ZarrSource(Source):
-    """Any array that zarr can open, read through zarr: v3, sharded, filtered, remote."""
+    """Any array that zarr can open, read through zarr: v3, sharded, filtered.
+
+    Of a shard, only the chunks that a region touches are read and decoded.
+    """
 
     def __init__(self, root: Path, array: zarr.Array[Any], token: str) -> None:
         self.root = root
+        self._identity = _identity(root)
         self._array = array
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
@@ -147,14 +178,35 @@ class ZarrSource(Source):
 
     @property
     def default_chunks(self) -> Blocks:
-        """A few whole chunks, or whole shards, a block."""
-        unit = getattr(self._array, "shards", None) or self._array.chunks
-        return _default_blocks(self.shape, unit, self.dtype.itemsize)
+        """A few whole chunks, or whole shards, a block; of large shards, a part."""
+        array = self._array
+        return _default_blocks(self.shape, array.chunks, self.dtype.itemsize, array.shards)
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
-        """Yield the region in one piece."""
+        """Yield the region in one piece.
+
+        Raises
+        ------
+        ChunkReadError
+            If a chunk in it is damaged.
+        SourceChangedError
+            If another array has taken this one's place.
+        """
         whole = tuple(slice(0, s.stop - s.start) for s in region)
-        yield whole, np.asarray(self._array[region])
+        try:
+            values = np.asarray(self._array[region])
+        except ScoutIOError:
+            raise
+        except Exception as err:  # zarr gives on whatever its codecs and the system raise
+            _check_identity(self.root, self._identity)
+            where = ", ".join(f"{s.start}:{s.stop}" for s in region)
+            raise ChunkReadError(
+                f"{self.root}: a chunk in [{where}] cannot be read ({type(err).__name__}: {err}). "
+                "Its file is damaged or cannot be opened; verify finds which, where the array "
+                "has a manifest."
+            ) from err
+        _check_identity(self.root, self._identity)
+        yield whole, values
 
 
 def open_source(path: str | os.PathLike[str], *, nested: bool = True) -> Source:
