@@ -40,6 +40,8 @@ UNIT_NBYTES = 256 * 2**20
 # Fewer and longer reads and copies: bands of 32 MB took 10 % less CPU than
 # bands of 16 MB (192 planes of 2048 x 2048), and larger ones no less.
 BAND_NBYTES = 32 * 2**20
+# Room that encoding takes beside the band, in chunks: before, after, and on its way.
+COPIES = 3
 # More tasks than this burden a scheduler (1 kB each); units grow instead.
 MAX_UNITS = 50_000
 
@@ -140,6 +142,7 @@ def plan_source(
     *,
     nb_workers: int,
     max_mem: int,
+    n_copies: int = COPIES,
 ) -> WritePlan:
     """Plan the writing of an array that is read from files by regions.
 
@@ -162,13 +165,13 @@ def plan_source(
         band = tuple(b for b, _ in combined)
         amplification = math.prod(a for _, a in combined)
         # The band cut into chunks, the segment in hand, and a chunk before and after encoding.
-        mem = math.prod(band) * itemsize + 2 * segment_nbytes + 3 * chunk_nbytes
+        mem = math.prod(band) * itemsize + 2 * segment_nbytes + n_copies * chunk_nbytes
         workers = min(nb_workers, max_mem // mem)
         if workers >= 1:
             # Decoding costs about what encoding costs: (1 + a) work over the workers.
             options.append(((1 + amplification) / workers, mem, amplification, workers, band))
     if not options:
-        least = chunk_nbytes * 4 + 2 * segment_nbytes
+        least = chunk_nbytes * (n_copies + 1) + 2 * segment_nbytes
         raise MemoryLimitError(
             f"max_mem={format_nbytes(max_mem)} cannot hold one chunk of {chunks} and one segment "
             f"of {read_shape} of {dtype}: about {format_nbytes(least)} are needed. "
@@ -230,6 +233,7 @@ def plan_blocks(
     *,
     nb_workers: int,
     max_mem: int,
+    n_copies: int = COPIES,
 ) -> WritePlan:
     """Plan the writing of computed blocks that are whole chunks: one unit a block.
 
@@ -240,7 +244,7 @@ def plan_blocks(
     """
     shape = tuple(sum(axis) for axis in blocks)
     block = tuple(max(axis, default=0) for axis in blocks)
-    mem = 2 * math.prod(block) * itemsize + 3 * math.prod(chunks) * itemsize
+    mem = 2 * math.prod(block) * itemsize + n_copies * math.prod(chunks) * itemsize
     workers = _workers_that_fit(mem, nb_workers, max_mem, block, dtype)
     total = math.prod(shape) * itemsize
     return WritePlan(
@@ -266,6 +270,7 @@ def plan_gather(
     *,
     nb_workers: int,
     max_mem: int,
+    n_copies: int = COPIES,
 ) -> WritePlan:
     """Plan the writing of computed blocks that cross chunk borders.
 
@@ -290,7 +295,7 @@ def plan_gather(
     for band, nbytes in ((wide, target), (wide, 0), (chunks, 0)):
         unit = _grow_unit(shape, band, itemsize, nbytes)
         held = _most_held(blocks, unit, nb_workers) * itemsize
-        in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + 3 * chunk_nbytes
+        in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + n_copies * chunk_nbytes
         projected = min(held, total) + nb_workers * in_hand
         if projected <= max_mem:
             break
@@ -298,7 +303,11 @@ def plan_gather(
         route = "scratch"
         for band in (wide, chunks):
             # A block, and its result or the band that it is read back into.
-            mem = block_nbytes + max(block_nbytes, math.prod(band) * itemsize) + 4 * chunk_nbytes
+            mem = (
+                block_nbytes
+                + max(block_nbytes, math.prod(band) * itemsize)
+                + (n_copies + 1) * chunk_nbytes
+            )
             if mem * nb_workers <= max_mem:
                 break
         workers = _workers_that_fit(mem, nb_workers, max_mem, block, dtype)

@@ -33,6 +33,9 @@ from scout_dask_io.store.settings import v3_compressors
 
 __all__ = ["check_fill", "compressor_of", "plan_write", "readable", "settings_of"]
 
+# zarr 3.4 puts a shard together in up to five times its memory, 3.1 in three times.
+SHARD_COPIES = 5
+
 
 def readable(data: Any) -> tuple[Source | None, da.Array | None]:
     """Give data as a source that is read by regions, or as an array that must be computed.
@@ -96,15 +99,16 @@ def plan_write(
     allowed = resolve_max_mem(max_mem)
     workers = worker_count(nb_workers)
     kind = (dtype.name, dtype.itemsize, extents)
+    room: dict[str, Any] = {"nb_workers": workers, "max_mem": allowed}
+    if fitted:
+        room["n_copies"] = SHARD_COPIES
     try:
         if source is not None:
-            plan = plan_source(
-                source.shape, *kind, source.read_shape, nb_workers=workers, max_mem=allowed
-            )
+            plan = plan_source(source.shape, *kind, source.read_shape, **room)
         else:
             aligned = blocks_fit_chunks(data.chunks, extents)
             planner = plan_blocks if aligned else plan_gather
-            plan = planner(data.chunks, *kind, nb_workers=workers, max_mem=allowed)
+            plan = planner(data.chunks, *kind, **room)
     except MemoryLimitError as err:
         if fitted is None:
             raise

@@ -135,7 +135,7 @@ def write_zarr(
     shards : int or sequence of int, optional
         Extents of what one file holds, as ``chunks`` and multiples of them; without
         it a chunk. For arrays of over a million chunks: 512 along each axis, or
-        about 256 MiB of elements, since a shard is in memory whole, about four times,
+        about 256 MiB of elements, since a shard is in memory whole, about six times,
         while it is written. Readers still decode single chunks.
     overwrite : bool
         Replace a Zarr array at ``path`` once the new one is whole. Anything
