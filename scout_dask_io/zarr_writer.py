@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 import dask
 from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed, delayed
-from dask.highlevelgraph import HighLevelGraph
 
 from scout_dask_io.calibration import attributes_with
-from scout_dask_io.errors import ArgumentError, ScoutIOError
-from scout_dask_io.execute import run_tasks
+from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Blocks
 from scout_dask_io.plan import WritePlan
-from scout_dask_io.progress import reporting
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growing import (
@@ -33,7 +30,7 @@ from scout_dask_io.store.regions import (
     finish_region,
     stored_format,
 )
-from scout_dask_io.store.staging import check_destination, discard_staging, drop_staging
+from scout_dask_io.store.staging import check_destination, discard_staging
 from scout_dask_io.store.units import Target, cancel
 from scout_dask_io.write_arguments import (
     check_fill,
@@ -42,6 +39,7 @@ from scout_dask_io.write_arguments import (
     readable,
     settings_of,
 )
+from scout_dask_io.write_run import leave, run_write
 from scout_dask_io.write_tasks import unit_tasks
 
 if TYPE_CHECKING:
@@ -236,48 +234,29 @@ def write_zarr(
     final = f"{name}-publish"
     tasks[final] = Task(final, _finish, target, plan.units, overwrite, List(*map(TaskRef, ends)))
     units = {key for key in tasks if key[0] == name}
-    graph = HighLevelGraph.from_collections(
-        final,
-        tasks,
-        dependencies=cast(Any, [array] if source is None and array is not None else []),
-    )
-    if not compute:
-        return Delayed(final, graph)
-    try:
-        with reporting(progress, f"write {destination.name}") as report:
-            result: zarr.Array[Any] = run_tasks(
-                graph,
-                final,
-                units,
-                nb_workers=plan.nb_workers,
-                already=len(done),
-                report=report,
-                on_failure=lambda: cancel(target),
-            )
-            return result
-    except BaseException as err:
+
+    def after_failure(err: BaseException) -> None:
         if target.in_place:
             discard_region(target)
         else:
-            _leave(target, err)
-        raise
+            leave(target, err)
 
-
-def _leave(target: Target, err: BaseException) -> None:
-    """After a failure: keep what a resumed write can use and say so, or leave nothing."""
-    try:
-        finished = len(finished_units(target.staging))
-        if not finished:
-            drop_staging(target.staging)
-    except (ScoutIOError, OSError) as second:
-        # Tidying up must not hide what went wrong first.
-        err.add_note(f"what was begun stays in {target.staging.job} ({second})")
-        return
-    if finished:
-        err.add_note(
-            f"{finished} finished write units of {target.staging.destination} are kept in "
-            f"{target.staging.job}: the same call with resume=True goes on."
-        )
+    return cast(
+        "zarr.Array[Any] | Delayed",
+        run_write(
+            tasks,
+            final,
+            units,
+            array if source is None else None,
+            compute=compute,
+            progress=progress,
+            label=f"write {destination.name}",
+            nb_workers=plan.nb_workers,
+            already=len(done),
+            on_failure=lambda: cancel(target),
+            after_failure=after_failure,
+        ),
+    )
 
 
 def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) -> zarr.Array[Any]:

@@ -11,25 +11,20 @@ import os
 import threading
 import uuid
 from dataclasses import dataclass, field
-from itertools import count
-from pathlib import Path
 
 import numpy as np
 
 from scout_dask_io.chunkbuffer import ChunkBuffer
 from scout_dask_io.errors import ScoutIOError, WriteError
-from scout_dask_io.grid import Region, Shape, chunk_counts, iter_regions, region_shape
+from scout_dask_io.grid import Region, Shape, iter_regions, region_shape
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.source import Source
-from scout_dask_io.store.checksum import crc32c
-from scout_dask_io.store.chunkfile import write_file
-from scout_dask_io.store.formats import StoredFormat, encoder_of
-from scout_dask_io.store.journal import CHUNK_RECORD, append_unit
+from scout_dask_io.store.cascade import Cascade, ChunkWriter
+from scout_dask_io.store.formats import StoredFormat
 from scout_dask_io.store.staging import Staging
 
-__all__ = ["Cancelled", "Target", "cancel", "shift", "write_unit"]
+__all__ = ["Cancelled", "Lower", "Target", "cancel", "shift", "write_unit"]
 
-_counter = count()
 _cancelled: set[str] = set()
 
 
@@ -57,6 +52,8 @@ class Target:
         Where in the array the units' coordinates begin; empty for its origin.
     in_place : bool
         Whether chunks may stand already, so that empty ones must be removed.
+    lower : tuple of Lower
+        Lower levels of a pyramid that each unit makes too, the highest first.
     """
 
     staging: Staging
@@ -66,6 +63,26 @@ class Target:
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
     origin: Shape = ()
     in_place: bool = False
+    lower: tuple[Lower, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lower:
+    """A lower level, made from the pixels of a unit of the level above while they are in memory.
+
+    Attributes
+    ----------
+    target : Target
+        Its array.
+    factors : tuple of int
+        1 or 2 per axis.
+    method : str
+        As for :func:`~scout_dask_io.downsample.downsample`.
+    """
+
+    target: Target
+    factors: Shape
+    method: str
 
 
 def cancel(target: Target) -> None:
@@ -97,14 +114,13 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
     WriteError
         If a file cannot be written, naming it. The unit can be written again.
     """
-    fmt, staging = target.format, target.staging
+    fmt = target.format
     region = shift(region, target.origin)
-    encoder = encoder_of(fmt)
     buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
-    records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)
-    first = tuple(s.start // c for s, c in zip(region, fmt.chunks, strict=True))
-    root = path = os.fspath(staging.array)
-    prefix = f"{staging.tmp}/{os.getpid()}-{threading.get_ident()}-"
+    prefix = f"{target.staging.tmp}/{os.getpid()}-{threading.get_ident()}-"
+    writer = ChunkWriter(target, region, prefix)
+    lower = Cascade(target.lower, target, region, prefix) if target.lower else None
+    at_work: ChunkWriter | Cascade = writer
     try:
         for part in iter_regions(region_shape(region), target.band):
             if target.attempt in _cancelled:
@@ -115,24 +131,19 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
             if not buffer.is_full():
                 raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
             for index, chunk in buffer.iter_chunks():
-                data = encoder.encode(chunk)
-                if data is None and not target.in_place:
-                    continue
-                path = fmt.chunk_path(root, index)
-                if data is None:
-                    Path(path).unlink(missing_ok=True)
-                    continue
-                write_file(
-                    path, f"{prefix}{next(_counter)}", data, root=root, durable=target.durable
-                )
-                at = tuple(i - f for i, f in zip(index, first, strict=True))
-                records[at] = (len(data), crc32c(data))
-        path = os.fspath(staging.journal)
-        append_unit(staging.journal, unit, records, durable=target.durable)
+                writer.write(index, chunk)
+                if lower is not None:
+                    lower.put(index, chunk)
+        if lower is not None:
+            at_work = lower
+            lower.finish(unit)
+        # Last: a unit whose level is in the journal has its lower levels there too.
+        at_work = writer
+        writer.note(unit)
     except ScoutIOError:
         raise
     except OSError as err:
-        raise _explained(err, path, target) from err
+        raise _explained(err, at_work.path, target) from err
     return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
 
 

@@ -1,0 +1,90 @@
+"""Running the tasks of a write, or giving them as a Delayed; what a failure leaves is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import dask.array as da
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from scout_dask_io.errors import ScoutIOError
+from scout_dask_io.execute import run_tasks
+from scout_dask_io.progress import reporting
+from scout_dask_io.store.growing import finished_units
+from scout_dask_io.store.staging import drop_staging
+from scout_dask_io.store.units import Target
+
+__all__ = ["leave", "run_write"]
+
+
+def run_write(
+    tasks: dict[Any, Any],
+    final: str,
+    units: set[Any],
+    array: da.Array | None,
+    *,
+    compute: bool,
+    progress: Any,
+    label: str,
+    nb_workers: int,
+    already: int,
+    on_failure: Callable[[], None],
+    after_failure: Callable[[BaseException], None],
+) -> Any:
+    """Compute the task ``final`` and give its value; with ``compute=False``, a Delayed of it.
+
+    Parameters
+    ----------
+    tasks : dict
+        All tasks of the write.
+    final : str
+        The key of the one that publishes.
+    units : set
+        The keys of those that count as progress.
+    array : dask.array.Array or None
+        What the tasks use blocks of.
+    compute, progress, label, nb_workers, already
+        As for :func:`~scout_dask_io.write_zarr` and :func:`~.execute.run_tasks`.
+    on_failure
+        Called before running tasks are waited for.
+    after_failure
+        Called with the error when none runs any more.
+    """
+    graph = HighLevelGraph.from_collections(
+        final, tasks, dependencies=cast(Any, [] if array is None else [array])
+    )
+    if not compute:
+        return Delayed(final, graph)
+    try:
+        with reporting(progress, label) as report:
+            return run_tasks(
+                graph,
+                final,
+                units,
+                nb_workers=nb_workers,
+                already=already,
+                report=report,
+                on_failure=on_failure,
+            )
+    except BaseException as err:
+        after_failure(err)
+        raise
+
+
+def leave(target: Target, err: BaseException) -> None:
+    """After a failure: keep what a resumed write can use and say so, or leave nothing."""
+    try:
+        finished = len(finished_units(target.staging))
+        if not finished:
+            drop_staging(target.staging)
+    except (ScoutIOError, OSError) as second:
+        # Tidying up must not hide what went wrong first.
+        err.add_note(f"what was begun stays in {target.staging.job} ({second})")
+        return
+    if finished:
+        err.add_note(
+            f"{finished} finished write units of {target.staging.destination} are kept in "
+            f"{target.staging.job}: the same call with resume=True goes on."
+        )
