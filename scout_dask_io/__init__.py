@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scout_dask_io.errors import ArgumentError as ArgumentError
     from scout_dask_io.errors import ChunkError as ChunkError
     from scout_dask_io.errors import ChunkReadError as ChunkReadError
+    from scout_dask_io.errors import ClusterError as ClusterError
     from scout_dask_io.errors import LayoutError as LayoutError
     from scout_dask_io.errors import MemoryLimitError as MemoryLimitError
     from scout_dask_io.errors import PathNotFoundError as PathNotFoundError
@@ -59,6 +60,8 @@ _HOMES = {
         "ArgumentError",
         "ChunkError",
         "ChunkReadError",
+        "ClusterError",
+        "ClusterError",
         "LayoutError",
         "MemoryLimitError",
         "PathNotFoundError",

@@ -7,10 +7,13 @@ A message says what is wrong, what was found, what was expected and what to do.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ArgumentError",
     "ChunkError",
     "ChunkReadError",
+    "ClusterError",
     "LayoutError",
     "MemoryLimitError",
     "PathNotFoundError",
@@ -26,6 +29,13 @@ __all__ = [
 
 class ScoutIOError(Exception):
     """Base of every error that the library raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError keeps errno beside its arguments, and would lose it on the way from a worker.
+        state = dict(self.__dict__)
+        if isinstance(self, OSError):
+            state["errno"] = self.errno
+        return type(self), self.args, state
 
 
 class ArgumentError(ScoutIOError, ValueError):
@@ -66,6 +76,10 @@ class ChunkReadError(ScoutIOError, OSError):
 
 class MemoryLimitError(ScoutIOError, MemoryError):
     """A job cannot fit in the memory it is allowed; nothing was created."""
+
+
+class ClusterError(ScoutIOError, RuntimeError):
+    """A dask cluster cannot do the work, or was lost on the way; the message names the worker."""
 
 
 class ResumeError(ScoutIOError, ValueError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Hashable, Set
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import dask
@@ -14,9 +15,12 @@ from dask.base import get_scheduler
 from dask.callbacks import Callback
 from dask.system import CPU_COUNT
 
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.cluster import TIMEOUT_S, active_client, ask_workers, fleet_of
+from scout_dask_io.errors import ArgumentError, ClusterError, MemoryLimitError
+from scout_dask_io.memory import resolve_max_mem
+from scout_dask_io.plan import WritePlan
 
-__all__ = ["Report", "active_client", "check_nb_workers", "run_tasks", "worker_count"]
+__all__ = ["Report", "check_nb_workers", "planned", "run_tasks", "worker_count"]
 
 #: Called with finished units, all units, and bytes of elements finished.
 Report = Callable[[int, int, int], None]
@@ -37,16 +41,6 @@ def check_nb_workers(nb_workers: int | None) -> int | None:
     return nb_workers
 
 
-def active_client() -> Any | None:
-    """Give the ``distributed.Client`` that would run a computation now, if there is one."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import Client
-
-    owner = getattr(get_scheduler(), "__self__", None)
-    return owner if isinstance(owner, Client) else None
-
-
 def worker_count(nb_workers: int | None) -> int:
     """Give how many tasks run at once in one process."""
     if check_nb_workers(nb_workers) is not None:
@@ -56,6 +50,57 @@ def worker_count(nb_workers: int | None) -> int:
         threads = list(client.nthreads().values())
         return max(threads, default=1)
     return int(dask.config.get("num_workers", None) or CPU_COUNT)
+
+
+def planned(
+    plan: Callable[..., WritePlan],
+    *args: Any,
+    max_mem: int | str | None,
+    nb_workers: int | None,
+    **more: Any,
+) -> WritePlan:
+    """Call a planning function for what will run the plan: threads here, or a cluster's workers.
+
+    On a cluster every thread of every worker runs tasks, so each must do with
+    its share of ``max_mem``, which counts for one worker; where it is not
+    given, it is a share of the memory limit of the smallest worker.
+
+    Parameters
+    ----------
+    plan
+        :func:`~scout_dask_io.plan.plan_source` or one like it.
+    *args, **more
+        Its other arguments.
+    max_mem, nb_workers
+        As for ``write_zarr``; ``nb_workers`` is of no account on a cluster.
+
+    Raises
+    ------
+    ClusterError
+        If there is no worker.
+    MemoryLimitError
+        If what one task needs does not fit.
+    """
+    client = active_client()
+    if client is None:
+        allowed = resolve_max_mem(max_mem)
+        return plan(*args, nb_workers=worker_count(nb_workers), max_mem=allowed, **more)
+    check_nb_workers(nb_workers)
+    fleet = fleet_of(ask_workers(client))
+    share = fleet.thread_nbytes if max_mem is None else resolve_max_mem(max_mem) // fleet.threads
+    try:
+        one = plan(*args, nb_workers=1, max_mem=max(share, 1), n_threads=fleet.n_threads, **more)
+    except MemoryLimitError as err:
+        raise MemoryLimitError(
+            f"{err} That is the share of one of {fleet.threads} threads of a worker: workers with "
+            "fewer threads, or with more memory, have a larger one."
+        ) from err
+    return replace(
+        one,
+        nb_workers=fleet.threads,
+        max_mem=share * fleet.threads,
+        projected_mem=one.projected_mem * fleet.threads,
+    )
 
 
 class _Counting(Callback):
@@ -83,11 +128,14 @@ def run_tasks(
     already: int = 0,
     report: Report | None = None,
     on_failure: Callable[[], None] | None = None,
+    drain: Callable[[], Awaitable[None]] | None = None,
 ) -> Any:
     """Compute the key ``final`` of a graph and give its value.
 
-    On threads, every task that was running when another failed, or when Ctrl-C
-    came, has ended before this returns: no write goes on behind the caller.
+    Every task that was running when another failed, or when Ctrl-C came, has
+    ended before this returns: no write goes on behind the caller. On a cluster
+    that holds for the workers that answer within half a minute, and not once the
+    scheduler is lost.
 
     Parameters
     ----------
@@ -105,10 +153,18 @@ def run_tasks(
         Called after every unit, from this thread.
     on_failure
         Called before running tasks are waited for.
+    drain
+        The same on a cluster: a picklable coroutine function that each worker
+        awaits after a failure.
+
+    Raises
+    ------
+    ClusterError
+        If a task killed its workers, or the scheduler is lost.
     """
     client = active_client()
     if client is not None:
-        return _run_on_cluster(client, graph, final, units, already, report)
+        return _run_on_cluster(client, graph, final, units, already, report, drain)
     get = get_scheduler()
     with ExitStack() as stack:
         if report is not None:
@@ -133,22 +189,63 @@ def _run_on_cluster(
     units: Set[Any],
     already: int,
     report: Report | None,
+    drain: Callable[[], Awaitable[None]] | None,
 ) -> Any:
     from distributed import as_completed
 
-    if report is None:
-        return client.get(graph, final)
-    wanted = [final, *units]
-    futures = client.get(graph, wanted, sync=False)
+    futures = client.get(graph, [final, *(units if report else ())], sync=False)
     try:
-        done, nbytes, total = already, 0, already + len(units)
-        report(done, total, 0)
-        for _, written in as_completed(futures[1:], with_results=True):
-            done += 1
-            nbytes += int(written)
-            report(done, total, nbytes)
+        if report is not None:
+            done, nbytes, total = already, 0, already + len(units)
+            report(done, total, 0)
+            for _, written in as_completed(futures[1:], with_results=True):
+                done += 1
+                nbytes += int(written)
+                report(done, total, nbytes)
         return futures[0].result()
+    except BaseException as err:
+        _stop(client, futures, drain)
+        lost = _lost(client, err)
+        if lost is None:
+            raise
+        raise lost from err
     finally:
         # An exception's traceback would hold them, and the cluster go on writing.
         for future in futures:
             future.release()
+
+
+def _stop(client: Any, futures: list[Any], drain: Callable[[], Awaitable[None]] | None) -> None:
+    """Take back what has not begun, and wait for what runs, as far as workers can be reached."""
+    if client.status != "running":
+        return
+
+    async def stop() -> None:
+        await client.cancel(futures)
+        if drain is not None:
+            await client.run(drain, on_error="return")
+
+    async def in_time() -> None:
+        await asyncio.wait_for(stop(), TIMEOUT_S)
+
+    # What failed first must not be hidden by a worker that is gone or stopped.
+    with suppress(Exception):
+        client.sync(in_time)
+
+
+def _lost(client: Any, err: BaseException) -> ClusterError | None:
+    """Give an error of the cluster, and not of a task, as one of the library."""
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
+
+    if isinstance(err, KilledWorker):
+        return ClusterError(
+            f"workers died while they ran one task, the last of them {err.last_worker}: "
+            "it needs more memory than a worker has, or crashes. Their logs say which; smaller "
+            f"blocks, or workers with fewer threads, help with the former. ({err})"
+        )
+    if isinstance(err, (CancelledError, CommClosedError)) or client.status != "running":
+        return ClusterError(
+            f"the scheduler of the cluster was lost, or the job was cancelled there: {err}"
+        )
+    return None

@@ -19,7 +19,7 @@ from scout_dask_io.errors import ChunkError
 from scout_dask_io.grid import Blocks
 from scout_dask_io.source import Source
 
-__all__ = ["lazy_array", "source_of"]
+__all__ = ["lazy_array", "source_of", "sources_in"]
 
 
 class SourceLayer(Layer):
@@ -134,3 +134,9 @@ def source_of(array: da.Array) -> Source | None:
     """Give the source that a lazy array reads as it is, or ``None`` if it was computed on."""
     layer = getattr(array.dask, "layers", {}).get(array.name)
     return layer.source if isinstance(layer, SourceLayer) else None
+
+
+def sources_in(array: da.Array) -> list[Source]:
+    """Give every source that an array, lazy or computed on, reads."""
+    layers = getattr(array.dask, "layers", {}).values()
+    return [layer.source for layer in layers if isinstance(layer, SourceLayer)]

@@ -143,11 +143,13 @@ def plan_source(
     nb_workers: int,
     max_mem: int,
     n_copies: int = COPIES,
+    n_threads: int = 0,
 ) -> WritePlan:
     """Plan the writing of an array that is read from files by regions.
 
     The band is the least one that reads no element twice; where that does not
-    fit in ``max_mem``, fewer workers or repeated reads, whichever costs less.
+    fit in ``max_mem``, fewer workers or repeated reads, whichever costs less. Units
+    are cut for ``n_threads`` in all, where several processes share the work.
 
     Raises
     ------
@@ -179,7 +181,7 @@ def plan_source(
         )
     _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
-    target = _unit_target(total, nb_workers)
+    target = _unit_target(total, n_threads or nb_workers)
     least_nbytes = math.prod(least_band) * itemsize
     room = max_mem // workers - mem + least_nbytes
     band = _grow_unit(shape, least_band, itemsize, min(BAND_NBYTES, target, room))
@@ -234,6 +236,7 @@ def plan_blocks(
     nb_workers: int,
     max_mem: int,
     n_copies: int = COPIES,
+    n_threads: int = 0,
 ) -> WritePlan:
     """Plan the writing of computed blocks that are whole chunks: one unit a block.
 
@@ -271,6 +274,7 @@ def plan_gather(
     nb_workers: int,
     max_mem: int,
     n_copies: int = COPIES,
+    n_threads: int = 0,
 ) -> WritePlan:
     """Plan the writing of computed blocks that cross chunk borders.
 
@@ -288,7 +292,7 @@ def plan_gather(
     block_nbytes = math.prod(block) * itemsize
     chunk_nbytes = math.prod(chunks) * itemsize
     total = math.prod(shape) * itemsize
-    target = _unit_target(min(total, 2**28), nb_workers)
+    target = _unit_target(min(total, 2**28), n_threads or nb_workers)
     # Whole rows of chunks along the last axis keep the copies long.
     wide = (*chunks[:-1], -(-max(shape[-1], 1) // chunks[-1]) * chunks[-1])
     route, workers = "gather", nb_workers

@@ -108,6 +108,10 @@ class Source(ABC):
         This is the one primitive that reads. Each segment is decoded once.
         """
 
+    def landmarks(self) -> list[tuple[str, int]]:
+        """Give a few of its files with their sizes in bytes: who sees them, sees it all."""
+        return []
+
     def narrow(self, region: Region) -> tuple[Source, Region]:
         """Give a source that carries only what ``region`` needs, and the region in it.
 
@@ -225,6 +229,10 @@ class StackedSource(Source):
             at = slice(k - region[0].start, k - region[0].start + 1)
             for where, values in self.sources[k].iter_pieces(region[1:]):
                 yield (at, *where), values[np.newaxis]
+
+    def landmarks(self) -> list[tuple[str, int]]:
+        """Give those of the stacked sources."""
+        return [found for source in self.sources for found in source.landmarks()]
 
     def narrow(self, region: Region) -> tuple[Source, Region]:
         """Narrow each source that the region touches, and drop the others."""

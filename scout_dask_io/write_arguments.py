@@ -13,11 +13,10 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
-from scout_dask_io.execute import worker_count
+from scout_dask_io.execute import planned
 from scout_dask_io.grid import expand_chunks
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.lazy import source_of
-from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.plan import (
     WritePlan,
     blocks_fit_chunks,
@@ -96,19 +95,17 @@ def plan_write(
     fitted = fit_shards(data.shape, inner, shards, dtype.itemsize)
     # A file has one writer and is encoded whole, so to the plan a shard is a chunk.
     extents = fitted or inner
-    allowed = resolve_max_mem(max_mem)
-    workers = worker_count(nb_workers)
     kind = (dtype.name, dtype.itemsize, extents)
-    room: dict[str, Any] = {"nb_workers": workers, "max_mem": allowed}
+    room: dict[str, Any] = {"max_mem": max_mem, "nb_workers": nb_workers}
     if fitted:
         room["n_copies"] = SHARD_COPIES
     try:
         if source is not None:
-            plan = plan_source(source.shape, *kind, source.read_shape, **room)
+            plan = planned(plan_source, source.shape, *kind, source.read_shape, **room)
         else:
             aligned = blocks_fit_chunks(data.chunks, extents)
             planner = plan_blocks if aligned else plan_gather
-            plan = planner(data.chunks, *kind, **room)
+            plan = planned(planner, data.chunks, *kind, **room)
     except MemoryLimitError as err:
         if fitted is None:
             raise

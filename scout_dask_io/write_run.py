@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import dask.array as da
@@ -31,6 +31,7 @@ def run_write(
     nb_workers: int,
     already: int,
     on_failure: Callable[[], None],
+    drain: Callable[[], Awaitable[None]],
     after_failure: Callable[[BaseException], None],
 ) -> Any:
     """Compute the task ``final`` and give its value; with ``compute=False``, a Delayed of it.
@@ -47,8 +48,8 @@ def run_write(
         What the tasks use blocks of.
     compute, progress, label, nb_workers, already
         As for :func:`~scout_dask_io.write_zarr` and :func:`~.execute.run_tasks`.
-    on_failure
-        Called before running tasks are waited for.
+    on_failure, drain
+        As for :func:`~.execute.run_tasks`.
     after_failure
         Called with the error when none runs any more.
     """
@@ -67,6 +68,7 @@ def run_write(
                 already=already,
                 report=report,
                 on_failure=on_failure,
+                drain=drain,
             )
     except BaseException as err:
         after_failure(err)

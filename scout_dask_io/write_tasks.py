@@ -23,7 +23,7 @@ from scout_dask_io.grid import (
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.source import ArraySource, PiecesSource, Source
 from scout_dask_io.store.scratch import ScratchSource, scratch_path, spill
-from scout_dask_io.store.units import Target, write_unit
+from scout_dask_io.store.units import Target, working, write_unit
 
 __all__ = ["block_tasks", "gather_tasks", "scratch_tasks", "source_tasks", "unit_tasks"]
 
@@ -149,7 +149,7 @@ def scratch_tasks(
         path = scratch_path(target.staging, ind)
         spill_key, drop_key = (f"{name}-spill", *ind), (f"{name}-drop", *ind)
         tasks[spill_key] = Task(
-            spill_key, _spill_block, path, where, data.dtype, TaskRef((data.name, *ind))
+            spill_key, _spill_block, target, path, where, data.dtype, TaskRef((data.name, *ind))
         )
         tasks[drop_key] = Task(drop_key, _drop_block, path, List(*readers[ind]))
     return tasks
@@ -161,8 +161,11 @@ def _write_scratched(
     return write_unit(target, unit, region, source, region)
 
 
-def _spill_block(path: Path, region: Region, dtype: np.dtype[Any], block: Any) -> None:
-    spill(path, _checked(block, region, dtype))
+def _spill_block(
+    target: Target, path: Path, region: Region, dtype: np.dtype[Any], block: Any
+) -> None:
+    with working(target):
+        spill(path, _checked(block, region, dtype))
 
 
 def _drop_block(path: Path, readers: list[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import dask
@@ -14,6 +15,7 @@ from scout_dask_io.calibration import attributes_with
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Blocks
 from scout_dask_io.plan import WritePlan
+from scout_dask_io.preflight import preflight
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growing import (
@@ -31,7 +33,7 @@ from scout_dask_io.store.regions import (
     stored_format,
 )
 from scout_dask_io.store.staging import check_destination, discard_staging
-from scout_dask_io.store.units import Target, cancel
+from scout_dask_io.store.units import Target, cancel, drain, working
 from scout_dask_io.write_arguments import (
     check_fill,
     compressor_of,
@@ -144,7 +146,8 @@ def write_zarr(
         the array stands finished with the same data and settings, nothing is done.
     max_mem : int or str, optional
         Bytes, or a text such as ``"2GB"``, that one process may use beyond its
-        imports; a quarter of the free memory where not given.
+        imports; where not given, a quarter of the free memory, or on a cluster
+        half of the memory limit of the smallest worker.
     nb_workers : int, optional
         Threads of a local run; the processor's count where not given.
     durable : bool
@@ -179,6 +182,16 @@ def write_zarr(
         If the unfinished write has other data or settings.
     WriteError
         If a file cannot be written; the finished part stays for ``resume``.
+    ClusterError
+        If a worker of the cluster does not see the files or the destination, or
+        has other versions, before anything is created; or if the scheduler, or
+        the workers of one task, are lost.
+
+    Notes
+    -----
+    On a cluster, ``dask.annotate`` around the call pins the tasks
+    (``workers=``, ``resources=``) and has a task that failed run again
+    (``retries=3``); workers that it leaves out need not see the files.
 
     Examples
     --------
@@ -199,6 +212,8 @@ def write_zarr(
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
+        if compute:
+            preflight([data], destination, in_place=True)
         target = begin_region(destination, fmt, where, plan.band, durable)
     else:
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
@@ -206,6 +221,8 @@ def write_zarr(
         check_fill(fill_value, plan.dtype)
         attributes = attributes_with(attributes, data, voxel_size)
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
+        if compute:
+            preflight([data], destination)
         resumed = resume_array(destination, plan, settings, durable=durable) if resume else None
         if resumed is None:
             if resume and not overwrite and is_finished(destination, settings):
@@ -254,15 +271,17 @@ def write_zarr(
             nb_workers=plan.nb_workers,
             already=len(done),
             on_failure=lambda: cancel(target),
+            drain=partial(drain, target.attempt),
             after_failure=after_failure,
         ),
     )
 
 
 def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) -> zarr.Array[Any]:
-    if target.in_place:
-        return _open(finish_region(target, units))
-    return _open(finish_array(target, units, overwrite))
+    with working(target):
+        if target.in_place:
+            return _open(finish_region(target, units))
+        return _open(finish_array(target, units, overwrite))
 
 
 def _open(path: str | os.PathLike[str]) -> zarr.Array[Any]:

@@ -13,8 +13,9 @@ from dask._task_spec import List, Task, TaskRef
 from distributed import Client, LocalCluster
 
 from scout_dask_io import execute
+from scout_dask_io.cluster import active_client
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.execute import active_client, check_nb_workers, run_tasks, worker_count
+from scout_dask_io.execute import check_nb_workers, run_tasks, worker_count
 
 N_UNITS = 7
 

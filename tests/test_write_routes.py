@@ -42,7 +42,7 @@ def _nothing_computed_nothing_broken() -> None:
 def client() -> Iterator[Client]:
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
         ) as cluster,
         Client(cluster, set_as_default=False) as found,
     ):

@@ -18,6 +18,7 @@ from scout_dask_io.execute import run_tasks, worker_count
 from scout_dask_io.grid import Region, Shape, chunk_counts
 from scout_dask_io.human import format_count, format_nbytes, format_s
 from scout_dask_io.jobs.render import to_json
+from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
@@ -183,7 +184,7 @@ def check(
     """
     start = time.perf_counter()
     root = local_path(path)
-    open_source(root)  # for its errors, which say what lies there instead
+    source = open_source(root)  # its errors say what lies there instead
     fmt = format_at(root)
     if fmt is None:
         raise ArgumentError(
@@ -199,6 +200,7 @@ def check(
     counts = chunk_counts(fmt.shape, fmt.chunks)
     mismatch = "" if manifest is None else _mismatch(fmt, manifest, counts)
     records = None if manifest is None or mismatch else manifest.records.reshape(-1)
+    preflight([source])
     parts = _run(root, fmt, records, counts, deep, worker_count(nb_workers), progress, limit)
     total = sum((p.counts for p in parts), Counter[str]())
     return CheckReport(

@@ -13,7 +13,7 @@ import numpy as np
 from dask._task_spec import DataNode, List, Task, TaskRef
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.execute import run_tasks, worker_count
+from scout_dask_io.execute import check_nb_workers, planned, run_tasks
 from scout_dask_io.grid import (
     Region,
     Shape,
@@ -26,8 +26,9 @@ from scout_dask_io.jobs.check import CheckReport, check
 from scout_dask_io.jobs.render import to_json
 from scout_dask_io.jobs.sources import Opened, open_any
 from scout_dask_io.lazy import source_of
-from scout_dask_io.memory import resolve_max_mem
+from scout_dask_io.memory import parse_nbytes
 from scout_dask_io.plan import WritePlan, plan_source
+from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.source import Source
 
@@ -211,14 +212,15 @@ def verify(
         raise ArgumentError(f"limit must be a whole number from 0 up, got {limit!r}")
     if dst is None:
         return check(src, deep=deep, nb_workers=nb_workers, progress=progress, limit=limit)
-    available = resolve_max_mem(max_mem)
-    workers = worker_count(nb_workers)
+    if max_mem is not None:
+        parse_nbytes(max_mem)
+    check_nb_workers(nb_workers)
     left, right = (open_any(path, nb_workers, order=order) for path in (src, dst))
     mismatch = _mismatch(left, right)
     if mismatch:
         found = _Compared(0, 0, 0, (), 0)
     else:
-        found = _compare(left, right, workers, available, progress, limit)
+        found = _compare(left, right, nb_workers, max_mem, progress, limit)
     return VerifyReport(
         src=left.path,
         dst=right.path,
@@ -245,14 +247,18 @@ def _mismatch(left: Opened, right: Opened) -> str:
 def _compare(
     left: Opened,
     right: Opened,
-    workers: int,
-    max_mem: int,
+    nb_workers: int | None,
+    max_mem: int | str | None,
     progress: bool | Report,
     limit: int,
 ) -> _Compared:
     src, dst = _source(left), _source(right)
     chunks = _chunks(right, dst)
-    plan = _plan(src, chunks, workers, max_mem)
+    kind = (str(src.dtype), src.dtype.itemsize, chunks)
+    plan = planned(
+        _plan_thirds, src.shape, *kind, src.read_shape, max_mem=max_mem, nb_workers=nb_workers
+    )
+    preflight([src, dst])
     tasks: dict[Any, Any] = {}
     pairs = zip(_narrowed(src, plan), _narrowed(dst, plan), plan.iter_units(), strict=True)
     for unit, ((a, at), (b, bt), region) in enumerate(pairs):
@@ -300,18 +306,10 @@ def _chunks(opened: Opened, source: Source) -> Shape:
     return (1,) * lead + tuple(max(n, 1) for n in source.shape[lead:])
 
 
-def _plan(src: Source, chunks: Shape, workers: int, max_mem: int) -> WritePlan:
+def _plan_thirds(*args: Any, nb_workers: int, max_mem: int, n_threads: int = 0) -> WritePlan:
     # A writer holds one band a task. Here there are two, and the mask of where
     # they differ, of a byte an element: at most three.
-    return plan_source(
-        src.shape,
-        str(src.dtype),
-        src.dtype.itemsize,
-        chunks,
-        src.read_shape,
-        nb_workers=workers,
-        max_mem=max_mem // 3,
-    )
+    return plan_source(*args, nb_workers=nb_workers, max_mem=max_mem // 3, n_threads=n_threads)
 
 
 def _compare_unit(

@@ -7,9 +7,14 @@ on behind the caller's back.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import threading
 import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,9 +28,11 @@ from scout_dask_io.store.cascade import Cascade, ChunkWriter
 from scout_dask_io.store.formats import StoredFormat
 from scout_dask_io.store.staging import Staging
 
-__all__ = ["Cancelled", "Lower", "Target", "cancel", "shift", "write_unit"]
+__all__ = ["Cancelled", "Lower", "Target", "cancel", "drain", "shift", "working", "write_unit"]
 
 _cancelled: set[str] = set()
+_running: Counter[str] = Counter()
+_lock = threading.Lock()
 
 
 class Cancelled(Exception):
@@ -90,6 +97,35 @@ def cancel(target: Target) -> None:
     _cancelled.add(target.attempt)
 
 
+@contextmanager
+def working(target: Target) -> Iterator[None]:
+    """Count a task that changes files, for :func:`drain`.
+
+    Raises
+    ------
+    Cancelled
+        If the attempt was given up before.
+    """
+    with _lock:
+        if target.attempt in _cancelled:
+            raise Cancelled
+        _running[target.attempt] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _running[target.attempt] -= 1
+            if not _running[target.attempt]:
+                del _running[target.attempt]
+
+
+async def drain(attempt: str) -> None:
+    """Cancel an attempt in this process, and wait until none of its tasks changes files."""
+    _cancelled.add(attempt)
+    while attempt in _running:
+        await asyncio.sleep(0.02)
+
+
 def write_unit(target: Target, unit: int, region: Region, source: Source, inside: Region) -> int:
     """Write the chunks of one unit and note it in the journal.
 
@@ -114,6 +150,11 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
     WriteError
         If a file cannot be written, naming it. The unit can be written again.
     """
+    with working(target):
+        return _write_unit(target, unit, region, source, inside)
+
+
+def _write_unit(target: Target, unit: int, region: Region, source: Source, inside: Region) -> int:
     fmt = target.format
     region = shift(region, target.origin)
     buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
@@ -164,8 +205,9 @@ def _explained(err: OSError, path: str, target: Target) -> WriteError:
     """Give a write failure as one that names the file and says how to go on."""
     if not target.staging.array.is_dir() or not target.staging.journal.is_dir():
         return WriteError(
-            f"{path}: the unfinished write that this task belongs to is gone: it was discarded, "
-            "or finished elsewhere. Nothing was changed."
+            f"{path}: the unfinished write that this task belongs to is not there (as "
+            f"{socket.gethostname()} sees it): it was discarded, or finished elsewhere, or this "
+            "machine does not share the disk. Nothing was changed."
         )
     after = (
         f"The destination {target.staging.destination} is as it was; the finished part is kept "

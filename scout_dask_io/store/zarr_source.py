@@ -94,6 +94,10 @@ class ChunkFileSource(Source):
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
 
+    def landmarks(self) -> list[tuple[str, int]]:
+        """Give the array's metadata file."""
+        return [(os.fspath(self.root / ".zarray"), self._identity[1])] if self._identity else []
+
     @property
     def read_shape(self) -> Shape:
         """One chunk."""

@@ -133,6 +133,11 @@ class TiffSource(Source):
         """The files that are read, with the facts by which a change is noticed."""
         return [self._files[k] for k in range(len(self._files))]
 
+    def landmarks(self) -> list[tuple[str, int]]:
+        """Give the first file and the last."""
+        ends = sorted({0, len(self._files) - 1})
+        return [self._files[k][:2] for k in ends] if len(self._files) else []
+
     @property
     def filled(self) -> tuple[FilledPlane, ...]:
         """Planes that hold zeros because their files could not be read.

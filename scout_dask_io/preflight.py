@@ -1,0 +1,51 @@
+"""A look at the workers of a cluster before a job begins: can every one do its part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+
+from scout_dask_io.cluster import active_client, check_workers
+from scout_dask_io.lazy import sources_in
+from scout_dask_io.source import Source
+from scout_dask_io.store.probe import probing
+
+__all__ = ["preflight"]
+
+
+def preflight(
+    data: Sequence[Any], destination: Path | None = None, *, in_place: bool = False
+) -> None:
+    """Ask each worker whether it sees the files, can write, and has the same libraries.
+
+    Without a client, nothing is done. Workers that join later are not asked: a
+    task of theirs that does not find its files fails with an error that names
+    the file.
+
+    Raises
+    ------
+    ClusterError
+        If there is no worker, or one could not do its part; nothing is left behind.
+    WriteError
+        If this process cannot write beside the destination.
+    """
+    client = active_client()
+    if client is None:
+        return
+    sources = [
+        source
+        for item in data
+        for source in (sources_in(item) if isinstance(item, da.Array) else [item])
+        if isinstance(source, Source)
+    ]
+    files = sorted({found for source in sources for found in source.landmarks()})
+    with (
+        nullcontext("")
+        if destination is None
+        else probing(destination, in_place=in_place) as folder
+    ):
+        check_workers(client, files, folder)
