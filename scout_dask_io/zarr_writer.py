@@ -13,6 +13,7 @@ from dask.delayed import Delayed, delayed
 
 from scout_dask_io.calibration import attributes_with
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.filled import attributes_with_filled, note_filled
 from scout_dask_io.grid import Blocks
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.preflight import preflight
@@ -126,7 +127,8 @@ def write_zarr(
     fill_value
         What chunks that hold nothing else are not stored for.
     attributes : dict, optional
-        JSON attributes of the array.
+        JSON attributes of the array. Planes that a reader filled are put on record
+        in ``filled_planes``.
     voxel_size : VoxelSize or sequence of float, optional
         ``(z, y, x)`` in micrometres, kept as the attribute ``voxel_size_um``. By
         default what :func:`voxel_size` finds for data as a reader gave them.
@@ -214,12 +216,14 @@ def write_zarr(
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
         if compute:
             preflight([data], destination, in_place=True)
+        note_filled(destination, where, data)
         target = begin_region(destination, fmt, where, plan.band, durable)
     else:
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
         check_fill(fill_value, plan.dtype)
         attributes = attributes_with(attributes, data, voxel_size)
+        attributes = attributes_with_filled(attributes, data)
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         if compute:
             preflight([data], destination)

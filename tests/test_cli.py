@@ -130,9 +130,9 @@ def test_convert_bounds_its_threads(planes: Path, tmp_path: Path):
 
 def test_convert_sorts_planes_as_told_and_warns_in_one_line(tmp_path: Path):
     volume = make_volume((3, 20, 30))
-    write_planes(tmp_path / "planes", volume, names=["z1.tif", "z2.tif", "z10.tif"])
+    write_planes(tmp_path / "planes", volume, names=["z9.tif", "z10.tif", "z11.tif"])
     _, err = run("convert", "planes", "a.zarr", "-q", cwd=tmp_path)
-    np.testing.assert_array_equal(zarr.open(tmp_path / "a.zarr")[...], volume[[0, 2, 1]])
+    np.testing.assert_array_equal(zarr.open(tmp_path / "a.zarr")[...], volume[[1, 2, 0]])
     assert err.startswith("warning: ")
     assert err.count("\n") == 1
     assert "--order natural" in err

@@ -11,7 +11,9 @@ from scout_dask_io.cli.options import (
     chunks,
     codec,
     dry_run,
+    durable,
     max_mem,
+    missing,
     order,
     overwrite,
     quiet,
@@ -28,8 +30,7 @@ from scout_dask_io.jobs import render
 
 @command(
     *src_dst, chunks, codec, zarr_format, shards, voxel_size, workers, max_mem, overwrite, resume,
-    order,
-    dry_run, scheduler, quiet,
+    order, missing, durable, dry_run, scheduler, quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -41,6 +42,7 @@ def convert(
     scheduler: str | None,
     quiet: bool,
     as_json: bool,
+    durable: bool,
     **options: Any,
 ) -> None:
     """Convert SRC to a chunked Zarr array at DST.
@@ -53,6 +55,7 @@ def convert(
       scout-dask-io convert brain brain.zarr --chunks 64,256,256 --max-mem 2GB
       scout-dask-io convert brain brain.zarr --dry-run
       scout-dask-io convert brain brain.zarr --zarr-format 3 --shards 512,512,512
+      scout-dask-io convert brain brain.zarr --missing fill
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
     """
     from scout_dask_io.jobs.convert import convert, plan_convert
@@ -65,5 +68,5 @@ def convert(
         if dry_run:
             print_report(plan_convert(src, dst, **options), render.plan_text, as_json)
             return
-        report = convert(src, dst, progress=not quiet, **options)
+        report = convert(src, dst, durable=durable, progress=not quiet, **options)
     print_report(report, lambda r: render.convert_text(r, src), as_json, quiet)

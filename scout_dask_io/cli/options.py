@@ -14,7 +14,9 @@ __all__ = [
     "compress",
     "deep",
     "dry_run",
+    "durable",
     "max_mem",
+    "missing",
     "order",
     "overwrite",
     "quiet",
@@ -56,6 +58,12 @@ quiet = flag("-q", "--quiet", help="No progress, no summary.")
 overwrite = flag("--overwrite", help="Replace what stands there once the new one is whole.")
 src_dst = (click.argument("src"), click.argument("dst"))
 resume = flag("--resume", help="Finish a conversion that was interrupted.")
+durable = flag("--durable", help="Sync all files to the disk, for power failures; slower.")
+missing = click.option(
+    "--missing", type=click.Choice(["error", "fill"]), default="error", show_default=True,
+    help="Planes that cannot be read: name them all and stop, or write the fill value there "
+    "and keep it on record.",
+)  # fmt: skip
 deep = flag("--deep", help="Decode the chunks too, where there is no DST.")
 dry_run = flag("--dry-run", help="Print the plan; write nothing.")
 workers = click.option(

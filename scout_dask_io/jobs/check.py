@@ -15,11 +15,13 @@ from dask._task_spec import List, Task, TaskRef
 
 from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.execute import run_tasks, worker_count
+from scout_dask_io.filled import filled_of
 from scout_dask_io.grid import Region, Shape, chunk_counts
 from scout_dask_io.human import format_count, format_nbytes, format_s
-from scout_dask_io.jobs.render import to_json
+from scout_dask_io.jobs.render import filled_text, to_json
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
+from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
 from scout_dask_io.store.create import local_path
@@ -84,6 +86,8 @@ class CheckReport:
         The first of them, in C order.
     nbytes : int
         Bytes of chunk files read.
+    filled : tuple of FilledPlane
+        Planes that were never read: they hold the fill value, and are as written.
     elapsed_s : float
     """
 
@@ -100,6 +104,7 @@ class CheckReport:
     n_unknown: int
     bad: tuple[BadChunk, ...]
     nbytes: int
+    filled: tuple[FilledPlane, ...]
     elapsed_s: float
 
     @property
@@ -130,7 +135,7 @@ class CheckReport:
             f"against {against}; {self.n_empty:,} chunks are empty; "
             f"{format_s(self.elapsed_s)}, {rate}/s"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {line}" for line in filled_text(self.filled))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +222,7 @@ def check(
         n_unknown=total["unknown"],
         bad=tuple(b for p in parts for b in p.bad)[:limit],
         nbytes=sum(p.nbytes for p in parts),
+        filled=filled_of(root),
         elapsed_s=time.perf_counter() - start,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 from scout_dask_io.errors import ArgumentError, TargetExistsError
 from scout_dask_io.grid import Shape, expand_chunks
 from scout_dask_io.human import format_nbytes
-from scout_dask_io.jobs.sources import Opened, open_any
+from scout_dask_io.jobs.sources import Opened, open_any, warn_of_numbering
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import Report
 from scout_dask_io.sharding import advise_shards, fit_shards
+from scout_dask_io.source import FilledPlane
+from scout_dask_io.store.growing import unfinished
+from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.staging import check_destination, find_staging
 from scout_dask_io.voxel import VoxelSize
 from scout_dask_io.zarr_writer import plan_zarr, write_zarr
@@ -44,6 +48,10 @@ class ConvertReport:
         Size of the elements, and of the array's files, in bytes.
     n_chunks : int
         Chunks of the grid; those that hold only the fill value have no file.
+    n_units, n_resumed : int
+        Write units of the array, and how many of them earlier runs had finished.
+    filled : tuple of FilledPlane
+        Planes that hold the fill value because their files could not be read.
     elapsed_s : float
         From opening the source to the array standing at ``path``.
     """
@@ -55,6 +63,9 @@ class ConvertReport:
     nbytes: int
     stored_nbytes: int
     n_chunks: int
+    n_units: int
+    n_resumed: int
+    filled: tuple[FilledPlane, ...]
     elapsed_s: float
 
     @property
@@ -85,6 +96,8 @@ class ConvertPlan:
         Names of the channels, where the source is a channel dataset.
     voxel_size : VoxelSize or None
         As the source states it, in whole or in part, or as it was given.
+    filled : tuple of FilledPlane
+        Planes that would hold the fill value, since their files cannot be read.
     n_files : int
         Files at the destination, at most: a chunk that is all fill value has none.
     free_nbytes : int
@@ -100,6 +113,7 @@ class ConvertPlan:
     write: WritePlan
     channels: tuple[str, ...]
     voxel_size: VoxelSize | None
+    filled: tuple[FilledPlane, ...]
     n_files: int
     free_nbytes: int
     advice: str
@@ -119,6 +133,7 @@ def convert(
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
+    missing: str = "error",
     voxel_size: Any = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -145,9 +160,22 @@ def convert(
         As for :func:`~scout_dask_io.write_zarr`.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    missing : {"error", "fill"}
+        What to do about planes in a folder that cannot be read. By default the
+        error names every one, and nothing is created. ``"fill"`` writes the fill
+        value in their place, as :func:`~scout_dask_io.imread_folder` says, and
+        records plane, file and reason in the manifest and the attribute
+        ``filled_planes``; :func:`~scout_dask_io.info` and
+        :func:`~scout_dask_io.verify` repeat it.
     voxel_size : VoxelSize or sequence of float, optional
         ``(z, y, x)`` in micrometres; by default what
         :func:`~scout_dask_io.voxel_size` finds.
+
+    Warns
+    -----
+    UserWarning
+        Of planes that are filled, of numbers missing or doubled in the names of
+        planes, and where the array may not fit on the disk.
 
     Raises
     ------
@@ -162,8 +190,10 @@ def convert(
     start = time.perf_counter()
     destination = Path(dst)
     _check_destination(Path(src), destination, overwrite=overwrite, resume=resume)
-    opened = open_any(src, nb_workers, order=order, voxel_size=voxel_size)
+    opened = open_any(src, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
+    warn_of_numbering(opened)
     data = opened.array
+    before = _finished_before(destination, overwrite=overwrite, resume=resume)
     _warn_of_a_full_disk(data, destination)
     _warn_of_many_files(data, chunks, shards)
     array = write_zarr(
@@ -182,6 +212,7 @@ def convert(
         durable=durable,
         progress=progress,
     )
+    n_units = _count_units(destination)
     return ConvertReport(
         path=str(destination),
         shape=tuple(array.shape),
@@ -190,6 +221,9 @@ def convert(
         nbytes=int(data.nbytes),
         stored_nbytes=_stored_nbytes(destination),
         n_chunks=array.nchunks,
+        n_units=n_units,
+        n_resumed=n_units if before is None else before,
+        filled=opened.filled,
         elapsed_s=time.perf_counter() - start,
     )
 
@@ -203,6 +237,7 @@ def plan_convert(
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
+    missing: str = "error",
     voxel_size: Any = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -218,7 +253,8 @@ def plan_convert(
     replaces, resumes = _check_destination(
         Path(src), destination, overwrite=overwrite, resume=resume
     )
-    opened = open_any(src, nb_workers, order=order, voxel_size=voxel_size)
+    opened = open_any(src, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
+    warn_of_numbering(opened)
     plan = plan_zarr(
         opened.array,
         chunks,
@@ -240,10 +276,27 @@ def plan_convert(
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         n_files=plan.n_stored
         + 1
-        + (zarr_format == 2 and bool(opened.channels or opened.voxel_size)),
+        + (zarr_format == 2 and bool(opened.channels or opened.voxel_size or opened.filled)),
+        filled=opened.filled,
         advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
         free_nbytes=_free_nbytes(destination),
     )
+
+
+def _finished_before(destination: Path, *, overwrite: bool, resume: bool) -> int | None:
+    """Give how many units an interrupted run had finished; ``None`` where all stands finished."""
+    if not resume:
+        return 0
+    there = unfinished(destination)
+    if there is not None:
+        return there.n_finished
+    return None if destination.exists() and not overwrite else 0
+
+
+def _count_units(destination: Path) -> int:
+    manifest = read_manifest(destination)
+    units = [] if manifest is None else manifest.settings.get("units", [])
+    return math.prod(len(axis) for axis in units)
 
 
 def _attributes(opened: Opened) -> dict[str, Any]:

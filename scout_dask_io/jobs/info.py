@@ -13,16 +13,19 @@ import numpy as np
 
 from scout_dask_io.calibration import voxel_size
 from scout_dask_io.execute import check_nb_workers
+from scout_dask_io.filled import filled_of
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_count, format_nbytes, format_shape
-from scout_dask_io.jobs.render import to_json
+from scout_dask_io.jobs.render import filled_text, to_json
 from scout_dask_io.jobs.sources import kind_of, open_any
 from scout_dask_io.lazy import source_of
 from scout_dask_io.sharding import advise_shards
+from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.create import local_path
+from scout_dask_io.store.growing import Unfinished, unfinished
 from scout_dask_io.store.layout import detect_layout
+from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_attributes, read_node
-from scout_dask_io.store.staging import find_staging
 from scout_dask_io.store.usage import chunk_grid, measure_array
 from scout_dask_io.tiff.info import TiffInfo, describe_path
 from scout_dask_io.tiff.layout import CODEC_NAMES
@@ -77,6 +80,12 @@ class InfoReport:
         In micrometres, ``None`` for what is not stated, and where it is stated.
     attributes : tuple of str
         Names of the user attributes.
+    filled : tuple of FilledPlane
+        Planes that hold the fill value because their files could not be read.
+    manifest : ManifestInfo or None
+        When a Zarr array was written, by which version, and what can be checked.
+    unfinished : Unfinished or None
+        A write of the same path that was interrupted, or is going on.
     details : tuple of str
         Further facts, one sentence each.
     members : tuple of str
@@ -104,6 +113,9 @@ class InfoReport:
     channels: tuple[str, ...] = ()
     voxel_size: VoxelSize | None = None
     attributes: tuple[str, ...] = ()
+    filled: tuple[FilledPlane, ...] = ()
+    manifest: ManifestInfo | None = None
+    unfinished: Unfinished | None = None
     details: tuple[str, ...] = field(default=())
     members: tuple[str, ...] = ()
 
@@ -148,6 +160,12 @@ class InfoReport:
         if self.n_present is not None:
             noun = "shard" if self.shards else "chunk"
             yield "present", f"{self.n_present:,} of {format_count(self.n_chunks or 0, noun)}"
+        if self.manifest is not None:
+            yield "written", f"{self.manifest.written}, by scout_dask_io {self.manifest.library}"
+            yield "manifest", self.manifest.checks
+        yield from (("filled" if n == 0 else "", t) for n, t in enumerate(filled_text(self.filled)))
+        if self.unfinished is not None:
+            yield "unfinished", f"another write of it, {self.unfinished}"
         yield "attributes", ", ".join(self.attributes)
         yield from (("note" if n == 0 else "", text) for n, text in enumerate(self.details))
         yield from (("holds" if n == 0 else "", text) for n, text in enumerate(self.members))
@@ -192,11 +210,7 @@ def info(
         report = _group(found, node)
     else:
         report = _array(found)
-    staging = find_staging(found)
-    if staging is None:
-        return report
-    note = f"an unfinished write that would replace it lies in {staging.job}"
-    return replace(report, details=(*report.details, note))
+    return replace(report, unfinished=unfinished(found))
 
 
 def _tiff_file(found: TiffInfo) -> InfoReport:
@@ -290,6 +304,8 @@ def _array(path: Path) -> InfoReport:
         channels=opened.channels or (),
         voxel_size=opened.voxel_size,
         attributes=tuple(attributes),
+        filled=filled_of(path),
+        manifest=manifest_info(path),
         details=tuple(details),
     )
 

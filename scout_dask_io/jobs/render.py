@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.export import ExportReport
     from scout_dask_io.jobs.verify import VerifyReport
     from scout_dask_io.plan import WritePlan
+    from scout_dask_io.source import FilledPlane
+
+#: Filled planes that a text names one by one.
+_FILLED_NAMED = 10
 
 __all__ = [
     "as_options",
@@ -30,6 +34,7 @@ __all__ = [
     "demo_text",
     "error_text",
     "export_text",
+    "filled_text",
     "plan_text",
     "to_json",
     "verify_text",
@@ -78,7 +83,7 @@ def as_options(message: str) -> str:
     'give --overwrite, or raise --max-mem'
     """
     message = re.sub(r"\b(overwrite|resume)=True\b", r"--\1", message)
-    message = re.sub(r"\b(codec|order)=(['\"]?)(\w+)\2", r"--\1 \3", message)
+    message = re.sub(r"\b(codec|order|missing)=(['\"]?)(\w+)\2", r"--\1 \3", message)
     message = re.sub(r"\bzarr_format=3\b", "--zarr-format 3", message)
     message = re.sub(r"\b(max_mem|nb_workers)=(?=\w)", r"\1 ", message)
     return re.sub(r"\bnb_workers\b", "--workers", re.sub(r"\bmax_mem\b", "--max-mem", message))
@@ -109,9 +114,34 @@ def convert_text(report: ConvertReport, src: str) -> str:
         ("chunks", f"{format_count(report.n_chunks, 'chunk')} of {format_shape(report.chunks)}"),
         ("on disk", format_nbytes(report.stored_nbytes) + smaller),
         ("took", f"{format_s(report.elapsed_s)}, {format_nbytes(report.nbytes_per_s)}/s"),
+        ("resumed", _resumed(report)),
+        *_filled(report.filled),
         ("check it", command("verify", src, report.path)),
     ]
     return f"Wrote {report.path}\n{_table(rows)}"
+
+
+def _resumed(report: ConvertReport) -> str:
+    if not report.n_resumed:
+        return ""
+    return f"{report.n_resumed:,} of {format_count(report.n_units, 'write unit')} were finished"
+
+
+def filled_text(filled: Sequence[FilledPlane]) -> list[str]:
+    """Say which planes hold the fill value and why, a line each after the first; empty if none."""
+    if not filled:
+        return []
+    lines = [f"{format_count(len(filled), 'plane')} could not be read; they hold the fill value:"]
+    for f in filled[:_FILLED_NAMED]:
+        where = f"plane {', '.join(map(str, f.plane))}" if f.plane else "in some plane"
+        lines.append(f"  {where}: {f.file} ({f.reason})")
+    if len(filled) > _FILLED_NAMED:
+        lines.append(f"  and {len(filled) - _FILLED_NAMED:,} more (--json names all)")
+    return lines
+
+
+def _filled(filled: Sequence[FilledPlane]) -> list[tuple[str, str]]:
+    return [("filled" if n == 0 else "", line) for n, line in enumerate(filled_text(filled))]
 
 
 def plan_text(plan: ConvertPlan) -> str:
@@ -143,6 +173,7 @@ def plan_text(plan: ConvertPlan) -> str:
             f"{format_nbytes(write.nbytes)} before compression, "
             f"{format_nbytes(plan.free_nbytes)} free",
         ),
+        *_filled(plan.filled),
         ("replaces", f"the array at {plan.destination}" if plan.replaces else ""),
         ("resumes", "the unfinished write beside it" if plan.resumes else ""),
     ]
@@ -172,6 +203,7 @@ def verify_text(report: VerifyReport) -> str:
     lines.append(
         f"  compared {format_nbytes(report.nbytes)} in {format_s(report.elapsed_s)}, {rate}/s"
     )
+    lines += [f"  {line}" for line in filled_text(report.filled)]
     return "\n".join(lines)
 
 

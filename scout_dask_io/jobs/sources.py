@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ import dask.array as da
 from scout_dask_io.calibration import voxel_size as stated_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.execute import check_nb_workers
+from scout_dask_io.filled import filled_in
+from scout_dask_io.lazy import source_of
 from scout_dask_io.readers import (
     channel_names,
     imread,
@@ -20,17 +24,20 @@ from scout_dask_io.readers import (
     imread_folder,
     read_zarr,
 )
+from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
 from scout_dask_io.store.staging import find_staging
+from scout_dask_io.tiff.numbering import check_numbering
 from scout_dask_io.tiff.order import ORDERS
+from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.voxel import VoxelSize, as_voxel_size
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
 #: folder of planes a channel, ``"zarr"`` an array or a group.
 Kind: TypeAlias = Literal["tiff", "folder", "channels", "zarr"]
 
-__all__ = ["Kind", "Opened", "kind_of", "open_any"]
+__all__ = ["Kind", "Opened", "kind_of", "open_any", "warn_of_numbering"]
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -59,12 +66,18 @@ class Opened:
     channels: tuple[str, ...] | None
     voxel_size: VoxelSize | None
 
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Planes that hold the fill value because their files could not be read."""
+        return filled_in(self.array)
+
 
 def open_any(
     path: str | os.PathLike[str],
     nb_workers: int | None = None,
     *,
     order: str = "alphabetical",
+    missing: str = "error",
     voxel_size: Any = None,
 ) -> Opened:
     """Open a TIFF file, a folder of planes or of channels, or a Zarr array, whichever it is.
@@ -79,6 +92,8 @@ def open_any(
         How many threads of a process read the files at once.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    missing : {"error", "fill"}
+        What to do about planes in a folder that cannot be read.
     voxel_size : VoxelSize or sequence of float, optional
         Counts instead of whatever is stated.
 
@@ -106,12 +121,40 @@ def open_any(
     elif kind == "tiff":
         array = imread(found)
     elif kind == "folder":
-        array = imread_folder(found, nb_workers, order=order)
+        array = imread_folder(found, nb_workers, order=order, missing=missing)
     else:
-        array = imread_channels(found, nb_workers, order=order)
+        array = imread_channels(found, nb_workers, order=order, missing=missing)
         channels = channel_names(found)
     size = given or stated_voxel_size(array)
     return Opened(str(found), kind, array, tuple(channels) if channels else None, size)
+
+
+def warn_of_numbering(opened: Opened) -> None:
+    """Warn of numbers that are missing in the names of planes, and of such that come twice.
+
+    Only the names are looked at. What is read is what is there: no plane is put in a gap.
+    """
+    source = source_of(opened.array)
+    if not isinstance(source, TiffSource) or not source.file_ndim:
+        return
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in [*(f.path for f in source.files), *(f.file for f in source.filled)]:
+        folder, name = os.path.split(path)
+        folders[folder].append(name)
+    for folder, names in folders.items():
+        for what, found in zip(
+            ("numbers that are missing", "files of the same number"),
+            check_numbering(names),
+            strict=True,
+        ):
+            if found:
+                more = f" and {len(found) - 10:,} more" if len(found) > 10 else ""
+                warnings.warn(
+                    f"{folder!r} has {what}: {', '.join(found[:10])}{more}. Its planes are stacked "
+                    "as they are, one after the other.",
+                    UserWarning,
+                    stacklevel=3,
+                )
 
 
 def kind_of(path: Path) -> Kind:

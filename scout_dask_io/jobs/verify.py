@@ -6,23 +6,20 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, overload
 
-import numpy as np
 from dask._task_spec import DataNode, List, Task, TaskRef
 
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.execute import check_nb_workers, planned, run_tasks
 from scout_dask_io.grid import (
     Region,
     Shape,
     full_region,
-    iter_regions,
-    region_shape,
-    region_size,
 )
+from scout_dask_io.human import format_count
 from scout_dask_io.jobs.check import CheckReport, check
+from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare_unit, merge, shift
 from scout_dask_io.jobs.render import to_json
 from scout_dask_io.jobs.sources import Opened, open_any
 from scout_dask_io.lazy import source_of
@@ -30,32 +27,9 @@ from scout_dask_io.memory import parse_nbytes
 from scout_dask_io.plan import WritePlan, plan_source
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
-from scout_dask_io.source import Source
+from scout_dask_io.source import FilledPlane, Source
 
 __all__ = ["DifferingRegion", "VerifyReport", "verify"]
-
-
-@dataclass(frozen=True, slots=True)
-class DifferingRegion:
-    """A chunk of the destination in which elements differ.
-
-    Attributes
-    ----------
-    region : tuple of slice
-        Where the chunk lies in the array.
-    n_differing : int
-        Elements in it that differ.
-    index : tuple of int
-        The first of them, in C order.
-    src_value, dst_value : scalar
-        What the two arrays hold there.
-    """
-
-    region: Region
-    n_differing: int
-    index: Shape
-    src_value: Any
-    dst_value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +56,8 @@ class VerifyReport:
         The first of them, in C order.
     nbytes : int
         Size of the elements that were compared, of one array, in bytes.
+    filled : tuple of FilledPlane
+        Planes of ``dst`` that hold the fill value, by its own record.
     elapsed_s : float
         From opening the two to this report.
     """
@@ -96,6 +72,7 @@ class VerifyReport:
     n_regions: int
     regions: tuple[DifferingRegion, ...]
     nbytes: int
+    filled: tuple[FilledPlane, ...]
     elapsed_s: float
 
     @property
@@ -111,20 +88,6 @@ class VerifyReport:
     def to_json(self) -> str:
         """Give the report as JSON."""
         return to_json(self)
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """What one task found; as an int, the bytes that it compared."""
-
-    n_voxels: int
-    n_differing: int
-    n_regions: int
-    regions: tuple[DifferingRegion, ...]
-    nbytes: int
-
-    def __int__(self) -> int:
-        return self.nbytes
 
 
 @overload
@@ -176,6 +139,12 @@ def verify(
     dask is set to. Elements are equal if their bytes are, in native byte order:
     a NaN equals the same NaN, and 0.0 does not equal -0.0. Nothing is written.
 
+    Where ``dst`` says that planes were filled, since their files could not be
+    read, the report repeats it. Such a plane counts as equal while its file still
+    cannot be read and ``dst`` holds zeros there; once the file can be read, it is
+    compared as any other. A plane of ``src`` that cannot be read and is not on
+    that record is an error.
+
     Parameters
     ----------
     src, dst : path-like
@@ -215,10 +184,14 @@ def verify(
     if max_mem is not None:
         parse_nbytes(max_mem)
     check_nb_workers(nb_workers)
-    left, right = (open_any(path, nb_workers, order=order) for path in (src, dst))
+    right = open_any(dst, nb_workers, order=order)
+    # Whether planes are filled as the record says can be seen, and no more.
+    missing = "fill" if right.filled else "error"
+    left = open_any(src, nb_workers, order=order, missing=missing)
+    _check_record(left, right)
     mismatch = _mismatch(left, right)
     if mismatch:
-        found = _Compared(0, 0, 0, (), 0)
+        found = Compared(0, 0, 0, (), 0)
     else:
         found = _compare(left, right, nb_workers, max_mem, progress, limit)
     return VerifyReport(
@@ -232,8 +205,23 @@ def verify(
         n_regions=found.n_regions,
         regions=found.regions,
         nbytes=found.nbytes,
+        filled=right.filled,
         elapsed_s=time.perf_counter() - start,
     )
+
+
+def _check_record(left: Opened, right: Opened) -> None:
+    """Refuse a source in which more is unreadable than the destination's record says."""
+    known = {f.plane for f in right.filled}
+    new = [f for f in left.filled if f.plane not in known]
+    if left.kind != "zarr" and new and () not in known:
+        shown = ", ".join(f"{f.file!r} ({f.reason})" for f in new[:10])
+        more = f" and {len(new) - 10:,} more" if len(new) > 10 else ""
+        raise TiffReadError(
+            f"{format_count(len(new), 'plane')} of {left.path} cannot be read now, and "
+            f"{right.path} does not say that they were filled: {shown}{more}. "
+            "Bring them back to compare."
+        )
 
 
 def _mismatch(left: Opened, right: Opened) -> str:
@@ -251,7 +239,7 @@ def _compare(
     max_mem: int | str | None,
     progress: bool | Report,
     limit: int,
-) -> _Compared:
+) -> Compared:
     src, dst = _source(left), _source(right)
     chunks = _chunks(right, dst)
     kind = (str(src.dtype), src.dtype.itemsize, chunks)
@@ -264,14 +252,14 @@ def _compare(
     for unit, ((a, at), (b, bt), region) in enumerate(pairs):
         key = ("verify", unit)
         tasks[key] = Task(
-            key, _compare_unit, DataNode(None, a), at, DataNode(None, b), bt, region, plan.band,
+            key, compare_unit, DataNode(None, a), at, DataNode(None, b), bt, region, plan.band,
             chunks, limit,
         )  # fmt: skip
     units = set(tasks)
     parts = [TaskRef(key) for key in tasks]
-    tasks["verify-report"] = Task("verify-report", _merge, List(*parts), limit)
+    tasks["verify-report"] = Task("verify-report", merge, List(*parts), limit)
     with reporting(progress, f"verify {os.path.basename(right.path)}") as report:
-        found: _Compared = run_tasks(
+        found: Compared = run_tasks(
             tasks, "verify-report", units, nb_workers=plan.nb_workers, report=report
         )
     return found
@@ -288,7 +276,7 @@ def _narrowed(source: Source, plan: WritePlan) -> Iterator[tuple[Source, Region]
         if slab != last:
             part, inside = source.narrow(slab)
             last = slab
-        yield part, inside[:-2] + _shift(region[-2:], inside[-2:])
+        yield part, inside[:-2] + shift(region[-2:], inside[-2:])
 
 
 def _source(opened: Opened) -> Source:
@@ -310,82 +298,3 @@ def _plan_thirds(*args: Any, nb_workers: int, max_mem: int, n_threads: int = 0) 
     # A writer holds one band a task. Here there are two, and the mask of where
     # they differ, of a byte an element: at most three.
     return plan_source(*args, nb_workers=nb_workers, max_mem=max_mem // 3, n_threads=n_threads)
-
-
-def _compare_unit(
-    src: Source,
-    src_region: Region,
-    dst: Source,
-    dst_region: Region,
-    region: Region,
-    band: Shape,
-    chunks: Shape,
-    limit: int,
-) -> _Compared:
-    """Compare one region, a band at a time; ``*_region`` is where it lies in each source."""
-    n_differing = n_regions = 0
-    regions: list[DifferingRegion] = []
-    for part in iter_regions(region_shape(region), band):
-        a = src.read(_shift(part, src_region))
-        b = dst.read(_shift(part, dst_region))
-        differs = _differs(a, b)
-        if not differs.any():
-            continue
-        for found in _by_chunk(differs, a, b, _shift(part, region), chunks):
-            n_differing += found.n_differing
-            n_regions += 1
-            regions.append(found)
-        regions = _first(regions, limit)
-    nbytes = region_size(region) * src.dtype.itemsize
-    return _Compared(region_size(region), n_differing, n_regions, tuple(regions), nbytes)
-
-
-def _by_chunk(
-    differs: np.ndarray, a: np.ndarray, b: np.ndarray, region: Region, chunks: Shape
-) -> Iterator[DifferingRegion]:
-    # A region starts on a chunk's edge, so chunks tile it as they tile the array.
-    for cell in iter_regions(region_shape(region), chunks):
-        inside = differs[cell]
-        count = int(np.count_nonzero(inside))
-        if count:
-            first = np.unravel_index(int(inside.argmax()), inside.shape)
-            at = tuple(int(i) + s.start for i, s in zip(first, cell, strict=True))
-            index = tuple(i + s.start for i, s in zip(at, region, strict=True))
-            yield DifferingRegion(_shift(cell, region), count, index, a[at].item(), b[at].item())
-
-
-def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give where two arrays of one shape and dtype differ in any byte."""
-    size = a.dtype.itemsize
-    word = size if size in (1, 2, 4, 8) else 8 if size % 8 == 0 else 1
-    shape = (*a.shape, size // word)
-    unequal: np.ndarray = np.not_equal(
-        a.reshape(-1).view(f"u{word}"), b.reshape(-1).view(f"u{word}")
-    )
-    if size == word:
-        return unequal.reshape(a.shape)
-    return np.asarray(unequal.reshape(shape).any(axis=-1))
-
-
-def _shift(region: Region, origin: Region) -> Region:
-    """Give a region in the coordinates in which ``origin`` is given."""
-    return tuple(
-        slice(s.start + o.start, s.stop + o.start) for s, o in zip(region, origin, strict=True)
-    )
-
-
-def _merge(parts: list[_Compared], limit: int) -> _Compared:
-    regions = [region for part in parts for region in part.regions]
-    return _Compared(
-        sum(p.n_voxels for p in parts),
-        sum(p.n_differing for p in parts),
-        sum(p.n_regions for p in parts),
-        tuple(_first(regions, limit)),
-        sum(p.nbytes for p in parts),
-    )
-
-
-def _first(regions: list[DifferingRegion], limit: int) -> list[DifferingRegion]:
-    """Give the first regions in C order of the array."""
-    ordered = sorted(regions, key=lambda r: tuple(s.start for s in r.region))
-    return list(islice(ordered, limit))

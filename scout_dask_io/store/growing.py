@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,35 @@ from scout_dask_io.store.staging import (
 )
 from scout_dask_io.store.units import Target
 
-__all__ = ["begin_array", "finish_array", "finished_units", "is_finished", "resume_array"]
+__all__ = [
+    "Unfinished",
+    "begin_array",
+    "finish_array",
+    "finished_units",
+    "is_finished",
+    "resume_array",
+    "unfinished",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A write that was interrupted, or is going on now.
+
+    Attributes
+    ----------
+    path : str
+        Where it lies.
+    n_finished, n_units : int
+        Write units that are finished, and all; 0 of 0 where it was stopped before it began.
+    """
+
+    path: str
+    n_finished: int
+    n_units: int
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.n_finished:,} of {self.n_units:,} write units are finished"
 
 
 def load_format(array: Path) -> StoredFormat:
@@ -130,6 +159,24 @@ def is_finished(destination: Path, settings: dict[str, Any]) -> bool:
     """Tell whether what stands at the destination was written whole with these very settings."""
     manifest = read_manifest(destination)
     return manifest is not None and not differences(manifest.settings, settings)
+
+
+def unfinished(destination: Path) -> Unfinished | None:
+    """Give the unfinished write beside ``destination`` and how much of it is done, if any is there.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be looked at.
+    """
+    staging = find_staging(destination)
+    if staging is None:
+        return None
+    stored = staging.read_settings()
+    if stored is None:
+        return Unfinished(str(staging.job), 0, 0)
+    n_units = math.prod(len(axis) for axis in stored["units"])
+    return Unfinished(str(staging.job), len(finished_units(staging)), n_units)
 
 
 def finished_units(staging: Staging) -> set[int]:

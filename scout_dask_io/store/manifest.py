@@ -15,6 +15,7 @@ import os
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ __all__ = [
     "MANIFEST_NAME",
     "UNKNOWN",
     "Manifest",
+    "ManifestInfo",
     "change_records",
+    "manifest_info",
     "manifest_job",
     "read_manifest",
     "write_manifest",
@@ -50,6 +53,8 @@ class Manifest:
         ``nbytes`` and ``crc32c`` a chunk, shaped like the chunk grid.
     settings : dict
         Source and settings of the write.
+    written : str
+        When, ISO 8601 with the time zone; of an array that was changed since, the last change.
     library : str
         Version of this library that wrote it.
     job : str
@@ -59,7 +64,55 @@ class Manifest:
     records: np.ndarray
     settings: dict[str, Any]
     library: str
+    written: str
     job: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestInfo:
+    """What a manifest says of its array as a whole.
+
+    Attributes
+    ----------
+    written : str
+        When, ISO 8601 with the time zone; of an array that was changed since, the last change.
+    library : str
+        Version of this library that wrote it.
+    n_files, n_empty, n_unknown : int
+        Chunk files whose size and CRC32C it holds, chunks that are empty, and
+        chunks in a region whose writing was not finished.
+    """
+
+    written: str
+    library: str
+    n_files: int
+    n_empty: int
+    n_unknown: int
+
+    @property
+    def checks(self) -> str:
+        """Say what can be checked."""
+        text = f"size and CRC32C of {self.n_files:,} chunk files, {self.n_empty:,} chunks empty"
+        if self.n_unknown:
+            text += f", {self.n_unknown:,} of a region whose writing was not finished"
+        return f"{text}; verify compares them"
+
+
+def manifest_info(array: Path) -> ManifestInfo | None:
+    """Give what the manifest of the array in a directory says as a whole; ``None`` without one.
+
+    Raises
+    ------
+    LayoutError
+        If it is damaged.
+    """
+    found = read_manifest(array)
+    if found is None:
+        return None
+    sizes = found.records["nbytes"]
+    unknown = int(np.count_nonzero(sizes == UNKNOWN["nbytes"]))
+    empty = int(np.count_nonzero(sizes == 0))
+    return ManifestInfo(found.written, found.library, sizes.size - unknown - empty, empty, unknown)
 
 
 def write_manifest(
@@ -74,6 +127,7 @@ def write_manifest(
     header = {
         "scout_manifest": 1,
         "library": library,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "job": job,
         "grid": records.shape,
         "crc32c": crc32c(body),
@@ -144,7 +198,7 @@ def read_manifest(array: Path) -> Manifest | None:
             raise ValueError("its checksum or size does not fit")
         records = np.frombuffer(body, CHUNK_RECORD).reshape(grid)
         job = str(header.get("job", ""))
-        return Manifest(records, header["settings"], header["library"], job)
+        return Manifest(records, header["settings"], header["library"], str(header["written"]), job)
     except (ValueError, KeyError, TypeError) as err:
         raise LayoutError(
             f"{path} is damaged ({err}): the array can still be read, but not checked against it. "

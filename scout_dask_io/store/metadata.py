@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -30,6 +32,7 @@ __all__ = [
     "read_attributes",
     "read_metadata",
     "read_node",
+    "replace_attributes",
     "separator_of",
     "side_by_side",
 ]
@@ -113,6 +116,29 @@ def read_attributes(path: str | os.PathLike[str], node: Node) -> dict[str, Any]:
         return dict(found) if isinstance(found, dict) else {}
     file = Path(path) / ".zattrs"
     return read_metadata(file) if os.path.lexists(file) else {}
+
+
+def replace_attributes(
+    path: str | os.PathLike[str], node: Node, attributes: dict[str, Any]
+) -> None:
+    """Put other user attributes in the place of a node's, in one step.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the old one stands.
+    """
+    file, document = Path(path) / ".zattrs", attributes
+    if node.zarr_format == 3:
+        file, document = Path(path) / "zarr.json", {**node.metadata, "attributes": attributes}
+    draft = file.with_name(f".scout-{uuid.uuid4().hex}.tmp")
+    try:
+        draft.write_text(json.dumps(document, indent=4))
+        draft.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def side_by_side(path: Path, v2_name: str) -> LayoutError:

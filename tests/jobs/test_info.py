@@ -171,7 +171,7 @@ def test_an_unfinished_write_is_told(tmp_path: Path):
         info(tmp_path / "a")
     new_zarr(tmp_path / "b", SHAPE, CHUNKS, "u2")
     begin_staging(tmp_path / "b")
-    assert "unfinished write" in info(tmp_path / "b").render()
+    assert "0 of 0 write units are finished" in info(tmp_path / "b").render()
 
 
 def test_json_is_complete(tmp_path: Path):

@@ -24,6 +24,7 @@ from scout_dask_io.errors import (
     MemoryLimitError,
     PathNotFoundError,
 )
+from scout_dask_io.jobs import compare
 from scout_dask_io.jobs import verify as module
 from scout_dask_io.jobs.sources import open_any
 from scout_dask_io.jobs.verify import verify
@@ -127,7 +128,7 @@ def test_a_shape_or_dtype_that_differs_is_the_answer_and_nothing_is_read(
     tmp_path, planes, monkeypatch
 ):
     src, data = planes
-    monkeypatch.setattr(module, "_compare_unit", None)
+    monkeypatch.setattr(module, "compare_unit", None)
     for name, other, text in (
         ("shape", data[:-1], "the shape differs: (13, 37, 41) in"),
         ("dtype", data.astype("i4"), "the dtype differs: uint16 in"),
@@ -235,7 +236,7 @@ def test_no_more_regions_than_workers_are_in_hand_and_none_is_large(tmp_path, mo
     src = stored(tmp_path / "src", data, (8, 64, 64))
     dst = stored(tmp_path / "dst", data, (8, 64, 64))
     lock, now, peak, sizes = threading.Lock(), 0, 0, []
-    differs = module._differs
+    differs = compare._differs
 
     def counting(a, b):
         nonlocal now, peak
@@ -249,7 +250,7 @@ def test_no_more_regions_than_workers_are_in_hand_and_none_is_large(tmp_path, mo
             with lock:
                 now -= 1
 
-    monkeypatch.setattr(module, "_differs", counting)
+    monkeypatch.setattr(compare, "_differs", counting)
     assert verify(src, dst, nb_workers=2, max_mem="3MB").equal
     assert peak <= 2
     assert sum(sizes) == data.nbytes

@@ -1,0 +1,132 @@
+"""One region of two arrays compared, and what tasks found put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from scout_dask_io.grid import Region, Shape, iter_regions, region_shape, region_size
+from scout_dask_io.source import Source
+
+__all__ = ["Compared", "DifferingRegion", "compare_unit", "merge", "shift"]
+
+
+@dataclass(frozen=True, slots=True)
+class DifferingRegion:
+    """A chunk of the destination in which elements differ.
+
+    Attributes
+    ----------
+    region : tuple of slice
+        Where the chunk lies in the array.
+    n_differing : int
+        Elements in it that differ.
+    index : tuple of int
+        The first of them, in C order.
+    src_value, dst_value : scalar
+        What the two arrays hold there.
+    """
+
+    region: Region
+    n_differing: int
+    index: Shape
+    src_value: Any
+    dst_value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What one task found; as an int, the bytes that it compared."""
+
+    n_voxels: int
+    n_differing: int
+    n_regions: int
+    regions: tuple[DifferingRegion, ...]
+    nbytes: int
+
+    def __int__(self) -> int:
+        return self.nbytes
+
+
+def compare_unit(
+    src: Source,
+    src_region: Region,
+    dst: Source,
+    dst_region: Region,
+    region: Region,
+    band: Shape,
+    chunks: Shape,
+    limit: int,
+) -> Compared:
+    """Compare one region, a band at a time; ``*_region`` is where it lies in each source."""
+    n_differing = n_regions = 0
+    regions: list[DifferingRegion] = []
+    for part in iter_regions(region_shape(region), band):
+        a = src.read(shift(part, src_region))
+        b = dst.read(shift(part, dst_region))
+        differs = _differs(a, b)
+        if not differs.any():
+            continue
+        for found in _by_chunk(differs, a, b, shift(part, region), chunks):
+            n_differing += found.n_differing
+            n_regions += 1
+            regions.append(found)
+        regions = _first(regions, limit)
+    nbytes = region_size(region) * src.dtype.itemsize
+    return Compared(region_size(region), n_differing, n_regions, tuple(regions), nbytes)
+
+
+def _by_chunk(
+    differs: np.ndarray, a: np.ndarray, b: np.ndarray, region: Region, chunks: Shape
+) -> Iterator[DifferingRegion]:
+    # A region starts on a chunk's edge, so chunks tile it as they tile the array.
+    for cell in iter_regions(region_shape(region), chunks):
+        inside = differs[cell]
+        count = int(np.count_nonzero(inside))
+        if count:
+            first = np.unravel_index(int(inside.argmax()), inside.shape)
+            at = tuple(int(i) + s.start for i, s in zip(first, cell, strict=True))
+            index = tuple(i + s.start for i, s in zip(at, region, strict=True))
+            yield DifferingRegion(shift(cell, region), count, index, a[at].item(), b[at].item())
+
+
+def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Give where two arrays of one shape and dtype differ in any byte."""
+    size = a.dtype.itemsize
+    word = size if size in (1, 2, 4, 8) else 8 if size % 8 == 0 else 1
+    shape = (*a.shape, size // word)
+    unequal: np.ndarray = np.not_equal(
+        a.reshape(-1).view(f"u{word}"), b.reshape(-1).view(f"u{word}")
+    )
+    if size == word:
+        return unequal.reshape(a.shape)
+    return np.asarray(unequal.reshape(shape).any(axis=-1))
+
+
+def shift(region: Region, origin: Region) -> Region:
+    """Give a region in the coordinates in which ``origin`` is given."""
+    return tuple(
+        slice(s.start + o.start, s.stop + o.start) for s, o in zip(region, origin, strict=True)
+    )
+
+
+def merge(parts: list[Compared], limit: int) -> Compared:
+    """Put together what tasks found; ``limit`` regions are kept, the first in C order."""
+    regions = [region for part in parts for region in part.regions]
+    return Compared(
+        sum(p.n_voxels for p in parts),
+        sum(p.n_differing for p in parts),
+        sum(p.n_regions for p in parts),
+        tuple(_first(regions, limit)),
+        sum(p.nbytes for p in parts),
+    )
+
+
+def _first(regions: list[DifferingRegion], limit: int) -> list[DifferingRegion]:
+    """Give the first regions in C order of the array."""
+    ordered = sorted(regions, key=lambda r: tuple(s.start for s in r.region))
+    return list(islice(ordered, limit))
