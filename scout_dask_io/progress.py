@@ -138,6 +138,9 @@ class _Lines:
         if self._tenth is None:
             self._before = done if nbytes == 0 else 0
             self._tenth = 0
+            if 0 < self._before < total:
+                text = f"{self._label}: resumed, {done} of {total} units were finished"
+                print(text, file=self._stream, flush=True)
         finished = done >= total
         if tenth <= self._tenth or not (finished or now - self._last >= self.every_s):
             return

@@ -12,7 +12,7 @@ from dask.highlevelgraph import HighLevelGraph
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.execute import run_tasks
 from scout_dask_io.progress import reporting
-from scout_dask_io.store.growing import finished_units
+from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.staging import drop_staging
 from scout_dask_io.store.units import Target
 
@@ -77,16 +77,19 @@ def run_write(
 
 def leave(target: Target, err: BaseException) -> None:
     """After a failure: keep what a resumed write can use and say so, or leave nothing."""
+    destination = target.staging.destination
     try:
-        finished = len(finished_units(target.staging))
-        if not finished:
+        finished = unfinished(destination)
+        if finished is not None and not finished.n_finished:
             drop_staging(target.staging)
     except (ScoutIOError, OSError) as second:
         # Tidying up must not hide what went wrong first.
         err.add_note(f"what was begun stays in {target.staging.job} ({second})")
         return
-    if finished:
-        err.add_note(
-            f"{finished} finished write units of {target.staging.destination} are kept in "
-            f"{target.staging.job}: the same call with resume=True goes on."
-        )
+    if finished is None or not finished.n_finished:
+        return
+    then = "" if "resume=True" in str(err) else ". The same call with resume=True goes on"
+    err.add_note(
+        f"{finished.n_finished:,} of {finished.n_units:,} write units are finished and kept in "
+        f"{finished.path}{then}. {destination} is as it was."
+    )

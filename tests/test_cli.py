@@ -252,20 +252,27 @@ def test_an_interrupted_convert_says_how_to_go_on_and_goes_on(tmp_path: Path):
         args, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    array = None
-    while array is None or not any(array.glob("0/0/*")):
+    journal = ".out.zarr.scout-partial/*/journal/*"
+    while not any(p.stat().st_size for p in tmp_path.glob(journal)):
         assert child.poll() is None, "done before it was interrupted"
-        array = next(tmp_path.glob(".out.zarr.scout-partial/*/array"), None)
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert out == ""
-    assert "error: interrupted" in err
-    assert "--resume" in err
+    said = re.search(r"error: interrupted\. (\d+) of (\d+) write units are finished and kept", err)
+    assert said, err
+    n_kept, n_units = map(int, said.groups())
+    assert 0 < n_kept < n_units
+    assert "--resume goes on" in err
+    assert "out.zarr is as it was" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out.zarr").exists()
     assert "--resume" in fails(*args[3:], cwd=tmp_path)
-    run(*args[3:], "--resume", "-q", cwd=tmp_path)
+    out, err = run(*args[3:], "--resume", cwd=tmp_path)
+    assert f"resumed, {n_kept} of {n_units} units were finished" in err
+    assert f"{n_kept} of {n_units} write units were finished" in out
+    again = json.loads(run(*args[3:], "--resume", "--json", "-q", cwd=tmp_path)[0])
+    assert (again["n_resumed"], again["n_units"]) == (n_units, n_units)
     np.testing.assert_array_equal(zarr.open(tmp_path / "out.zarr")[...], volume)
     assert names(tmp_path) == ["out.zarr", "planes"]
 

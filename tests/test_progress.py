@@ -82,7 +82,10 @@ def test_a_short_job_gets_one_line():
 def test_units_of_an_earlier_run_do_not_count_towards_the_rate():
     # 20 of 30 were there; five more took 10 s, so the last five take as long.
     lines = lines_of([(0, 20, 30, 0), (10, 25, 30, 10**9)])
-    assert lines == ["write 83 %, 25 of 30 units, 1 GB, 100 MB/s, about 10 s left"]
+    assert lines == [
+        "write: resumed, 20 of 30 units were finished",
+        "write 83 %, 25 of 30 units, 1 GB, 100 MB/s, about 10 s left",
+    ]
 
 
 def test_a_job_that_was_already_done_says_so_once():

@@ -60,10 +60,7 @@ def convert(
     """
     from scout_dask_io.jobs.convert import convert, plan_convert
 
-    state.if_interrupted = (
-        f"{dst} is as it was. What is finished is kept: the same command with --resume goes on "
-        "from there."
-    )
+    state.if_interrupted = f"{dst} is as it was."  # before anything is written
     with scheduling(scheduler, options["nb_workers"]):
         if dry_run:
             print_report(plan_convert(src, dst, **options), render.plan_text, as_json)

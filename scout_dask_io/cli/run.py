@@ -40,7 +40,10 @@ def _run(args: Sequence[str] | None, state: State) -> int:
         return err.exit_code
     except (click.Abort, KeyboardInterrupt) as err:
         failure: BaseException = err
-        text, code = f"interrupted. {state.if_interrupted}".strip(), 130
+        # click raises an Abort of its own from a KeyboardInterrupt.
+        cause = err if isinstance(err, KeyboardInterrupt) else err.__cause__
+        kept = render.notes_text(cause) if cause is not None else ""
+        text, code = f"interrupted. {kept or state.if_interrupted}".strip(), 130
     except Exception as err:
         failure = err
         text, code = render.error_text(err), 2 if isinstance(err, ArgumentError) else 1

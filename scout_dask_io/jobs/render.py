@@ -64,14 +64,22 @@ def _plain(value: Any) -> Any:
 
 def error_text(err: Exception) -> str:
     """Give one paragraph on an error: what went wrong, and what to do where that is known."""
+    kept = notes_text(err)
     if isinstance(err, ScoutIOError):
-        return as_options(str(err))
+        return f"{as_options(str(err))} {kept}".strip()
     if isinstance(err, MemoryError):
         return "out of memory: allow less with --max-mem, or use fewer --workers"
     if isinstance(err, OSError):
         where = f"{err.filename}: " if err.filename else ""
-        return f"{where}{err.strerror or str(err) or type(err).__name__}"
-    return f"unexpected {type(err).__name__}: {err} (--debug shows where it comes from)"
+        text = f"{where}{err.strerror or str(err) or type(err).__name__}"
+        return f"{text}. {kept}".removesuffix(". ")
+    text = f"unexpected {type(err).__name__}: {err} (--debug shows where it comes from)"
+    return f"{text}. {kept}".removesuffix(". ")
+
+
+def notes_text(err: BaseException) -> str:
+    """Give what was noted on an error on its way: what a job that failed has left."""
+    return as_options(" ".join(getattr(err, "__notes__", ())))
 
 
 def as_options(message: str) -> str:

@@ -210,8 +210,8 @@ def _explained(err: OSError, path: str, target: Target) -> WriteError:
             "machine does not share the disk. Nothing was changed."
         )
     after = (
-        f"The destination {target.staging.destination} is as it was; the finished part is kept "
-        "beside it. Once the cause is mended, the same call with resume=True goes on."
+        f"The destination {target.staging.destination} is as it was. Once the cause is "
+        "mended, the same call with resume=True goes on."
     )
     if target.in_place:
         after = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
-from harness import MiB, Outcome, figure, run, tree
+from harness import MiB, Outcome, figure, litter, run, tree
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
@@ -230,6 +232,81 @@ def test_row_05_a_full_disk_is_a_readable_error_and_resumes_with_more_space(tmp_
         assert outcome.error[:1] == ("WriteError",), str(outcome)
         assert str(disk / "b.tif") in outcome.message
         assert tree(disk) == before
+
+
+def convert_command(*args: Any, fsize_nbytes: int | None = None) -> tuple[int, str]:
+    """Run ``scout-dask-io convert`` and give its exit code and what it said on stderr."""
+
+    def limit() -> None:
+        if fsize_nbytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (fsize_nbytes, fsize_nbytes))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "scout_dask_io", "convert", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=limit,
+    )
+    return done.returncode, done.stderr
+
+
+def paragraph(err: str, path: Path, *words: str) -> None:
+    """Hold what a command says when it ran out of space against what people need to read."""
+    text = "\n".join(line for line in err.splitlines() if line.startswith("error: "))
+    assert text.count("\n") == 0
+    assert "Traceback" not in err
+    assert err.rstrip().endswith(text), "nothing comes after the error"
+    assert len(text) < 900
+    for word in (
+        str(path),
+        "is as it was",
+        "--resume",
+        "write units are finished and kept",
+        *words,
+    ):
+        assert word in text, text
+
+
+def test_row_05_the_command_says_how_to_resume_where_a_limit_on_file_sizes_stops_it(
+    tmp_path: Path,
+):
+    # The last planes are noise, which does not compress: their chunks are too large.
+    volume = make_volume((24, 500, 510))
+    volume[:20] //= 4096
+    write_planes(tmp_path / "p", volume)
+    path = tmp_path / "a.zarr"
+    args = [tmp_path / "p", path, "--chunks", "1,128,128", "-n", "1"]
+    code, err = convert_command(*args, fsize_nbytes=20_000)
+    assert code == 1
+    paragraph(err, path, "File too large", "free")
+    assert not path.exists()
+    code, err = convert_command(*args, "--resume")
+    assert code == 0, err
+    assert "units were finished" in err
+    assert np.array_equal(io.read_zarr(path).compute(), volume)
+    assert io.verify(path).ok
+    assert litter(tmp_path, "a.zarr") == []
+
+
+@pytest.mark.root
+def test_row_05_the_command_says_how_to_resume_on_a_full_disk_of_64_mb(tmp_path: Path):
+    volume = np.random.default_rng(5).integers(0, 2**16, (72, 512, 1024), dtype="u2")
+    write_planes(tmp_path / "p", volume)
+    with small_disk(tmp_path / "disk", 64 * MiB) as disk:
+        path = disk / "a.zarr"
+        code, err = convert_command(tmp_path / "p", path, "--chunks", "8,256,256")
+        assert code == 1
+        paragraph(err, path, "No space left on device", "free")
+        assert not path.exists()
+        subprocess.run(["mount", "-o", f"remount,size={160 * MiB}", str(disk)], check=True)
+        code, err = convert_command(tmp_path / "p", path, "--chunks", "8,256,256", "--resume")
+        assert code == 0, err
+        assert "units were finished" in err
+        assert np.array_equal(io.read_zarr(path).compute(), volume)
+        assert io.verify(path).ok
+        assert [p.name for p in disk.iterdir()] == ["a.zarr"]
 
 
 def save_noise(path: str) -> None:
