@@ -101,6 +101,8 @@ TARGETS = (
     Target("read-whole", "cpu_s", 1 / 1.3, "tensorstore-dask"),
     Target("read-boxes", "wall_s", 1 / 2, "from-zarr"),
     Target("read-boxes", "wall_s", 1.0, "tensorstore"),
+    Target("read-boxes", "wall_s", 1.0, "tensorstore-dask"),
+    Target("read-boxes", "wall_s", 1.0, "tensorstore", ours="ours-direct"),
     Target("read-planes", "wall_s", 1 / 2, "from-zarr"),
     Target("read-planes", "wall_s", 1.0, "tensorstore"),
     Target("index", "cpu_s", limit=2.5),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.repair import repair as repair
     from scout_dask_io.jobs.scan import scan as scan
     from scout_dask_io.jobs.verify import verify as verify
+    from scout_dask_io.lazy import read_region as read_region
     from scout_dask_io.readers import channel_names as channel_names
     from scout_dask_io.readers import imread as imread
     from scout_dask_io.readers import imread_channels as imread_channels
@@ -79,6 +80,7 @@ _HOMES = {
     "jobs.repair": ("repair",),
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),
+    "lazy": ("read_region",),
     "readers": (
         "channel_names",
         "imread",

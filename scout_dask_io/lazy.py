@@ -140,3 +140,43 @@ def sources_in(array: da.Array) -> list[Source]:
     """Give every source that an array, lazy or computed on, reads."""
     layers = getattr(array.dask, "layers", {}).values()
     return [layer.source for layer in layers if isinstance(layer, SourceLayer)]
+
+
+def read_region(array: da.Array, index: Any) -> np.ndarray:
+    """Read a part of a lazy array now, in this thread: ``array[index].compute()``, but quicker.
+
+    For many small parts: patches to train on, the box around each cell. Of an
+    array as a reader gave it, the part is read from its files without a graph,
+    which takes dask about 3 ms to build and run, as long as decoding a box of
+    64 x 64 x 64. An array that was computed on is computed.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+        From a reader of this library, or any other.
+    index
+        Ints, slices and lists of ints, as for ``array[index]``.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy, in native byte order.
+
+    Raises
+    ------
+    IndexError
+        If ``index`` lies outside the array.
+    TiffReadError, ChunkReadError, SourceChangedError
+        If a file is damaged or has changed.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> import scout_dask_io as io
+    >>> path = tempfile.mkdtemp() + "/a.zarr"
+    >>> _ = io.write_zarr(path, np.arange(60).reshape(3, 4, 5), (2, 2, 2))
+    >>> io.read_region(io.read_zarr(path), np.s_[1, 2, :3])
+    array([30, 31, 32])
+    """
+    source = source_of(array)
+    return np.asarray(array[index].compute() if source is None else source[index])

@@ -52,6 +52,13 @@ CONTENDERS = (
         only=("convert-raw",),
     ),
     Contender(
+        "ours-direct",
+        "ours",
+        "read_region of the same lazy array: no graph, one thread",
+        ("read-boxes",),
+        options={"direct": True},
+    ),
+    Contender(
         "floor",
         "floor",
         "chunks already cut in memory (and strips read), only coded; our Blosc block size",

@@ -46,13 +46,13 @@ def computed(job: Job) -> Callable[[], None]:
     return work
 
 
-def reader(job: Job) -> Reader:
-    """Read by ``read_zarr`` in the blocks that it chooses."""
+def reader(job: Job, direct: bool = False) -> Reader:
+    """Read by ``read_zarr`` in the blocks that it chooses, or regions without a graph."""
     import scout_dask_io as io
 
     lazy = io.read_zarr(job.stored)
     return Reader(
-        lambda region: lazy[region].compute(),
+        (lambda region: io.read_region(lazy, region)) if direct else lambda r: lazy[r].compute(),
         lambda: int(lazy.sum(dtype=np.uint64).compute()),
     )
 
