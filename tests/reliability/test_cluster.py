@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,8 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from clusters import cluster, in_background, scheduler, wait_for, worker
+from distributed import Client
 from harness import figure, litter, tree
 from helpers import make_volume, write_planes
 
@@ -26,18 +23,6 @@ pytestmark = pytest.mark.cluster
 
 VOLUME = make_volume((24, 60, 62), seed=15)
 CHUNKS = (4, 32, 32)
-
-
-@contextmanager
-def cluster(n: int, **settings: Any) -> Iterator[Client]:
-    with (
-        dask.config.set({"distributed.worker.memory.terminate": False, **settings}),
-        LocalCluster(
-            n_workers=n, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
 
 
 def plane(k: int, folder: str, delay_s: float) -> np.ndarray:
@@ -60,22 +45,6 @@ def lazy(folder: Path, delay_s: float) -> da.Array:
 
 def computed(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
-
-
-def wait_for(condition: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
-
-
-def in_background(function: Any) -> Any:
-    from concurrent.futures import ThreadPoolExecutor
-
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(function)
-    pool.shutdown(wait=False)
-    return future
 
 
 def test_row_15_a_worker_that_is_killed_costs_its_tasks_alone(tmp_path: Path):
@@ -102,7 +71,7 @@ def test_row_15_all_workers_killed_the_write_resumes(tmp_path: Path):
         wait_for(lambda: list(tmp_path.glob(".a.zarr.scout-partial/*/journal/*")))
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        with pytest.raises(Exception) as caught:  # noqa: PT011
+        with pytest.raises(io.ClusterError, match="workers died") as caught:
             write.result(timeout=120)
         assert any("resume=True" in n for n in getattr(caught.value, "__notes__", [])), caught
     assert not path.exists()
@@ -111,6 +80,72 @@ def test_row_15_all_workers_killed_the_write_resumes(tmp_path: Path):
     assert (io.read_zarr(path).compute() == VOLUME).all()
     assert len(computed(log)) - before < 6, "finished units were computed again"
     figure("workers killed", tried=2, wrong=0)
+
+
+@pytest.mark.slow
+def test_row_15_the_scheduler_killed_the_write_resumes_on_threads(tmp_path: Path):
+    path, log = tmp_path / "a.zarr", tmp_path / "log"
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
+        scheduler(tmp_path) as (address, process),
+        Client(address) as client,
+        worker(client),
+        worker(client),
+    ):
+        array = lazy(log, 0.3)
+        write = in_background(lambda: io.write_zarr(path, array, CHUNKS, max_mem="1GB"))
+        wait_for(lambda: list(tmp_path.glob(".a.zarr.scout-partial/*/journal/*")))
+        process.kill()
+        with pytest.raises(io.ClusterError, match="scheduler") as caught:
+            write.result(timeout=120)
+        assert any("resume=True" in n for n in getattr(caught.value, "__notes__", [])), caught
+    assert not path.exists()
+    io.write_zarr(path, array, CHUNKS, max_mem="1GB", resume=True)
+    assert (io.read_zarr(path).compute() == VOLUME).all()
+    assert litter(tmp_path, "a.zarr") == []
+    figure("schedulers killed", tried=1, wrong=0)
+
+
+@pytest.mark.parametrize("first", ["threads", "cluster"])
+def test_row_09_what_threads_began_a_cluster_finishes_and_the_other_way_round(
+    tmp_path: Path, first: str
+):
+    path, log = tmp_path / "a.zarr", tmp_path / "log"
+    log.mkdir()
+    broken = tmp_path / "broken"
+    broken.touch()
+    array = lazy(log, 0).map_blocks(fails_while, str(broken), dtype="u2")
+    with cluster(2) as client:
+        order: list[Any] = [client, "sync"]
+        if first == "threads":
+            order.reverse()
+        with dask.config.set(scheduler=order[0]), pytest.raises(ValueError, match="not yet") as err:
+            io.write_zarr(path, array, CHUNKS, max_mem="1GB")
+        assert any("resume=True" in n for n in err.value.__notes__)
+        assert not path.exists()
+        (journal,) = tmp_path.glob(".a.zarr.scout-partial/*/journal")
+        begun = len(computed(log))
+        finished = units_in(journal)
+        assert 0 < finished < 6
+        broken.unlink()
+        with dask.config.set(scheduler=order[1]):
+            io.write_zarr(path, array, CHUNKS, max_mem="1GB", resume=True)
+    assert len(computed(log)) - begun == 6 - finished
+    assert (io.read_zarr(path).compute() == VOLUME).all()
+    assert litter(tmp_path, "a.zarr") == []
+
+
+def units_in(journal: Path) -> int:
+    from scout_dask_io.store.journal import read_units
+
+    return len(read_units(journal))
+
+
+def fails_while(x: np.ndarray, mark: str, block_info: Any = None) -> np.ndarray:
+    if block_info[None]["chunk-location"][0] == 2 and Path(mark).exists():
+        time.sleep(0.5)  # others get done
+        raise ValueError("not yet")
+    return x
 
 
 def poison(x: np.ndarray, block_info: Any = None) -> np.ndarray:
@@ -124,7 +159,7 @@ def test_row_15_a_task_that_kills_its_workers_is_named_and_the_rest_is_kept(tmp_
     path, log = tmp_path / "a.zarr", tmp_path / "log"
     array = lazy(log, 0).map_blocks(poison, dtype="u2")
     settings = {"distributed.scheduler.allowed-failures": 1}
-    with cluster(2, **settings), pytest.raises(Exception, match="worker") as caught:
+    with cluster(2, **settings), pytest.raises(io.ClusterError, match="workers died") as caught:
         io.write_zarr(path, array, CHUNKS, max_mem="1GB")
     assert not path.exists()
     assert any("resume=True" in n for n in getattr(caught.value, "__notes__", [])), caught
@@ -137,41 +172,21 @@ def test_row_15_a_task_that_kills_its_workers_is_named_and_the_rest_is_kept(tmp_
     figure("poison tasks", tried=1, wrong=0)
 
 
-@contextmanager
-def workers(client: Client, n: int) -> Iterator[list[int]]:
-    """Start workers that no nanny restarts, and give their process ids."""
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address]
-    command += ["--no-nanny", "--nthreads", "1", "--no-dashboard"]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    started = [
-        subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(n)
-    ]
-    try:
-        client.wait_for_workers(n, timeout=60)
-        yield [s.pid for s in started]
-    finally:
-        for process in started:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
-            process.wait()
-
-
 @pytest.mark.slow
 def test_row_08_a_worker_that_wakes_up_late_changes_nothing(tmp_path: Path):
     path, log = tmp_path / "a.zarr", tmp_path / "log"
     newer = make_volume(VOLUME.shape, seed=16)
     settings = {"distributed.scheduler.worker-ttl": "5s"}
-    with cluster(0, **settings) as client, workers(client, 2) as pids:
+    with cluster(0, **settings) as client, worker(client) as first, worker(client):
         array = lazy(log, 0.5)
         write = in_background(lambda: io.write_zarr(path, array, CHUNKS, max_mem="1GB"))
         wait_for(lambda: len(computed(log)) >= 2)
-        os.kill(pids[0], signal.SIGSTOP)
+        first.send_signal(signal.SIGSTOP)
         write.result(timeout=120)
         assert (io.read_zarr(path).compute(scheduler="sync") == VOLUME).all()
         io.write_zarr(path, newer, CHUNKS, overwrite=True, max_mem="1GB")
         before = tree(path)
-        os.kill(pids[0], signal.SIGCONT)
+        first.send_signal(signal.SIGCONT)
         time.sleep(4)
         assert tree(path) == before
         assert litter(tmp_path, "a.zarr") == []
