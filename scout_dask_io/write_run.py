@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import dask.array as da
+from dask.core import flatten
 from dask.delayed import Delayed
-from dask.highlevelgraph import HighLevelGraph
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.execute import run_tasks
@@ -16,7 +17,46 @@ from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.staging import drop_staging
 from scout_dask_io.store.units import Target
 
-__all__ = ["leave", "run_write"]
+__all__ = ["DelayedWrite", "leave", "run_write"]
+
+
+class DelayedWrite(Delayed):
+    """A write that is to be computed, optimised as an array is.
+
+    Slices are fused into the reads under them, which a plain ``Delayed`` would
+    not do, and the blocks that several writes and arrays share are read and
+    computed once where all are computed in one call.
+    """
+
+    __slots__ = ()
+
+    @property
+    def __dask_optimize__(self) -> Any:
+        # Arrays are optimised together with what has the very same function, but
+        # its fusion of tasks forgets annotations.
+        layers = self.dask.layers.values()
+        if any(layer.annotations for layer in layers):
+            return _optimize_apart
+        return da.Array.__dask_optimize__
+
+
+def _optimize_apart(graph: HighLevelGraph, keys: Any, **_: Any) -> HighLevelGraph:
+    """Optimise what writes need as arrays are, and leave the writes' own layers as they are."""
+    writes = {key: graph.layers[key] for key in flatten(keys)}
+    needed = {
+        dep for layer in writes.values() for task in layer.values() for dep in task.dependencies
+    }
+    needed -= {key for layer in writes.values() for key in layer}
+    rest = HighLevelGraph(
+        {name: layer for name, layer in graph.layers.items() if name not in writes},
+        {name: deps for name, deps in graph.dependencies.items() if name not in writes},
+    )
+    blocks = dict(da.Array.__dask_optimize__(rest, list(needed))) if needed else {}
+    below = "-".join(("blocks", *map(str, writes)))
+    return HighLevelGraph(
+        {**writes, below: MaterializedLayer(blocks)},
+        {**{name: {below} for name in writes}, below: set()},
+    )
 
 
 def run_write(
@@ -57,7 +97,7 @@ def run_write(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
     if not compute:
-        return Delayed(final, graph)
+        return DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
     try:
         with reporting(progress, label) as report:
             return run_tasks(

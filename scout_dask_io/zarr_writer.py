@@ -162,7 +162,10 @@ def write_zarr(
         failure some are new. The data must not be read from the array itself.
     compute : bool
         ``False`` gives a ``dask.delayed.Delayed`` of the array instead, on any
-        scheduler; the staging directory is made at once.
+        scheduler; the staging directory is made at once. ``dask.compute`` of
+        several, computed from the same arrays, reads and computes what they
+        share once; each needs its ``max_mem``. Data that a reader gave and
+        nothing was computed on are read by regions of their own.
     progress : bool or callable
         ``True`` shows a bar or quiet lines; a callable gets ``(finished units,
         all units, finished bytes)``.
@@ -246,8 +249,8 @@ def write_zarr(
             )
         else:
             target, plan = resumed
-    if array is not None and source is None:
-        # Slices are fused into the reads under them, which a Delayed would not do.
+    if compute and array is not None and source is None:
+        # Slices are fused into the reads under them.
         (array,) = dask.optimize(array)
     done = finished_units(target.staging)
     name = f"write-{target.staging.job.name}"
