@@ -149,7 +149,9 @@ def write_zarr(
     max_mem : int or str, optional
         Bytes, or a text such as ``"2GB"``, that one process may use beyond its
         imports; where not given, a quarter of the free memory, or on a cluster
-        half of the memory limit of the smallest worker.
+        half of the memory limit of the smallest worker. Blocks that dask keeps
+        between the stages of a computed array, as overlaps need, come on top:
+        write such an intermediate, or use workers, which spill them to disk.
     nb_workers : int, optional
         Threads of a local run; the processor's count where not given.
     durable : bool

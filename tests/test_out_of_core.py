@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -101,13 +100,6 @@ def peak_nbytes(*, reset: bool = False) -> int:
     return int(text.split("VmRSS:" if reset else "VmHWM:")[1].split()[0]) * 1024
 
 
-def on_threads(path: Path, out: Path, max_mem: int) -> int:
-    before = peak_nbytes(reset=True)
-    with dask.config.set(scheduler="threads", num_workers=2):
-        three_stages(path, out, max_mem)
-    return peak_nbytes() - before
-
-
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An array of 640 MB, ten times what its stages may hold."""
@@ -131,19 +123,6 @@ def expected_planes(path: Path, first: int) -> np.ndarray:
     planes = io.open(path)[first - 1 : first + 2].astype("u4")
     mean = planes.sum(axis=0) // 3
     return np.where(mean > 1000, mean, 0)
-
-
-@pytest.mark.slow
-def test_stages_ten_times_max_mem_keep_to_it_on_threads(large: Path, tmp_path: Path):
-    sys.path.append(str(Path(__file__).parent / "reliability"))
-    from harness import run
-
-    found = run(on_threads, large, tmp_path / "a.zarr", 64 * MB)
-    assert isinstance(found.value, int), str(found)
-    print(f"peak {found.value / MB:.0f} MB")
-    assert found.value <= 64 * MB + 150 * MB
-    for first in (63, 64, 200):
-        assert (io.open(tmp_path / "a.zarr")[first] == expected_planes(large, first)).all()
 
 
 @pytest.mark.slow
