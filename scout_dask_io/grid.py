@@ -29,6 +29,7 @@ __all__ = [
     "Shape",
     "check_chunks",
     "chunk_counts",
+    "cuts",
     "expand_chunks",
     "full_region",
     "intersect",
@@ -138,6 +139,17 @@ def expand_chunks(shape: Shape, chunks: int | Sequence[int]) -> Shape:
 def chunk_counts(shape: Shape, chunks: Shape) -> Shape:
     """Give the number of chunks along each axis."""
     return tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+
+
+def cuts(n: int, step: int, phase: int = 0) -> list[int]:
+    """Give where an axis is cut in steps, with 0 and ``n``; it begins ``phase`` into a step.
+
+    Examples
+    --------
+    >>> cuts(10, 4), cuts(10, 4, 3), cuts(2, 4)
+    ([0, 4, 8, 10], [0, 1, 5, 9, 10], [0, 2])
+    """
+    return [0, *range(step - phase % step, n, step), n]
 
 
 def iter_chunk_indices(region: Region, chunks: Shape) -> Iterator[Shape]:

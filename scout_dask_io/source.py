@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from scout_dask_io.errors import ShapeMismatchError
 from scout_dask_io.grid import (
     Region,
     Shape,
+    cuts,
     full_region,
     intersect,
     normalize_index,
@@ -30,7 +32,15 @@ from scout_dask_io.grid import (
 
 Piece: TypeAlias = tuple[Region, np.ndarray]
 
-__all__ = ["ArraySource", "FilledPlane", "Piece", "PiecesSource", "Source", "StackedSource"]
+__all__ = [
+    "ArraySource",
+    "FilledPlane",
+    "Piece",
+    "PiecesSource",
+    "Source",
+    "StackedSource",
+    "ViewSource",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +250,52 @@ class StackedSource(Source):
         parts = [s.narrow(region[1:]) for s in touched]
         narrowed = StackedSource([p[0] for p in parts])
         return narrowed, (slice(0, len(parts)), *parts[0][1])
+
+
+class ViewSource(Source):
+    """A region of a source, its axes in another order.
+
+    Parameters
+    ----------
+    source : Source
+        What is looked at.
+    region : tuple of slice
+        The part of it, in its own axes.
+    axes : sequence of int
+        For each axis of the view, the source's axis that it is.
+    """
+
+    def __init__(self, source: Source, region: Region, axes: Sequence[int]) -> None:
+        self.source = source
+        self.region = region
+        self.axes = tuple(axes)
+        self.shape = tuple(region_shape(region)[a] for a in self.axes)
+        self.dtype = source.dtype
+        self.token = f"{source.token}[{region}{self.axes}]"
+
+    @property
+    def read_shape(self) -> Shape:
+        """The source's own, in the view's order of axes."""
+        return tuple(self.source.read_shape[a] for a in self.axes)
+
+    @property
+    def phase(self) -> Shape:
+        """Per axis, how far into a region of ``read_shape`` the view begins."""
+        return tuple(self.region[a].start % self.source.read_shape[a] for a in self.axes)
+
+    @property
+    def default_chunks(self) -> tuple[tuple[int, ...], ...]:
+        """One region of ``read_shape`` each, cut where the source's are."""
+        return tuple(
+            tuple(b - a for a, b in pairwise(cuts(n, step, phase)))
+            for n, step, phase in zip(self.shape, self.read_shape, self.phase, strict=True)
+        )
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield the source's pieces, turned."""
+        wanted = list(self.region)
+        for part, axis in zip(region, self.axes, strict=True):
+            start = self.region[axis].start
+            wanted[axis] = slice(start + part.start, start + part.stop)
+        for where, values in self.source.iter_pieces(tuple(wanted)):
+            yield tuple(where[a] for a in self.axes), values.transpose(self.axes)

@@ -26,15 +26,15 @@ from scout_dask_io.errors import (
     TargetExistsError,
 )
 from scout_dask_io.grid import Region, Shape, full_region, intersect, region_shape, relative_to
-from scout_dask_io.tiff.draft import Strip, TiffDraft
-from scout_dask_io.tiff.encode import TiffLayout, encode_strip, plan_layout
+from scout_dask_io.tiff.annotate import plain_notes
+from scout_dask_io.tiff.bands import Rows, Values, iter_bands
+from scout_dask_io.tiff.draft import TiffDraft
+from scout_dask_io.tiff.encode import Band, TiffLayout, encode_band, plan_layout
 
 #: Where a block lies in the array, and its values.
 Piece: TypeAlias = tuple[Region, np.ndarray]
-#: Page number, first row in the page, rows not yet encoded.
-Rows: TypeAlias = tuple[int, int, np.ndarray]
 
-__all__ = ["check_target", "common_step", "cut_points", "imsave", "in_order", "iter_rows"]
+__all__ = ["check_target", "common_step", "cut_points", "encode_in_order", "imsave", "in_order"]
 
 # Blocks that are computed at one time: at least as many as complete some rows
 # of their planes, and beyond that about this much, to keep all threads busy.
@@ -97,16 +97,16 @@ def imsave(
     size = size_for(data, voxel_size)
     array = _as_array(data)
     if isinstance(array, np.ndarray):
-        layout = plan_layout(array.shape, array.dtype, compress, voxel_size=size)
-        rows: Iterable[Rows] = iter_rows([(full_region(array.shape), array)], array.shape, layout)
+        layout = plan_layout(array.shape, array.dtype, compress)
+        rows: Iterable[Rows] = _iter_rows([(full_region(array.shape), array)], array.shape, layout)
     else:
         row_axis = array.ndim - plan_layout(array.shape, array.dtype, compress).n_page_axes
         step = common_step(array.chunks[row_axis])
-        layout = plan_layout(array.shape, array.dtype, compress, step=step, voxel_size=size)
+        layout = plan_layout(array.shape, array.dtype, compress, step=step)
         rows = _iter_computed(array, layout)
-    with TiffDraft(target, layout) as draft, closing(_encode_in_order(layout, rows)) as strips:
-        draft.write(strips)
-        draft.publish()
+    with TiffDraft(target, layout) as draft, closing(encode_in_order(layout, rows)) as bands:
+        draft.write(bands)
+        draft.publish(plain_notes(layout, voxel=size))
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
@@ -177,7 +177,7 @@ def cut_points(borders: Iterable[int], height: int, row_step: int) -> list[int]:
     return [0, *sorted(inner), height]
 
 
-def iter_rows(pieces: list[Piece], shape: Shape, layout: TiffLayout) -> Iterator[Rows]:
+def _iter_rows(pieces: list[Piece], shape: Shape, layout: TiffLayout) -> Iterator[Rows]:
     """Yield rows for one strip at a time, page by page, from pieces that tile one region.
 
     The region is made of whole rows and begins and ends where the layout may
@@ -230,7 +230,7 @@ def _iter_computed(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
                 where = tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True))
                 # Let go of each block when its rows are written, not at the end of the group.
                 pieces.append((where, _checked(blocks.pop(index), where, array)))
-            yield from iter_rows(pieces, array.shape, layout)
+            yield from _iter_rows(pieces, array.shape, layout)
             del pieces  # not to be held while the next group is computed
 
 
@@ -273,18 +273,18 @@ def _checked(block: Any, where: Region, array: da.Array) -> np.ndarray:
     return values
 
 
-def _encode_in_order(layout: TiffLayout, rows: Iterable[Rows]) -> Generator[Strip]:
-    """Encode rows in threads, a few strips ahead, and yield the strips in the same order."""
+def encode_in_order(layout: TiffLayout, rows: Iterable[Rows]) -> Generator[Band]:
+    """Encode rows in threads, a few bands ahead, and yield the bands in order."""
 
-    def encode(page: int, row: int, values: np.ndarray) -> Strip:
-        return page, row, encode_strip(layout, values)
+    def encode(band: Values) -> Band:
+        return Band(band.page, band.row, encode_band(layout, band.pixels), band.level)
 
-    if not layout.compress:
+    bands = iter_bands(layout, rows)
+    if layout.is_run:
         # A copy at most: threads would only add to the memory.
-        for args in rows:
-            yield encode(*args)
+        yield from map(encode, bands)
         return
-    yield from in_order(encode, rows, CPU_COUNT, ahead=2 * CPU_COUNT)
+    yield from in_order(encode, ((band,) for band in bands), CPU_COUNT, ahead=2 * CPU_COUNT)
 
 
 def in_order(

@@ -404,7 +404,7 @@ def test_a_full_disk_leaves_the_old_file(old_file, monkeypatch, at, lazy, compre
 @pytest.mark.parametrize("step", ["_write_directories", "_check"])
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
 def test_a_failure_at_the_end_leaves_the_old_file(old_file, monkeypatch, step, error):
-    def fail(self: draft.TiffDraft) -> None:
+    def fail(self: draft.TiffDraft, *args: Any) -> None:
         raise error
 
     monkeypatch.setattr(draft.TiffDraft, step, fail)

@@ -13,29 +13,27 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from scout_dask_io.errors import WriteError
-from scout_dask_io.tiff.encode import Encoded, TiffLayout
+from scout_dask_io.tiff.annotate import Notes, common_tags, first_page_tags, plain_notes
+from scout_dask_io.tiff.encode import Band, Encoded, TiffLayout
 from scout_dask_io.tiff.encode_ifd import HEADER_NBYTES, Tag, encode_directory, encode_header
 
-#: Page number, first row in the page, stored bytes.
-Strip: TypeAlias = tuple[int, int, Encoded]
+__all__ = ["TiffDraft"]
 
-__all__ = ["Strip", "TiffDraft"]
-
-# Codes of the TIFF specification, by numpy's kind of dtype where that decides.
-_SAMPLE_FORMAT = {"b": 1, "u": 1, "i": 2, "f": 3}
-_DEFLATE = 8
+# What is kept free for the only directory of a file whose pixels reach beyond the
+# offsets of a classic TIFF: it stands before them.
+FRONT_NBYTES = 2**16
 
 
 class TiffDraft:
     """A TIFF file in the making, beside the place where it will stand.
 
-    Strips go in by :meth:`write`, in any order, each once; :meth:`publish` adds
+    Bands go in by :meth:`write`, in any order, each once; :meth:`publish` adds
     the directories and moves the file to ``target`` in one step. Until then
     ``target`` is untouched; the draft has a hidden name that readers skip. As a
     context manager the draft is removed on the way out, unless published.
@@ -59,16 +57,18 @@ class TiffDraft:
         self.target = target
         self.layout = layout
         self.partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
-        table = (layout.n_pages, layout.n_strips)
-        self._offsets = np.zeros(table, np.uint64)
-        self._counts = np.zeros(table, np.uint64)
-        self._rows_written = np.zeros(layout.n_pages, np.int64)
-        self._end = HEADER_NBYTES
+        tables = [(layout.n_pages, layout.n_segments(k)) for k in range(layout.n_levels)]
+        self._offsets = [np.zeros(table, np.uint64) for table in tables]
+        self._counts = [np.zeros(table, np.uint64) for table in tables]
+        self._rows_written = np.zeros((layout.n_pages, layout.n_levels), np.int64)
+        self._heights = np.array([height for height, _ in layout.levels])
+        self._begin = FRONT_NBYTES if layout.one_directory else HEADER_NBYTES
+        self._end = self._begin
         with self._naming_errors(), open(self.partial, "xb"):
             pass
 
-    def write(self, strips: Iterable[Strip]) -> None:
-        """Add encoded strips, or in an uncompressed file any rows of any page.
+    def write(self, bands: Iterable[Band]) -> None:
+        """Add bands, or in an uncompressed file of strips any rows of any page.
 
         Errors that the iterable raises pass through as they are.
         """
@@ -77,31 +77,40 @@ class TiffDraft:
         with self._naming_errors():
             handle = open(self.partial, "r+b", buffering=0)  # noqa: SIM115
         try:
-            for page, row, data in strips:
-                if layout.compress:
-                    at = self._end
-                    strip = row // layout.rows_per_strip
-                    n_rows = min(layout.rows_per_strip, layout.height - row)
-                    self._offsets[page, strip] = at
-                    self._counts[page, strip] = len(data)
+            for page, row, segments, level in bands:
+                if layout.is_run:
+                    at = self._begin + page * page_nbytes + row * layout.row_nbytes
+                    n_rows = len(segments[0]) // layout.row_nbytes
                 else:
-                    at = HEADER_NBYTES + page * page_nbytes + row * layout.row_nbytes
-                    n_rows = len(data) // layout.row_nbytes
+                    at = self._end
+                    n_rows = min(layout.rows_per_write, int(self._heights[level]) - row)
+                    first = row // layout.rows_per_write * len(segments)
+                    place = slice(first, first + len(segments))
+                    sizes = [len(s) for s in segments]
+                    self._offsets[level][page, place] = at + np.cumsum([0, *sizes[:-1]])
+                    self._counts[level][page, place] = sizes
                 with self._naming_errors():
                     handle.seek(at)
-                    _write_all(handle, data)
-                self._rows_written[page] += n_rows
-                self._end = max(self._end, at + len(data))
+                    for data in segments:
+                        _write_all(handle, data)
+                        at += len(data)
+                self._rows_written[page, level] += n_rows
+                self._end = max(self._end, at)
         finally:
             handle.close()
 
     @property
     def is_whole(self) -> bool:
         """Whether all rows of all pages are written."""
-        return bool((self._rows_written == self.layout.height).all())
+        return bool((self._rows_written == self._heights).all())
 
-    def publish(self) -> None:
+    def publish(self, notes: Notes | None = None) -> None:
         """Finish the file, check it, and put it in its place in one step.
+
+        Parameters
+        ----------
+        notes : Notes, optional
+            What the file says of itself; by default the array's shape alone.
 
         Raises
         ------
@@ -109,14 +118,14 @@ class TiffDraft:
             If the directories cannot be written, or the file does not read
             back with the pages that were meant.
         """
-        missing = np.flatnonzero(self._rows_written != self.layout.height)
+        missing = np.flatnonzero((self._rows_written != self._heights).any(axis=1))
         if missing.size:
             raise RuntimeError(
                 f"{self.target}: {missing.size} of {self.layout.n_pages} pages are not whole, "
                 f"the first is page {missing[0]}"
             )
         with self._naming_errors():
-            self._write_directories()
+            self._write_directories(notes or plain_notes(self.layout))
             self._check()
             with suppress(FileNotFoundError):
                 os.chmod(self.partial, stat.S_IMODE(os.stat(self.target).st_mode))
@@ -139,30 +148,44 @@ class TiffDraft:
     ) -> None:
         self.discard()
 
-    def _write_directories(self) -> None:
+    def _write_directories(self, notes: Notes) -> None:
         layout = self.layout
-        if not layout.compress:
+        if layout.is_run:
             page_nbytes = layout.height * layout.row_nbytes
             pages = np.arange(layout.n_pages, dtype=np.uint64)
-            self._offsets[:, 0] = HEADER_NBYTES + pages * np.uint64(page_nbytes)
-            self._counts[:, 0] = page_nbytes
-        common = _common_tags(layout)
-        first = at = self._end + self._end % 2
+            self._offsets[0][:, 0] = self._begin + pages * np.uint64(page_nbytes)
+            self._counts[0][:, 0] = page_nbytes
+        at = HEADER_NBYTES if layout.one_directory else self._end + self._end % 2
+        n_directories = 1 if layout.one_directory else layout.n_pages
         with open(self.partial, "r+b") as handle:
             handle.seek(at)
-            for page in range(layout.n_pages):
-                tags = [
-                    *common,
-                    Tag(273, "OFFSET", self._offsets[page].tolist()),
-                    Tag(279, "OFFSET", self._counts[page].tolist()),
-                ]
+            # The smaller levels first, since a page's own directory points to them.
+            levels: list[list[int]] = [[] for _ in range(layout.n_pages)]
+            for level in range(1, layout.n_levels):
+                for page in range(layout.n_pages):
+                    levels[page].append(at)
+                    tags = self._tags(notes, page, level)
+                    at += handle.write(encode_directory(tags, at, layout.big, last=True))
+            first = at
+            for page in range(n_directories):
+                tags = self._tags(notes, page, 0)
+                if levels[page]:
+                    tags.append(Tag(330, "OFFSET", levels[page]))
                 if page == 0:
-                    tags.append(Tag(270, "ASCII", layout.description))
-                last = page == layout.n_pages - 1
+                    tags += first_page_tags(notes)
+                last = page == n_directories - 1
                 at += handle.write(encode_directory(tags, at, layout.big, last=last))
+            if layout.one_directory and at > FRONT_NBYTES:
+                raise RuntimeError(f"{self.target}: a directory of {at} bytes")
             handle.seek(0)
             # Last of all: a file that breaks off before is no TIFF at all.
             handle.write(encode_header(first, layout.big))
+
+    def _tags(self, notes: Notes, page: int, level: int) -> list[Tag]:
+        codes = (324, 325) if self.layout.tile else (273, 279)
+        tables = (self._offsets[level][page], self._counts[level][page])
+        places = [Tag(c, "OFFSET", t.tolist()) for c, t in zip(codes, tables, strict=True)]
+        return common_tags(self.layout, notes, level) + places
 
     def _check(self) -> None:
         layout = self.layout
@@ -170,7 +193,8 @@ class TiffDraft:
             first = file.pages[0]
             dtype = first.dtype and first.dtype.newbyteorder("=")
             found = (len(file.pages), first.shape, dtype)
-        meant = (layout.n_pages, layout.shape[len(layout.lead) :], layout.dtype)
+        n_pages = 1 if layout.one_directory else layout.n_pages
+        meant = (n_pages, layout.shape[len(layout.lead) :], layout.dtype)
         if found != meant:
             raise WriteError(
                 f"{self.target} was not written: the finished file has pages, shape of a page and "
@@ -197,31 +221,3 @@ def _write_all(handle: Any, data: Encoded) -> None:
     view = memoryview(data)
     while view:
         view = view[handle.write(view) :]
-
-
-def _common_tags(layout: TiffLayout) -> list[Tag]:
-    """Give the fields that all pages share."""
-    # Resolution is required by the standard; 1 to 1 without a unit says nothing.
-    across, down = layout.resolution or ((1, 1), (1, 1))
-    bits = 1 if layout.dtype.kind == "b" else 8 * layout.dtype.itemsize
-    tags = [
-        Tag(256, "LONG", [layout.width]),
-        Tag(257, "LONG", [layout.height]),
-        Tag(258, "SHORT", [bits] * layout.samples),
-        Tag(259, "SHORT", [_DEFLATE if layout.compress else 1]),
-        Tag(262, "SHORT", [1 if layout.samples == 1 else 2]),
-        Tag(277, "SHORT", [layout.samples]),
-        Tag(278, "LONG", [layout.rows_per_strip]),
-        Tag(282, "RATIONAL", across),
-        Tag(283, "RATIONAL", down),
-        Tag(284, "SHORT", [1]),
-        Tag(296, "SHORT", [1 if layout.resolution is None else 3]),
-        Tag(305, "ASCII", b"scout-dask-io"),
-        Tag(339, "SHORT", [_SAMPLE_FORMAT[layout.dtype.kind]] * layout.samples),
-    ]
-    if layout.predictor:
-        tags.append(Tag(317, "SHORT", [2]))
-    if layout.samples == 4:
-        # Alpha that colours are not multiplied by.
-        tags.append(Tag(338, "SHORT", [2]))
-    return tags

@@ -1,23 +1,32 @@
-"""How an array lies in a TIFF file, and its rows as the bytes that are stored. No files."""
+"""How an array lies in a TIFF file, and its rows as the bytes that are stored. No files.
+
+A *band* is some rows of one page at one level, across its whole width: the rows
+of a strip, or of a row of tiles.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import imagecodecs
 import numpy as np
 
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Shape
-from scout_dask_io.voxel import ATTRIBUTE, VoxelSize
 
 Encoded: TypeAlias = bytes | bytearray | memoryview
 
-__all__ = ["Encoded", "TiffLayout", "encode_strip", "plan_layout"]
+__all__ = [
+    "Band",
+    "Encoded",
+    "TiffLayout",
+    "encode_band",
+    "encode_strip",
+    "level_extents",
+    "plan_layout",
+]
 
 # A region read decodes whole strips; 256 KiB are 64 rows of 2048 uint16, the
 # height of a default chunk, and enough for Deflate to do its best.
@@ -26,8 +35,19 @@ STRIP_NBYTES = 2**18
 LEAST_STRIP_NBYTES = 2**15
 # Offsets in a classic file have 32 bits; the margin is tifffile's, for the directories.
 CLASSIC_NBYTES = 2**32 - 2**25
+# The side of a tile: what viewers of large images ask for, and 128 KiB of uint16.
+TILE = 256
 
 _KINDS = {"b": "bool", "u": "unsigned int", "i": "int", "f": "float"}
+
+
+class Band(NamedTuple):
+    """Rows of a page as they are stored: one strip, or the tiles of a row from left to right."""
+
+    page: int
+    row: int
+    segments: list[Encoded]
+    level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +68,13 @@ class TiffLayout:
         Height of a strip; the whole page where nothing is compressed.
     big : bool
         BigTIFF rather than classic TIFF.
-    voxel_size : VoxelSize or None
-        Kept exactly in the description; y and x as resolution too.
+    tile : int
+        Side of the square tiles that pages are cut into; 0 for strips.
+    n_levels : int
+        Resolutions of a page, each half the height and width of the one before.
+    one_directory : bool
+        All pages in one run behind a directory of the first alone, as ImageJ
+        writes stacks that no classic TIFF could hold.
     """
 
     shape: Shape
@@ -58,7 +83,9 @@ class TiffLayout:
     samples: int
     rows_per_strip: int
     big: bool
-    voxel_size: VoxelSize | None = None
+    tile: int = 0
+    n_levels: int = 1
+    one_directory: bool = False
 
     @property
     def n_page_axes(self) -> int:
@@ -91,18 +118,37 @@ class TiffLayout:
         return _row_nbytes(self.width * self.samples, self.dtype)
 
     @property
+    def levels(self) -> list[tuple[int, int]]:
+        """``(height, width)`` of a page at each level, the full one first."""
+        return level_extents(self.height, self.width, self.n_levels)
+
+    @property
     def n_strips(self) -> int:
         """Strips of a page."""
         return -(-self.height // self.rows_per_strip)
 
+    def n_segments(self, level: int = 0) -> int:
+        """Strips or tiles of a page at a level."""
+        if not self.tile:
+            return self.n_strips
+        height, width = self.levels[level]
+        return -(-height // self.tile) * -(-width // self.tile)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the pixels are one run, so that any rows can be written in their place."""
+        return not (self.compress or self.tile)
+
     @property
     def row_step(self) -> int:
         """Rows between places where a page may be cut for writing."""
-        return self.rows_per_strip if self.compress else 1
+        return 1 if self.is_run else self.rows_per_write
 
     @property
     def rows_per_write(self) -> int:
-        """Rows that :func:`encode_strip` is best given at a time."""
+        """Rows of a band."""
+        if self.tile:
+            return self.tile
         return self.rows_per_strip if self.compress else max(1, 2**22 // self.row_nbytes)
 
     @property
@@ -115,21 +161,22 @@ class TiffLayout:
         """
         return self.compress > 0 and self.dtype.kind in "iu" and self.dtype.itemsize <= 2
 
-    @property
-    def description(self) -> bytes:
-        """The array's shape, and the voxel size, in the form that tifffile writes and reads."""
-        found: dict[str, Any] = {"shape": list(self.shape)}
-        if self.voxel_size is not None:
-            found[ATTRIBUTE] = list(self.voxel_size.micrometres)
-        return json.dumps(found).encode("ascii")
 
-    @property
-    def resolution(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
-        """Pixels a centimetre along x and y, as fractions; ``None`` where either is not known."""
-        size = self.voxel_size
-        if size is None or size.x is None or size.y is None:
-            return None
-        return _fraction(1e4 / size.x), _fraction(1e4 / size.y)
+def level_extents(height: int, width: int, n_levels: int | None = None) -> list[tuple[int, int]]:
+    """Give ``(height, width)`` of each level, the full one first; an odd last row or column goes.
+
+    Without a number, levels go on until one fits in a tile.
+
+    Examples
+    --------
+    >>> level_extents(510, 667)
+    [(510, 667), (255, 333), (127, 166)]
+    """
+    found = [(height, width)]
+    while len(found) < n_levels if n_levels is not None else max(found[-1]) > TILE:
+        h, w = found[-1]
+        found.append((max(1, h // 2), max(1, w // 2)))
+    return found
 
 
 def _row_nbytes(n_values: int, dtype: np.dtype[Any]) -> int:
@@ -142,7 +189,8 @@ def plan_layout(
     compress: int = 1,
     *,
     step: int | None = None,
-    voxel_size: VoxelSize | None = None,
+    tiled: bool = False,
+    n_levels: int | None = 1,
 ) -> TiffLayout:
     """Choose how an array lies in a TIFF file. No I/O.
 
@@ -162,8 +210,10 @@ def plan_layout(
     step : int, optional
         Rows in which the pixels will come. Strips are chosen to end where
         steps do, if that makes strips of a reasonable size.
-    voxel_size : VoxelSize, optional
-        What the file says of the size of a voxel.
+    tiled : bool
+        Tiles rather than strips.
+    n_levels : int, optional
+        Resolutions, for tiles; ``None`` for as many as end in one tile.
 
     Raises
     ------
@@ -192,24 +242,26 @@ def plan_layout(
     *lead, height, width = shape[:-1] if colour else shape
     row = _row_nbytes(width * samples, found)
     rows = _choose_rows(height, row, step or height) if compress else height
-    n_strips = -(-height // rows)
-    directories = math.prod(lead) * (512 + 16 * n_strips)
+    levels = level_extents(height, width, n_levels if tiled else 1)
+    # A tile has a multiple of 16 rows, and small pages no tile of mostly padding.
+    tile = min(TILE, -(-max(height, width) // 16) * 16) if tiled else 0
+    nbytes = n_segments = 0
+    for h, w in levels:
+        down, across = (-(-h // tile), -(-w // tile)) if tile else (-(-h // rows), 1)
+        n_segments += down * across
+        stored = (down * tile, across * tile) if tile else (h, w)
+        nbytes += stored[0] * _row_nbytes(stored[1] * samples, found)
+    directories = 512 * len(levels) + 16 * n_segments
     return TiffLayout(
         shape=tuple(shape),
         dtype=found,
         compress=int(compress),
         samples=samples,
         rows_per_strip=rows,
-        big=math.prod(lead) * height * row + directories > CLASSIC_NBYTES,
-        voxel_size=voxel_size,
+        big=math.prod(lead) * (nbytes + directories) > CLASSIC_NBYTES,
+        tile=tile,
+        n_levels=len(levels),
     )
-
-
-def _fraction(value: float) -> tuple[int, int]:
-    """Give a positive number as a TIFF rational: two whole numbers below 2**32."""
-    top = 2**32 - 1
-    found = Fraction(value).limit_denominator(max(1, min(top, int(top / max(value, 1)))))
-    return min(found.numerator, top), found.denominator
 
 
 def _choose_rows(height: int, row_nbytes: int, step: int) -> int:
@@ -241,3 +293,21 @@ def encode_strip(layout: TiffLayout, rows: np.ndarray) -> Encoded:
     # Any buffer will do, whatever the library's hints say.
     encoded: Encoded = imagecodecs.deflate_encode(cast(Any, stored), level=layout.compress)
     return encoded
+
+
+def encode_band(layout: TiffLayout, rows: np.ndarray) -> list[Encoded]:
+    """Give the stored bytes of a band's strip or tiles; as :func:`encode_strip` in all else.
+
+    Tiles at the lower and the right edge are filled up with zeros.
+    """
+    side = layout.tile
+    if not side:
+        return [encode_strip(layout, rows)]
+    tiles = []
+    for left in range(0, rows.shape[1], side):
+        tile = rows[:, left : left + side]
+        if tile.shape[:2] != (side, side):
+            room = [(0, side - n) for n in tile.shape[:2]] + [(0, 0)] * (tile.ndim - 2)
+            tile = np.pad(tile, room)
+        tiles.append(encode_strip(layout, tile))
+    return tiles

@@ -13,14 +13,14 @@ __all__ = ["HEADER_NBYTES", "Tag", "encode_directory", "encode_header"]
 HEADER_NBYTES = 16
 
 # Number in the file, and struct character, of the field types that are written here.
-_FIELDS = {"SHORT": (3, "H"), "LONG": (4, "I"), "RATIONAL": (5, "I")}
+_FIELDS = {"BYTE": (1, "B"), "SHORT": (3, "H"), "LONG": (4, "I"), "RATIONAL": (5, "I")}
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
     """One field of a directory: ``code`` as the TIFF 6.0 specification numbers it.
 
-    ``kind`` is ``"ASCII"``, ``"SHORT"``, ``"LONG"``, ``"RATIONAL"`` (pairs) or
+    ``kind`` is ``"ASCII"``, ``"BYTE"``, ``"SHORT"``, ``"LONG"``, ``"RATIONAL"`` (pairs) or
     ``"OFFSET"``, which is 4 bytes in a classic file and 8 in a BigTIFF.
     """
 

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from scout_dask_io.errors import ArgumentError, WriteError
 from scout_dask_io.tiff import draft as draft_module
 from scout_dask_io.tiff import encode
-from scout_dask_io.tiff.draft import Strip, TiffDraft
-from scout_dask_io.tiff.encode import TiffLayout, encode_strip, plan_layout
+from scout_dask_io.tiff.draft import TiffDraft
+from scout_dask_io.tiff.encode import Band, TiffLayout, encode_strip, plan_layout
 from scout_dask_io.tiff.encode_ifd import Tag, encode_directory
 
 
-def strips_of(layout: TiffLayout, data: np.ndarray) -> list[Strip]:
+def strips_of(layout: TiffLayout, data: np.ndarray) -> list[Band]:
     pages = data.reshape(layout.n_pages, layout.height, *layout.shape[len(layout.lead) + 1 :])
     step = layout.rows_per_strip
     return [
-        (page, row, encode_strip(layout, pages[page, row : row + step]))
+        Band(page, row, [encode_strip(layout, pages[page, row : row + step])])
         for page in range(layout.n_pages)
         for row in range(0, layout.height, step)
     ]
