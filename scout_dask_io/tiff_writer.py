@@ -109,13 +109,13 @@ def imsave(
         draft.publish(plain_notes(layout, voxel=size))
 
 
-def check_target(path: str | os.PathLike[str]) -> Path:
+def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:
     """Give the file that writing to ``path`` means, links followed; nothing is created.
 
     Raises
     ------
     PathNotFoundError
-        If its directory does not exist.
+        If its directory does not exist, unless ``parent`` is false.
     TargetExistsError
         If it exists and is no regular file.
     """
@@ -126,7 +126,7 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     if target.is_symlink():
         # The file that is linked to is replaced, not the link.
         target = Path(os.path.realpath(target))
-    if not target.parent.is_dir():
+    if parent and not target.parent.is_dir():
         raise PathNotFoundError(
             f"{target} cannot be written: there is no directory {target.parent}. Create it first."
         )
@@ -273,8 +273,10 @@ def _checked(block: Any, where: Region, array: da.Array) -> np.ndarray:
     return values
 
 
-def encode_in_order(layout: TiffLayout, rows: Iterable[Rows]) -> Generator[Band]:
-    """Encode rows in threads, a few bands ahead, and yield the bands in order."""
+def encode_in_order(
+    layout: TiffLayout, rows: Iterable[Rows], ahead: int = 2 * CPU_COUNT
+) -> Generator[Band]:
+    """Encode rows in threads, at most ``ahead`` bands at a time, and yield them in order."""
 
     def encode(band: Values) -> Band:
         return Band(band.page, band.row, encode_band(layout, band.pixels), band.level)
@@ -284,7 +286,7 @@ def encode_in_order(layout: TiffLayout, rows: Iterable[Rows]) -> Generator[Band]
         # A copy at most: threads would only add to the memory.
         yield from map(encode, bands)
         return
-    yield from in_order(encode, ((band,) for band in bands), CPU_COUNT, ahead=2 * CPU_COUNT)
+    yield from in_order(encode, ((band,) for band in bands), min(CPU_COUNT, ahead), ahead)
 
 
 def in_order(
@@ -292,18 +294,31 @@ def in_order(
 ) -> Generator[Any]:
     """Yield ``function(*args)`` for each of some arguments, in their order, from threads.
 
-    At most ``ahead`` results are under way or waiting. On the way out, however
-    that comes about, calls that have not begun are dropped and the others are
-    waited for, so nothing runs on.
+    At most ``ahead`` results are under way or waiting. Where the arguments end in
+    an error, it is raised once the results of those before it are out. On the
+    way out, however that comes about, calls that have not begun are dropped and
+    the others are waited for, so nothing runs on.
     """
     waiting: deque[Future[Any]] = deque()
+    failure: Exception | None = None
+    upcoming = iter(arguments)
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scout-tiff")
     try:
-        for args in arguments:
+        while failure is None:
+            try:
+                args = next(upcoming)
+            except StopIteration:
+                break
+            except Exception as err:
+                failure = err
+                break
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
             waiting.append(pool.submit(function, *args))
+            del args  # not to be held while the next are awaited
         while waiting:
             yield waiting.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

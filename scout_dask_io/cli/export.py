@@ -6,25 +6,95 @@ from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import command, print_report
-from scout_dask_io.cli.options import compress, max_mem, overwrite, quiet, workers
+from scout_dask_io.cli.base import State, command, flag, print_report
+from scout_dask_io.cli.options import max_mem, overwrite, quiet, voxel_size, workers
 from scout_dask_io.jobs import render
 
 
-@command(
-    click.argument("zarr"), click.argument("out"), compress, overwrite, workers, max_mem, quiet
-)
-def export(zarr: str, out: str, quiet: bool, as_json: bool, **options: Any) -> None:
-    """Write the array at ZARR as TIFF: one file, or a folder of planes.
+def _box(_: click.Context, __: click.Parameter, text: str | None) -> list[slice] | None:
+    """Give slices from a text such as ``0:30,100:400,:``."""
+    if text is None:
+        return None
+    try:
+        ranges = [part.split(":") for part in text.split(",")]
+        if any(len(ends) != 2 for ends in ranges):
+            raise ValueError
+        return [slice(*(int(end) if end.strip() else None for end in ends)) for ends in ranges]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no box: give e.g. 0:30,100:400,:") from None
 
-    OUT is one TIFF file if its name ends in .tif or .tiff. Otherwise it is a
-    folder with one file a plane, and one folder a channel where there are some.
+
+def _scale(_: click.Context, __: click.Parameter, text: str | None) -> list[float] | None:
+    """Give two numbers from a text such as ``100,4000``."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no range: give e.g. 100,4000.") from None
+    return [low, high]
+
+
+_options = (
+    flag("--imagej", help="Write OUT as a hyperstack for ImageJ and Fiji."),
+    click.option(
+        "--level", type=click.IntRange(min=0), metavar="N",
+        help="Resolution of an OME-Zarr group to export; 0, the full one, by default.",
+    ),
+    click.option(
+        "--axis", type=click.Choice(["z", "y", "x"]), default="z", show_default=True,
+        help="What the planes lie along.",
+    ),
+    click.option(
+        "--box", "region", callback=_box, metavar="Z,Y,X",
+        help="Part to export, as ranges such as 0:30,100:400,: for the last axes.",
+    ),
+    click.option(
+        "--dtype", metavar="NAME",
+        help="To write, e.g. uint8 or float32; one that does not hold every value needs --scale.",
+    ),
+    click.option(
+        "--scale", callback=_scale, metavar="LOW,HIGH",
+        help="Values that become the least and the greatest of an integer dtype, or 0 and 1 of a "
+        "float; those beyond are clipped, and counted.",
+    ),
+    click.option(
+        "--levels", "n_levels", type=click.IntRange(1, 32), metavar="N",
+        help="Resolutions in an .ome.tif, 1 for no pyramid; by default until one fits in a tile.",
+    ),
+    click.option(
+        "--compress", type=click.IntRange(0, 9), metavar="LEVEL",
+        show_default="1, and 0 with --imagej",
+        help="Lossless; 0 is off, 9 is smallest and slowest.",
+    ),
+    flag("--resume", help="Go on with an export that was interrupted; whole planes stay."),
+)  # fmt: skip
+
+
+@command(
+    click.argument("zarr"), click.argument("out"), *_options, voxel_size, overwrite, workers,
+    max_mem, quiet,
+)  # fmt: skip
+@click.pass_obj
+def export(
+    state: State, /, zarr: str, out: str, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Write the array at ZARR, or a part of it, as TIFF.
+
+    ZARR is an array, or an OME-Zarr group. OUT is one TIFF file if its name ends
+    in .tif, a tiled OME-TIFF with a pyramid if it ends in .ome.tif. Otherwise it is
+    a folder with one file a plane, and one folder a channel where there are some.
 
     For example:
       scout-dask-io export volume.zarr planes/
-      scout-dask-io export volume.zarr volume.tif
+      scout-dask-io export volume.zarr volume.ome.tif
+      scout-dask-io export volume.zarr fiji.tif --imagej --dtype uint8 --scale 100,4000
+      scout-dask-io export volume.zarr cut.tif --axis y --box 0:30,100:400,:
     """
     from scout_dask_io.jobs.export import export
 
+    state.if_interrupted = (
+        f"What stands in {out} is whole. The same command with --resume goes on from there."
+    )
     report = export(zarr, out, progress=not quiet, **options)
     print_report(report, render.export_text, as_json, quiet)

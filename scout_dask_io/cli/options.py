@@ -11,7 +11,6 @@ from scout_dask_io.cli.base import flag
 __all__ = [
     "chunks",
     "codec",
-    "compress",
     "deep",
     "dry_run",
     "durable",
@@ -95,10 +94,6 @@ codec = click.option(
 voxel_size = click.option(
     "--voxel-size", callback=_sizes, metavar="Z,Y,X", show_default="what the source states",
     help="Size of a voxel in micrometres, e.g. 4,1.8,1.8.",
-)  # fmt: skip
-compress = click.option(
-    "--compress", type=click.IntRange(0, 9), metavar="LEVEL", default=1, show_default=True,
-    help="Lossless; 0 is off, 9 is smallest and slowest.",
 )  # fmt: skip
 max_mem = click.option(
     "--max-mem", metavar="SIZE", show_default="a quarter of what is free",

@@ -1,52 +1,31 @@
-"""Exporting a stored array as TIFF: one file, or a folder of planes."""
+"""Exporting a stored array as TIFF: a folder of planes, one file, ImageJ's or OME's."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
-
-from scout_dask_io.amplification import axis_amplification
-from scout_dask_io.errors import (
-    ArgumentError,
-    MemoryLimitError,
-    PathNotFoundError,
-    TargetExistsError,
-    WriteError,
-)
+from scout_dask_io.errors import ArgumentError
 from scout_dask_io.execute import worker_count
-from scout_dask_io.grid import (
-    Region,
-    Shape,
-    chunk_counts,
-    full_region,
-    iter_regions,
-    region_size,
-)
-from scout_dask_io.human import format_nbytes
-from scout_dask_io.lazy import source_of
+from scout_dask_io.grid import Shape
+from scout_dask_io.jobs.export_files import name_files, prepare
+from scout_dask_io.jobs.export_parts import plan_parts
+from scout_dask_io.jobs.export_run import Job, run
+from scout_dask_io.jobs.export_source import Selection, select
+from scout_dask_io.jobs.export_values import Clipped, Conversion, plan_conversion
 from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.progress import Report, reporting
-from scout_dask_io.source import Source
-from scout_dask_io.store.zarr_source import open_source
-from scout_dask_io.tiff.draft import Strip, TiffDraft
-from scout_dask_io.tiff.encode import TiffLayout, encode_strip, plan_layout
-from scout_dask_io.tiff_writer import check_target, in_order, iter_rows
+from scout_dask_io.tiff.encode import TiffLayout, plan_layout
+from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["ExportReport", "export"]
 
-# What one thread reads at a time, where max_mem allows and the chunks ask for
-# no more: long against the overhead, short against the memory.
-PART_NBYTES = 8 * 2**20
+_IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +36,28 @@ class ExportReport:
     ----------
     path : str
         The file or the folder.
-    n_files : int
-        TIFF files written.
+    kind : str
+        ``"planes"``, ``"tiff"``, ``"imagej"`` or ``"ome"``.
+    n_files, n_written : int
+        TIFF files that stand there now, and those written by this call; the
+        others stood already (``resume=True``).
     shape : tuple of int
-        Of the array, in elements.
+        Of what was exported, in elements, in the order in which it is stored.
+    axes : str
+        A letter an axis.
     dtype : str
-        Of the elements.
+        Of the elements as written.
     nbytes, stored_nbytes : int
         Size of the elements, and of the files, in bytes.
+    n_levels : int
+        Resolutions.
+    voxel_size : VoxelSize or None
+        As written; z is the distance of planes.
+    channels : tuple of str
+        Names of the channels, as written.
+    clipped : Clipped
+        Elements, written by this call, that lay outside of ``scale`` or that the
+        dtype could not hold.
     read_amplification : float
         How often a chunk was decoded, on average; above 1 where ``max_mem``
         does not hold a row of chunks.
@@ -73,11 +66,18 @@ class ExportReport:
     """
 
     path: str
+    kind: str
     n_files: int
+    n_written: int
     shape: Shape
+    axes: str
     dtype: str
     nbytes: int
     stored_nbytes: int
+    n_levels: int
+    voxel_size: VoxelSize | None
+    channels: tuple[str, ...]
+    clipped: Clipped
     read_amplification: float
     elapsed_s: float
 
@@ -86,24 +86,46 @@ def export(
     src: Any,
     out: str | os.PathLike[str],
     *,
-    compress: int = 1,
+    level: int | None = None,
+    axis: str = "z",
+    region: Any = None,
+    dtype: Any = None,
+    scale: Sequence[float] | None = None,
+    imagej: bool = False,
+    n_levels: int | None = None,
+    compress: int | None = None,
+    voxel_size: Any = None,
     nb_workers: int | None = None,
     max_mem: int | str | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: bool | Report = False,
 ) -> ExportReport:
-    """Write a stored array as one TIFF file, or as a folder with one file a plane.
+    """Write a stored array, or a part of it, as TIFF.
 
-    One file if the name ends in ``.tif`` or ``.tiff``, as :func:`imsave` writes
-    it. Otherwise a folder: ``z0000.tif``, ``z0001.tif`` … of a ``(z, y, x)``
-    array; of a ``(c, z, y, x)`` array one folder of these a channel, ``c0``,
-    ``c1`` …, which :func:`imread_channels` reads.
+    What is written depends on ``out``:
 
-    Threads read rows of whole chunks, encode and write them, so each chunk is
-    decoded once. Memory is ``nb_workers + 1`` times what a row of chunks takes
-    (the planes of a chunk, its rows, the array's whole width) before and after
-    encoding. Where that exceeds ``max_mem``, fewer threads run; where one is
-    too many, it takes fewer planes at a time and decodes chunks more than once.
+    - a folder: ``z0000.tif``, ``z0001.tif`` … of a ``(z, y, x)`` array; of a
+      ``(c, z, y, x)`` array one folder of these a channel, ``c0``, ``c1`` …, which
+      :func:`imread_channels` reads;
+    - ``NAME.tif``: one file of all planes, BigTIFF where it may exceed 4 GB; with
+      ``imagej=True`` a hyperstack of axes TZCYX that Fiji and ImageJ open, its
+      display range set to the least and greatest value of each channel. Above
+      4 GB ImageJ's own convention is used, one directory and then all pixels;
+    - ``NAME.ome.tif``: an OME-TIFF in tiles of 256 x 256, with a pyramid: each
+      level half the height and width of the one before, until one fits in a
+      tile. Levels are means of 2 x 2 pixels; of masks and of integers above
+      16 bits, which mostly are labels, the most frequent of the four.
+
+    The voxel size and the channel names go into the file in its own way, as far
+    as it has one.
+
+    Threads of this process read rows of whole chunks, each chunk once, also where
+    a dask cluster is active. Memory is ``nb_workers + 2`` times what a row of
+    chunks takes (the planes of a chunk, its rows, the array's whole width), and
+    for tiles and levels what does not yet make a row of them. Where that exceeds
+    ``max_mem``, fewer threads run; where one is too many, they take fewer planes
+    at a time and decode chunks more than once.
 
     Every file appears when it is whole. After a failure the planes of earlier
     slabs stand, the others are absent or as they were, and no part of a file
@@ -112,21 +134,52 @@ def export(
     Parameters
     ----------
     src : str, path-like, Source or dask.array.Array
-        Path of a Zarr array; or a source, or a lazy array as a reader gave it.
+        Path of a Zarr array or of an OME-Zarr group; or a source, or a lazy array
+        as a reader gave it.
     out : str or path-like
         The file or the folder; its parent must exist.
-    compress : int
-        0 uncompressed, 1 (fast) to 9 (small) Deflate; lossless.
+    level : int, optional
+        Of an OME-Zarr group: 0, the full size, by default.
+    axis : {"z", "y", "x"}
+        What the planes lie along: of ``"y"`` they have rows z and columns x, of
+        ``"x"`` rows z and columns y.
+    region : sequence of slice or of (start, stop), optional
+        The part to export, for every axis or for the last ones, in elements of
+        the level.
+    dtype : data-type, optional
+        To write; the array's own by default. One that does not hold every value
+        needs ``scale``.
+    scale : (low, high), optional
+        The values that become the least and the greatest of an integer dtype, or
+        0 and 1 of a float. What lies beyond is clipped, and counted.
+    imagej : bool
+        Write an ImageJ hyperstack; of uint8, uint16 or float32.
+    n_levels : int, optional
+        Levels of an OME-TIFF, 1 for no pyramid.
+    compress : int, optional
+        0 uncompressed, 1 (fast) to 9 (small) Deflate; lossless. By default 1,
+        and 0 for ImageJ, which maps such files instead of loading them.
+    voxel_size : VoxelSize or sequence of float, optional
+        ``(z, y, x)`` in micrometres, in the axes of ``src``; by default what it states.
     nb_workers : int, optional
-        Threads that read and encode at once; ``None`` for as many as dask uses.
+        Threads that read at once; ``None`` for as many as dask uses.
     max_mem : int or str, optional
         What the export may use, in bytes or as ``"2GB"``; by default a quarter
         of what is free.
     overwrite : bool
         Replace files of the same names. Nothing else is touched, and a folder
         that holds other planes is refused, since it would read as a mixture.
+    resume : bool
+        Go on with an export that was interrupted: files that it wrote, of the same
+        source with the same settings, are checked to be whole and stay. A single
+        file is begun anew unless it stands.
     progress : bool or callable
         ``True`` for a bar, or ``f(done_units, total_units, done_nbytes)``.
+
+    Warns
+    -----
+    UserWarning
+        If elements were clipped, with how many.
 
     Raises
     ------
@@ -137,231 +190,125 @@ def export(
     TargetExistsError
         If ``out`` holds something, and ``overwrite`` is not given or does not
         allow it.
+    ResumeError
+        If a file that stands is of another export.
     MemoryLimitError
         If not even one plane's row of chunks fits in ``max_mem``.
     WriteError
         If a file cannot be written.
     """
     start = time.perf_counter()
-    source = _open_source(src)
-    job = _plan_job(source, compress, worker_count(nb_workers), resolve_max_mem(max_mem))
     target = Path(out)
-    if target.suffix.lower() in (".tif", ".tiff"):
-        files, layout = _one_file(target, job, src, overwrite), job.layout
-    else:
-        files, layout = _folder_of_planes(target, job, src, overwrite), job.page_layout
+    kind = _kind(target, imagej)
+    if n_levels is not None and kind != "ome":
+        raise ArgumentError("n_levels is for an OME-TIFF, a name that ends in .ome.tif")
+    chosen = select(src, level=level, axis=axis, region=region, voxel_size=voxel_size)
+    if kind == "imagej":
+        chosen = _for_imagej(chosen)
+    conversion = plan_conversion(chosen.view.dtype, dtype, scale)
+    layout = _plan_layout(kind, chosen, conversion, compress, n_levels)
+    parts = plan_parts(chosen.view, layout, worker_count(nb_workers), resolve_max_mem(max_mem))
+    files = name_files(target, chosen, layout.n_pages)
+    job = Job(kind, chosen, conversion, layout, parts, files)
+    if kind != "planes":
+        job.notes(0)  # what the file cannot say is refused before anything is written
+    records = {path: job.record(k) for k, path in enumerate(files.paths)}
+    done = prepare(files, src, records, overwrite=overwrite, resume=resume)
     with reporting(progress, "export") as report:
-        _run(job, files, layout, report)
-    paths = {path for path, _ in files.values()}
+        run(job, done, report)
+    _warn_of_clipping(job)
     return ExportReport(
         path=os.fspath(target),
-        n_files=len(paths),
-        shape=source.shape,
-        dtype=str(source.dtype),
-        nbytes=source.nbytes,
-        stored_nbytes=sum(os.stat(p).st_size for p in paths),
-        read_amplification=job.read_amplification,
+        kind=kind,
+        n_files=len(files.paths),
+        n_written=len(files.paths) - len(done),
+        shape=chosen.view.shape,
+        axes=chosen.axes,
+        dtype=str(conversion.dtype),
+        nbytes=layout.dtype.itemsize * job.n_elements,
+        stored_nbytes=sum(os.stat(p).st_size for p in files.paths),
+        n_levels=layout.n_levels,
+        voxel_size=chosen.voxel,
+        channels=chosen.channels,
+        clipped=job.clipped,
+        read_amplification=parts.read_amplification,
         elapsed_s=time.perf_counter() - start,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """How an array is read, encoded and held in memory."""
-
-    source: Source
-    layout: TiffLayout
-    row_step: int
-    slab: Shape
-    rows: int
-    nb_workers: int
-    ahead: int
-    read_amplification: float
-
-    @property
-    def page_layout(self) -> TiffLayout:
-        """Of a file that holds one page; its strips are cut as in a file of all pages."""
-        lay = self.layout
-        shape = lay.shape[len(lay.lead) :]
-        return plan_layout(shape, lay.dtype, lay.compress, step=self.row_step)
-
-    def iter_parts(self) -> Iterator[Region]:
-        """Yield regions of whole rows that tile the array, slab after slab, top row first."""
-        whole = full_region(self.layout.shape)[len(self.layout.lead) + 1 :]
-        for slab in iter_regions(self.layout.lead, self.slab):
-            for (rows,) in iter_regions((self.layout.height,), (self.rows,)):
-                yield (*slab, rows, *whole)
-
-    @property
-    def n_parts(self) -> int:
-        """Number of parts."""
-        counts = chunk_counts((*self.layout.lead, self.layout.height), (*self.slab, self.rows))
-        return math.prod(counts)
-
-    def encode(self, region: Region) -> tuple[Region, list[Strip]]:
-        """Read a region and encode its rows; runs in threads."""
-        pieces = [(region, self.source.read(region))]
-        rows = iter_rows(pieces, self.layout.shape, self.layout)
-        return region, [(page, row, encode_strip(self.layout, v)) for page, row, v in rows]
-
-
-#: For each page of the array, the file that it goes to and its page number there.
-_Files = dict[int, tuple[Path, int]]
-
-
-def _open_source(src: Any) -> Source:
-    if isinstance(src, Source):
-        return src
-    if isinstance(src, (str, os.PathLike)):
-        return open_source(src)
-    source = source_of(src) if isinstance(src, da.Array) else None
-    if source is None:
+def _kind(target: Path, imagej: bool) -> str:
+    name = target.name.lower()
+    ome = name.endswith((".ome.tif", ".ome.tiff"))
+    if imagej and (ome or not name.endswith((".tif", ".tiff"))):
         raise ArgumentError(
-            "export takes the path of a Zarr array, or a lazy array just as a reader gave it, got "
-            f"{src!r}. Write a computed array with imsave, or with write_zarr first."
+            f"imagej=True writes one file, and {target} is not the name of one: give a name that "
+            "ends in .tif, and not in .ome.tif"
         )
-    return source
+    if ome:
+        return "ome"
+    if imagej:
+        return "imagej"
+    return "tiff" if name.endswith((".tif", ".tiff")) else "planes"
 
 
-def _plan_job(source: Source, compress: int, nb_workers: int, max_mem: int) -> _Job:
-    """Choose the parts, the least that decode no chunk twice, and how many are in memory."""
-    row_axis = source.ndim - plan_layout(source.shape, source.dtype, compress).n_page_axes
-    chunk = tuple(min(c, n) for c, n in zip(source.read_shape, source.shape, strict=True))
-    step = chunk[row_axis]
-    layout = plan_layout(source.shape, source.dtype, compress, step=step)
-    least = min(math.lcm(step, layout.row_step), layout.height)
-    row_nbytes = math.prod(source.shape[row_axis + 1 :]) * source.dtype.itemsize
-    slab = list(chunk[:row_axis])
-    while True:
-        slab_nbytes = math.prod(slab) * row_nbytes * least
-        grown = min(least * max(1, PART_NBYTES // slab_nbytes), layout.height)
-        for rows in (grown, least):
-            # A part before and after encoding, and the chunk in hand before and after decoding.
-            mem = 2 * math.prod(slab) * row_nbytes * rows
-            mem += 2 * math.prod(chunk) * source.dtype.itemsize
-            at_once = max_mem // mem
-            if at_once >= 1:
-                amplification = math.prod(
-                    axis_amplification(n, s, c)
-                    for n, s, c in zip(source.shape, slab, chunk, strict=False)
-                )
-                workers = max(1, min(nb_workers, at_once - 1))
-                ahead = min(workers + 1, at_once)
-                return _Job(source, layout, step, tuple(slab), rows, workers, ahead, amplification)
-        if math.prod(slab) == 1:
-            raise MemoryLimitError(
-                f"max_mem={format_nbytes(max_mem)} cannot hold {least} rows of one plane of shape "
-                f"{source.shape[row_axis:]} {source.dtype} and a chunk of {chunk}: about "
-                f"{format_nbytes(mem)} are needed. Raise max_mem."
-            )
-        longest = max(range(len(slab)), key=lambda axis: slab[axis])
-        slab[longest] = -(-slab[longest] // 2)
-
-
-def _one_file(target: Path, job: _Job, src: Any, overwrite: bool) -> _Files:
-    file = check_target(target)
-    _refuse_inside_source(file, src)
-    if file.exists() and not overwrite:
-        raise TargetExistsError(
-            f"{file} already exists: give another name, or overwrite=True to replace it"
-        )
-    return {page: (file, page) for page in range(job.layout.n_pages)}
-
-
-def _folder_of_planes(target: Path, job: _Job, src: Any, overwrite: bool) -> _Files:
-    """Check the folder, name its files and create the folders; nothing else is created."""
-    lead = job.layout.lead
-    if len(lead) > 2:
+def _for_imagej(chosen: Selection) -> Selection:
+    """Give the axes in ImageJ's order."""
+    strange = set(chosen.axes) - set("tzcyxs")
+    if strange:
         raise ArgumentError(
-            f"a folder holds planes, or channels of planes, and the array has shape "
-            f"{job.source.shape}: give a name that ends in .tif to write one file"
+            f"ImageJ knows the axes t, z, c, y, x, and the array of shape {chosen.view.shape} has "
+            f"{', '.join(chosen.axes)}: leave imagej out, or export a region of one element"
         )
-    n_channels, n_planes = (1, 1, *lead)[-2:]
-    width = max(4, len(str(n_planes - 1)))
-    names = [f"z{z:0{width}d}.tif" for z in range(n_planes)]
-    folders = [target]
-    if len(lead) == 2:
-        width = len(str(n_channels - 1))
-        folders = [target / f"c{c:0{width}d}" for c in range(n_channels)]
-    if not target.parent.is_dir():
-        raise PathNotFoundError(
-            f"{target} cannot be written: there is no directory {target.parent}. Create it first."
+    return chosen.reordered("".join(a for a in "tzcyxs" if a in chosen.axes))
+
+
+def _plan_layout(
+    kind: str,
+    chosen: Selection,
+    conversion: Conversion,
+    compress: int | None,
+    n_levels: int | None,
+) -> TiffLayout:
+    shape, dtype = chosen.view.shape, conversion.dtype
+    if n_levels is not None and (isinstance(n_levels, bool) or not 1 <= n_levels <= 32):
+        raise ArgumentError(f"n_levels must be a whole number from 1 to 32, got {n_levels!r}")
+    row_axis = len(shape) - (3 if chosen.colour else 2)
+    layout = plan_layout(
+        shape,
+        dtype,
+        (0 if kind == "imagej" else 1) if compress is None else compress,
+        step=min(chosen.view.read_shape[row_axis], shape[row_axis]),
+        tiled=kind == "ome",
+        n_levels=n_levels,
+        colour=chosen.colour,
+    )
+    if kind != "imagej":
+        return layout
+    good = dtype.name in _IMAGEJ_DTYPES if layout.samples == 1 else shape[-1] == 3
+    if not good or (layout.samples == 3 and dtype.name != "uint8"):
+        raise ArgumentError(
+            f"ImageJ reads uint8, uint16, float32 and RGB of uint8, and this would be {dtype}: "
+            "give dtype= one of them, with scale=(low, high) where it does not hold every value"
         )
-    _refuse_inside_source(target, src)
-    for folder in dict.fromkeys((target, *folders)):
-        if folder.exists() and not folder.is_dir():
-            raise TargetExistsError(f"{folder} is a file: give the name of a folder to write")
-    if target.is_dir() and any(target.iterdir()):
-        _refuse_mixture(target, folders, names, overwrite)
-    for folder in dict.fromkeys((target, *folders)):
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as err:
-            raise WriteError(f"{folder} cannot be made: {err.strerror or err}") from err
-    paths = [check_target(folder / name) for folder in folders for name in names]
-    return {page: (path, 0) for page, path in enumerate(paths)}
-
-
-def _refuse_inside_source(target: Path, src: Any) -> None:
-    if isinstance(src, (str, os.PathLike)):
-        inside = Path(os.path.realpath(target))
-        if inside.is_relative_to(os.path.realpath(src)):
-            raise ArgumentError(f"{target} lies inside the array {src} that is exported")
-
-
-def _refuse_mixture(target: Path, folders: list[Path], names: list[str], overwrite: bool) -> None:
-    """Raise unless what a folder holds is replaced, or is not read as planes or channels."""
-    if not overwrite:
-        raise TargetExistsError(
-            f"{target} is not empty: give a new folder, or overwrite=True to replace the planes "
-            "of the same names"
+    if layout.big and layout.compress:
+        raise ArgumentError(
+            "ImageJ reads files above 4 GB only where nothing is compressed: give compress=0"
         )
-    meant = set(names)
-    others = [
-        path
-        for folder in folders
-        if folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in (".tif", ".tiff") and path.name not in meant
-    ]
-    if folders != [target]:
-        others += [p for p in sorted(target.iterdir()) if p.is_dir() and p not in folders]
-    others = [p for p in others if not p.name.startswith(".")]
-    if others:
-        raise TargetExistsError(
-            f"{target} holds {len(others)} planes or folders besides those to be written, such "
-            f"as {others[0].name!r}, and would read as a mixture: give a new folder, or remove "
-            "them"
+    return replace(layout, big=False, one_directory=layout.big)
+
+
+def _warn_of_clipping(job: Job) -> None:
+    clipped = job.clipped
+    named = {"below": clipped.n_below, "above": clipped.n_above, "not a number": clipped.n_nan}
+    beyond = ", ".join(f"{n:,} {where}" for where, n in named.items() if n)
+    if not beyond:
+        return
+    share = f"{clipped.total:,} pixels ({100 * clipped.total / job.n_elements:.2g} %)"
+    if job.conversion.scale is None:
+        text = (
+            f"{share} are beyond what {job.conversion.dtype} holds, and became infinite: {beyond}"
         )
-
-
-def _run(job: _Job, files: _Files, layout: TiffLayout, report: Report | None) -> None:
-    """Read and encode in threads, write in order, publish each file when it is whole."""
-    done = nbytes = 0
-    drafts: dict[Path, TiffDraft] = {}
-    regions = ((region,) for region in job.iter_parts())
-    try:
-        with closing(in_order(job.encode, regions, job.nb_workers, job.ahead)) as encoded:
-            for region, strips in encoded:
-                _write_strips(strips, files, layout, drafts)
-                strips.clear()  # not to be held while the next part is awaited
-                done += 1
-                nbytes += region_size(region) * job.source.dtype.itemsize
-                if report is not None:
-                    report(done, job.n_parts, nbytes)
-    finally:
-        for draft in drafts.values():
-            draft.discard()
-
-
-def _write_strips(
-    strips: list[Strip], files: _Files, layout: TiffLayout, drafts: dict[Path, TiffDraft]
-) -> None:
-    for page, rows in groupby(strips, key=itemgetter(0)):
-        path, number = files[page]
-        if path not in drafts:
-            drafts[path] = TiffDraft(path, layout)
-        drafts[path].write((number, row, data) for _, row, data in rows)
-        if drafts[path].is_whole:
-            drafts[path].publish()
-            del drafts[path]
+    else:
+        low, high = job.conversion.scale
+        text = f"{share} lie outside of {low:g} to {high:g}, and were clipped: {beyond}"
+    warnings.warn(text, UserWarning, stacklevel=3)

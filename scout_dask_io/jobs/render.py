@@ -237,13 +237,19 @@ def _index(index: Shape) -> str:
 def export_text(report: ExportReport) -> str:
     """Say what was written, and how fast."""
     files = format_count(report.n_files, "file")
+    stood = report.n_files - report.n_written
     rate = format_nbytes(report.nbytes / max(report.elapsed_s, 1e-9))
     rows = [
-        ("array", _array(report)),
+        ("array", f"{_array(report)} ({', '.join(report.axes)})"),
+        ("channels", ", ".join(report.channels)),
+        ("voxel", str(report.voxel_size or "")),
+        ("levels", f"{report.n_levels}" if report.n_levels > 1 else ""),
         ("on disk", f"{files}, {format_nbytes(report.stored_nbytes)}"),
-        ("took", f"{format_s(report.elapsed_s)}, {rate}/s"),
+        ("stood", f"{format_count(stood, 'file')} of an earlier run" if stood else ""),
+        ("took", format_s(report.elapsed_s) + ("" if stood else f", {rate}/s")),
     ]
-    return f"Wrote {report.path}\n{_table(rows)}"
+    title = "Wrote" if report.n_written else "Nothing to do for"
+    return f"{title} {report.path}\n{_table(rows)}"
 
 
 def demo_text(report: DemoReport) -> str:

@@ -65,13 +65,20 @@ class Notes:
 
 
 def plain_notes(
-    layout: TiffLayout, *, software: str = SOFTWARE, voxel: VoxelSize | None = None
+    layout: TiffLayout,
+    *,
+    software: str = SOFTWARE,
+    voxel: VoxelSize | None = None,
+    channels: Sequence[str] = (),
 ) -> Notes:
     """Give the notes of a file that tells its shape in the form of tifffile.
 
-    The voxel size, for whose z TIFF has no field, stands beside the shape.
+    The voxel size, for whose z TIFF has no field, and the names of channels
+    stand beside the shape.
     """
     said: dict[str, Any] = {"shape": list(layout.shape)}
+    if channels:
+        said["channels"] = list(channels)
     if voxel is not None:
         said[ATTRIBUTE] = list(voxel.micrometres)
     return Notes(json.dumps(said).encode("ascii"), software, *_per_cm(voxel))
@@ -127,12 +134,13 @@ def imagej_notes(
     *,
     software: str = SOFTWARE,
     voxel: VoxelSize | None = None,
+    channels: Sequence[str] = (),
     ranges: Sequence[tuple[float, float]] = (),
 ) -> Notes:
     """Give the notes of an ImageJ hyperstack; axes are some of ``tzcyxs``, in this order.
 
     ``ranges`` has the least and the greatest value of each channel: what ImageJ
-    shows as black and white.
+    shows as black and white. Channel names are what Image > Show Info lists.
     """
     said: dict[str, Any] = {}
     pixel = None
@@ -147,12 +155,15 @@ def imagej_notes(
     if layout.samples == 1:
         said["mode"] = "composite" if len(ranges) > 1 else "grayscale"
     text = tifffile.imagej_description(layout.shape, axes=axes.upper(), **said)
-    tags: list[Tag] = []
+    more: dict[str, Any] = {}
+    if channels:
+        more["Info"] = "\n".join(f"Channel {k}: {name}" for k, name in enumerate(channels, 1))
     if len(ranges) > 1:
-        every = tuple(float(v) for pair in ranges for v in pair)
-        for code, kind, count, data, _ in tifffile.imagej_metadata_tag({"Ranges": every}, "<"):
-            name, char = {1: ("BYTE", "B"), 4: ("LONG", "I")}[kind]
-            tags.append(Tag(code, name, struct.unpack(f"<{count}{char}", data)))
+        more["Ranges"] = tuple(float(v) for pair in ranges for v in pair)
+    tags = []
+    for code, kind, count, data, _ in tifffile.imagej_metadata_tag(more, "<"):
+        name, char = {1: ("BYTE", "B"), 4: ("LONG", "I")}[kind]
+        tags.append(Tag(code, name, struct.unpack(f"<{count}{char}", data)))
     return Notes(text.encode("ascii"), software, pixel, _NO_UNIT, tuple(tags))
 
 

@@ -8,16 +8,17 @@ its page, and each whole row of tiles gives half as many rows of the next level.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from scout_dask_io.downsample import downsample, method_for
 from scout_dask_io.tiff.encode import TiffLayout
 
 #: Page number, first row in the page, rows not yet encoded.
 Rows: TypeAlias = tuple[int, int, np.ndarray]
 
-__all__ = ["Rows", "Values", "halved", "iter_bands", "waiting_nbytes"]
+__all__ = ["Rows", "Values", "iter_bands", "waiting_nbytes"]
 
 
 class Values(NamedTuple):
@@ -88,41 +89,20 @@ def _feed(
     for row, band in here.add(pixels, layout.rows_per_write, height):
         yield Values(page, level, row, band)
         if level + 1 < layout.n_levels:
-            # A row of tiles is even; an odd last row of the level has no partner.
-            yield from _feed(layout, held, page, level + 1, halved(band, one_row=height == 1))
+            # A row of tiles is even, so that all but the last row have a partner.
+            yield from _feed(layout, held, page, level + 1, _halved(band))
     if here.row == height:
         del held[page, level]
 
 
-def halved(pixels: np.ndarray, *, one_row: bool = False) -> np.ndarray:
-    """Give rows at half the height and width; an odd last row or column goes.
+def _halved(pixels: np.ndarray) -> np.ndarray:
+    """Give rows at half the height and width.
 
-    Floats, and integers of 8 and 16 bits, are means of 2 x 2 pixels, rounded
-    half up; bools and wider integers, which are masks and labels, the upper left
-    of the four, since a mean of labels is another label. One column, or
-    ``one_row``, stays as it is.
+    Integers above 16 bits mostly are labels, of which a mean would be another one.
     """
-    down = 1 if one_row else 2
-    across = 1 if pixels.shape[1] == 1 else 2
-    height, width = len(pixels) // down * down, pixels.shape[1] // across * across
-    whole = pixels[:height, :width]
-    corners = [whole[y::down, x::across] for y in range(down) for x in range(across)]
-    kind, itemsize = pixels.dtype.kind, pixels.dtype.itemsize
-    if len(corners) == 1 or kind == "b" or (kind in "iu" and itemsize > 2):
-        return np.ascontiguousarray(corners[0])
-    wide: Any = {"u": np.uint32, "i": np.int32}.get(kind)
-    if wide is None:
-        total = corners[0].astype(np.float32 if itemsize < 8 else np.float64)
-    else:
-        total = corners[0].astype(wide)
-    for corner in corners[1:]:
-        total += corner
-    if wide is None:
-        total /= len(corners)
-    else:
-        total += len(corners) // 2
-        total >>= len(corners).bit_length() - 1
-    return total.astype(pixels.dtype)
+    dtype = pixels.dtype
+    method = method_for(dtype, labels=dtype.kind in "iu" and dtype.itemsize > 2)
+    return downsample(pixels, (2, 2) + (1,) * (pixels.ndim - 2), method)
 
 
 def waiting_nbytes(layout: TiffLayout, n_pages: int, *, aligned: bool) -> int:

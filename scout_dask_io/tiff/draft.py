@@ -7,6 +7,7 @@ be written in the order in which they are computed, however blocks cut planes.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator
@@ -23,11 +24,12 @@ from scout_dask_io.tiff.annotate import Notes, common_tags, first_page_tags, pla
 from scout_dask_io.tiff.encode import Band, Encoded, TiffLayout
 from scout_dask_io.tiff.encode_ifd import HEADER_NBYTES, Tag, encode_directory, encode_header
 
-__all__ = ["TiffDraft"]
+__all__ = ["TiffDraft", "sweep_drafts"]
 
 # What is kept free for the only directory of a file whose pixels reach beyond the
 # offsets of a classic TIFF: it stands before them.
 FRONT_NBYTES = 2**16
+_DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{12}\.partial")
 
 
 class TiffDraft:
@@ -62,6 +64,7 @@ class TiffDraft:
         self._counts = [np.zeros(table, np.uint64) for table in tables]
         self._rows_written = np.zeros((layout.n_pages, layout.n_levels), np.int64)
         self._heights = np.array([height for height, _ in layout.levels])
+        self._n_rows_missing = int(self._heights.sum()) * layout.n_pages
         self._begin = FRONT_NBYTES if layout.one_directory else HEADER_NBYTES
         self._end = self._begin
         with self._naming_errors(), open(self.partial, "xb"):
@@ -95,6 +98,7 @@ class TiffDraft:
                         _write_all(handle, data)
                         at += len(data)
                 self._rows_written[page, level] += n_rows
+                self._n_rows_missing -= n_rows
                 self._end = max(self._end, at)
         finally:
             handle.close()
@@ -102,7 +106,7 @@ class TiffDraft:
     @property
     def is_whole(self) -> bool:
         """Whether all rows of all pages are written."""
-        return bool((self._rows_written == self._heights).all())
+        return self._n_rows_missing == 0
 
     def publish(self, notes: Notes | None = None) -> None:
         """Finish the file, check it, and put it in its place in one step.
@@ -214,6 +218,19 @@ class TiffDraft:
             )
             error.errno = err.errno
             raise error from err
+
+
+def sweep_drafts(targets: Iterable[Path]) -> None:
+    """Remove the drafts that killed programs left of some files, as far as that goes."""
+    names: dict[Path, set[str]] = {}
+    for target in targets:
+        names.setdefault(target.parent, set()).add(target.name)
+    for folder, meant in names.items():
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                found = _DRAFT.fullmatch(entry.name)
+                if found and found[1] in meant:
+                    os.unlink(entry.path)
 
 
 def _write_all(handle: Any, data: Encoded) -> None:

@@ -163,19 +163,19 @@ class TiffLayout:
 
 
 def level_extents(height: int, width: int, n_levels: int | None = None) -> list[tuple[int, int]]:
-    """Give ``(height, width)`` of each level, the full one first; an odd last row or column goes.
+    """Give ``(height, width)`` of each level, the full one first; halves are rounded up.
 
     Without a number, levels go on until one fits in a tile.
 
     Examples
     --------
     >>> level_extents(510, 667)
-    [(510, 667), (255, 333), (127, 166)]
+    [(510, 667), (255, 334), (128, 167)]
     """
     found = [(height, width)]
     while len(found) < n_levels if n_levels is not None else max(found[-1]) > TILE:
         h, w = found[-1]
-        found.append((max(1, h // 2), max(1, w // 2)))
+        found.append((-(-h // 2), -(-w // 2)))
     return found
 
 
@@ -191,6 +191,7 @@ def plan_layout(
     step: int | None = None,
     tiled: bool = False,
     n_levels: int | None = 1,
+    colour: bool | None = None,
 ) -> TiffLayout:
     """Choose how an array lies in a TIFF file. No I/O.
 
@@ -214,6 +215,8 @@ def plan_layout(
         Tiles rather than strips.
     n_levels : int, optional
         Resolutions, for tiles; ``None`` for as many as end in one tile.
+    colour : bool, optional
+        Whether the last axis is colour, where that is known.
 
     Raises
     ------
@@ -237,7 +240,12 @@ def plan_layout(
         raise ArgumentError(
             f"compress must be a whole number from 0 (none) to 9 (smallest), got {compress!r}"
         )
-    colour = len(shape) >= 3 and shape[-1] in (3, 4) and found in (np.uint8, np.uint16)
+    may_be = len(shape) >= 3 and shape[-1] in (3, 4) and found in (np.uint8, np.uint16)
+    if colour and not may_be:
+        raise ArgumentError(
+            f"colour planes have 3 or 4 samples of uint8 or uint16, got {shape[-1]} of {found}"
+        )
+    colour = may_be if colour is None else colour
     samples = shape[-1] if colour else 1
     *lead, height, width = shape[:-1] if colour else shape
     row = _row_nbytes(width * samples, found)

@@ -1,0 +1,194 @@
+"""Which files an export writes: their names, what may be replaced, and what stands already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scout_dask_io.errors import (
+    ArgumentError,
+    PathNotFoundError,
+    ResumeError,
+    TargetExistsError,
+    TiffReadError,
+    WriteError,
+)
+from scout_dask_io.jobs.export_source import Selection
+from scout_dask_io.tiff.draft import sweep_drafts
+from scout_dask_io.tiff.record import is_whole, read_record
+from scout_dask_io.tiff_writer import check_target
+
+__all__ = ["Files", "name_files", "prepare"]
+
+_TIFF = (".tif", ".tiff")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of an export.
+
+    Attributes
+    ----------
+    folders : tuple of Path
+        Those that hold them, made where they are not there; none for one file.
+    paths : tuple of Path
+        The files.
+    pages_each : int
+        Pages in each of them; page ``k`` of all goes to file ``k // pages_each``.
+    """
+
+    folders: tuple[Path, ...]
+    paths: tuple[Path, ...]
+    pages_each: int
+
+    def place(self, page: int) -> tuple[Path, int]:
+        """Give the file that a page goes to, and its number there."""
+        return self.paths[page // self.pages_each], page % self.pages_each
+
+
+def name_files(target: Path, selection: Selection, n_pages: int) -> Files:
+    """Give the one file, or the folder's, that ``target`` means; nothing is created.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the directory that it lies in does not exist.
+    ArgumentError
+        If the array has more axes than a folder has room for.
+    TargetExistsError
+        If something of another kind stands where a file or a folder goes.
+    """
+    if target.suffix.lower() in _TIFF:
+        return Files((), (check_target(target),), n_pages)
+    if not target.parent.is_dir():
+        raise PathNotFoundError(
+            f"{target} cannot be written: there is no directory {target.parent}. Create it first."
+        )
+    n_page_axes = 3 if selection.colour else 2
+    lead = selection.view.shape[:-n_page_axes]
+    letters = selection.axes[: len(lead)]
+    # Channels of single planes, or moments, have a folder each too.
+    n_planes = lead[-1] if letters.endswith("z") else 1
+    outer = lead[:-1] if letters.endswith("z") else lead
+    if len(outer) > 1:
+        raise ArgumentError(
+            f"a folder holds planes, or channels of planes, and the array has shape "
+            f"{selection.view.shape} ({', '.join(selection.axes)}): give a name that ends in .tif "
+            "to write one file, or a region of one element along an axis"
+        )
+    first = selection.first_plane
+    width = max(4, len(str(first + n_planes - 1)))
+    names = [f"{selection.plane_axis}{first + k:0{width}d}.tif" for k in range(n_planes)]
+    folders = [target]
+    if outer:
+        width = len(str(outer[0] - 1))
+        folders = [target / f"{letters[0]}{k:0{width}d}" for k in range(outer[0])]
+    for folder in dict.fromkeys((target, *folders)):
+        if folder.exists() and not folder.is_dir():
+            raise TargetExistsError(f"{folder} is a file: give the name of a folder to write")
+    paths = tuple(check_target(f / n, parent=False) for f in folders for n in names)
+    return Files(tuple(dict.fromkeys((target, *folders))), paths, 1)
+
+
+def prepare(
+    files: Files, src: Any, records: Mapping[Path, dict[str, Any]], *, overwrite: bool, resume: bool
+) -> set[Path]:
+    """Check what stands there, make the folders, and give the files that need not be written.
+
+    Those are, with ``resume``, files that an export of the same source with the
+    same settings wrote, and that are whole.
+
+    Raises
+    ------
+    ArgumentError
+        If the files would lie in the array that is exported.
+    TargetExistsError
+        If something stands there that may not be replaced, or would be read as
+        a mixture with the new files.
+    ResumeError
+        If a file is of another export, and ``overwrite`` is not given.
+    WriteError
+        If a folder cannot be made.
+    """
+    top = files.folders[0] if files.folders else files.paths[0]
+    _refuse_inside_source(top, src)
+    if files.folders:
+        _refuse_mixture(files, overwrite or resume)
+    elif top.exists() and not (overwrite or resume):
+        raise TargetExistsError(
+            f"{top} already exists: give another name, or overwrite=True to replace it"
+        )
+    done = set()
+    if resume:
+        for path in files.paths:
+            if path.exists() and _is_done(path, records[path], files.pages_each == 1, overwrite):
+                done.add(path)
+    for folder in files.folders:
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as err:
+            raise WriteError(f"{folder} cannot be made: {err.strerror or err}") from err
+    if overwrite or resume:
+        sweep_drafts(files.paths)
+    return done
+
+
+def _is_done(path: Path, record: dict[str, Any], one_page: bool, overwrite: bool) -> bool:
+    """Tell whether a file that stands is the one that would be written."""
+    try:
+        found = read_record(path)
+    except TiffReadError:
+        found = None
+    if found == record:
+        return is_whole(path, one_page=one_page)
+    if overwrite:
+        return False
+    if found is None:
+        raise TargetExistsError(
+            f"{path} was not written by an export, or is damaged: overwrite=True replaces it"
+        )
+    differing = [k for k in record if found.get(k) != record[k]]
+    shown = ", ".join(f"{k} was {found.get(k)}, is {record[k]}" for k in differing)
+    raise ResumeError(
+        f"{path} is of another export: {shown or 'it says more than this one'}. Give another "
+        "name, the settings it was written with, or overwrite=True to write it anew."
+    )
+
+
+def _refuse_inside_source(target: Path, src: Any) -> None:
+    if isinstance(src, (str, os.PathLike)):
+        inside = Path(os.path.realpath(target))
+        if inside.is_relative_to(os.path.realpath(src)):
+            raise ArgumentError(f"{target} lies inside the array {src} that is exported")
+
+
+def _refuse_mixture(files: Files, may_hold_planes: bool) -> None:
+    """Raise unless what a folder holds is replaced, or is not read as planes or channels."""
+    target, *inner = files.folders
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not may_hold_planes:
+        raise TargetExistsError(
+            f"{target} is not empty: give a new folder, overwrite=True to replace the planes of "
+            "the same names, or resume=True to add those that an interrupted export left out"
+        )
+    meant = set(files.paths)
+    others = [
+        path
+        for folder in inner or [target]
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in _TIFF and check_target(path) not in meant
+    ]
+    if inner:
+        others += [p for p in sorted(target.iterdir()) if p.is_dir() and p not in inner]
+    others = [p for p in others if not p.name.startswith(".")]
+    if others:
+        raise TargetExistsError(
+            f"{target} holds {len(others)} planes or folders besides those to be written, such "
+            f"as {others[0].name!r}, and would read as a mixture: give a new folder, or remove "
+            "them"
+        )
