@@ -12,7 +12,9 @@ from typing import Any
 
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.execute import worker_count
+from scout_dask_io.filled import filled_in
 from scout_dask_io.grid import Shape
+from scout_dask_io.human import format_count
 from scout_dask_io.jobs.export_files import name_files, prepare
 from scout_dask_io.jobs.export_parts import plan_parts
 from scout_dask_io.jobs.export_run import Job, run
@@ -20,6 +22,7 @@ from scout_dask_io.jobs.export_source import Selection, select
 from scout_dask_io.jobs.export_values import Clipped, Conversion, plan_conversion
 from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.progress import Report, reporting
+from scout_dask_io.source import FilledPlane
 from scout_dask_io.tiff.encode import TiffLayout, plan_layout
 from scout_dask_io.voxel import VoxelSize
 
@@ -58,6 +61,8 @@ class ExportReport:
     clipped : Clipped
         Elements, written by this call, that lay outside of ``scale`` or that the
         dtype could not hold.
+    filled : tuple of FilledPlane
+        Planes of the array whose files could not be read when it was made.
     read_amplification : float
         How often a chunk was decoded, on average; above 1 where ``max_mem``
         does not hold a row of chunks.
@@ -78,6 +83,7 @@ class ExportReport:
     voxel_size: VoxelSize | None
     channels: tuple[str, ...]
     clipped: Clipped
+    filled: tuple[FilledPlane, ...]
     read_amplification: float
     elapsed_s: float
 
@@ -179,7 +185,8 @@ def export(
     Warns
     -----
     UserWarning
-        If elements were clipped, with how many.
+        If elements were clipped, with how many; or if planes of the array hold the
+        fill value because they could not be read when it was made.
 
     Raises
     ------
@@ -205,6 +212,14 @@ def export(
     chosen = select(src, level=level, axis=axis, region=region, voxel_size=voxel_size)
     if kind == "imagej":
         chosen = _for_imagej(chosen)
+    filled = filled_in(chosen.view.source)
+    if filled:
+        warnings.warn(
+            f"{format_count(len(filled), 'plane')} of the array could not be read when it was "
+            "made, and are exported with the fill value that they hold; info names them",
+            UserWarning,
+            stacklevel=2,
+        )
     conversion = plan_conversion(chosen.view.dtype, dtype, scale)
     layout = _plan_layout(kind, chosen, conversion, compress, n_levels)
     parts = plan_parts(chosen.view, layout, worker_count(nb_workers), resolve_max_mem(max_mem))
@@ -231,6 +246,7 @@ def export(
         voxel_size=chosen.voxel,
         channels=chosen.channels,
         clipped=job.clipped,
+        filled=filled,
         read_amplification=parts.read_amplification,
         elapsed_s=time.perf_counter() - start,
     )

@@ -245,6 +245,7 @@ def export_text(report: ExportReport) -> str:
         ("voxel", str(report.voxel_size or "")),
         ("levels", f"{report.n_levels}" if report.n_levels > 1 else ""),
         ("on disk", f"{files}, {format_nbytes(report.stored_nbytes)}"),
+        *_filled(report.filled),
         ("stood", f"{format_count(stood, 'file')} of an earlier run" if stood else ""),
         ("took", format_s(report.elapsed_s) + ("" if stood else f", {rate}/s")),
     ]

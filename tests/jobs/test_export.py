@@ -25,6 +25,7 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.grid import Region, chunk_counts, iter_chunk_indices
 from scout_dask_io.jobs import export_parts
+from scout_dask_io.jobs.convert import convert
 from scout_dask_io.jobs.export import ExportReport, export
 from scout_dask_io.jobs.export_files import name_files
 from scout_dask_io.jobs.export_parts import Parts, plan_parts
@@ -120,6 +121,7 @@ def test_a_volume_becomes_a_folder_of_planes(tmp_path, dtype, compress):
         voxel_size=None,
         channels=(),
         clipped=Clipped(0, 0, 0),
+        filled=(),
         read_amplification=1.0,
         elapsed_s=report.elapsed_s,
     )
@@ -685,6 +687,17 @@ def test_voxel_size_and_channels_of_an_array_are_written_out(tmp_path):
     assert voxel_size(tmp_path / "x.ome.tif").micrometres == (0.75, 4, 1.5)
 
 
+def test_planes_that_were_filled_are_told_again(tmp_path):
+    data = make_volume((3, 40, 30))
+    paths = write_planes(tmp_path / "in", data)
+    paths[1].write_bytes(b"broken")
+    with pytest.warns(UserWarning, match="z0001"):
+        convert(tmp_path / "in", tmp_path / "a.zarr", chunks=(2, 16, 16), missing="fill")
+    with pytest.warns(UserWarning, match="1 plane of the array could not be read when it was made"):
+        report = export(tmp_path / "a.zarr", tmp_path / "out")
+    assert [f.plane for f in report.filled] == [(1,)]
+
+
 def make_ome_zarr(path: Path, data: np.ndarray, version: str) -> Path:
     """Write two levels with zarr alone."""
     fmt = 2 if version == "0.4" else 3
@@ -832,3 +845,28 @@ def test_resume_keeps_a_single_file_that_stands_and_writes_one_that_does_not(tmp
     other.token = "another"
     with pytest.raises(ResumeError, match="source was"):
         export(other, tmp_path / name, resume=True, **how)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("dtype", ["?", "u1", "i2", "u2", "u4", "f4", "f8"])
+def test_ome_types_accepts_the_ome_xml(tmp_path, dtype):
+    ome_types = pytest.importorskip("ome_types")
+    data = make_volume((2, 3, 300, 270), dtype)
+    write_zarr(
+        tmp_path / "a.zarr", data, (1, 2, 64, 64), voxel_size=(4, 1.5, 0.75),
+        attributes={"channels": ["nuclei", "ß-tubulin"]},
+    )  # fmt: skip
+    export(tmp_path / "a.zarr", tmp_path / "a.ome.tif")
+    ome = ome_types.from_tiff(tmp_path / "a.ome.tif")
+    (image,) = ome.images
+    pixels = image.pixels
+    sizes = [getattr(pixels, f"size_{a}") for a in "tczyx"]
+    assert sizes == [1, 2, 3, 300, 270]
+    assert [getattr(pixels, f"physical_size_{a}") for a in "zyx"] == [4, 1.5, 0.75]
+    assert {getattr(pixels, f"physical_size_{a}_unit").value for a in "zyx"} == {"µm"}
+    assert [c.name for c in pixels.channels] == ["nuclei", "ß-tubulin"]
+    meant = {"?": "bit", "u1": "uint8", "i2": "int16", "u2": "uint16", "u4": "uint32",
+             "f4": "float", "f8": "double"}  # fmt: skip
+    assert pixels.type.value == meant[dtype]
+    assert pixels.dimension_order.value.startswith("XYZC")
+    assert pixels.tiff_data_blocks[0].plane_count == 6
