@@ -383,11 +383,32 @@ def test_demo_makes_converts_and_verifies_and_what_it_suggests_works(tmp_path: P
 
 def test_help_names_every_command_and_every_command_has_help(tmp_path: Path):
     out, _ = run("--help", cwd=tmp_path)
-    for command in ("convert", "verify", "info", "export", "demo"):
+    for command in ("convert", "verify", "info", "scan", "repair", "export", "demo"):
         assert re.search(rf"^  {command} ", out, re.MULTILINE)
         detail, _ = run(command, "--help", cwd=tmp_path)
         assert f"scout_dask_io {command} " in detail
-        assert command == "demo" or f"    scout-dask-io {command} " in detail
+        assert f"    scout-dask-io {command}" in detail.split("For example:")[1]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_options_and_paths(tmp_path: Path, shell: str):
+    program = Path(sys.executable).with_name("scout-dask-io")
+    if not program.exists():
+        pytest.skip("the command is not installed beside this Python")
+
+    def ask(what: str, words: str = "", at: str = "0") -> str:
+        env = {**ENVIRONMENT, "_SCOUT_DASK_IO_COMPLETE": f"{shell}_{what}"}
+        env |= {"COMP_WORDS": words, "COMP_CWORD": at}
+        return subprocess.run(
+            [program], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "scout-dask-io" in ask("source")
+    last = {"fish": ("exp", "--ax", "vol")}.get(shell, ("1", "2", "2"))
+    assert "export" in ask("complete", "scout-dask-io exp", last[0])
+    assert "--axis" in ask("complete", "scout-dask-io export --ax", last[1])
+    # The shell itself then lists what lies there.
+    assert "file" in ask("complete", "scout-dask-io export vol", last[2])
 
 
 def test_version_is_the_package_s(tmp_path: Path):

@@ -14,7 +14,16 @@ import click
 
 from scout_dask_io.jobs import render
 
-__all__ = ["State", "cli", "command", "flag", "print_report", "render_report", "scheduling"]
+__all__ = [
+    "State",
+    "cli",
+    "command",
+    "flag",
+    "path_argument",
+    "print_report",
+    "render_report",
+    "scheduling",
+]
 
 
 @dataclass
@@ -34,6 +43,8 @@ def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 flag = partial(click.option, is_flag=True)
+#: An argument for which shells complete the names of files and folders.
+path_argument = partial(click.argument, type=click.Path())
 debug_flag = flag(
     "--debug", expose_value=False, callback=_set_debug, help="Show tracebacks and more warnings."
 )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
-from scout_dask_io.cli.base import command, flag, print_report, render_report, scheduling
+from scout_dask_io.cli.base import (
+    command,
+    flag,
+    path_argument,
+    print_report,
+    render_report,
+    scheduling,
+)
 from scout_dask_io.cli.options import deep, max_mem, order, quiet, scheduler, workers
 from scout_dask_io.jobs import render
 
 
 @command(
-    click.argument("src"), click.argument("dst", required=False), deep, workers, max_mem,
+    path_argument("src"), path_argument("dst", required=False), deep, workers, max_mem,
     order, scheduler, quiet,
 )  # fmt: skip
 def verify(
@@ -39,7 +44,7 @@ def verify(
     return 0 if report.ok else 1
 
 
-@command(click.argument("zarr"), flag("--dry-run", help="Say what would be done; change nothing."))
+@command(path_argument("zarr"), flag("--dry-run", help="Say what would be done; change nothing."))
 def repair(zarr: str, dry_run: bool, as_json: bool) -> None:
     """Mend the array or group at ZARR without touching its data.
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import click
 
-from scout_dask_io.cli.base import command, print_report
+from scout_dask_io.cli.base import command, path_argument, print_report
 from scout_dask_io.cli.options import quiet
 from scout_dask_io.jobs import render
 
 
-@command(click.argument("folder", metavar="[DIR]", required=False), quiet)
+@command(path_argument("folder", metavar="[DIR]", required=False), quiet)
 def demo(folder: str | None, quiet: bool, as_json: bool) -> None:
     """Make a small synthetic dataset, convert it, verify it.
 
     Writes 60 MB to DIR, which must be new or empty, or to a new temporary
     folder; says what it did and what to try next. Takes a few seconds.
+
+    For example:
+      scout-dask-io demo
+      scout-dask-io demo my-demo
     """
     from scout_dask_io.jobs.demo import demo
 

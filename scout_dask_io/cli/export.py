@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import State, command, flag, print_report
+from scout_dask_io.cli.base import State, command, flag, path_argument, print_report
 from scout_dask_io.cli.options import max_mem, overwrite, quiet, voxel_size, workers
 from scout_dask_io.jobs import render
 
@@ -72,7 +72,7 @@ _options = (
 
 
 @command(
-    click.argument("zarr"), click.argument("out"), *_options, voxel_size, overwrite, workers,
+    path_argument("zarr"), path_argument("out"), *_options, voxel_size, overwrite, workers,
     max_mem, quiet,
 )  # fmt: skip
 @click.pass_obj

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
-from scout_dask_io.cli.base import command, print_report, render_report
+from scout_dask_io.cli.base import command, path_argument, print_report, render_report
 from scout_dask_io.cli.options import order, workers
 
 
-@command(click.argument("path"), workers, order)
+@command(path_argument("path"), workers, order)
 def info(path: str, as_json: bool, **options: Any) -> None:
     """Tell what PATH holds, without reading pixels.
 
@@ -25,7 +23,7 @@ def info(path: str, as_json: bool, **options: Any) -> None:
     print_report(info(path, **options), lambda report: report.render(), as_json)
 
 
-@command(click.argument("src"), workers)
+@command(path_argument("src"), workers)
 def scan(src: str, as_json: bool, **options: Any) -> int:
     """Look through the TIFF files at SRC: headers alone, every file that does not fit by name.
 

@@ -6,7 +6,7 @@ import math
 
 import click
 
-from scout_dask_io.cli.base import flag
+from scout_dask_io.cli.base import flag, path_argument
 
 __all__ = [
     "chunks",
@@ -55,7 +55,7 @@ def _sizes(_: click.Context, __: click.Parameter, text: str | None) -> list[floa
 
 quiet = flag("-q", "--quiet", help="No progress, no summary.")
 overwrite = flag("--overwrite", help="Replace what stands there once the new one is whole.")
-src_dst = (click.argument("src"), click.argument("dst"))
+src_dst = (path_argument("src"), path_argument("dst"))
 resume = flag("--resume", help="Finish a conversion that was interrupted.")
 durable = flag("--durable", help="Sync all files to the disk, for power failures; slower.")
 missing = click.option(
