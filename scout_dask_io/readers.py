@@ -30,7 +30,14 @@ __all__ = [
 ]
 
 
-def imread(path: Any, *, chunks: Any = None, series: int = 0, level: int = 0) -> da.Array:
+def imread(
+    path: Any,
+    *,
+    chunks: Any = None,
+    series: int = 0,
+    level: int = 0,
+    allow_sparse: bool = False,
+) -> da.Array:
     """Give a lazy dask array of one image of a TIFF file.
 
     Reads classic and BigTIFF, multi-page, ImageJ (stacks above 4 GB too),
@@ -50,6 +57,10 @@ def imread(path: Any, *, chunks: Any = None, series: int = 0, level: int = 0) ->
         Which image of the file.
     level : int
         Which resolution of it, 0 being the full one.
+    allow_sparse : bool
+        Strips and tiles that were never written (no bytes, or at offset 0) are
+        zeros. By default they are an error: a writer that was cut off leaves them
+        too, and the two cannot be told apart.
 
     Returns
     -------
@@ -82,7 +93,8 @@ def imread(path: Any, *, chunks: Any = None, series: int = 0, level: int = 0) ->
             f"{absolute(path)!r} is a folder, not a file; read a folder of planes with "
             "imread_folder, one of channel folders with imread_channels"
         )
-    return lazy_array(describe_image(absolute(path), series, level), chunks, name="imread")
+    source = describe_image(absolute(path), series, level, allow_sparse)
+    return lazy_array(source, chunks, name="imread")
 
 
 def imread_folder(
@@ -92,6 +104,7 @@ def imread_folder(
     chunks: Any = None,
     order: str = "alphabetical",
     missing: str = "error",
+    allow_sparse: bool = False,
 ) -> da.Array:
     """Give a lazy dask array of the TIFF files of a folder, stacked along a new first axis.
 
@@ -120,6 +133,8 @@ def imread_folder(
         Only headers are looked at: pixels that turn out damaged when they are
         read are an error all the same. So is a file that cannot be reached at
         all, and nothing is put where a number is missing in the names.
+    allow_sparse : bool
+        Strips and tiles that were never written are zeros; see :func:`imread`.
 
     Returns
     -------
@@ -151,7 +166,9 @@ def imread_folder(
     >>> slab = planes[10:20, :256].compute()  # reads ten files, 256 rows each  # doctest: +SKIP
     """
     workers = check_nb_workers(nb_workers)
-    source = describe_planes(list_planes(path, order), workers, missing=missing)
+    source = describe_planes(
+        list_planes(path, order), workers, missing=missing, allow_sparse=allow_sparse
+    )
     return lazy_array(source, chunks, name="imread")
 
 
@@ -161,6 +178,7 @@ def imread_parallel(
     *,
     chunks: Any = None,
     missing: str = "error",
+    allow_sparse: bool = False,
 ) -> da.Array:
     """Give a lazy dask array of TIFF files, stacked along a new first axis in the given order.
 
@@ -176,6 +194,8 @@ def imread_parallel(
         Dask blocks, in any form that dask takes; by default one a file.
     missing : {"error", "fill"}
         What to do about files that cannot be read; see :func:`imread_folder`.
+    allow_sparse : bool
+        Strips and tiles that were never written are zeros; see :func:`imread`.
 
     Returns
     -------
@@ -204,7 +224,9 @@ def imread_parallel(
             f"paths must be a list of files, got the single path {paths!r}; "
             "read one file with imread, a folder with imread_folder"
         )
-    source = describe_planes([absolute(p) for p in paths], workers, missing=missing)
+    source = describe_planes(
+        [absolute(p) for p in paths], workers, missing=missing, allow_sparse=allow_sparse
+    )
     return lazy_array(source, chunks, name="imread")
 
 
@@ -215,6 +237,7 @@ def imread_channels(
     chunks: Any = None,
     order: str = "alphabetical",
     missing: str = "error",
+    allow_sparse: bool = False,
 ) -> da.Array:
     """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
 
@@ -235,6 +258,8 @@ def imread_channels(
     missing : {"error", "fill"}
         What to do about files that cannot be read; see :func:`imread_folder`.
         Channels must have as many files each all the same.
+    allow_sparse : bool
+        Strips and tiles that were never written are zeros; see :func:`imread`.
 
     Returns
     -------
@@ -273,7 +298,7 @@ def imread_channels(
         )
     lead = (len(planes), len(planes[0]))
     every = [p for channel in planes for p in channel]
-    source = describe_planes(every, workers, lead=lead, missing=missing)
+    source = describe_planes(every, workers, lead=lead, missing=missing, allow_sparse=allow_sparse)
     return lazy_array(source, chunks, name="imread")
 
 

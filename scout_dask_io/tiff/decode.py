@@ -185,6 +185,9 @@ class AreaReader:
                 yield self._clip(values, first, left, band)
 
     def _decode_into(self, coded: memoryview, out: np.ndarray, number: int) -> None:
+        if not coded:
+            out[:] = 0  # of a sparse page: never written
+            return
         codec = _CODECS.get(self.layout.compression)
         if codec is None:
             out[:] = np.frombuffer(coded[: out.size], np.uint8)
@@ -213,7 +216,10 @@ class AreaReader:
         for band, downs, acrosses in self._groups(1):
             picks = self._numbers(band, downs, acrosses)
             for at, coded in self._runs(page, table, picks):
-                values, place, _ = decode(bytes(coded), picks[at], **extra)
+                # Of a sparse page, a segment that was never written has no bytes.
+                values, place, shape = decode(bytes(coded) or None, picks[at], **extra)
+                if values is None:
+                    values = np.zeros((1, *shape[1:]), dtype)
                 if values.ndim != 4 or values.shape[0] != 1 or values.dtype != dtype:
                     raise Damaged(
                         f"segment {picks[at]} decodes to {values.dtype} of shape {values.shape}"

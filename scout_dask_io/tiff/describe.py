@@ -81,7 +81,7 @@ def opened(path: str) -> Iterator[tuple[int, SourceFile]]:
         raise TiffReadError(f"cannot read {path!r}: {str(err) or type(err).__name__}") from err
 
 
-def describe_plane(path: str) -> DescribedFile:
+def describe_plane(path: str, allow_sparse: bool = False) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
     OME metadata is not followed: in a folder, each file is what it holds.
@@ -96,7 +96,7 @@ def describe_plane(path: str) -> DescribedFile:
         header = read_header(window)
         if header is not None:
             ifd = read_ifd(window, header, header.first)
-            page = describe_ifd(ifd, window)
+            page = describe_ifd(ifd, window, allow_sparse)
             if page is not None and _is_only_page(ifd, window, page.layout):
                 return DescribedFile(file, (), (page,))
         with open_tiff(fd, file, is_ome=False) as tif:
@@ -108,7 +108,7 @@ def describe_plane(path: str) -> DescribedFile:
                     f"{series.shape}: {', '.join(map(str, extra))}. One image a file was "
                     "expected; read the file alone with imread(path, series=...)."
                 )
-            lead, pages = describe_series(tif, series, window, header)
+            lead, pages = describe_series(tif, series, window, header, allow_sparse)
             return DescribedFile(file, lead, pages)
 
 
@@ -135,6 +135,7 @@ def describe_planes(
     *,
     lead: Shape | None = None,
     missing: str = "error",
+    allow_sparse: bool = False,
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -157,7 +158,7 @@ def describe_planes(
         If ``missing`` is no policy.
     """
     check_missing(missing)
-    survey = survey_planes(paths, nb_workers)
+    survey = survey_planes(paths, nb_workers, allow_sparse)
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(missing)
     files, layouts, table = survey.table(left_out)
@@ -182,7 +183,9 @@ def describe_planes(
     )
 
 
-def survey_planes(paths: Sequence[str], nb_workers: int | None = None) -> Survey:
+def survey_planes(
+    paths: Sequence[str], nb_workers: int | None = None, allow_sparse: bool = False
+) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
     Raises
@@ -193,43 +196,49 @@ def survey_planes(paths: Sequence[str], nb_workers: int | None = None) -> Survey
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
-    for found in _describe_all(paths, nb_workers):
+    for found in _describe_all(paths, nb_workers, allow_sparse):
         survey.add(found)
     return survey
 
 
 def _describe_all(
-    paths: Sequence[str], nb_workers: int | None
+    paths: Sequence[str], nb_workers: int | None, allow_sparse: bool
 ) -> Iterator[DescribedFile | Refused]:
     workers = min(nb_workers or 8, -(-len(paths) // _BATCH))
     if workers == 1:
-        yield from map(_describe_or_refuse, paths)
+        yield from _describe_batch(paths, allow_sparse)
         return
     batches = [paths[k : k + _BATCH] for k in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(workers, thread_name_prefix="tiff-headers") as pool:
         pending = iter(batches)
-        running = [pool.submit(_describe_batch, b) for b in islice(pending, 2 * workers)]
+        running = [
+            pool.submit(_describe_batch, b, allow_sparse) for b in islice(pending, 2 * workers)
+        ]
         try:
             while running:
                 yield from running.pop(0).result()
-                running += [pool.submit(_describe_batch, b) for b in islice(pending, 1)]
+                running += [
+                    pool.submit(_describe_batch, b, allow_sparse) for b in islice(pending, 1)
+                ]
         finally:
             for future in running:
                 future.cancel()
 
 
-def _describe_batch(paths: Iterable[str]) -> list[DescribedFile | Refused]:
-    return [_describe_or_refuse(path) for path in paths]
+def _describe_batch(paths: Iterable[str], allow_sparse: bool) -> list[DescribedFile | Refused]:
+    return [_describe_or_refuse(path, allow_sparse) for path in paths]
 
 
-def _describe_or_refuse(path: str) -> DescribedFile | Refused:
+def _describe_or_refuse(path: str, allow_sparse: bool) -> DescribedFile | Refused:
     try:
-        return describe_plane(path)
+        return describe_plane(path, allow_sparse)
     except ScoutIOError as err:
         return refuse(path, err)
 
 
-def describe_image(path: str, series: int = 0, level: int = 0) -> TiffSource:
+def describe_image(
+    path: str, series: int = 0, level: int = 0, allow_sparse: bool = False
+) -> TiffSource:
     """Describe one image of a TIFF file: a series, at a resolution level.
 
     Raises
@@ -249,7 +258,7 @@ def describe_image(path: str, series: int = 0, level: int = 0) -> TiffSource:
             chosen = choose_series(tif, file, series, level)
             if series == 0:
                 warn_of_others(tif, path, stacklevel=4)
-            lead, pages = describe_series(tif, chosen, window, header)
+            lead, pages = describe_series(tif, chosen, window, header, allow_sparse)
     layouts: dict[PageLayout, int] = {}
     table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in pages]
     return TiffSource(

@@ -56,7 +56,11 @@ def general_table(page: tifffile.TiffPage, layout: PageLayout, size: int) -> Seg
             f"and {len(counts)} sizes"
         )
     offsets, counts = offsets[:n], counts[:n]
-    bad = (offsets <= 0) | (counts <= 0) | (counts > size) | (offsets > size - counts)
+    if layout.sparse:
+        hole = (offsets == 0) | (counts == 0)
+        offsets, counts = np.where(hole, 0, offsets), np.where(hole, 0, counts)
+    unwritten = (offsets < 0) | (counts < 0) if layout.sparse else (offsets <= 0) | (counts <= 0)
+    bad = unwritten | (counts > size) | (offsets > size - counts)
     if bool(bad.any()):
         k = int(np.flatnonzero(bad)[0])
         raise Damaged(

@@ -88,6 +88,8 @@ class PageLayout:
     coding : str
         ``"raw"``: all pixels lie in one run of bytes. ``"direct"``: segments
         that one codec call decodes. ``"general"``: tifffile decodes.
+    sparse : bool
+        Some segments were never written, and it is allowed to read them as zeros.
     extra : int
         Checksum of whatever else a general decoder depends on.
     """
@@ -104,6 +106,7 @@ class PageLayout:
     segment_columns: int
     coding: str
     extra: int = 0
+    sparse: bool = False
 
     @property
     def shape(self) -> Shape:

@@ -6,6 +6,8 @@ byte-sized samples. Whatever is unusual is left to tifffile: ``None`` says so.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from scout_dask_io.tiff.ifd import Damaged, Ifd, Window
@@ -39,11 +41,12 @@ def has_quirks(ifd: Ifd) -> bool:
     return not _QUIRKS.isdisjoint(ifd.entries)
 
 
-def describe_ifd(ifd: Ifd, window: Window) -> DescribedPage | None:
+def describe_ifd(ifd: Ifd, window: Window, allow_sparse: bool = False) -> DescribedPage | None:
     """Give the layout of a page and the place of its pixels.
 
     ``None`` where tifffile must look at it. The tables of segments are checked:
-    as many as the page's shape asks for, none at offset 0, all inside the file.
+    as many as the page's shape asks for, none at offset 0 unless ``allow_sparse``,
+    all inside the file.
 
     Raises
     ------
@@ -97,6 +100,8 @@ def describe_ifd(ifd: Ifd, window: Window) -> DescribedPage | None:
         segment_columns=wide,
         coding="direct",
     )
+    if allow_sparse and _has_holes(ifd, window, layout):
+        layout = replace(layout, sparse=True)
     check_claims(layout, window.size)
     data = _place_of_pixels(ifd, window, layout)
     if data >= 0:
@@ -134,7 +139,7 @@ def check_claims(layout: PageLayout, size: int) -> None:
     ratio = _MAX_RATIO.get(layout.compression)
     if ratio is not None and layout.coding == "general":
         ratio *= 8  # bits may be packed
-    if ratio is not None and layout.nbytes > ratio * size:
+    if ratio is not None and layout.nbytes > ratio * size and not layout.sparse:
         raise Damaged(
             f"its page claims {layout.rows} rows of {layout.columns} columns, "
             f"{layout.nbytes} bytes ({codec}), but the file has {size} bytes; "
@@ -146,7 +151,8 @@ def check_claims(layout: PageLayout, size: int) -> None:
         )
     # A segment can be larger than the page, but not by orders: a tile of 256
     # pixels square may hold a thumbnail.
-    limit = _MAX_SEGMENT_NBYTES if ratio is None else max(2**20, ratio * size)
+    bounded = ratio is not None and not layout.sparse
+    limit = max(2**20, (ratio or 1) * size) if bounded else _MAX_SEGMENT_NBYTES
     if layout.coding != "raw" and layout.segment_nbytes > limit:
         raise Damaged(
             f"its segments claim {layout.segment_nbytes} bytes each ({codec}), "
@@ -156,6 +162,8 @@ def check_claims(layout: PageLayout, size: int) -> None:
 
 def read_segments(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndarray, np.ndarray]:
     """Give offset and byte count of every segment, checked against the file.
+
+    Of a sparse page, segments that were never written have 0 bytes at offset 0.
 
     Raises
     ------
@@ -175,11 +183,16 @@ def read_segments(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndar
             f"but it lists {len(offsets)} offsets and {len(counts)} sizes"
         )
     offsets, counts = offsets[:n], counts[:n]
-    if int(offsets.min()) <= 0 or int(counts.min()) <= 0:
-        bad = int(np.flatnonzero((offsets <= 0) | (counts <= 0))[0])
+    if layout.sparse:
+        hole = (offsets == 0) | (counts == 0)
+        offsets, counts = np.where(hole, 0, offsets), np.where(hole, 0, counts)
+    unwritten = (offsets < 0) | (counts < 0) if layout.sparse else (offsets <= 0) | (counts <= 0)
+    if bool(unwritten.any()):
+        bad = int(np.flatnonzero(unwritten)[0])
         raise Damaged(
             f"segment {bad} of its {n} {what} has offset {offsets[bad]} and "
-            f"{counts[bad]} bytes: it was never written"
+            f"{counts[bad]} bytes: it was never written (the readers' allow_sparse=True gives "
+            "zeros there)"
         )
     # Compared without adding: offset + count may not fit 64 bits.
     if bool((counts > window.size).any()) or bool((offsets > window.size - counts).any()):
@@ -189,6 +202,16 @@ def read_segments(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndar
             f"but the file has {window.size} bytes; it is truncated"
         )
     return offsets, counts
+
+
+def _has_holes(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
+    """Tell whether a segment of a page was never written."""
+    n = layout.n_segments
+    for own, other in ((324, 273), (325, 279)):
+        values = ifd.numbers(own if layout.tiled and own in ifd.entries else other, window)[:n]
+        if bool((values == 0).any()):
+            return True
+    return False
 
 
 def _segment_nbytes(layout: PageLayout, at: int) -> int:
@@ -204,7 +227,8 @@ def _segment_nbytes(layout: PageLayout, at: int) -> int:
 def _place_of_pixels(ifd: Ifd, window: Window, layout: PageLayout) -> int:
     """Give the offset of the pixels where they lie in one run of bytes, else -1."""
     n = layout.n_segments
-    if n == 1 and not layout.tiled and layout.compression == 1 and layout.predictor == 1:
+    plain = layout.compression == 1 and layout.predictor == 1 and not layout.sparse
+    if n == 1 and not layout.tiled and plain:
         offset = ifd.one(273, window, 0)
         count = ifd.one(279, window, layout.nbytes)
         if offset > 0 and offset + layout.nbytes <= window.size:
@@ -224,10 +248,11 @@ def _place_of_pixels(ifd: Ifd, window: Window, layout: PageLayout) -> int:
     down = layout.grid[0]
     need = np.full(n, _segment_nbytes(layout, 0), np.int64)
     need[down - 1 :: down] = _segment_nbytes(layout, down - 1)
-    if bool((counts < need).any()):
-        bad = int(np.flatnonzero(counts < need)[0])
+    short = (counts < need) & ((counts > 0) | (not layout.sparse))
+    if bool(short.any()):
+        bad = int(np.flatnonzero(short)[0])
         raise Damaged(f"segment {bad} needs {need[bad]} bytes of pixels, it holds {counts[bad]}")
-    if layout.tiled or layout.predictor != 1:
+    if layout.tiled or not plain:
         return -1
     joined = bool((offsets[:-1] + need[:-1] == offsets[1:]).all())
     return int(offsets[0]) if joined else -1

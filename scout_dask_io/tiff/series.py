@@ -123,6 +123,7 @@ def describe_series(
     series: tifffile.TiffPageSeries,
     window: Window,
     header: Header | None,
+    allow_sparse: bool = False,
 ) -> tuple[Shape, tuple[DescribedPage, ...]]:
     """Give the leading axes of a series and its pages, in order.
 
@@ -143,7 +144,7 @@ def describe_series(
         raise Damaged(f"its {series.kind} pixels need a transformation that is not supported")
     described: list[DescribedPage] = []
     for page in listed:
-        described += _describe_page(tif, page.offset, window, header)
+        described += _describe_page(tif, page.offset, window, header, allow_sparse)
     first = described[0].layout
     for number, other in enumerate(described):
         a, b = np.dtype(first.dtype), np.dtype(other.layout.dtype)
@@ -194,18 +195,22 @@ def _leading_axes(shape: Shape, layout: PageLayout, n_pages: int) -> Shape:
 
 
 def _describe_page(
-    tif: tifffile.TiffFile, offset: int, window: Window, header: Header | None
+    tif: tifffile.TiffFile,
+    offset: int,
+    window: Window,
+    header: Header | None,
+    allow_sparse: bool,
 ) -> list[DescribedPage]:
     """Describe the page at an offset, by the compact reader or else by tifffile."""
     if header is not None:
-        page = describe_ifd(read_ifd(window, header, offset), window)
+        page = describe_ifd(read_ifd(window, header, offset), window, allow_sparse)
         if page is not None:
             return [page]
-    return _describe_by_tifffile(tif, page_at(tif, offset), window.size)
+    return _describe_by_tifffile(tif, page_at(tif, offset), window.size, allow_sparse)
 
 
 def _describe_by_tifffile(
-    tif: tifffile.TiffFile, page: tifffile.TiffPage, size: int
+    tif: tifffile.TiffFile, page: tifffile.TiffPage, size: int, allow_sparse: bool
 ) -> list[DescribedPage]:
     if page.dtype is None or page._dtype is None:
         raise Damaged(
@@ -218,7 +223,8 @@ def _describe_by_tifffile(
     if min(planes, depth, rows, columns, inter, rows_of, columns_of) < 1:
         raise Damaged(f"its page has shape {page.shape} and segments of {rows_of}x{columns_of}")
     samples = max(planes, inter)
-    raw = page.is_final and not (depth > 1 and samples > 1)
+    sparse = allow_sparse and not (all(page.dataoffsets) and all(page.databytecounts))
+    raw = page.is_final and not sparse and not (depth > 1 and samples > 1)
     order = tif.byteorder if raw else "="
     layout = PageLayout(
         rows=rows,
@@ -233,6 +239,7 @@ def _describe_by_tifffile(
         segment_columns=columns if raw else columns_of,
         coding="raw" if raw else "general",
         extra=0 if raw else _checksum(tif, page),
+        sparse=sparse,
     )
     if raw:
         start, step = page.dataoffsets[0], layout.nbytes

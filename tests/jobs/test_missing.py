@@ -227,9 +227,9 @@ def test_convert_reads_each_header_once(tmp_path: Path, monkeypatch: pytest.Monk
     looked: list[str] = []
     real = describe.describe_plane
 
-    def note(path: str) -> Any:
+    def note(path: str, allow_sparse: bool) -> Any:
         looked.append(Path(path).name)
-        return real(path)
+        return real(path, allow_sparse)
 
     monkeypatch.setattr(describe, "describe_plane", note)
     convert(tmp_path / "planes", tmp_path / "a.zarr", chunks=CHUNKS)

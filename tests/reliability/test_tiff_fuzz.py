@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 import struct
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 from harness import GiB, MiB, failure, figure, run, say, start
+from helpers import make_volume
 from mutate import TIFF_MUTATIONS, header, ifd_entry, truncate
 
 import scout_dask_io as io
@@ -250,6 +252,75 @@ def test_row_17_the_handmade_file_is_read_where_its_table_is_whole(tmp_path: Pat
     values = io.imread(path).compute()
     assert values.shape == (64, 64)
     assert (values == 0x1111).all()
+
+
+SPARSE: dict[str, dict[str, Any]] = {
+    "strips": {"rowsperstrip": 7},
+    "one strip": {},
+    "tiles": {"tile": (16, 32)},
+    "lzw strips with a predictor": {"rowsperstrip": 7, "compression": "lzw", "predictor": True},
+    "zstd tiles": {"tile": (16, 32), "compression": "zstd"},
+    "lzma strips, which tifffile decodes": {"rowsperstrip": 7, "compression": "lzma"},
+    "big-endian": {"rowsperstrip": 7, "byteorder": ">"},
+}
+
+
+@pytest.mark.parametrize("which", ["offset", "count", "both"])
+@pytest.mark.parametrize("kind", SPARSE)
+def test_row_17_segments_that_were_never_written_are_zeros_only_on_request(
+    tmp_path: Path, kind: str, which: str
+):
+    plane = make_volume((1, 45, 70))[0] + np.uint16(1)
+    paths = [tmp_path / f"z{k}.tif" for k in range(3)]
+    for path in paths:
+        tifffile.imwrite(path, plane, photometric="minisblack", **SPARSE[kind])
+    expected = plane.copy()
+    with tifffile.TiffFile(paths[1], mode="r+") as tif:
+        page = tif.pages.first
+        tiled = page.is_tiled
+        n = len(page.dataoffsets)
+        holes = sorted({0, n // 2, n - 1} - ({0} if n > 2 else set()))
+        for code, applies in ((324 if tiled else 273, "offset"), (325 if tiled else 279, "count")):
+            if which in (applies, "both"):
+                tag = page.tags[code]
+                values = list(np.atleast_1d(tag.value))
+                for k in holes:
+                    values[k] = 0
+                tag.overwrite(values if len(values) > 1 else values[0])
+        high, wide = page.chunks[:2]
+        across = -(-70 // wide)
+        for k in holes:
+            i, j = divmod(k, across)
+            expected[i * high : (i + 1) * high, j * wide : (j + 1) * wide] = 0
+    with pytest.raises(io.TiffReadError, match=r"z1\.tif"):
+        io.imread(paths[1])
+    with pytest.raises(io.TiffReadError, match=r"z1\.tif"):
+        io.imread_folder(tmp_path)
+    lazy = io.imread(paths[1], allow_sparse=True)
+    assert np.array_equal(lazy.compute(), expected)
+    assert np.array_equal(lazy[13:38, 20:61].compute(), expected[13:38, 20:61])
+    whole = np.stack([plane, expected, plane])
+    for stack in (
+        io.imread_folder(tmp_path, allow_sparse=True),
+        io.imread_parallel(paths, allow_sparse=True, chunks=(2, 16, -1)),
+    ):
+        assert np.array_equal(stack.compute(), whole)
+        assert np.array_equal(pickle.loads(pickle.dumps(stack))[1, 5:31].compute(), expected[5:31])
+
+
+def test_row_17_a_sparse_page_may_claim_no_more_segments_than_its_file_can_list(tmp_path: Path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, make_volume((1, 45, 70))[0], rowsperstrip=1, photometric="minisblack")
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        tags = tif.pages.first.tags
+        at, rows = tags[273].valueoffset, tags[257].valueoffset
+        size = 2 if tags[273].dtype == 3 else 4
+    data[at : at + size] = bytes(size)
+    data[rows : rows + 2] = (60_000).to_bytes(2, "little")  # more rows than there are strips
+    path.write_bytes(data)
+    with pytest.raises(io.TiffReadError, match=r"a\.tif"):
+        io.imread(path, allow_sparse=True)
 
 
 NOT_IMAGES = {
