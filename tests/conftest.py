@@ -19,8 +19,29 @@ settings.register_profile(
 settings.load_profile("house")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what only root can do where the tests do not run as root."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the suite run on a cluster: ``pytest --cluster tests/test_write_zarr.py``."""
+    parser.addoption("--cluster", action="store_true", help="use a dask cluster of two processes")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cluster_of_two_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With ``--cluster``, make a client the default scheduler of every test."""
+    if not request.config.getoption("--cluster"):
+        yield
+        return
+    from clusters import cluster
+
+    with cluster(2):
+        yield
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what cannot be done here: without root, or in the processes of a cluster."""
+    if config.getoption("--cluster"):
+        for item in items:
+            if "in_process" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="watches calls in its own process"))
     if os.geteuid() == 0:
         return
     for item in items:

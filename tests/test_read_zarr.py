@@ -198,6 +198,7 @@ def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.mark.in_process
 def test_only_the_chunk_files_that_a_region_touches_are_read(
     tmp_path: Path, files_read: list[str]
 ) -> None:
@@ -212,6 +213,7 @@ def test_only_the_chunk_files_that_a_region_touches_are_read(
     assert sorted(files_read) == [f"2/{y}/{x}" for y in range(3) for x in range(4)]
 
 
+@pytest.mark.in_process
 def test_each_chunk_file_is_read_once_for_the_whole_array(
     tmp_path: Path, files_read: list[str]
 ) -> None:
@@ -304,6 +306,7 @@ def test_a_file_where_a_directory_of_chunks_belongs_is_an_error(tmp_path: Path) 
         io.read_zarr(tmp_path / "z").compute()
 
 
+@pytest.mark.in_process
 def test_a_chunk_that_may_not_be_read_is_no_fill_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

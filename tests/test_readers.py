@@ -69,6 +69,7 @@ def test_a_folder_is_one_lazy_array_of_one_block_a_file(folder, volume):
     np.testing.assert_array_equal(np.asarray(lazy), volume)
 
 
+@pytest.mark.in_process
 def test_no_pixel_is_read_before_it_is_computed(folder, volume, reads):
     lazy = imread_folder(folder)
     assert len(reads) == 11  # one read a header
@@ -78,6 +79,7 @@ def test_no_pixel_is_read_before_it_is_computed(folder, volume, reads):
     assert sorted(reads[11:]) == ["z0003.tif", "z0004.tif"]
 
 
+@pytest.mark.in_process
 @pytest.mark.parametrize("options", [{}, {"compression": "lzw", "rowsperstrip": 5}])
 def test_a_slice_of_a_built_array_reads_only_its_rows(tmp_path, volume, options, monkeypatch):
     write_planes(tmp_path / "p", volume, **options)

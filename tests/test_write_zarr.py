@@ -266,6 +266,7 @@ def test_any_blocks_go_into_any_chunks(tmp_path_factory: pytest.TempPathFactory,
     shutil.rmtree(path.parent)
 
 
+@pytest.mark.in_process
 def test_each_chunk_file_is_written_exactly_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
