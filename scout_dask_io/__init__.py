@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scout_dask_io.errors import TargetExistsError as TargetExistsError
     from scout_dask_io.errors import TiffReadError as TiffReadError
     from scout_dask_io.errors import WriteError as WriteError
+    from scout_dask_io.image_plan import plan_ome_zarr as plan_ome_zarr
     from scout_dask_io.jobs.convert import convert as convert
     from scout_dask_io.jobs.export import export as export
     from scout_dask_io.jobs.info import info as info
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.scan import scan as scan
     from scout_dask_io.jobs.verify import verify as verify
     from scout_dask_io.lazy import read_region as read_region
+    from scout_dask_io.pyramid_writer import write_ome_zarr as write_ome_zarr
     from scout_dask_io.readers import channel_names as channel_names
     from scout_dask_io.readers import imread as imread
     from scout_dask_io.readers import imread_channels as imread_channels
@@ -74,6 +76,7 @@ _HOMES = {
         "TiffReadError",
         "WriteError",
     ),
+    "image_plan": ("plan_ome_zarr",),
     "jobs.convert": ("convert",),
     "jobs.export": ("export",),
     "jobs.info": ("info",),
@@ -81,6 +84,7 @@ _HOMES = {
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),
     "lazy": ("read_region",),
+    "pyramid_writer": ("write_ome_zarr",),
     "readers": (
         "channel_names",
         "imread",

@@ -29,9 +29,11 @@ from scout_dask_io.human import format_nbytes
 __all__ = [
     "WritePlan",
     "blocks_fit_chunks",
+    "grow_unit",
     "plan_blocks",
     "plan_gather",
     "plan_source",
+    "unit_target",
 ]
 
 # A task should run about a second: long against the scheduler's 0.2 to 1 ms a
@@ -181,12 +183,12 @@ def plan_source(
         )
     _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
-    target = _unit_target(total, n_threads or nb_workers)
+    target = unit_target(total, n_threads or nb_workers)
     least_nbytes = math.prod(least_band) * itemsize
     room = max_mem // workers - mem + least_nbytes
-    band = _grow_unit(shape, least_band, itemsize, min(BAND_NBYTES, target, room))
+    band = grow_unit(shape, least_band, itemsize, min(BAND_NBYTES, target, room))
     mem += math.prod(band) * itemsize - least_nbytes
-    unit = _grow_unit(shape, band, itemsize, target)
+    unit = grow_unit(shape, band, itemsize, target)
     return WritePlan(
         shape=shape,
         dtype=dtype,
@@ -202,14 +204,14 @@ def plan_source(
     )
 
 
-def _unit_target(total_nbytes: int, nb_workers: int) -> int:
+def unit_target(total_nbytes: int, nb_workers: int) -> int:
     """Give the bytes a unit should have: enough units to share, not too many to schedule."""
     shared = total_nbytes // (8 * nb_workers)
     # Units are whole bands, so they may come out at half of the target.
     return max(min(shared, UNIT_NBYTES), 2 * total_nbytes // MAX_UNITS)
 
 
-def _grow_unit(shape: Shape, band: Shape, itemsize: int, target: int) -> Shape:
+def grow_unit(shape: Shape, band: Shape, itemsize: int, target: int) -> Shape:
     """Extend a band, last axis first, to about ``target`` bytes."""
     unit = list(band)
     for axis in reversed(range(len(shape))):
@@ -292,12 +294,12 @@ def plan_gather(
     block_nbytes = math.prod(block) * itemsize
     chunk_nbytes = math.prod(chunks) * itemsize
     total = math.prod(shape) * itemsize
-    target = _unit_target(min(total, 2**28), n_threads or nb_workers)
+    target = unit_target(min(total, 2**28), n_threads or nb_workers)
     # Whole rows of chunks along the last axis keep the copies long.
     wide = (*chunks[:-1], -(-max(shape[-1], 1) // chunks[-1]) * chunks[-1])
     route, workers = "gather", nb_workers
     for band, nbytes in ((wide, target), (wide, 0), (chunks, 0)):
-        unit = _grow_unit(shape, band, itemsize, nbytes)
+        unit = grow_unit(shape, band, itemsize, nbytes)
         held = _most_held(blocks, unit, nb_workers) * itemsize
         in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + n_copies * chunk_nbytes
         projected = min(held, total) + nb_workers * in_hand
@@ -316,7 +318,7 @@ def plan_gather(
                 break
         workers = _workers_that_fit(mem, nb_workers, max_mem, block, dtype)
         projected = mem * workers
-        unit = _grow_unit(shape, band, itemsize, target)
+        unit = grow_unit(shape, band, itemsize, target)
     return WritePlan(
         shape=shape,
         dtype=dtype,

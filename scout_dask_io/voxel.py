@@ -10,10 +10,39 @@ from typing import Any
 
 from scout_dask_io.errors import ArgumentError
 
-__all__ = ["ATTRIBUTE", "VoxelSize", "as_voxel_size", "from_attribute", "merge_sizes"]
+__all__ = [
+    "ATTRIBUTE",
+    "MICROMETRES",
+    "VoxelSize",
+    "as_voxel_size",
+    "from_attribute",
+    "merge_sizes",
+]
 
 #: The attribute of a Zarr array, and the key in a TIFF description, that holds the sizes.
 ATTRIBUTE = "voxel_size_um"
+
+#: Lengths in micrometres, by the names that TIFF and OME metadata use.
+MICROMETRES = {
+    "pm": 1e-6,
+    "å": 1e-4,
+    "angstrom": 1e-4,
+    "nm": 1e-3,
+    "nanometer": 1e-3,
+    "um": 1.0,
+    "µm": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "mm": 1e3,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
+    "cm": 1e4,
+    "m": 1e6,
+    "in": 25400.0,
+    "inch": 25400.0,
+}
 
 # Sizes that differ by less say the same: whole nanometres are a hundredth of 0.1 micrometres.
 TOLERANCE = 0.01

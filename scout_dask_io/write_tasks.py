@@ -25,7 +25,14 @@ from scout_dask_io.source import ArraySource, PiecesSource, Source
 from scout_dask_io.store.scratch import ScratchSource, scratch_path, spill
 from scout_dask_io.store.units import Target, working, write_unit
 
-__all__ = ["block_tasks", "gather_tasks", "scratch_tasks", "source_tasks", "unit_tasks"]
+__all__ = [
+    "block_tasks",
+    "gather_tasks",
+    "level_tasks",
+    "scratch_tasks",
+    "source_tasks",
+    "unit_tasks",
+]
 
 Tasks = dict[Any, Any]
 
@@ -74,6 +81,29 @@ def source_tasks(
         key = (name, unit)
         tasks[key] = Task(key, write_unit, target, unit, region, DataNode(None, part), where)
     return tasks
+
+
+def level_tasks(
+    name: str,
+    plan: WritePlan,
+    source: Source,
+    target: Target,
+    skip: Callable[[int], bool],
+    above: Any,
+) -> Tasks:
+    """One task a unit of what is read from the level above, once the task ``above`` is done."""
+    tasks: Tasks = {}
+    for unit, region in enumerate(plan.iter_units()):
+        if not skip(unit):
+            key = (name, unit)
+            tasks[key] = Task(
+                key, _write_level, target, unit, region, DataNode(None, source), TaskRef(above)
+            )
+    return tasks
+
+
+def _write_level(target: Target, unit: int, region: Region, source: Source, above: Any) -> int:
+    return write_unit(target, unit, region, source, region)
 
 
 def block_tasks(name: str, data: da.Array, target: Target, skip: Callable[[int], bool]) -> Tasks:

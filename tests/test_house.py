@@ -27,7 +27,7 @@ FLOORS = [
     {"source", "plan", "sharding", "chunkbuffer", "memory", "progress", "voxel", "cluster"},
     {"downsample"},
     {"pyramid"},
-    {"ome"},
+    {"ome", "passes"},
     {"tiff", "store"},
     {"lazy", "execute", "block_groups"},
     {
@@ -38,7 +38,7 @@ FLOORS = [
         "filled",
         "preflight",
     },
-    {"readers", "zarr_writer", "tiff_writer"},
+    {"readers", "zarr_writer", "tiff_writer", "image_plan"},
     {"pyramid_writer"},
     {"jobs"},
     {"cli"},

@@ -33,9 +33,12 @@ from scout_dask_io.store.units import Target
 __all__ = [
     "Unfinished",
     "begin_array",
+    "chunk_records",
+    "differences",
     "finish_array",
     "finished_units",
     "is_finished",
+    "load_format",
     "resume_array",
     "unfinished",
 ]
@@ -175,8 +178,13 @@ def unfinished(destination: Path) -> Unfinished | None:
     stored = staging.read_settings()
     if stored is None:
         return Unfinished(str(staging.job), 0, 0)
-    n_units = math.prod(len(axis) for axis in stored["units"])
-    return Unfinished(str(staging.job), len(finished_units(staging)), n_units)
+    # An image has passes, each with the units and the journal of its first level.
+    passes = [(staging.journal / str(first), units) for first, units in stored.get("passes", ())]
+    passes = passes or [(staging.journal, stored["units"])]
+    with naming_errors(staging.journal, "the journal cannot be read"):
+        n_finished = sum(len(read_units(journal)) for journal, _ in passes)
+    n_units = sum(math.prod(len(axis) for axis in units) for _, units in passes)
+    return Unfinished(str(staging.job), n_finished, n_units)
 
 
 def finished_units(staging: Staging) -> set[int]:
@@ -206,7 +214,7 @@ def finish_array(target: Target, units: Blocks, overwrite: bool) -> str:
     """
     staging = target.staging
     with naming_errors(staging.job, "the array cannot be finished"):
-        records = _records(target, units)
+        records = chunk_records(target, units)
         settings = staging.read_settings()
         if settings is None or not staging.array.is_dir():
             raise WriteError(
@@ -218,8 +226,14 @@ def finish_array(target: Target, units: Blocks, overwrite: bool) -> str:
     return str(staging.destination)
 
 
-def _records(target: Target, units: Blocks) -> np.ndarray:
-    """Give the records of all chunks from the journal, shaped like the chunk grid."""
+def chunk_records(target: Target, units: Blocks) -> np.ndarray:
+    """Give the records of all chunks from the journal, shaped like the chunk grid.
+
+    Raises
+    ------
+    ResumeError
+        If a unit is missing.
+    """
     staging, fmt = target.staging, target.format
     noted = read_units(staging.journal)
     records = np.zeros(chunk_counts(fmt.shape, fmt.chunks), CHUNK_RECORD)

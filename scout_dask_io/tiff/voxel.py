@@ -14,31 +14,13 @@ import tifffile
 from scout_dask_io.tiff.describe import opened
 from scout_dask_io.tiff.files import absolute
 from scout_dask_io.tiff.general import open_tiff
-from scout_dask_io.voxel import ATTRIBUTE, VoxelSize, from_attribute
+from scout_dask_io.voxel import ATTRIBUTE, MICROMETRES, VoxelSize, from_attribute
 
 __all__ = ["CSV_NAME", "csv_size", "file_sizes", "stated_sizes"]
 
 #: SCOUT's file of voxel sizes: three numbers (z, y, x) in nanometres, comma-separated.
 CSV_NAME = "voxel_size.csv"
 
-_MICROMETRES = {
-    "pm": 1e-6,
-    "å": 1e-4,
-    "angstrom": 1e-4,
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "um": 1.0,
-    "µm": 1.0,
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "cm": 1e4,
-    "m": 1e6,
-    "in": 25400.0,
-    "inch": 25400.0,
-}
 #: Dots per inch that programs write when they know of no size.
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
 
@@ -128,7 +110,7 @@ def _length(value: Any, unit: Any) -> float | None:
     name = str(unit).strip().lower()
     for mu in ("\\u00b5", "\u03bc"):
         name = name.replace(mu, "\u00b5")
-    scale = _MICROMETRES.get(name)
+    scale = MICROMETRES.get(name)
     if value is None or scale is None:
         return None
     length = float(value) * scale

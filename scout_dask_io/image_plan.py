@@ -1,0 +1,129 @@
+"""The plan of an OME-Zarr image: its levels, and the passes that write them. No files are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import dask.array as da
+import numpy as np
+
+from scout_dask_io.calibration import size_for
+from scout_dask_io.downsample import METHODS, method_for
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.grid import Blocks, chunk_counts
+from scout_dask_io.ome import VERSIONS
+from scout_dask_io.passes import fuse_levels, halved_blocks, stored_extent
+from scout_dask_io.plan import WritePlan, plan_source
+from scout_dask_io.pyramid import Level, axes_of, plan_levels
+from scout_dask_io.write_arguments import compressor_of, plan_write, readable
+
+__all__ = ["ImagePlan", "plan_ome_zarr", "plan_pass"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """How an image will be written.
+
+    Attributes
+    ----------
+    axes : str
+        A letter an axis.
+    levels : tuple of Level
+        The full resolution first.
+    write : WritePlan
+        Of level 0, with the levels that its units make too.
+    passes : tuple
+        Each the level that a pass begins with, and its plan; the first is ``write``.
+    method : str
+        How lower levels are made.
+    """
+
+    axes: str
+    levels: tuple[Level, ...]
+    write: WritePlan
+    passes: tuple[tuple[int, WritePlan], ...]
+    method: str
+
+    @property
+    def n_units(self) -> int:
+        """Write units of all passes."""
+        return sum(plan.n_units for _, plan in self.passes)
+
+    @property
+    def n_files(self) -> int:
+        """Chunk files, or shards, of all levels at most."""
+        extent = stored_extent(self.write)
+        return sum(math.prod(chunk_counts(level.shape, extent)) for level in self.levels)
+
+    def units_of(self, level: int) -> Blocks:
+        """Give the blocks of a level that the units of its pass make."""
+        first, plan = max(p for p in self.passes if p[0] <= level)
+        units = plan.units
+        for below in self.levels[first + 1 : level + 1]:
+            units = halved_blocks(units, below.factors)
+        return units
+
+
+def plan_ome_zarr(
+    data: Any,
+    chunks: int | Sequence[int] = (64, 64, 64),
+    *,
+    levels: int | None = None,
+    labels: bool = False,
+    method: str | None = None,
+    channels: Sequence[str] | None = None,
+    voxel_size: Any = None,
+    version: str = "0.4",
+    shards: int | Sequence[int] | None = None,
+    codec: Any = "zstd",
+    max_mem: int | str | None = None,
+    nb_workers: int | None = None,
+) -> ImagePlan:
+    """Give the plan that :func:`write_ome_zarr` would follow, without writing anything.
+
+    Parameters and errors are those of :func:`write_ome_zarr`.
+    """
+    if version not in VERSIONS:
+        raise ArgumentError(f"version must be one of {', '.join(VERSIONS)}, got {version!r}")
+    if method is not None and method not in METHODS:
+        raise ArgumentError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    source, array = readable(data)
+    plan = plan_write(source, array, chunks, max_mem, nb_workers, VERSIONS[version], shards)
+    compressor_of(plan, codec)
+    axes = axes_of(len(plan.shape), channels=channels is not None)
+    found = plan_levels(plan.shape, axes, size_for(data, voxel_size), levels)
+    passes: list[tuple[int, WritePlan]] = []
+    first = 0
+    while first < len(found):
+        blocks = None
+        if first == 0:
+            begun = plan
+            blocks = None if source is not None else cast(da.Array, array).chunks
+        else:
+            begun = plan_pass(plan, found, first)
+        begun, n = fuse_levels(begun, found[first:], blocks)
+        passes.append((first, begun))
+        first += 1 + n
+    return ImagePlan(
+        axes, found, passes[0][1], tuple(passes), method or method_for(np.dtype(plan.dtype), labels)
+    )
+
+
+def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan:
+    """Give the plan of a pass that reads the level above its first, chunk by chunk."""
+    level, extent = levels[first], stored_extent(plan)
+    read = tuple(-(-min(c, n) // f) for c, n, f in
+                 zip(extent, levels[first - 1].shape, level.factors, strict=True))  # fmt: skip
+    found = plan_source(
+        level.shape,
+        plan.dtype,
+        plan.itemsize,
+        extent,
+        tuple(max(n, 1) for n in read),
+        nb_workers=plan.nb_workers,
+        max_mem=plan.max_mem,
+    )
+    return replace(found, chunks=plan.chunks, shards=plan.shards, zarr_format=plan.zarr_format)

@@ -1,0 +1,339 @@
+"""An OME-Zarr image holds its data and exact halves of them, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from helpers import make_volume, write_planes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import scout_dask_io as io
+from scout_dask_io.errors import (
+    ArgumentError,
+    MemoryLimitError,
+    ResumeError,
+    TargetExistsError,
+    WriteError,
+)
+from scout_dask_io.grid import chunk_counts, iter_block_regions
+from scout_dask_io.ome import parse_image
+from scout_dask_io.passes import fuse_levels
+from scout_dask_io.plan import plan_source
+from scout_dask_io.pyramid import plan_levels
+from scout_dask_io.store import cascade
+from scout_dask_io.store.manifest import read_manifest
+
+SIZE = io.VoxelSize(4.0, 1.8, 1.8, "given")
+VOLUME = make_volume((21, 150, 134))
+
+
+def halved(values: np.ndarray, factors: tuple[int, ...]) -> np.ndarray:
+    """Give the mean of windows by plain numpy: padded with what does not count."""
+    pads = [(0, n % f) for n, f in zip(values.shape, factors, strict=True)]
+    padded = np.pad(values.astype("f8"), pads, constant_values=np.nan)
+    shape = [m for n, f in zip(padded.shape, factors, strict=True) for m in (n // f, f)]
+    axes = tuple(range(1, 2 * values.ndim, 2))
+    return np.rint(np.nanmean(padded.reshape(shape), axis=axes)).astype(values.dtype)
+
+
+def check(path: Path, volume: np.ndarray, levels: Any) -> None:
+    """Compare every level with halves that numpy makes."""
+    expected = volume
+    for number, level in enumerate(levels):
+        expected = halved(expected, level.factors) if number else expected
+        stored = zarr.open_array(path / str(number), mode="r")
+        assert (stored.shape, stored.dtype) == (level.shape, volume.dtype)
+        np.testing.assert_array_equal(stored[...], expected)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Give every file under a folder and what it holds, manifests aside."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and ".scout" not in p.name
+    }
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_levels_axes_scales_and_translations(tmp_path: Path, version: str):
+    group = io.write_ome_zarr(
+        tmp_path / "a.zarr", VOLUME, (8, 32, 32), levels=4, voxel_size=SIZE, version=version
+    )
+    levels = plan_levels(VOLUME.shape, "zyx", SIZE, 4)
+    assert [lv.factors for lv in levels[1:]] == [(1, 2, 2), (2, 2, 2), (2, 2, 2)]
+    check(tmp_path / "a.zarr", VOLUME, levels)
+    assert group.metadata.zarr_format == (2 if version == "0.4" else 3)
+    attributes = dict(group.attrs)
+    image = attributes if version == "0.4" else attributes["ome"]
+    (multiscale,) = image["multiscales"]
+    assert (multiscale if version == "0.4" else image)["version"] == version
+    assert multiscale["axes"] == [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
+    steps = [d["coordinateTransformations"] for d in multiscale["datasets"]]
+    assert steps[0] == [{"type": "scale", "scale": [4.0, 1.8, 1.8]}]
+    assert steps[2] == [
+        {"type": "scale", "scale": [8.0, 7.2, 7.2]},
+        # The centre of the first window: half way between its first and its last voxel.
+        {"type": "translation", "translation": [2.0, pytest.approx(2.7), pytest.approx(2.7)]},
+    ]
+    assert group["2"].attrs["voxel_size_um"] == [8.0, 7.2, 7.2]
+    if version == "0.4":
+        meta = json.loads((tmp_path / "a.zarr" / "1" / ".zarray").read_text())
+        assert (meta["zarr_format"], meta["dimension_separator"]) == (2, "/")
+        assert (tmp_path / "a.zarr" / "1" / "0" / "0" / "0").is_file()
+
+
+@pytest.mark.parametrize("route", ["source", "numpy", "blocks", "gather", "scratch", "odd"])
+def test_every_way_to_write_gives_the_same_levels(tmp_path: Path, route: str):
+    data: Any = VOLUME
+    chunks, max_mem = (8, 16, 16), "200MB"
+    if route == "source":
+        write_planes(tmp_path / "p", VOLUME, compression="zlib", rowsperstrip=7)
+        data = io.imread_folder(tmp_path / "p")
+    elif route == "blocks":
+        data = da.from_array(VOLUME, (16, 64, 64)) + 0
+    elif route == "gather":
+        data = da.from_array(VOLUME, (5, 70, 134)) + 0
+    elif route == "scratch":
+        data, max_mem = da.from_array(VOLUME, (1, 150, 134)) + 0, "250kB"
+    elif route == "odd":
+        chunks = (7, 15, 33)
+    plan = io.plan_ome_zarr(data, chunks, levels=4, max_mem=max_mem, nb_workers=2)
+    expected = {"numpy": "source", "odd": "source"}.get(route, route)
+    assert plan.write.route == expected
+    assert plan.write.projected_mem <= plan.write.max_mem
+    starts = [first for first, _ in plan.passes]
+    # Pairs would lie in two chunks of odd extents, so each level has a pass of its own.
+    assert starts == [0, 1, 2, 3] if route == "odd" else starts[:2] != [0, 1]
+    io.write_ome_zarr(tmp_path / "a.zarr", data, chunks, levels=4, max_mem=max_mem, nb_workers=2)
+    check(tmp_path / "a.zarr", VOLUME, plan.levels)
+
+
+@settings(max_examples=60)
+@given(
+    shape=st.tuples(*[st.integers(1, 70)] * 3),
+    chunks=st.tuples(*[st.integers(1, 24)] * 3),
+    n_levels=st.integers(1, 5),
+    z=st.sampled_from([0.5, 1.0, 1.5, 4.0, None]),
+    budget=st.integers(20_000, 400_000),
+)
+def test_each_chunk_of_each_level_has_one_writer(shape, chunks, n_levels, z, budget):
+    size = io.VoxelSize(z, 1.0, 1.0, "given")
+    levels = plan_levels(shape, "zyx", size, n_levels)
+    try:
+        plan = plan_source(
+            shape, "uint16", 2, chunks, (1, 1, shape[2]), nb_workers=2, max_mem=budget
+        )
+    except MemoryLimitError:
+        return
+    fused, n = fuse_levels(plan, levels)
+    assert fused.projected_mem <= budget
+    assert n < len(levels)
+    for level in levels[: n + 1]:
+        written = np.zeros([-(-m // c) for m, c in zip(level.shape, chunks, strict=True)], int)
+        for _, region in iter_block_regions(fused.units):
+            # Where a unit lies in this level, and the chunks there.
+            cells = []
+            for s, t, c in zip(region, level.total, chunks, strict=True):
+                start, stop = s.start // t, -(-s.stop // t)
+                assert s.start % t == 0
+                cells.append(slice(start // c, -(-stop // c)))
+            written[tuple(cells)] += 1
+        assert (written == 1).all()
+
+
+def test_lower_levels_are_made_from_pixels_in_memory(tmp_path: Path, monkeypatch):
+    reads: list[str] = []
+    from scout_dask_io.store import zarr_source
+
+    real = zarr_source.read_file
+    monkeypatch.setattr(
+        zarr_source, "read_file", lambda path, room: reads.append(str(path)) or real(path, room)
+    )
+    plan = io.plan_ome_zarr(VOLUME, (8, 16, 16), levels=3, nb_workers=1)
+    assert [first for first, _ in plan.passes] == [0]
+    io.write_ome_zarr(tmp_path / "a.zarr", VOLUME, (8, 16, 16), levels=3, nb_workers=1)
+    # The contrast is measured on the lowest level; no chunk of another is read back.
+    assert reads
+    assert all("/array/2/" in path for path in reads)
+
+
+def test_a_level_is_the_last_when_it_fits_on_a_screen_or_when_asked():
+    shapes = [lv.shape for lv in plan_levels((300, 2048, 1024), "zyx", SIZE)]
+    assert shapes == [(300, 2048, 1024), (300, 1024, 512), (150, 512, 256), (75, 256, 128)]
+    assert len(plan_levels((10, 200, 256), "zyx")) == 1
+    assert [lv.factors for lv in plan_levels((1, 900, 800), "zyx")[1:]] == [(1, 2, 2)] * 2
+    assert [lv.shape for lv in plan_levels((2, 1, 3, 2), "czyx", None, 9)] == [
+        (2, 1, 3, 2), (2, 1, 2, 1), (2, 1, 1, 1)
+    ]  # fmt: skip
+    for bad in (0, -1, 1.5, True):
+        with pytest.raises(ArgumentError, match="levels"):
+            plan_levels((5, 5), "yx", None, bad)
+
+
+def test_channels_have_names_colours_and_windows(tmp_path: Path):
+    both = np.stack([VOLUME, VOLUME // 7])
+    group = io.write_ome_zarr(
+        tmp_path / "a.zarr", both, (8, 32, 32), levels=2, channels=["syto", "sox2"],
+        colors=["#00ff00", "FF00FF"],
+    )  # fmt: skip
+    shown = dict(group.attrs)["omero"]["channels"]
+    assert [(c["label"], c["color"], c["active"]) for c in shown] == [
+        ("syto", "00FF00", True), ("sox2", "FF00FF", True)
+    ]  # fmt: skip
+    for k, channel in enumerate(shown):
+        low, high = np.percentile(group["1"][k].astype("f8"), (1, 99.9))
+        window = channel["window"]
+        assert (window["start"], window["end"]) == (pytest.approx(low), pytest.approx(high))
+        assert (window["min"], window["max"]) == (0, 65535)
+    assert dict(group.attrs)["multiscales"][0]["axes"][0] == {"name": "c", "type": "channel"}
+    assert "unit" not in dict(group.attrs)["multiscales"][0]["axes"][1]
+    check(tmp_path / "a.zarr", both, plan_levels(both.shape, "czyx", None, 2))
+    parsed = parse_image(dict(group.attrs), "a")
+    assert parsed is not None
+    assert (parsed.axes, parsed.channels, parsed.colors) == (
+        "czyx", ("syto", "sox2"), ("00FF00", "FF00FF")
+    )  # fmt: skip
+
+
+def test_labels_are_never_averaged(tmp_path: Path):
+    labels = np.kron(make_volume((7, 30, 25), "u4") % 5 * 1000, np.ones((3, 3, 3), "u4"))
+    group = io.write_ome_zarr(tmp_path / "a.zarr", labels, (8, 32, 32), levels=3, labels=True)
+    assert set(np.unique(group["2"][...])) <= {0, 1000, 2000, 3000, 4000}
+    attributes = dict(group.attrs)
+    assert "omero" not in attributes
+    assert attributes["multiscales"][0]["type"] == "mode"
+    nearest = io.write_ome_zarr(tmp_path / "b.zarr", labels, 32, levels=3, method="nearest")
+    np.testing.assert_array_equal(nearest["2"][...], labels[::4, ::4, ::4])
+    # What was picked lies where it lay.
+    steps = dict(nearest.attrs)["multiscales"][0]["datasets"][2]["coordinateTransformations"]
+    assert [s["type"] for s in steps] == ["scale"]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_an_interrupted_image_is_finished_and_only_what_is_missing_is_written(
+    tmp_path: Path, monkeypatch, version: str
+):
+    write_planes(tmp_path / "p", make_volume((70, 100, 90)))
+    data = io.imread_folder(tmp_path / "p")
+    options: dict[str, Any] = {"levels": 4, "version": version, "nb_workers": 1}
+    io.write_ome_zarr(tmp_path / "whole.zarr", data, (4, 32, 32), **options)
+    total = len([f for f in files(tmp_path / "whole.zarr") if Path(f).name.isdigit()])
+    real, written, limit = cascade.write_file, [], [0]
+
+    def failing(where: str, *args: Any, **kwargs: Any) -> None:
+        if len(written) >= limit[0]:
+            raise OSError(28, "No space left on device")
+        written.append(str(where).split("/array/")[1])
+        real(where, *args, **kwargs)
+
+    monkeypatch.setattr(cascade, "write_file", failing)
+    for stop_at in (total // 2, total - 2):
+        path, limit[0] = tmp_path / f"{stop_at}.zarr", stop_at
+        written.clear()
+        with pytest.raises(WriteError, match="resume=True"):
+            io.write_ome_zarr(path, data, (4, 32, 32), **options)
+        assert not path.exists()
+        with pytest.raises(TargetExistsError, match="unfinished"):
+            io.write_ome_zarr(path, data, (4, 32, 32), **options)
+        with pytest.raises(ResumeError, match="levels"):
+            io.write_ome_zarr(path, data, (4, 32, 32), **{**options, "levels": 3}, resume=True)
+        limit[0] = 10**9
+        io.write_ome_zarr(path, data, (4, 32, 32), **options, resume=True)
+        # What is written twice are chunks of the one unit that was cut off, 32 planes.
+        twice = [n.replace("/c/", "/").split("/") for n, k in Counter(written).items() if k > 1]
+        assert len({int(z) * 4 // (32 >> int(level)) for level, z, *_ in twice}) == 1
+        assert len(set(written)) == total
+        found, whole = files(path), files(tmp_path / "whole.zarr")
+        for name in (".zattrs", "zarr.json"):  # they hold the image's own name
+            found.pop(name, None)
+            whole.pop(name, None)
+        assert found == whole
+        assert not list(tmp_path.glob(".*scout*"))
+    with pytest.raises(TargetExistsError):
+        io.write_ome_zarr(tmp_path / "whole.zarr", data, (4, 32, 32), **options)
+    before_files = files(tmp_path / "whole.zarr")
+    io.write_ome_zarr(tmp_path / "whole.zarr", data, (4, 32, 32), **options, resume=True)
+    assert files(tmp_path / "whole.zarr") == before_files
+
+
+def test_each_level_has_its_manifest(tmp_path: Path):
+    io.write_ome_zarr(tmp_path / "a.zarr", VOLUME, (8, 32, 32), levels=3)
+    for level, shape in enumerate([(21, 150, 134), (11, 75, 67), (6, 38, 34)]):
+        manifest = read_manifest(tmp_path / "a.zarr" / str(level))
+        assert manifest is not None
+        assert manifest.records.shape == chunk_counts(shape, (8, 32, 32))
+        for index in np.ndindex(*manifest.records.shape):
+            name = "/".join(map(str, index))
+            size = (tmp_path / "a.zarr" / str(level) / name).stat().st_size
+            assert manifest.records[index]["nbytes"] == size
+
+
+def test_an_image_is_replaced_only_when_asked_and_strangers_never(tmp_path: Path):
+    io.write_zarr(tmp_path / "a.zarr", VOLUME)
+    with pytest.raises(TargetExistsError):
+        io.write_ome_zarr(tmp_path / "a.zarr", VOLUME)
+    io.write_ome_zarr(tmp_path / "a.zarr", VOLUME, overwrite=True)
+    assert io.open(tmp_path / "a.zarr", mode="r")["0"].shape == VOLUME.shape
+    (tmp_path / "a.zarr" / "notes.txt").write_text("keep")
+    with pytest.raises(TargetExistsError, match="holds more"):
+        io.write_ome_zarr(tmp_path / "a.zarr", VOLUME, overwrite=True)
+    assert (tmp_path / "a.zarr" / "notes.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"version": "0.3"}, "version must be one of 0.4, 0.5"),
+        ({"method": "median"}, "mean, mode, nearest"),
+        ({"levels": 0}, "levels"),
+        ({"channels": ["a"]}, "21 names"),
+        ({"colors": ["red"]}, "six hexadecimal digits"),
+        ({"shards": (64, 64, 64)}, "shards"),
+        ({"voxel_size": (1, 2)}, "voxel_size"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_made(tmp_path, options, named):
+    with pytest.raises(ArgumentError, match=named):
+        io.write_ome_zarr(tmp_path / "a.zarr", VOLUME, **options)
+    with pytest.raises(ArgumentError, match="2 to 5 axes"):
+        io.write_ome_zarr(tmp_path / "a.zarr", VOLUME[0, 0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_hold_the_chunks_of_every_level(tmp_path: Path):
+    group = io.write_ome_zarr(
+        tmp_path / "a.zarr", VOLUME, (8, 16, 16), levels=3, version="0.5", shards=(16, 64, 64)
+    )
+    for level in range(3):
+        array = group[str(level)]
+        assert (array.chunks, array.shards) == ((8, 16, 16), (16, 64, 64))
+    check(tmp_path / "a.zarr", VOLUME, plan_levels(VOLUME.shape, "zyx", None, 3))
+
+
+def test_a_delayed_image_is_written_when_it_is_computed(tmp_path: Path):
+    delayed = io.write_ome_zarr(
+        tmp_path / "a.zarr", da.from_array(VOLUME, (5, 70, 134)) + 0, (8, 32, 32), levels=3,
+        compute=False,
+    )  # fmt: skip
+    assert not (tmp_path / "a.zarr").exists()
+    delayed.compute(scheduler="synchronous")
+    check(tmp_path / "a.zarr", VOLUME, plan_levels(VOLUME.shape, "zyx", None, 3))
+
+
+@pytest.mark.cluster
+def test_a_cluster_writes_the_same_image(tmp_path: Path):
+    from distributed import Client
+
+    write_planes(tmp_path / "p", VOLUME)
+    with Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None):
+        io.write_ome_zarr(tmp_path / "a.zarr", io.imread_folder(tmp_path / "p"), 16, levels=4)
+    check(tmp_path / "a.zarr", VOLUME, plan_levels(VOLUME.shape, "zyx", None, 4))
