@@ -15,6 +15,7 @@ import dask.array as da
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
+from scout_dask_io.store.image import level_path
 from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.files import absolute
@@ -302,8 +303,10 @@ def imread_channels(
     return lazy_array(source, chunks, name="imread")
 
 
-def read_zarr(path: str | os.PathLike[str], *, chunks: Any = None, nested: bool = True) -> da.Array:
-    """Give a lazy dask array of a stored Zarr array.
+def read_zarr(
+    path: str | os.PathLike[str], *, chunks: Any = None, nested: bool = True, level: int = 0
+) -> da.Array:
+    """Give a lazy dask array of a stored Zarr array, or of a level of an OME-Zarr image.
 
     Building it reads the metadata; a block, when computed, decodes the chunks
     that it touches, each once, straight from their files (plain v2 arrays; v3,
@@ -320,6 +323,8 @@ def read_zarr(path: str | os.PathLike[str], *, chunks: Any = None, nested: bool 
         about 32 MB, wide along the last axes.
     nested : bool
         What to take an array for that has no chunk yet and says nothing.
+    level : int
+        Which level, where ``path`` is the group of an OME-Zarr image; 0 is the full one.
 
     Returns
     -------
@@ -345,7 +350,8 @@ def read_zarr(path: str | os.PathLike[str], *, chunks: Any = None, nested: bool 
     >>> io.read_zarr(path)[1, 2].compute()
     array([30, 31, 32, 33, 34])
     """
-    return lazy_array(open_source(path, nested=nested), chunks, name="read-zarr")
+    found = level_path(path, level)
+    return lazy_array(open_source(found, nested=nested), chunks, name="read-zarr")
 
 
 def channel_names(path: Any) -> list[str]:

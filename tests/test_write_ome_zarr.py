@@ -337,3 +337,19 @@ def test_a_cluster_writes_the_same_image(tmp_path: Path):
     with Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None):
         io.write_ome_zarr(tmp_path / "a.zarr", io.imread_folder(tmp_path / "p"), 16, levels=4)
     check(tmp_path / "a.zarr", VOLUME, plan_levels(VOLUME.shape, "zyx", None, 4))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_level_is_read_by_its_number(tmp_path: Path, version: str):
+    io.write_ome_zarr(tmp_path / "a.zarr", VOLUME, (8, 32, 32), levels=3, version=version)
+    half = halved(VOLUME, (2, 2, 2))
+    for level, expected in enumerate([VOLUME, half, halved(half, (2, 2, 2))]):
+        found = io.read_zarr(tmp_path / "a.zarr", level=level)
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(found.compute(), expected)
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a.zarr").compute(), VOLUME)
+    for bad in (3, -1, True):
+        with pytest.raises(ArgumentError, match="image of 3 levels"):
+            io.read_zarr(tmp_path / "a.zarr", level=bad)
+    with pytest.raises(ArgumentError, match="no levels"):
+        io.read_zarr(tmp_path / "a.zarr" / "0", level=1)
