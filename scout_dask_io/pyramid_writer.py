@@ -167,6 +167,7 @@ def write_ome_zarr(
             [level.shape for level in image.levels],
             {**settings, "passes": [(first, p.units) for first, p in image.passes]},
             plan=plan,
+            axes=image.axes,
             codec=compressor,
             fill_value=fill_value,
             attributes=attributes,

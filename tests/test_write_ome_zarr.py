@@ -353,3 +353,20 @@ def test_a_level_is_read_by_its_number(tmp_path: Path, version: str):
             io.read_zarr(tmp_path / "a.zarr", level=bad)
     with pytest.raises(ArgumentError, match="no levels"):
         io.read_zarr(tmp_path / "a.zarr" / "0", level=1)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_validator_finds_nothing_and_other_readers_read_it(tmp_path: Path, version: str):
+    models = pytest.importorskip(f"ome_zarr_models.v{version.replace('.', '')}.image")
+    both = np.stack([VOLUME, VOLUME // 3])
+    io.write_ome_zarr(
+        tmp_path / "a.zarr", both, (8, 32, 32), levels=3, channels=["a", "b"], voxel_size=SIZE,
+        version=version,
+    )  # fmt: skip
+    models.Image.from_zarr(zarr.open_group(tmp_path / "a.zarr", mode="r"))
+    ngff_zarr = pytest.importorskip("ngff_zarr")
+    read = ngff_zarr.from_ngff_zarr(str(tmp_path / "a.zarr"))
+    np.testing.assert_array_equal(np.asarray(read.images[0].data), both)
+    assert [read.images[2].scale[a] for a in "zyx"] == [8.0, 7.2, 7.2]
+    assert [read.images[2].translation[a] for a in "zyx"] == pytest.approx([2.0, 2.7, 2.7])

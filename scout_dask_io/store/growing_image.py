@@ -67,6 +67,7 @@ def begin_image(
     settings: dict[str, Any],
     *,
     plan: WritePlan,
+    axes: str,
     codec: Any,
     fill_value: Any,
     attributes: Sequence[dict[str, Any]],
@@ -82,6 +83,11 @@ def begin_image(
     WriteError
         If a file cannot be written; nothing is left.
     """
+    # Version 0.5 asks for the axes' names in the arrays too; Zarr v2 has no place for them.
+    of_v3: dict[str, Any] = {
+        "zarr_format": 3, "shards": plan.shards, "dimension_names": list(axes)
+    }  # fmt: skip
+    of_v3 = of_v3 if plan.zarr_format == 3 else {}
     staging = begin_staging(destination)
     try:
         check_destination(destination, overwrite=overwrite)
@@ -99,7 +105,7 @@ def begin_image(
                     compressor=codec,
                     fill_value=fill_value,
                     attributes=attributes[level],
-                    **({"zarr_format": 3, "shards": plan.shards} if plan.zarr_format == 3 else {}),
+                    **of_v3,
                 )
             staging.write_settings(settings)
             return _targets(staging, len(shapes), durable)
