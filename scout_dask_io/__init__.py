@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.convert import convert as convert
     from scout_dask_io.jobs.export import export as export
     from scout_dask_io.jobs.info import info as info
+    from scout_dask_io.jobs.preview import Preview as Preview
+    from scout_dask_io.jobs.preview import preview as preview
     from scout_dask_io.jobs.repair import repair as repair
     from scout_dask_io.jobs.scan import scan as scan
     from scout_dask_io.jobs.verify import verify as verify
@@ -80,6 +82,7 @@ _HOMES = {
     "jobs.convert": ("convert",),
     "jobs.export": ("export",),
     "jobs.info": ("info",),
+    "jobs.preview": ("Preview", "preview"),
     "jobs.repair": ("repair",),
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),

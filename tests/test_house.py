@@ -22,7 +22,7 @@ MAX_LINES = 400
 # From the ground up. A module imports from the floors below its own; where an
 # entry is a folder, its modules may also import each other.
 FLOORS = [
-    {"errors", "human", "amplification"},
+    {"errors", "human", "amplification", "picture"},
     {"grid"},
     {"source", "plan", "sharding", "chunkbuffer", "memory", "progress", "voxel", "cluster"},
     {"downsample"},
@@ -37,6 +37,7 @@ FLOORS = [
         "calibration",
         "filled",
         "preflight",
+        "sampling",
     },
     {"readers", "zarr_writer", "tiff_writer", "image_plan"},
     {"pyramid_writer"},
@@ -54,6 +55,7 @@ DOORS = {
     "numcodecs": {"store"},
     "click": {"cli"},
     "tqdm": {"progress"},
+    "PIL": {"picture"},
 }
 # Arithmetic and file formats know nothing of dask.
 WITHOUT_DASK = {
@@ -190,6 +192,7 @@ def test_the_check_finds_what_it_should(module: str, code: str, fault: str | Non
 def test_each_library_that_is_imported_is_a_declared_dependency(module: str):
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in project["dependencies"]}
+    declared |= {"PIL"} if "pillow" in declared else set()
     used = {i.target.partition(".")[0] for i in imports_of(MODULES[module].read_text(), module)}
     missing = used - declared - sys.stdlib_module_names - {ROOT}
     assert not missing, f"{module} imports {missing}: name them in pyproject.toml"

@@ -91,7 +91,7 @@ def as_options(message: str) -> str:
     'give --overwrite, or raise --max-mem'
     """
     message = re.sub(r"\b(overwrite|resume)=True\b", r"--\1", message)
-    message = re.sub(r"\b(codec|order|missing)=(['\"]?)(\w+)\2", r"--\1 \3", message)
+    message = re.sub(r"\b(codec|order|missing|mode)=(['\"]?)(\w+)\2", r"--\1 \3", message)
     message = re.sub(r"\bzarr_format=3\b", "--zarr-format 3", message)
     message = re.sub(r"\b(max_mem|nb_workers)=(?=\w)", r"\1 ", message)
     return re.sub(r"\bnb_workers\b", "--workers", re.sub(r"\bmax_mem\b", "--max-mem", message))

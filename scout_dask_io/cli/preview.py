@@ -1,0 +1,58 @@
+"""``preview``: a picture of a volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from scout_dask_io.cli.base import command, path_argument
+from scout_dask_io.cli.options import order, overwrite, voxel_size
+from scout_dask_io.jobs import render
+
+
+def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a pair of numbers: give e.g. 1,99.8.") from None
+    return low, high
+
+
+@command(
+    path_argument("path"),
+    path_argument("out", metavar="OUT.png"),
+    click.option(
+        "--mode", type=click.Choice(["slices", "max"]), default="slices", show_default=True,
+        help="Planes through the middle, or maximum projections.",
+    ),
+    click.option(
+        "--size", type=click.IntRange(64, 4096), metavar="PIXELS", default=512, show_default=True,
+        help="Along the longest axis.",
+    ),
+    click.option(
+        "--percentiles", callback=_percentiles, metavar="LOW,HIGH", default="1,99.8",
+        show_default=True, help="Of the values shown, that are black and full colour.",
+    ),
+    voxel_size, order, overwrite,
+)  # fmt: skip
+def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any) -> None:
+    """Make a picture of PATH: three planes through its middle, or maximum projections.
+
+    PATH is a TIFF file, a folder of planes or of channels, a Zarr array or an
+    OME-Zarr image. Only what the picture needs is read.
+
+    For example:
+      scout-dask-io preview brain brain.png
+      scout-dask-io preview volume.zarr volume.png --mode max
+    """
+    from scout_dask_io.jobs.preview import check_output, preview
+
+    check_output(out, overwrite=overwrite)
+    made = preview(path, **options)
+    written = made.save(out, overwrite=overwrite)
+    if as_json:
+        names = ("shape", "mode", "at", "limits", "channels", "level", "step", "voxel_size")
+        click.echo(render.to_json({"path": written, **{n: getattr(made, n) for n in names}}))
+    else:
+        click.echo(f"Wrote {written}")
