@@ -16,7 +16,7 @@ from scout_dask_io.plan import WritePlan
 from scout_dask_io.store.create import write_metadata
 from scout_dask_io.store.formats import StoredFormat, format_at
 from scout_dask_io.store.journal import CHUNK_RECORD, read_units
-from scout_dask_io.store.manifest import read_manifest, write_manifest
+from scout_dask_io.store.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from scout_dask_io.store.staging import (
     Staging,
     begin_staging,
@@ -145,7 +145,9 @@ def resume_array(
     units: Blocks = tuple(tuple(axis) for axis in stored["units"])
     with naming_errors(staging.job, "the unfinished write there cannot be continued"):
         staging.tmp.mkdir(exist_ok=True)
-        for leftover in staging.tmp.iterdir():
+        # A kill in the last moment may leave the draft of the manifest in the array.
+        drafts = staging.array.glob(f"{MANIFEST_NAME}-*.tmp")
+        for leftover in [*staging.tmp.iterdir(), *drafts]:
             leftover.unlink(missing_ok=True)
         target = Target(staging, load_format(staging.array), plan.band, durable)
     return target, replace(plan, units=units)

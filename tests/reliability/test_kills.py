@@ -411,3 +411,20 @@ def test_row_13_a_resumed_write_knows_empty_chunks_from_unwritten_ones(tmp_path:
     assert (io.read_zarr(path).compute() == volume).all()
     assert not (path / "0").exists()
     assert io.verify(path).ok
+
+
+def test_row_11_a_resumed_write_sweeps_the_draft_of_a_manifest(tmp_path: Path):
+    path = tmp_path / "a.zarr"
+
+    def stop(done: int, total: int, nbytes: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        io.write_zarr(path, data(1), CHUNKS, nb_workers=1, max_mem="8MB", progress=stop)
+    (array,) = tmp_path.glob(".a.zarr.scout-partial/*/array")
+    draft = array / f".scout-manifest-{'0' * 32}.tmp"
+    draft.write_bytes(b"a kill came while it was written")
+    io.write_zarr(path, data(1), CHUNKS, nb_workers=1, max_mem="8MB", resume=True)
+    assert state(path) == "version 1"
+    assert [n for n in tree(path) if "tmp" in n] == []
