@@ -11,6 +11,7 @@ import dask.array as da
 
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.lazy import source_of
+from scout_dask_io.remote import AnyPath
 from scout_dask_io.source import Source
 from scout_dask_io.store.metadata import read_attributes, read_node
 from scout_dask_io.store.zarr_source import ChunkFileSource, ZarrSource
@@ -152,11 +153,11 @@ def _of_planes(
     yield from file_sizes(first, series, level)
 
 
-def _of_zarr(path: Path) -> Iterator[VoxelSize]:
+def _of_zarr(path: AnyPath) -> Iterator[VoxelSize]:
     node = read_node(path)
     attributes = {} if node is None else read_attributes(path, node)
     found = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
-    if found is None:
+    if found is None and isinstance(path, Path):
         found = csv_size(path.parent)
     if found is not None:
         yield found

@@ -12,6 +12,7 @@ import dask.array as da
 
 from scout_dask_io.grid import Region
 from scout_dask_io.lazy import SourceLayer, source_of
+from scout_dask_io.remote import RemotePath
 from scout_dask_io.source import FilledPlane, Source
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.metadata import read_attributes, read_node, replace_attributes
@@ -54,7 +55,7 @@ def _of_source(source: Source) -> tuple[FilledPlane, ...]:
     return source.filled
 
 
-def filled_of(path: str | os.PathLike[str]) -> tuple[FilledPlane, ...]:
+def filled_of(path: str | os.PathLike[str] | RemotePath) -> tuple[FilledPlane, ...]:
     """Give the filled planes of a stored array: by its attributes, or else its manifest.
 
     Raises
@@ -67,7 +68,7 @@ def filled_of(path: str | os.PathLike[str]) -> tuple[FilledPlane, ...]:
         return ()
     found = read_attributes(path, node).get(FILLED_ATTRIBUTE)
     if found is None:
-        manifest = read_manifest(Path(path))
+        manifest = read_manifest(path if isinstance(path, RemotePath) else Path(path))
         attributes = None if manifest is None else manifest.settings.get("attributes")
         found = attributes.get(FILLED_ATTRIBUTE) if isinstance(attributes, dict) else None
     return tuple(_parsed(found)) if isinstance(found, list) else ()

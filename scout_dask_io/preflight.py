@@ -11,6 +11,7 @@ import dask.array as da
 
 from scout_dask_io.cluster import active_client, check_workers
 from scout_dask_io.lazy import sources_in
+from scout_dask_io.remote import AnyPath
 from scout_dask_io.source import Source
 from scout_dask_io.store.probe import probing
 
@@ -18,7 +19,7 @@ __all__ = ["preflight"]
 
 
 def preflight(
-    data: Sequence[Any], destination: Path | None = None, *, in_place: bool = False
+    data: Sequence[Any], destination: AnyPath | None = None, *, in_place: bool = False
 ) -> None:
     """Ask each worker whether it sees the files, can write, and has the same libraries.
 
@@ -45,7 +46,8 @@ def preflight(
     files = sorted({found for source in sources for found in source.landmarks()})
     with (
         nullcontext("")
-        if destination is None
+        # An object store answers each worker's first request, or its task fails and says so.
+        if not isinstance(destination, Path)
         else probing(destination, in_place=in_place) as folder
     ):
         check_workers(client, files, folder)

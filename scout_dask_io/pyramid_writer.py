@@ -185,7 +185,7 @@ def write_ome_zarr(
         # Slices are fused into the reads under them.
         (array,) = dask.optimize(array)
     tops = _with_lower(image, targets)
-    name = f"write-{targets[0].staging.job.name}"
+    name = f"write-{targets[0].staging.job_id}"
     tasks, units, ends, already = _image_tasks(name, image, tops, source, array)
     final = f"{name}-publish"
     describe = partial(
@@ -243,7 +243,8 @@ def _image_tasks(
     ends: list[Any] = []
     already = 0
     for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
-        done = finished_units(top.staging)
+        staging: Any = top.staging
+        done = finished_units(staging)
         already += len(done)
         here = f"{name}-{first}"
         if k == 0:
@@ -253,7 +254,7 @@ def _image_tasks(
             above = f"{here}-above"
             tasks[above] = Task(above, _wait, List(*map(TaskRef, ends)))
             halved = HalvedSource(
-                open_source(top.staging.job / "array" / str(first - 1)),
+                open_source(staging.job / "array" / str(first - 1)),
                 image.levels[first].factors,
                 image.method,
             )

@@ -7,7 +7,7 @@ files. A file that changes between building and computing is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dask.array as da
@@ -15,6 +15,7 @@ import dask.array as da
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
+from scout_dask_io.remote import RemotePath, is_url
 from scout_dask_io.store.image import level_path
 from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.describe import describe_image, describe_planes
@@ -304,7 +305,12 @@ def imread_channels(
 
 
 def read_zarr(
-    path: str | os.PathLike[str], *, chunks: Any = None, nested: bool = True, level: int = 0
+    path: str | os.PathLike[str] | RemotePath,
+    *,
+    chunks: Any = None,
+    nested: bool = True,
+    level: int = 0,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of a stored Zarr array, or of a level of an OME-Zarr image.
 
@@ -317,14 +323,16 @@ def read_zarr(
     Parameters
     ----------
     path : str or path-like
-        The array's directory.
+        The array's directory, or its URL, e.g. ``"s3://bucket/a.zarr"``.
     chunks : optional
         Dask blocks, in any form that dask takes. By default a few whole chunks,
         about 32 MB, wide along the last axes.
     nested : bool
         What to take an array for that has no chunk yet and says nothing.
     level : int
-        Which level, where ``path`` is the group of an OME-Zarr image; 0 is the full one.
+        Which level, where ``path`` is the group of an OME-Zarr image on a disk; 0 is the full one.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Returns
     -------
@@ -350,8 +358,13 @@ def read_zarr(
     >>> io.read_zarr(path)[1, 2].compute()
     array([30, 31, 32, 33, 34])
     """
-    found = level_path(path, level)
-    return lazy_array(open_source(found, nested=nested), chunks, name="read-zarr")
+    found: Any = path
+    if not isinstance(path, RemotePath) and not is_url(path):
+        found = level_path(path, level)
+    elif level:
+        raise ArgumentError(f"{path}: levels are found on disks alone; give the URL of the array")
+    source = open_source(found, nested=nested, storage_options=storage_options)
+    return lazy_array(source, chunks, name="read-zarr")
 
 
 def channel_names(path: Any) -> list[str]:

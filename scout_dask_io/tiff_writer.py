@@ -26,6 +26,7 @@ from scout_dask_io.errors import (
     TargetExistsError,
 )
 from scout_dask_io.grid import Region, Shape, full_region, intersect, region_shape, relative_to
+from scout_dask_io.remote import is_url
 from scout_dask_io.tiff.annotate import plain_notes
 from scout_dask_io.tiff.bands import Rows, Values, iter_bands
 from scout_dask_io.tiff.draft import TiffDraft
@@ -119,6 +120,8 @@ def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:
     TargetExistsError
         If it exists and is no regular file.
     """
+    if is_url(path):
+        raise ArgumentError(f"{path} is a URL, expected a local path: TIFF files go to disks alone")
     try:
         target = Path(path)
     except TypeError:

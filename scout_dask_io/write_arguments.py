@@ -16,7 +16,7 @@ from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.execute import planned
 from scout_dask_io.grid import expand_chunks
 from scout_dask_io.human import format_nbytes
-from scout_dask_io.lazy import source_of
+from scout_dask_io.lazy import source_of, sources_in
 from scout_dask_io.plan import (
     WritePlan,
     blocks_fit_chunks,
@@ -30,7 +30,7 @@ from scout_dask_io.store.checksum import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec
 from scout_dask_io.store.settings import v3_compressors
 
-__all__ = ["check_fill", "compressor_of", "plan_write", "readable", "settings_of"]
+__all__ = ["check_fill", "check_not_read", "compressor_of", "plan_write", "readable", "settings_of"]
 
 # zarr 3.4 puts a shard together in up to five times its memory, 3.1 in three times.
 SHARD_COPIES = 5
@@ -141,6 +141,25 @@ def check_fill(fill_value: Any, dtype: str) -> None:
         fits = False
     if not fits:
         raise ArgumentError(f"fill_value must be a number of dtype {dtype}, got {fill_value!r}")
+
+
+def check_not_read(data: Any, destination: Any) -> None:
+    """Refuse data that are read from the very array which they are to replace.
+
+    On a disk the old array stands until the new one is whole; in an object store it
+    is removed first.
+
+    Raises
+    ------
+    ArgumentError
+        If they are.
+    """
+    sources = sources_in(data) if isinstance(data, da.Array) else [data]
+    if any(getattr(source, "root", None) == destination for source in sources):
+        raise ArgumentError(
+            f"the data are read from {destination}, which overwrite=True removes before they are "
+            "written: write to another path"
+        )
 
 
 def settings_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import dask.array as da
@@ -14,7 +15,7 @@ from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.execute import run_tasks
 from scout_dask_io.progress import reporting
 from scout_dask_io.store.growing import unfinished
-from scout_dask_io.store.staging import drop_staging
+from scout_dask_io.store.place import place_of
 from scout_dask_io.store.units import Target
 
 __all__ = ["DelayedWrite", "leave", "run_write"]
@@ -121,15 +122,16 @@ def leave(target: Target, err: BaseException) -> None:
     try:
         finished = unfinished(destination)
         if finished is not None and not finished.n_finished:
-            drop_staging(target.staging)
+            place_of(destination).drop(target.staging)
     except (ScoutIOError, OSError) as second:
         # Tidying up must not hide what went wrong first.
-        err.add_note(f"what was begun stays in {target.staging.job} ({second})")
+        err.add_note(f"what was begun stays in {target.staging.where} ({second})")
         return
     if finished is None or not finished.n_finished:
         return
     then = "" if "resume=True" in str(err) else ". The same call with resume=True goes on"
+    stands = f" {destination} is as it was." if isinstance(destination, Path) else ""
     err.add_note(
         f"{finished.n_finished:,} of {finished.n_units:,} write units are finished and kept in "
-        f"{finished.path}{then}. {destination} is as it was."
+        f"{finished.path}{then}.{stands}"
     )

@@ -159,6 +159,7 @@ def scratch_tasks(
     the units that need it are written, so memory holds a block and a band per
     worker, and the disk about a slab.
     """
+    staging: Any = target.staging
     tasks: Tasks = {}
     readers: dict[Any, list[Any]] = {}
     regions: dict[Any, Region] = {}
@@ -169,14 +170,14 @@ def scratch_tasks(
         for ind, where in overlapping_blocks(data.chunks, region):
             regions[ind] = where
             readers.setdefault(ind, []).append(TaskRef(key))
-            files.append((where, scratch_path(target.staging, ind)))
+            files.append((where, scratch_path(staging, ind)))
             spilled.append(TaskRef((f"{name}-spill", *ind)))
         source = ScratchSource(plan.shape, data.dtype, files)
         tasks[key] = Task(
             key, _write_scratched, target, unit, region, DataNode(None, source), List(*spilled)
         )
     for ind, where in regions.items():
-        path = scratch_path(target.staging, ind)
+        path = scratch_path(staging, ind)
         spill_key, drop_key = (f"{name}-spill", *ind), (f"{name}-drop", *ind)
         tasks[spill_key] = Task(
             spill_key, _spill_block, target, path, where, data.dtype, TaskRef((data.name, *ind))

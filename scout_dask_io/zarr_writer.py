@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,15 +17,10 @@ from scout_dask_io.filled import attributes_with_filled, note_filled
 from scout_dask_io.grid import Blocks
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.preflight import preflight
+from scout_dask_io.remote import RemotePath, locate
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.growing import (
-    begin_array,
-    finish_array,
-    finished_units,
-    is_finished,
-    resume_array,
-)
+from scout_dask_io.store.place import RemotePlace, place_of
 from scout_dask_io.store.regions import (
     begin_region,
     check_region,
@@ -33,10 +28,10 @@ from scout_dask_io.store.regions import (
     finish_region,
     stored_format,
 )
-from scout_dask_io.store.staging import check_destination, discard_staging
 from scout_dask_io.store.units import Target, cancel, drain, working
 from scout_dask_io.write_arguments import (
     check_fill,
+    check_not_read,
     compressor_of,
     plan_write,
     readable,
@@ -85,7 +80,7 @@ def plan_zarr(
 
 
 def write_zarr(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | RemotePath,
     data: Any,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
@@ -103,6 +98,7 @@ def write_zarr(
     region: Any = None,
     compute: bool = True,
     progress: Any = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Array[Any] | Delayed:
     """Stream a dask or numpy array into a nested Zarr array, in bounded memory.
 
@@ -115,7 +111,10 @@ def write_zarr(
     Parameters
     ----------
     path : str or path-like
-        The array's directory, on a local or shared disk. Missing parents are made.
+        The array's directory, on a local or shared disk; missing parents are made. Or
+        the URL of a place that fsspec reaches, such as ``"s3://bucket/a.zarr"``: there is
+        no rename there, so an unfinished array lies at its own place, without metadata
+        and refused by the readers, and ``overwrite`` removes the old one first.
     data : dask.array.Array or numpy.ndarray
         1 to 5 axes, bool, integer, float or complex.
     chunks : int or sequence of int
@@ -171,6 +170,8 @@ def write_zarr(
     progress : bool or callable
         ``True`` shows a bar or quiet lines; a callable gets ``(finished units,
         all units, finished bytes)``.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL, e.g. ``{"endpoint_url": "https://…"}``.
 
     Returns
     -------
@@ -208,21 +209,23 @@ def write_zarr(
     >>> array.shape, array.chunks
     ((30, 100, 100), (16, 64, 64))
     """
-    destination = local_path(path)
+    destination = locate(path, storage_options)
+    place = place_of(destination)
     source, array = readable(data)
     if region is not None:
         if overwrite or resume or attributes is not None or voxel_size is not None:
             raise ArgumentError(
                 "region goes with none of overwrite, resume, attributes and voxel_size"
             )
-        fmt = stored_format(destination)
+        local = local_path(destination)
+        fmt = stored_format(local)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
         if compute:
-            preflight([data], destination, in_place=True)
-        note_filled(destination, where, data)
-        target = begin_region(destination, fmt, where, plan.band, durable)
+            preflight([data], local, in_place=True)
+        note_filled(local, where, data)
+        target = begin_region(local, fmt, where, plan.band, durable)
     else:
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
@@ -232,30 +235,23 @@ def write_zarr(
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         if compute:
             preflight([data], destination)
-        resumed = resume_array(destination, plan, settings, durable=durable) if resume else None
+        resumed = place.resume(plan, settings, durable=durable) if resume else None
         if resumed is None:
-            if resume and not overwrite and is_finished(destination, settings):
+            if resume and not overwrite and place.is_finished(settings):
                 return _open(destination) if compute else cast(Any, delayed(_open)(destination))
-            check_destination(destination, overwrite=overwrite)
-            if overwrite:
-                discard_staging(destination)
-            target = begin_array(
-                destination,
-                plan,
-                settings,
-                codec=compressor,
-                fill_value=fill_value,
-                attributes=attributes,
-                overwrite=overwrite,
-                durable=durable,
-            )
+            if isinstance(place, RemotePlace) and overwrite:
+                check_not_read(data, destination)
+            new: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
+            new |= {"attributes": attributes, "zarr_format": plan.zarr_format}
+            new |= {"shards": plan.shards} if plan.shards else {}
+            target = place.begin(plan, settings, array=new, overwrite=overwrite, durable=durable)
         else:
             target, plan = resumed
     if compute and array is not None and source is None:
         # Slices are fused into the reads under them.
         (array,) = dask.optimize(array)
-    done = finished_units(target.staging)
-    name = f"write-{target.staging.job.name}"
+    done = set() if target.in_place else place.finished_units(target.staging)
+    name = f"write-{target.staging.job_id}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
     final = f"{name}-publish"
     tasks[final] = Task(final, _finish, target, plan.units, overwrite, List(*map(TaskRef, ends)))
@@ -290,8 +286,9 @@ def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) 
     with working(target):
         if target.in_place:
             return _open(finish_region(target, units))
-        return _open(finish_array(target, units, overwrite))
+        place_of(target.staging.destination).finish(target, units, overwrite=overwrite)
+        return _open(target.staging.destination)
 
 
-def _open(path: str | os.PathLike[str]) -> zarr.Array[Any]:
+def _open(path: Any) -> zarr.Array[Any]:
     return cast("zarr.Array[Any]", open_zarr(path, mode="r+"))

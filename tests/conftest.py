@@ -54,3 +54,25 @@ def _dask_config_is_restored() -> Iterator[None]:
     """Undo what a test sets in dask's configuration."""
     with dask.config.set():
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """Address of an S3 server on loopback, one for all tests of a run."""
+    from object_store import s3_server
+
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_address: str) -> str:
+    """Name of a new, empty bucket on the S3 server."""
+    import uuid
+
+    import s3fs
+    from object_store import options
+
+    name = f"lab-{uuid.uuid4().hex}"
+    s3fs.S3FileSystem(**options(s3_address)).mkdir(name)
+    return name

@@ -28,7 +28,7 @@ from scout_dask_io.ome import parse_image
 from scout_dask_io.passes import fuse_levels
 from scout_dask_io.plan import plan_source
 from scout_dask_io.pyramid import plan_levels
-from scout_dask_io.store import cascade
+from scout_dask_io.store import sinks
 from scout_dask_io.store.manifest import read_manifest
 
 SIZE = io.VoxelSize(4.0, 1.8, 1.8, "given")
@@ -227,7 +227,7 @@ def test_an_interrupted_image_is_finished_and_only_what_is_missing_is_written(
     options: dict[str, Any] = {"levels": 4, "version": version, "nb_workers": 1}
     io.write_ome_zarr(tmp_path / "whole.zarr", data, (4, 32, 32), **options)
     total = len([f for f in files(tmp_path / "whole.zarr") if Path(f).name.isdigit()])
-    real, written, limit = cascade.write_file, [], [0]
+    real, written, limit = sinks.write_file, [], [0]
 
     def failing(where: str, *args: Any, **kwargs: Any) -> None:
         if len(written) >= limit[0]:
@@ -235,7 +235,7 @@ def test_an_interrupted_image_is_finished_and_only_what_is_missing_is_written(
         written.append(str(where).split("/array/")[1])
         real(where, *args, **kwargs)
 
-    monkeypatch.setattr(cascade, "write_file", failing)
+    monkeypatch.setattr(sinks, "write_file", failing)
     for stop_at in (total // 2, total - 2):
         path, limit[0] = tmp_path / f"{stop_at}.zarr", stop_at
         written.clear()

@@ -22,7 +22,7 @@ from helpers import make_volume, python, write_planes
 import scout_dask_io as io
 from scout_dask_io import zarr_writer
 from scout_dask_io.errors import ResumeError, TargetExistsError, WriteError
-from scout_dask_io.store import cascade, units
+from scout_dask_io.store import sinks, units
 
 SHAPE, CHUNKS = (13, 40, 50), (4, 16, 16)
 LEAST = 60_000  # bytes: a block of a plane twice, and some chunks; units go through scratch
@@ -375,7 +375,7 @@ def test_ctrl_c_in_a_task_stops_the_write_and_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str
 ) -> None:
     array, expected, arguments = case("blocks")
-    real, count = cascade.append_unit, iter(range(1000))
+    real, count = sinks.append_unit, iter(range(1000))
 
     def interrupted(*args: Any, **kwargs: Any) -> None:
         if next(count) == 3:
@@ -383,7 +383,7 @@ def test_ctrl_c_in_a_task_stops_the_write_and_can_be_resumed(
         real(*args, **kwargs)
 
     with monkeypatch.context() as patch, dask.config.set(scheduler=scheduler):
-        patch.setattr(cascade, "append_unit", interrupted)
+        patch.setattr(sinks, "append_unit", interrupted)
         with pytest.raises(KeyboardInterrupt) as caught:
             io.write_zarr(tmp_path / "a.zarr", array, **arguments, nb_workers=2)
     assert any("resume=True" in note for note in caught.value.__notes__)
@@ -397,7 +397,7 @@ def test_no_chunk_file_appears_once_the_exception_is_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_volume(SHAPE)
-    real, note, noted = cascade.write_file, cascade.append_unit, threading.Event()
+    real, note, noted = sinks.write_file, sinks.append_unit, threading.Event()
 
     def noting(*args: Any, **kwargs: Any) -> None:
         note(*args, **kwargs)
@@ -409,8 +409,8 @@ def test_no_chunk_file_appears_once_the_exception_is_out(
             raise OSError(28, "No space left on device", os.fspath(path))
         real(path, *args, **kwargs)
 
-    monkeypatch.setattr(cascade, "append_unit", noting)
-    monkeypatch.setattr(cascade, "write_file", failing)
+    monkeypatch.setattr(sinks, "append_unit", noting)
+    monkeypatch.setattr(sinks, "write_file", failing)
     array = da.from_array(data, chunks=(4, 16, 50)) + 0
     with pytest.raises(WriteError, match=r"No space left.*resume=True"):
         io.write_zarr(tmp_path / "a.zarr", array, CHUNKS, nb_workers=3)
@@ -427,7 +427,7 @@ def test_a_cancelled_unit_stops_at_its_next_band(
 ) -> None:
     # Two units of 40 bands each: when one fails, the other does not go on to its end.
     data = make_volume((8, 16, 40))
-    real, cancelled = cascade.write_file, threading.Event()
+    real, cancelled = sinks.write_file, threading.Event()
     meet = threading.Barrier(2)
     written: list[str] = []
 
@@ -445,7 +445,7 @@ def test_a_cancelled_unit_stops_at_its_next_band(
         units.cancel(target)
         cancelled.set()
 
-    monkeypatch.setattr(cascade, "write_file", write)
+    monkeypatch.setattr(sinks, "write_file", write)
     monkeypatch.setattr(zarr_writer, "cancel", cancel)
     array = da.from_array(data, chunks=(4, 16, 40)) + 0
     with pytest.raises(WriteError, match="No space left"):

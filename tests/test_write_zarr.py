@@ -29,7 +29,7 @@ from scout_dask_io.errors import (
     TargetExistsError,
 )
 from scout_dask_io.grid import chunk_counts
-from scout_dask_io.store import cascade
+from scout_dask_io.store import sinks
 from scout_dask_io.store.manifest import read_manifest
 
 SHAPES = {1: (37,), 2: (19, 23), 3: (11, 13, 17), 4: (2, 7, 11, 13), 5: (2, 3, 5, 7, 9)}
@@ -271,13 +271,13 @@ def test_each_chunk_file_is_written_exactly_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: Counter[str] = Counter()
-    real = cascade.write_file
+    real = sinks.write_file
 
     def counting(path: str, *args: Any, **kwargs: Any) -> None:
         written["/".join(path.split("/")[-3:])] += 1
         real(path, *args, **kwargs)
 
-    monkeypatch.setattr(cascade, "write_file", counting)
+    monkeypatch.setattr(sinks, "write_file", counting)
     data = make_volume((9, 20, 31))
     write_planes(tmp_path / "planes", data)
     for k, given_data in enumerate(

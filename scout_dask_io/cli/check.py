@@ -12,13 +12,21 @@ from scout_dask_io.cli.base import (
     render_report,
     scheduling,
 )
-from scout_dask_io.cli.options import deep, max_mem, order, quiet, scheduler, workers
+from scout_dask_io.cli.options import (
+    deep,
+    max_mem,
+    order,
+    quiet,
+    scheduler,
+    storage_options,
+    workers,
+)
 from scout_dask_io.jobs import render
 
 
 @command(
     path_argument("src"), path_argument("dst", required=False), deep, workers, max_mem,
-    order, scheduler, quiet,
+    order, scheduler, storage_options, quiet,
 )  # fmt: skip
 def verify(
     src: str, dst: str | None, scheduler: str | None, quiet: bool, as_json: bool, **options: Any

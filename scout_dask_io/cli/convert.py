@@ -21,6 +21,7 @@ from scout_dask_io.cli.options import (
     scheduler,
     shards,
     src_dst,
+    storage_options,
     voxel_size,
     workers,
     zarr_format,
@@ -30,7 +31,7 @@ from scout_dask_io.jobs import render
 
 @command(
     *src_dst, chunks, codec, zarr_format, shards, voxel_size, workers, max_mem, overwrite, resume,
-    order, missing, durable, dry_run, scheduler, quiet,
+    order, missing, durable, dry_run, scheduler, storage_options, quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -54,6 +55,7 @@ def convert(
       scout-dask-io convert brain/ch0 ch0.zarr
       scout-dask-io convert brain brain.zarr --chunks 64,256,256 --max-mem 2GB
       scout-dask-io convert brain brain.zarr --dry-run
+      scout-dask-io convert brain s3://lab/brain.zarr --storage-option profile=lab
       scout-dask-io convert brain brain.zarr --zarr-format 3 --shards 512,512,512
       scout-dask-io convert brain brain.zarr --missing fill
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from scout_dask_io.cli.base import command, path_argument, print_report, render_report
-from scout_dask_io.cli.options import order, workers
+from scout_dask_io.cli.options import order, storage_options, workers
 
 
-@command(path_argument("path"), workers, order)
+@command(path_argument("path"), workers, order, storage_options)
 def info(path: str, as_json: bool, **options: Any) -> None:
     """Tell what PATH holds, without reading pixels.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 import click
 
@@ -23,6 +25,7 @@ __all__ = [
     "scheduler",
     "shards",
     "src_dst",
+    "storage_options",
     "voxel_size",
     "workers",
     "zarr_format",
@@ -51,6 +54,25 @@ def _sizes(_: click.Context, __: click.Parameter, text: str | None) -> list[floa
     if len(sizes) != 3 or not all(0 < v < math.inf for v in sizes):
         raise click.BadParameter(f"{text!r} is not a voxel size: give e.g. 4,1.8,1.8.")
     return sizes
+
+
+def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[str, Any] | None:
+    """Give ``storage_options`` from texts: ``key=value``, or a JSON object."""
+    found: dict[str, Any] = {}
+    for text in given:
+        try:
+            if text.lstrip().startswith("{"):
+                found |= json.loads(text)
+                continue
+            key, equals, value = text.partition("=")
+            if not (key and equals):
+                raise ValueError
+        except ValueError:
+            message = f"{text!r} is neither key=value nor a JSON object."
+            raise click.BadParameter(message) from None
+        # Not numbers: keys and passwords may look like them. A JSON object has numbers.
+        found[key] = json.loads(value) if value in ("true", "false", "null") else value
+    return found or None
 
 
 quiet = flag("-q", "--quiet", help="No progress, no summary.")
@@ -94,6 +116,12 @@ codec = click.option(
 voxel_size = click.option(
     "--voxel-size", callback=_sizes, metavar="Z,Y,X", show_default="what the source states",
     help="Size of a voxel in micrometres, e.g. 4,1.8,1.8.",
+)  # fmt: skip
+storage_options = click.option(
+    "--storage-option", "storage_options", multiple=True, callback=_options,
+    metavar="KEY=VALUE",
+    help="What it takes to reach a URL such as s3://bucket/a.zarr, e.g. anon=true or "
+    "endpoint_url=https://…; or all as a JSON object. May be given several times.",
 )  # fmt: skip
 max_mem = click.option(
     "--max-mem", metavar="SIZE", show_default="a quarter of what is free",

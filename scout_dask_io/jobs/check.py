@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,16 +20,17 @@ from scout_dask_io.human import format_count, format_nbytes, format_s
 from scout_dask_io.jobs.render import filled_text, to_json
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
+from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.format3 import ObjectDecoder
 from scout_dask_io.store.formats import StoredFormat, decoder_of, format_at
 from scout_dask_io.store.manifest import UNKNOWN, Manifest, read_manifest
 from scout_dask_io.store.zarr_source import open_source
 
 Decoder: TypeAlias = ChunkDecoder | ObjectDecoder
+Reader: TypeAlias = Callable[[str, bytearray], memoryview | None]
 
 __all__ = ["BadChunk", "CheckReport", "check"]
 
@@ -157,6 +157,7 @@ def check(
     nb_workers: int | None = None,
     progress: bool | Report = False,
     limit: int = 10,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> CheckReport:
     """Check the chunk files of a stored array against its manifest. Nothing is written.
 
@@ -169,7 +170,7 @@ def check(
     Parameters
     ----------
     path : path-like
-        The array's directory.
+        The array's directory, or its URL.
     deep : bool
         Decode the chunks too. An array without a manifest can be checked so
         alone, and then a missing chunk cannot be told from an empty one.
@@ -179,6 +180,8 @@ def check(
         As for :func:`~scout_dask_io.write_zarr`.
     limit : int
         How many bad chunks to name.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Raises
     ------
@@ -188,7 +191,7 @@ def check(
         If it has no manifest and ``deep`` is not given, or has filters or an unknown codec.
     """
     start = time.perf_counter()
-    root = local_path(path)
+    root = locate(path, storage_options)
     source = open_source(root)  # its errors say what lies there instead
     fmt = format_at(root)
     if fmt is None:
@@ -241,7 +244,7 @@ def _mismatch(fmt: StoredFormat, manifest: Manifest, counts: Shape) -> str:
 
 
 def _run(
-    root: Path,
+    root: AnyPath,
     fmt: StoredFormat,
     records: np.ndarray | None,
     counts: Shape,
@@ -257,7 +260,7 @@ def _run(
         last = min(first + step, n_chunks)
         part = None if records is None else records[first:last]
         key = ("check", unit)
-        tasks[key] = Task(key, _check, str(root), fmt, first, last, part, deep, limit)
+        tasks[key] = Task(key, _check, root, fmt, first, last, part, deep, limit)
     units = set(tasks)
     tasks["check-report"] = Task("check-report", list, List(*map(TaskRef, list(tasks))))
     with reporting(progress, f"check {root.name}") as report:
@@ -268,7 +271,7 @@ def _run(
 
 
 def _check(
-    root: str,
+    root: AnyPath,
     fmt: StoredFormat,
     first: int,
     last: int,
@@ -282,11 +285,13 @@ def _check(
     grid = chunk_counts(fmt.shape, fmt.chunks)
     decoder = decoder_of(fmt) if deep else None
     room = bytearray(fmt.max_nbytes)
+    read: Reader = root.read_object if isinstance(root, RemotePath) else read_file
+    above = root.key if isinstance(root, RemotePath) else str(root)
     for number in range(first, last):
         index = tuple(int(i) for i in np.unravel_index(number, grid))
-        path = os.fspath(fmt.chunk_path(root, index))
+        path = fmt.chunk_path(above, index)
         expected = None if records is None else tuple(map(int, records[number - first]))
-        kind, reason, size = _check_one(path, room, expected, decoder)
+        kind, reason, size = _check_one(read, path, room, expected, decoder)
         counts[kind] += 1
         counts["file"] += size > 0 and kind != "file"
         nbytes += size
@@ -300,11 +305,15 @@ def _check(
 
 
 def _check_one(
-    path: str, room: bytearray, expected: Sequence[int] | None, decoder: Decoder | None
+    read: Reader,
+    path: str,
+    room: bytearray,
+    expected: Sequence[int] | None,
+    decoder: Decoder | None,
 ) -> tuple[str, str, int]:
     """Give what a chunk is, what is wrong with it, and the bytes read."""
     try:
-        data = read_file(path, room)
+        data = read(path, room)
     except ChunkReadError as err:
         return "corrupt", str(err), 0
     if expected is not None and expected[0] == UNKNOWN["nbytes"]:

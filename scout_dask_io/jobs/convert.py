@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scout_dask_io.errors import ArgumentError, TargetExistsError
-from scout_dask_io.grid import Shape, expand_chunks
-from scout_dask_io.human import format_nbytes
-from scout_dask_io.jobs.sources import Opened, open_any, warn_of_numbering
+from scout_dask_io.grid import Shape
+from scout_dask_io.jobs.destination import (
+    check_target,
+    free_nbytes,
+    stored_nbytes,
+    warn_of_a_full_disk,
+    warn_of_many_files,
+)
+from scout_dask_io.jobs.sources import Opened, locate_all, open_any, warn_of_numbering
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import Report
-from scout_dask_io.sharding import advise_shards, fit_shards
+from scout_dask_io.remote import AnyPath
+from scout_dask_io.sharding import advise_shards
 from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.store.staging import check_destination, find_staging
 from scout_dask_io.voxel import VoxelSize
 from scout_dask_io.zarr_writer import plan_zarr, write_zarr
 
 if TYPE_CHECKING:
-    import dask.array as da
+    pass
 
 __all__ = ["ConvertPlan", "ConvertReport", "convert", "plan_convert"]
 
@@ -100,8 +102,8 @@ class ConvertPlan:
         Planes that would hold the fill value, since their files cannot be read.
     n_files : int
         Files at the destination, at most: a chunk that is all fill value has none.
-    free_nbytes : int
-        Free on the destination's disk, in bytes.
+    free_nbytes : int or None
+        Free on the destination's disk, in bytes; an object store does not say.
     advice : str
         What would make fewer files, where there would be over a million.
     """
@@ -115,7 +117,7 @@ class ConvertPlan:
     voxel_size: VoxelSize | None
     filled: tuple[FilledPlane, ...]
     n_files: int
-    free_nbytes: int
+    free_nbytes: int | None
     advice: str
 
     @property
@@ -141,6 +143,7 @@ def convert(
     nb_workers: int | None = None,
     durable: bool = False,
     progress: bool | Report = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> ConvertReport:
     """Convert a source of pixels to a chunked, nested Zarr array, in bounded memory.
 
@@ -155,7 +158,7 @@ def convert(
         A TIFF, a folder of planes, a folder with one folder of planes a
         channel, or a Zarr array.
     dst : str or path-like
-        The array's directory; outside ``src``.
+        The array's directory, outside ``src``; or a URL such as ``"s3://bucket/a.zarr"``.
     chunks, codec, zarr_format, shards, overwrite, resume, max_mem, nb_workers, durable, progress
         As for :func:`~scout_dask_io.write_zarr`.
     order : {"alphabetical", "natural"}
@@ -167,6 +170,8 @@ def convert(
         records plane, file and reason in the manifest and the attribute
         ``filled_planes``; :func:`~scout_dask_io.info` and
         :func:`~scout_dask_io.verify` repeat it.
+    storage_options : dict, optional
+        What fsspec needs to reach those of the two that are URLs.
     voxel_size : VoxelSize or sequence of float, optional
         ``(z, y, x)`` in micrometres; by default what
         :func:`~scout_dask_io.voxel_size` finds.
@@ -188,14 +193,14 @@ def convert(
         As for :func:`~scout_dask_io.write_zarr`.
     """
     start = time.perf_counter()
-    destination = Path(dst)
-    _check_destination(Path(src), destination, overwrite=overwrite, resume=resume)
-    opened = open_any(src, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
+    source, destination = locate_all(src, dst, storage_options)
+    check_target(source, destination, overwrite=overwrite, resume=resume)
+    opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
     warn_of_numbering(opened)
     data = opened.array
     before = _finished_before(destination, overwrite=overwrite, resume=resume)
-    _warn_of_a_full_disk(data, destination)
-    _warn_of_many_files(data, chunks, shards)
+    warn_of_a_full_disk(data, destination)
+    warn_of_many_files(data, chunks, shards)
     array = write_zarr(
         destination,
         data,
@@ -214,12 +219,12 @@ def convert(
     )
     n_units = _count_units(destination)
     return ConvertReport(
-        path=str(destination),
+        path=os.fspath(dst),
         shape=tuple(array.shape),
         dtype=str(array.dtype),
         chunks=tuple(array.chunks),
         nbytes=int(data.nbytes),
-        stored_nbytes=_stored_nbytes(destination),
+        stored_nbytes=stored_nbytes(destination),
         n_chunks=array.nchunks,
         n_units=n_units,
         n_resumed=n_units if before is None else before,
@@ -243,17 +248,16 @@ def plan_convert(
     resume: bool = False,
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> ConvertPlan:
     """Give what :func:`convert` would do with the same arguments, without writing anything.
 
     Reads the headers of the source. Whatever :func:`convert` would refuse
     before it writes is refused here with the same error.
     """
-    destination = Path(dst)
-    replaces, resumes = _check_destination(
-        Path(src), destination, overwrite=overwrite, resume=resume
-    )
-    opened = open_any(src, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
+    source, destination = locate_all(src, dst, storage_options)
+    replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
+    opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
     warn_of_numbering(opened)
     plan = plan_zarr(
         opened.array,
@@ -264,10 +268,10 @@ def plan_convert(
         max_mem=max_mem,
         nb_workers=nb_workers,
     )
-    _warn_of_a_full_disk(opened.array, destination)
+    warn_of_a_full_disk(opened.array, destination)
     return ConvertPlan(
         source=os.fspath(src),
-        destination=str(destination),
+        destination=os.fspath(dst),
         replaces=replaces,
         resumes=resumes,
         write=plan,
@@ -279,11 +283,11 @@ def plan_convert(
         + (zarr_format == 2 and bool(opened.channels or opened.voxel_size or opened.filled)),
         filled=opened.filled,
         advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
-        free_nbytes=_free_nbytes(destination),
+        free_nbytes=free_nbytes(destination),
     )
 
 
-def _finished_before(destination: Path, *, overwrite: bool, resume: bool) -> int | None:
+def _finished_before(destination: AnyPath, *, overwrite: bool, resume: bool) -> int | None:
     """Give how many units an interrupted run had finished; ``None`` where all stands finished."""
     if not resume:
         return 0
@@ -293,7 +297,7 @@ def _finished_before(destination: Path, *, overwrite: bool, resume: bool) -> int
     return None if destination.exists() and not overwrite else 0
 
 
-def _count_units(destination: Path) -> int:
+def _count_units(destination: AnyPath) -> int:
     manifest = read_manifest(destination)
     units = [] if manifest is None else manifest.settings.get("units", [])
     return math.prod(len(axis) for axis in units)
@@ -301,64 +305,3 @@ def _count_units(destination: Path) -> int:
 
 def _attributes(opened: Opened) -> dict[str, Any]:
     return {"channels": list(opened.channels)} if opened.channels else {}
-
-
-def _check_destination(src: Path, dst: Path, *, overwrite: bool, resume: bool) -> tuple[bool, bool]:
-    """Refuse a destination that must not be written; tell whether it is replaced, and resumed."""
-    # Through links, so that a link into the source is seen too.
-    source, destination = src.resolve(), dst.resolve()
-    if source == destination:
-        raise ArgumentError(f"{dst} is the source itself: choose another destination")
-    if destination.is_relative_to(source):
-        raise ArgumentError(
-            f"the destination {dst} lies inside the source {src}: choose one outside it, so that "
-            "the source stays as it is"
-        )
-    if source.is_relative_to(destination):
-        raise ArgumentError(
-            f"the source {src} lies inside the destination {dst}: choose another destination"
-        )
-    unfinished = find_staging(dst) is not None
-    if overwrite or not resume:
-        # With resume alone, what stands finished may be the very array: the writer compares.
-        check_destination(dst, overwrite=overwrite)
-    if unfinished and not (resume or overwrite):
-        raise TargetExistsError(
-            f"an unfinished write of {dst} lies beside it: it was interrupted, or another process "
-            "is at it now. resume=True finishes it, overwrite=True starts afresh."
-        )
-    return overwrite and dst.is_dir() and any(dst.iterdir()), resume and unfinished
-
-
-def _warn_of_a_full_disk(data: da.Array, destination: Path) -> None:
-    free = _free_nbytes(destination)
-    # How well data compress is not known before; twice as small is usual for camera data.
-    if data.nbytes > free:
-        warnings.warn(
-            f"the array holds {format_nbytes(data.nbytes)} before compression and the disk of "
-            f"{destination} has {format_nbytes(free)} free: it may not fit",
-            stacklevel=3,
-        )
-
-
-def _warn_of_many_files(data: da.Array, chunks: Any, shards: Any) -> None:
-    inner = expand_chunks(data.shape, chunks)
-    stored = fit_shards(data.shape, inner, shards, data.dtype.itemsize) or inner
-    advice = advise_shards(data.shape, inner, stored, data.dtype.itemsize)
-    if advice:
-        warnings.warn(advice, stacklevel=3)
-
-
-def _free_nbytes(path: Path) -> int:
-    there = path.absolute()
-    while not there.exists():
-        there = there.parent
-    return shutil.disk_usage(there).free
-
-
-def _stored_nbytes(path: Path) -> int:
-    return sum(
-        os.path.getsize(os.path.join(folder, name))
-        for folder, _, names in os.walk(path)
-        for name in names
-    )

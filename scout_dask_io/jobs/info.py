@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from scout_dask_io.human import format_count, format_nbytes, format_shape
 from scout_dask_io.jobs.render import filled_text, to_json
 from scout_dask_io.jobs.sources import kind_of, open_any
 from scout_dask_io.lazy import source_of
+from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.sharding import advise_shards
 from scout_dask_io.source import FilledPlane
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.growing import Unfinished, unfinished
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
@@ -176,6 +175,7 @@ def info(
     *,
     nb_workers: int | None = None,
     order: str = "alphabetical",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> InfoReport:
     """Tell what a path holds, without reading pixels.
 
@@ -190,6 +190,8 @@ def info(
         How many headers are read at once.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Raises
     ------
@@ -199,7 +201,7 @@ def info(
         If what is there is damaged, or does not fit together.
     """
     check_nb_workers(nb_workers)
-    found = local_path(path)
+    found = locate(path, storage_options)
     kind = kind_of(found)
     if kind == "tiff":
         return _tiff_file(describe_path(found))
@@ -238,7 +240,7 @@ def _tiff_file(found: TiffInfo) -> InfoReport:
     )
 
 
-def _planes(path: Path, nb_workers: int | None, order: str) -> InfoReport:
+def _planes(path: AnyPath, nb_workers: int | None, order: str) -> InfoReport:
     opened = open_any(path, nb_workers, order=order)
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
@@ -266,7 +268,7 @@ def _planes(path: Path, nb_workers: int | None, order: str) -> InfoReport:
     )
 
 
-def _array(path: Path) -> InfoReport:
+def _array(path: AnyPath) -> InfoReport:
     layout = detect_layout(path)
     meta = layout.metadata
     node = Node("array", layout.zarr_format, meta)
@@ -354,7 +356,7 @@ def _step(name: Any, settings: dict[str, Any] | None) -> str:
     return f"{name}({', '.join(shown)})" if shown else str(name)
 
 
-def _group(path: Path, node: Node) -> InfoReport:
+def _group(path: AnyPath, node: Node) -> InfoReport:
     members: Sequence[str] = sorted(_members(path))
     return InfoReport(
         path=str(path),
@@ -365,20 +367,25 @@ def _group(path: Path, node: Node) -> InfoReport:
     )
 
 
-def _members(path: Path, above: str = "") -> Iterable[str]:
-    """Yield a line a member of a group, those of its groups too."""
+def _folders(path: AnyPath) -> list[str]:
+    if isinstance(path, RemotePath):
+        return [name for name, below in path.entries() if below]
     with os.scandir(path) as found:
-        entries = list(found)
-    for entry in entries:
-        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+        return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+
+
+def _members(path: AnyPath, above: str = "") -> Iterable[str]:
+    """Yield a line a member of a group, those of its groups too."""
+    for folder in _folders(path):
+        if folder.startswith("."):
             continue
-        child = read_node(entry.path)
-        name = f"{above}{entry.name}"
+        child = read_node(path / folder)
+        name = f"{above}{folder}"
         if child is None:
             continue
         if child.kind == "group":
             yield f"{name}/: group"
-            yield from _members(Path(entry.path), f"{name}/")
+            yield from _members(path / folder, f"{name}/")
             continue
         shape, chunks = chunk_grid(child.metadata)
         yield (

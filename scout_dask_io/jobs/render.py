@@ -178,8 +178,8 @@ def plan_text(plan: ConvertPlan) -> str:
         ("advice", plan.advice),
         (
             "disk",
-            f"{format_nbytes(write.nbytes)} before compression, "
-            f"{format_nbytes(plan.free_nbytes)} free",
+            f"{format_nbytes(write.nbytes)} before compression"
+            + (f", {format_nbytes(plan.free_nbytes)} free" if plan.free_nbytes else ""),
         ),
         *_filled(plan.filled),
         ("replaces", f"the array at {plan.destination}" if plan.replaces else ""),

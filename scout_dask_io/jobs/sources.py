@@ -24,9 +24,10 @@ from scout_dask_io.readers import (
     imread_folder,
     read_zarr,
 )
+from scout_dask_io.remote import AnyPath, RemotePath, is_url, locate
 from scout_dask_io.source import FilledPlane
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
+from scout_dask_io.store.remote_nodes import remote_node
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.tiff.numbering import check_numbering
 from scout_dask_io.tiff.order import ORDERS
@@ -37,7 +38,7 @@ from scout_dask_io.voxel import VoxelSize, as_voxel_size
 #: folder of planes a channel, ``"zarr"`` an array or a group.
 Kind: TypeAlias = Literal["tiff", "folder", "channels", "zarr"]
 
-__all__ = ["Kind", "Opened", "kind_of", "open_any", "warn_of_numbering"]
+__all__ = ["Kind", "Opened", "kind_of", "locate_all", "open_any", "warn_of_numbering"]
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -73,7 +74,7 @@ class Opened:
 
 
 def open_any(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | RemotePath,
     nb_workers: int | None = None,
     *,
     order: str = "alphabetical",
@@ -87,7 +88,7 @@ def open_any(
     Parameters
     ----------
     path : path-like
-        What to open.
+        What to open; URLs as :func:`locate_all` gives them.
     nb_workers : int, optional
         How many threads of a process read the files at once.
     order : {"alphabetical", "natural"}
@@ -110,11 +111,11 @@ def open_any(
     given = as_voxel_size(voxel_size)
     if order not in ORDERS:
         raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
-    found = local_path(path)
+    found = locate(path)
     kind = kind_of(found)
     channels: Sequence[str] | None = None
     if kind == "zarr":
-        array = read_zarr(found)
+        array: da.Array = read_zarr(found)
         node = read_node(found)
         attributes = {} if node is None else read_attributes(found, node)
         channels = _named(attributes.get("channels"), array)
@@ -157,7 +158,7 @@ def warn_of_numbering(opened: Opened) -> None:
                 )
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: AnyPath) -> Kind:
     """Tell what lies at a path, by names alone.
 
     Raises
@@ -165,6 +166,8 @@ def kind_of(path: Path) -> Kind:
     PathNotFoundError
         If there is nothing, or a folder that holds neither Zarr nor TIFF.
     """
+    if isinstance(path, RemotePath):
+        return _kind_of_url(path)
     if not path.exists():
         staging = find_staging(path)
         hint = (
@@ -187,6 +190,29 @@ def kind_of(path: Path) -> Kind:
         f"{path} holds no Zarr array (.zarray or zarr.json), no .tif or .tiff file, and no folder "
         "with any. Give a TIFF file, a folder of planes, a folder of such folders, or a Zarr array."
     )
+
+
+def _kind_of_url(path: RemotePath) -> Kind:
+    if remote_node(path) is not None:
+        return "zarr"
+    raise PathNotFoundError(
+        f"{path} holds no Zarr array (.zarray or zarr.json). Check the URL; TIFF files are "
+        "read from disks alone."
+    )
+
+
+def locate_all(*paths: Any) -> list[AnyPath]:
+    """Give several paths, the last argument being the ``storage_options`` for the URLs among them.
+
+    Raises
+    ------
+    ArgumentError
+        If there are options and no URL.
+    """
+    *given, options = paths
+    if options and not any(is_url(path) for path in given):
+        return [locate(path, options) for path in given]
+    return [locate(path, options if is_url(path) else None) for path in given]
 
 
 def _scan(path: Path) -> list[Path] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -21,7 +21,7 @@ from scout_dask_io.human import format_count
 from scout_dask_io.jobs.check import CheckReport, check
 from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare_unit, merge, shift
 from scout_dask_io.jobs.render import to_json
-from scout_dask_io.jobs.sources import Opened, open_any
+from scout_dask_io.jobs.sources import Opened, locate_all, open_any
 from scout_dask_io.lazy import source_of
 from scout_dask_io.memory import parse_nbytes
 from scout_dask_io.plan import WritePlan, plan_source
@@ -101,6 +101,7 @@ def verify(
     order: str = ...,
     progress: bool | Report = ...,
     limit: int = ...,
+    storage_options: Mapping[str, Any] | None = ...,
 ) -> VerifyReport: ...
 
 
@@ -115,6 +116,7 @@ def verify(
     order: str = ...,
     progress: bool | Report = ...,
     limit: int = ...,
+    storage_options: Mapping[str, Any] | None = ...,
 ) -> CheckReport: ...
 
 
@@ -128,6 +130,7 @@ def verify(
     order: str = "alphabetical",
     progress: bool | Report = False,
     limit: int = 10,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> VerifyReport | CheckReport:
     """Compare two stored arrays pixel by pixel, or check one against its manifest.
 
@@ -161,6 +164,8 @@ def verify(
         As for :func:`~scout_dask_io.write_zarr`.
     limit : int
         How many differing regions to name.
+    storage_options : dict, optional
+        What fsspec needs to reach those of the two that are URLs.
 
     Returns
     -------
@@ -180,14 +185,22 @@ def verify(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise ArgumentError(f"limit must be a whole number from 0 up, got {limit!r}")
     if dst is None:
-        return check(src, deep=deep, nb_workers=nb_workers, progress=progress, limit=limit)
+        return check(
+            src,
+            deep=deep,
+            nb_workers=nb_workers,
+            progress=progress,
+            limit=limit,
+            storage_options=storage_options,
+        )
     if max_mem is not None:
         parse_nbytes(max_mem)
     check_nb_workers(nb_workers)
-    right = open_any(dst, nb_workers, order=order)
+    first, second = locate_all(src, dst, storage_options)
+    right = open_any(second, nb_workers, order=order)
     # Whether planes are filled as the record says can be seen, and no more.
     missing = "fill" if right.filled else "error"
-    left = open_any(src, nb_workers, order=order, missing=missing)
+    left = open_any(first, nb_workers, order=order, missing=missing)
     _check_record(left, right)
     mismatch = _mismatch(left, right)
     if mismatch:

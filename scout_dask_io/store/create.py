@@ -23,9 +23,11 @@ from scout_dask_io.errors import (
     ScoutIOError,
     TargetExistsError,
 )
+from scout_dask_io.remote import RemotePath, locate
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.metadata import read_node
 from scout_dask_io.store.nested import LayoutStore, NestedDirectoryStore, NestedGroupStore
+from scout_dask_io.store.remote_nodes import make_remote, open_alike, open_remote
 from scout_dask_io.store.settings import array_settings
 from scout_dask_io.store.staging import (
     begin_staging,
@@ -51,6 +53,8 @@ def new_zarr(
     chunks: int | bool | Sequence[int] | None,
     dtype: Any,
     in_memory: bool = False,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> zarr.Array[Any]:
     """Create a Zarr array and give it open for writing.
@@ -63,7 +67,8 @@ def new_zarr(
     Parameters
     ----------
     path : path-like or None
-        A local directory; never taken for a URL. Not used with ``in_memory``.
+        A local directory, or a URL such as ``"s3://bucket/a.zarr"``. Not used with
+        ``in_memory``.
     shape : int or sequence of int
         Extent per axis, in elements.
     chunks : int, sequence of int, bool or None
@@ -73,6 +78,8 @@ def new_zarr(
         Of the elements; its byte order is kept.
     in_memory : bool
         Keep the array in memory alone.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL, e.g. ``{"anon": True}``.
     **kwargs
         As for ``zarr.open`` and ``zarr.create``: ``compressor`` (also
         ``"zstd"``, the default, ``"lz4"``, ``"none"``), ``fill_value`` (0),
@@ -106,7 +113,14 @@ def new_zarr(
     create, settings = array_settings(shape, chunks, dtype, kwargs)
     if in_memory:
         return create(store=MemoryStore(), **settings)
-    target = local_path(path)
+    target = locate(path, storage_options)
+    if isinstance(target, RemotePath):
+        if mode in ("a", "r", "r+") and not overwrite:
+            found = open_alike(target, settings, mode)
+            if found is not None:
+                return found
+        create(store=MemoryStore(), **settings)
+        return make_remote(target, lambda s: create(store=s, **settings), overwrite=overwrite)
     if mode in ("a", "r", "r+") and not overwrite:
         existing = _open_alike(target, settings, mode)
         if existing is not None:
@@ -176,7 +190,11 @@ def new_zarr_like(path: str | os.PathLike[str] | None, arr: Any, **kwargs: Any) 
 
 
 def open(
-    path: str | os.PathLike[str], nested: bool = True, mode: str = "a"
+    path: str | os.PathLike[str] | RemotePath,
+    nested: bool = True,
+    mode: str = "a",
+    *,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Array[Any] | zarr.Group:
     """Open the Zarr array or group at a path.
 
@@ -187,7 +205,8 @@ def open(
     Parameters
     ----------
     path : path-like
-        A local directory; never taken for a URL.
+        A local directory, or a URL such as ``"s3://bucket/a.zarr"``: text that begins
+        with the ``scheme://`` of a store that fsspec knows.
     nested : bool
         What to take an array for that has no chunk yet and says nothing, and
         how arrays created in a group are laid out.
@@ -196,6 +215,8 @@ def open(
         too, and makes an empty group where nothing exists; ``"w"`` puts an
         empty group in the place of an array or group; ``"w-"`` makes one and
         fails if there is anything.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL, e.g. ``{"anon": True}``.
 
     Returns
     -------
@@ -219,8 +240,10 @@ def open(
     >>> open(f"{folder}/a.zarr", mode="r")[0, 0].item()
     7
     """
-    target = local_path(path)
+    target = locate(path, storage_options)
     checked = _check_mode(mode) or "a"
+    if isinstance(target, RemotePath):
+        return open_remote(target, checked)
     kind = NestedGroupStore if nested else LayoutStore
     if not os.path.lexists(target):
         # An overwrite that was cut between its two renames is undone first.
@@ -339,12 +362,18 @@ def _check_absent(path: Path, mode: str) -> None:
     )
 
 
-def local_path(path: str | os.PathLike[str] | None) -> Path:
-    """Give an absolute path for what is always a local path, never a URL."""
-    # zarr takes text with "::" or "://" for a URL chain; a Path is a path.
-    if not isinstance(path, (str, os.PathLike)) or os.fspath(path) in ("", b""):
-        raise ArgumentError(f"path must be a local path, got {path!r}")
-    return Path(os.path.abspath(os.fspath(path)))
+def local_path(path: str | os.PathLike[str] | RemotePath | None) -> Path:
+    """Give an absolute path for what must be a local path.
+
+    Raises
+    ------
+    ArgumentError
+        If it is a URL, or no path.
+    """
+    found = locate(path)
+    if isinstance(found, RemotePath):
+        raise ArgumentError(f"{path} is a URL, expected a local path: this is done on disks alone")
+    return found
 
 
 def _check_mode(mode: Any) -> str | None:

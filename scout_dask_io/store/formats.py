@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, TypeAlias
 
+from scout_dask_io.remote import AnyPath
 from scout_dask_io.store.chunkfile import ChunkDecoder, ChunkEncoder
 from scout_dask_io.store.format import ArrayFormat
 from scout_dask_io.store.format3 import ObjectDecoder, ObjectEncoder, ShardFormat
@@ -23,7 +23,7 @@ def format_of(metadata: dict[str, Any], separator: str) -> StoredFormat | None:
     return ArrayFormat.from_metadata(metadata, separator)
 
 
-def format_at(path: Path) -> StoredFormat | None:
+def format_at(path: AnyPath) -> StoredFormat | None:
     """Give the format of the array at a path, as :func:`format_of`.
 
     Raises

@@ -13,10 +13,12 @@ import numpy as np
 from scout_dask_io.errors import LayoutError, ResumeError, WriteError
 from scout_dask_io.grid import Blocks, chunk_counts, iter_block_regions
 from scout_dask_io.plan import WritePlan
+from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.store.create import write_metadata
 from scout_dask_io.store.formats import StoredFormat, format_at
 from scout_dask_io.store.journal import CHUNK_RECORD, read_units
 from scout_dask_io.store.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from scout_dask_io.store.remote_growing import RemoteStaging, find_unfinished
 from scout_dask_io.store.staging import (
     Staging,
     begin_staging,
@@ -37,6 +39,7 @@ __all__ = [
     "differences",
     "finish_array",
     "finished_units",
+    "gather_records",
     "is_finished",
     "load_format",
     "resume_array",
@@ -77,13 +80,13 @@ def begin_array(
     plan: WritePlan,
     settings: dict[str, Any],
     *,
-    codec: Any,
-    fill_value: Any,
-    attributes: dict[str, Any] | None,
+    array: dict[str, Any],
     overwrite: bool,
     durable: bool,
 ) -> Target:
     """Make the staging directory and the empty array in it; ``job.json`` comes last.
+
+    ``array`` are the further arguments of ``new_zarr``.
 
     Raises
     ------
@@ -97,16 +100,7 @@ def begin_array(
         # Once more: another write may have been published since the caller looked.
         check_destination(destination, overwrite=overwrite)
         with naming_errors(staging.array, "the empty array cannot be made"):
-            write_metadata(
-                staging.array,
-                plan.shape,
-                plan.chunks,
-                plan.dtype,
-                compressor=codec,
-                fill_value=fill_value,
-                attributes=attributes,
-                **({"zarr_format": 3, "shards": plan.shards} if plan.zarr_format == 3 else {}),
-            )
+            write_metadata(staging.array, plan.shape, plan.chunks, plan.dtype, **array)
             staging.write_settings({**settings, "units": plan.units})
             fmt = load_format(staging.array)
     except BaseException:
@@ -166,7 +160,7 @@ def is_finished(destination: Path, settings: dict[str, Any]) -> bool:
     return manifest is not None and not differences(manifest.settings, settings)
 
 
-def unfinished(destination: Path) -> Unfinished | None:
+def unfinished(destination: AnyPath) -> Unfinished | None:
     """Give the unfinished write beside ``destination`` and how much of it is done, if any is there.
 
     Raises
@@ -174,6 +168,13 @@ def unfinished(destination: Path) -> Unfinished | None:
     WriteError
         If it cannot be looked at.
     """
+    if isinstance(destination, RemotePath):
+        marker = find_unfinished(destination)
+        if marker is None:
+            return None
+        done = RemoteStaging(destination, str(marker.get("job"))).finished()
+        n_units = math.prod(len(axis) for axis in marker.get("units", [()]))
+        return Unfinished(str(destination), len(done), n_units)
     staging = find_staging(destination)
     if staging is None:
         return None
@@ -214,7 +215,7 @@ def finish_array(target: Target, units: Blocks, overwrite: bool) -> str:
     ResumeError
         If a unit is missing from the journal.
     """
-    staging = target.staging
+    staging: Any = target.staging
     with naming_errors(staging.job, "the array cannot be finished"):
         records = chunk_records(target, units)
         settings = staging.read_settings()
@@ -236,18 +237,32 @@ def chunk_records(target: Target, units: Blocks) -> np.ndarray:
     ResumeError
         If a unit is missing.
     """
-    staging, fmt = target.staging, target.format
+    staging: Any = target.staging
     noted = read_units(staging.journal)
+    if not staging.job.exists():
+        return np.zeros(chunk_counts(target.format.shape, target.format.chunks), CHUNK_RECORD)
+    return gather_records(target.format, units, noted, staging.journal)
+
+
+def gather_records(
+    fmt: StoredFormat, units: Blocks, noted: dict[int, np.ndarray], journal: Any
+) -> np.ndarray:
+    """Give the records of all chunks, shaped like the chunk grid, from those of the units.
+
+    Raises
+    ------
+    ResumeError
+        If a unit is missing, naming the journal.
+    """
     records = np.zeros(chunk_counts(fmt.shape, fmt.chunks), CHUNK_RECORD)
     for unit, (_, region) in enumerate(iter_block_regions(units)):
         cells = tuple(
             slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, fmt.chunks, strict=True)
         )
-        if unit not in noted and staging.job.exists():
+        if unit not in noted:
             raise ResumeError(
-                f"unit {unit} of {staging.destination} is not in the journal {staging.journal}: "
-                "the write is not complete. The same call with resume=True goes on."
+                f"unit {unit} is not in the journal {journal}: the write is not complete. The "
+                "same call with resume=True goes on."
             )
-        if unit in noted:
-            records[cells] = noted[unit].reshape(records[cells].shape)
+        records[cells] = noted[unit].reshape(records[cells].shape)
     return records

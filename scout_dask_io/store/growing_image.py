@@ -185,7 +185,8 @@ def finish_image(
     ResumeError
         If a unit is missing from a journal.
     """
-    place = targets[0].staging
+    places: list[Any] = [target.staging for target in targets]
+    place = places[0]
     staging = Staging(place.destination, place.job)
     with naming_errors(staging.job, "the image cannot be finished"):
         records = [chunk_records(t, u) for t, u in zip(targets, units, strict=True)]
@@ -196,10 +197,10 @@ def finish_image(
                 "discarded, or finished elsewhere. What stands at the destination was not changed."
             )
         job = staging.job.name
-        for level, (target, found) in enumerate(zip(targets, records, strict=True)):
+        for level, (target, here, found) in enumerate(zip(targets, places, records, strict=True)):
             of_level = {**settings, "shape": target.format.shape, "level": level}
-            write_manifest(target.staging.array, found, of_level, job)
-        attributes = describe(targets[-1].staging.array)
+            write_manifest(here.array, found, of_level, job)
+        attributes = describe(places[-1].array)
         _write_group(staging.array, settings["zarr_format"], attributes)
         write_manifest(staging.array, np.zeros(0, CHUNK_RECORD), settings, job)
     publish(staging, overwrite=overwrite, durable=targets[0].durable)

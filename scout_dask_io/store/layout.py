@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scout_dask_io.errors import LayoutError, PathNotFoundError
+from scout_dask_io.remote import RemotePath
 from scout_dask_io.store.metadata import (
     METADATA_FILES,
     NODE_FILES,
@@ -71,7 +72,7 @@ class ArrayLayout:
         return self.separator == "/"
 
 
-def detect_layout(path: str | os.PathLike[str], *, nested: bool = True) -> ArrayLayout:
+def detect_layout(path: str | os.PathLike[str] | RemotePath, *, nested: bool = True) -> ArrayLayout:
     """Tell how the chunks of the array at ``path`` are keyed.
 
     What lies on disk decides, over the metadata and over ``nested``; without a
@@ -95,7 +96,7 @@ def detect_layout(path: str | os.PathLike[str], *, nested: bool = True) -> Array
         If both layouts lie there, if v2 and v3 metadata lie side by side, or if
         the metadata are damaged.
     """
-    path = Path(path)
+    path = path if isinstance(path, RemotePath) else Path(path)
     node = read_node(path)
     if node is None or node.kind != "array":
         found = "a group" if node else "no Zarr metadata" if path.exists() else "nothing"
@@ -106,6 +107,9 @@ def detect_layout(path: str | os.PathLike[str], *, nested: bool = True) -> Array
     if node.zarr_format == 3:
         # v3 metadata always say how chunks are keyed, and no software guesses.
         return ArrayLayout(3, separator_of(node.metadata) or "/", "metadata", node.metadata)
+    if isinstance(path, RemotePath):
+        # Whether chunks lie as the metadata say is looked at where the array is opened.
+        return ArrayLayout(2, separator_of(node.metadata) or ".", "metadata", node.metadata)
     separator = separator_on_disk(path, len(node.metadata["shape"]))
     if separator is not None:
         return ArrayLayout(2, separator, "disk", node.metadata)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.errors import LayoutError
+from scout_dask_io.remote import AnyPath
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 
@@ -32,8 +33,10 @@ __all__ = [
     "Manifest",
     "ManifestInfo",
     "change_records",
+    "manifest_bytes",
     "manifest_info",
     "manifest_job",
+    "parse_manifest",
     "read_manifest",
     "write_manifest",
 ]
@@ -98,7 +101,7 @@ class ManifestInfo:
         return f"{text}; verify compares them"
 
 
-def manifest_info(array: Path) -> ManifestInfo | None:
+def manifest_info(array: AnyPath) -> ManifestInfo | None:
     """Give what the manifest of the array in a directory says as a whole; ``None`` without one.
 
     Raises
@@ -115,10 +118,8 @@ def manifest_info(array: Path) -> ManifestInfo | None:
     return ManifestInfo(found.written, found.library, sizes.size - unknown - empty, empty, unknown)
 
 
-def write_manifest(
-    array: Path, records: np.ndarray, settings: dict[str, Any], job: str = ""
-) -> None:
-    """Write the manifest into a finished array's directory, in one step."""
+def manifest_bytes(records: np.ndarray, settings: dict[str, Any], job: str = "") -> bytes:
+    """Give a manifest as it is stored."""
     try:
         library = version("scout_dask_io")
     except PackageNotFoundError:
@@ -133,9 +134,16 @@ def write_manifest(
         "crc32c": crc32c(body),
         "settings": settings,
     }
+    return json.dumps(header).encode() + b"\n" + body
+
+
+def write_manifest(
+    array: Path, records: np.ndarray, settings: dict[str, Any], job: str = ""
+) -> None:
+    """Write the manifest into a finished array's directory, in one step."""
     draft = array / f"{MANIFEST_NAME}-{uuid.uuid4().hex}.tmp"
     try:
-        draft.write_bytes(json.dumps(header).encode() + b"\n" + body)
+        draft.write_bytes(manifest_bytes(records, settings, job))
         draft.replace(array / MANIFEST_NAME)
     except BaseException:
         with suppress(OSError):
@@ -174,7 +182,7 @@ def change_records(array: Path, cells: tuple[slice, ...], records: Any) -> None:
         os.close(fd)
 
 
-def read_manifest(array: Path) -> Manifest | None:
+def read_manifest(array: AnyPath) -> Manifest | None:
     """Give the manifest of the array in a directory, or ``None`` if it has none.
 
     Raises
@@ -189,6 +197,17 @@ def read_manifest(array: Path) -> Manifest | None:
         return None
     except OSError as err:
         raise LayoutError(f"{path}: the manifest cannot be read ({err.strerror or err})") from err
+    return parse_manifest(data, path)
+
+
+def parse_manifest(data: bytes, path: Any) -> Manifest:
+    """Give the manifest that was stored as ``data``; ``path`` is named in errors.
+
+    Raises
+    ------
+    LayoutError
+        If it is damaged.
+    """
     head, _, body = data.partition(b"\n")
     try:
         header = json.loads(head)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from scout_dask_io.errors import LayoutError
+from scout_dask_io.remote import AnyPath, RemotePath, lies_at
 
 Separator: TypeAlias = Literal[".", "/"]
 
@@ -57,7 +58,7 @@ class Node:
     metadata: dict[str, Any]
 
 
-def read_node(path: str | os.PathLike[str]) -> Node | None:
+def read_node(path: str | os.PathLike[str] | RemotePath) -> Node | None:
     """Tell what the metadata at ``path`` say it is, or give ``None`` if there are none.
 
     Raises
@@ -65,9 +66,9 @@ def read_node(path: str | os.PathLike[str]) -> Node | None:
     LayoutError
         If v2 and v3 metadata lie side by side, or the metadata are damaged.
     """
-    path = Path(path)
-    # lexists: a dangling link or a FIFO is something, and is refused when it is read.
-    present = [n for n in NODE_FILES if os.path.lexists(path / n)]
+    path = path if isinstance(path, RemotePath) else Path(path)
+    # A dangling link or a FIFO is something, and is refused when it is read.
+    present = [n for n in NODE_FILES if lies_at(path / n)]
     if not present:
         return None
     if "zarr.json" in present and len(present) > 1:
@@ -103,7 +104,7 @@ def separator_of(metadata: dict[str, Any]) -> Separator | None:
     return "." if encoding.get("configuration", {}).get("separator", default) == "." else "/"
 
 
-def read_attributes(path: str | os.PathLike[str], node: Node) -> dict[str, Any]:
+def read_attributes(path: str | os.PathLike[str] | RemotePath, node: Node) -> dict[str, Any]:
     """Give the user attributes of a node: of ``.zattrs``, or of its ``zarr.json``.
 
     Raises
@@ -114,8 +115,8 @@ def read_attributes(path: str | os.PathLike[str], node: Node) -> dict[str, Any]:
     if node.zarr_format == 3:
         found = node.metadata.get("attributes") or {}
         return dict(found) if isinstance(found, dict) else {}
-    file = Path(path) / ".zattrs"
-    return read_metadata(file) if os.path.lexists(file) else {}
+    file = (path if isinstance(path, RemotePath) else Path(path)) / ".zattrs"
+    return read_metadata(file) if lies_at(file) else {}
 
 
 def replace_attributes(
@@ -141,7 +142,7 @@ def replace_attributes(
         raise
 
 
-def side_by_side(path: Path, v2_name: str) -> LayoutError:
+def side_by_side(path: AnyPath, v2_name: str) -> LayoutError:
     """Give the error for v2 and v3 metadata in one directory."""
     return LayoutError(
         f"{path}: holds Zarr v2 metadata ({v2_name}) and v3 metadata (zarr.json) side by side; "
@@ -151,7 +152,7 @@ def side_by_side(path: Path, v2_name: str) -> LayoutError:
     )
 
 
-def read_metadata(file: Path) -> dict[str, Any]:
+def read_metadata(file: AnyPath) -> dict[str, Any]:
     """Read one metadata file as a JSON object.
 
     Raises
@@ -169,7 +170,7 @@ def read_metadata(file: Path) -> dict[str, Any]:
     return parse_metadata(raw, file)
 
 
-def parse_metadata(raw: bytes, file: Path) -> dict[str, Any]:
+def parse_metadata(raw: bytes, file: AnyPath) -> dict[str, Any]:
     """Parse the bytes of a metadata file as a JSON object.
 
     Raises
@@ -189,7 +190,7 @@ def parse_metadata(raw: bytes, file: Path) -> dict[str, Any]:
     return document
 
 
-def check_array_metadata(metadata: dict[str, Any], file: Path) -> None:
+def check_array_metadata(metadata: dict[str, Any], file: AnyPath) -> None:
     """Check the parts of array metadata that the library relies on.
 
     Raises
@@ -218,7 +219,7 @@ def check_array_metadata(metadata: dict[str, Any], file: Path) -> None:
         raise _bad(file, "compressor", compressor, "null or an object with an 'id'")
 
 
-def _check_v3(metadata: dict[str, Any], file: Path) -> None:
+def _check_v3(metadata: dict[str, Any], file: AnyPath) -> None:
     _check_extents(metadata.get("shape"), 0, "shape", file)
     encoding = metadata.get("chunk_key_encoding")
     if not isinstance(encoding, dict) or encoding.get("name") not in ("default", "v2"):
@@ -230,7 +231,7 @@ def _check_v3(metadata: dict[str, Any], file: Path) -> None:
             raise _bad(file, name, metadata.get(name), "an entry")
 
 
-def _check_extents(found: Any, least: int, name: str, file: Path) -> None:
+def _check_extents(found: Any, least: int, name: str, file: AnyPath) -> None:
     good = isinstance(found, list) and all(
         isinstance(n, int) and not isinstance(n, bool) and n >= least for n in found
     )
@@ -238,7 +239,7 @@ def _check_extents(found: Any, least: int, name: str, file: Path) -> None:
         raise _bad(file, name, found, f"a list of whole numbers, each at least {least}")
 
 
-def _bad(file: Path, name: str, found: Any, expected: str) -> LayoutError:
+def _bad(file: AnyPath, name: str, found: Any, expected: str) -> LayoutError:
     return LayoutError(
         f"{file}: {name} is {found!r}, expected {expected}. The file is damaged or was not "
         "written by Zarr; restore it, or write the array again."

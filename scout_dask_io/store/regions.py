@@ -142,7 +142,8 @@ def finish_region(target: Target, units: Blocks) -> str:
     WriteError
         If a file cannot be written.
     """
-    staging, fmt = target.staging, target.format
+    staging: Any = target.staging
+    fmt = target.format
     with naming_errors(staging.destination, "its manifest cannot be brought up to date"):
         noted = read_units(staging.journal)
         for unit, (_, region) in enumerate(iter_block_regions(units)):
@@ -154,7 +155,8 @@ def finish_region(target: Target, units: Blocks) -> str:
 
 def discard_region(target: Target) -> None:
     """Remove what a failed write has left besides its chunks."""
-    remove_tree(target.staging.job)
+    staging: Any = target.staging
+    remove_tree(staging.job)
 
 
 def _cells(region: Region, chunks: Shape) -> Region:

@@ -63,6 +63,16 @@ class Staging:
     job: Path
 
     @property
+    def job_id(self) -> str:
+        """Names the write."""
+        return self.job.name
+
+    @property
+    def where(self) -> str:
+        """What to call it in a message."""
+        return str(self.job)
+
+    @property
     def array(self) -> Path:
         """The growing array's directory."""
         return self.job / "array"

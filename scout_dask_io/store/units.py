@@ -8,8 +8,6 @@ on behind the caller's back.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 import uuid
 from collections import Counter
@@ -20,12 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scout_dask_io.chunkbuffer import ChunkBuffer
-from scout_dask_io.errors import ScoutIOError, WriteError
 from scout_dask_io.grid import Region, Shape, iter_regions, region_shape
-from scout_dask_io.human import format_nbytes
 from scout_dask_io.source import Source
 from scout_dask_io.store.cascade import Cascade, ChunkWriter
 from scout_dask_io.store.formats import StoredFormat
+from scout_dask_io.store.remote_growing import RemoteStaging
 from scout_dask_io.store.staging import Staging
 
 __all__ = ["Cancelled", "Lower", "Target", "cancel", "drain", "shift", "working", "write_unit"]
@@ -45,7 +42,7 @@ class Target:
 
     Attributes
     ----------
-    staging : Staging
+    staging : Staging or RemoteStaging
         Where the array grows.
     format : ArrayFormat or ShardFormat
         How its chunks are stored; where it has shards, they are written as chunks are.
@@ -63,7 +60,7 @@ class Target:
         Lower levels of a pyramid that each unit makes too, the highest first.
     """
 
-    staging: Staging
+    staging: Staging | RemoteStaging
     format: StoredFormat
     band: Shape
     durable: bool = False
@@ -158,33 +155,25 @@ def _write_unit(target: Target, unit: int, region: Region, source: Source, insid
     fmt = target.format
     region = shift(region, target.origin)
     buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
-    prefix = f"{target.staging.tmp}/{os.getpid()}-{threading.get_ident()}-"
-    writer = ChunkWriter(target, region, prefix)
-    lower = Cascade(target.lower, target, region, prefix) if target.lower else None
-    at_work: ChunkWriter | Cascade = writer
-    try:
-        for part in iter_regions(region_shape(region), target.band):
-            if target.attempt in _cancelled:
-                raise Cancelled
-            buffer.begin(_shift(part, region))
-            for where, values in source.iter_pieces(_shift(part, inside)):
-                buffer.put(where, values)
-            if not buffer.is_full():
-                raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
-            for index, chunk in buffer.iter_chunks():
-                writer.write(index, chunk)
-                if lower is not None:
-                    lower.put(index, chunk)
-        if lower is not None:
-            at_work = lower
-            lower.finish(unit)
-        # Last: a unit whose level is in the journal has its lower levels there too.
-        at_work = writer
-        writer.note(unit)
-    except ScoutIOError:
-        raise
-    except OSError as err:
-        raise _explained(err, at_work.path, target) from err
+    writer = ChunkWriter(target, region)
+    lower = Cascade(target.lower, target, region) if target.lower else None
+    for part in iter_regions(region_shape(region), target.band):
+        if target.attempt in _cancelled:
+            raise Cancelled
+        writer.check()
+        buffer.begin(_shift(part, region))
+        for where, values in source.iter_pieces(_shift(part, inside)):
+            buffer.put(where, values)
+        if not buffer.is_full():
+            raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
+        for index, chunk in buffer.iter_chunks():
+            writer.write(index, chunk)
+            if lower is not None:
+                lower.put(index, chunk)
+    if lower is not None:
+        lower.finish(unit)
+    # Last: a unit whose level is in the journal has its lower levels there too.
+    writer.note(unit)
     return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
 
 
@@ -199,29 +188,3 @@ def _shift(part: Region, origin: Region) -> Region:
     return tuple(
         slice(p.start + o.start, p.stop + o.start) for p, o in zip(part, origin, strict=True)
     )
-
-
-def _explained(err: OSError, path: str, target: Target) -> WriteError:
-    """Give a write failure as one that names the file and says how to go on."""
-    if not target.staging.array.is_dir() or not target.staging.journal.is_dir():
-        return WriteError(
-            f"{path}: the unfinished write that this task belongs to is not there (as "
-            f"{socket.gethostname()} sees it): it was discarded, or finished elsewhere, or this "
-            "machine does not share the disk. Nothing was changed."
-        )
-    after = (
-        f"The destination {target.staging.destination} is as it was. Once the cause is "
-        "mended, the same call with resume=True goes on."
-    )
-    if target.in_place:
-        after = (
-            "Some chunks of the region are new. Write the region again when the cause is mended."
-        )
-    try:
-        found = os.statvfs(target.staging.job)
-        free = f" ({format_nbytes(found.f_bavail * found.f_frsize)} free)"
-    except OSError:
-        free = ""
-    error = WriteError(f"{path} cannot be written: {err.strerror}{free}. {after}")
-    error.errno = err.errno
-    return error

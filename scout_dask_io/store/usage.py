@@ -10,6 +10,7 @@ from typing import Any
 
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.grid import Shape, chunk_counts
+from scout_dask_io.remote import RemotePath
 from scout_dask_io.store.layout import ArrayLayout
 
 __all__ = ["ArrayUsage", "chunk_grid", "measure_array"]
@@ -55,7 +56,7 @@ def chunk_grid(metadata: dict[str, Any]) -> tuple[Shape, Shape]:
     return shape, tuple(int(c) for c in chunks)
 
 
-def measure_array(path: str | os.PathLike[str], layout: ArrayLayout) -> ArrayUsage:
+def measure_array(path: str | os.PathLike[str] | RemotePath, layout: ArrayLayout) -> ArrayUsage:
     """Count an array's chunk files and sum the sizes of its files. Lists every directory below it.
 
     A file counts as a chunk if its key is one of the array's; leftovers and
@@ -67,6 +68,12 @@ def measure_array(path: str | os.PathLike[str], layout: ArrayLayout) -> ArrayUsa
     if layout.zarr_format == 3 and layout.metadata["chunk_key_encoding"]["name"] == "default":
         head = ("c",)
     present = files = stored = 0
+    if isinstance(path, RemotePath):
+        for name, nbytes in path.find():
+            files += 1
+            stored += nbytes
+            present += _is_chunk(tuple(name.split("/")), head, layout.separator, counts)
+        return ArrayUsage(math.prod(counts), present, files, stored)
     queue: list[tuple[str, tuple[str, ...]]] = [(os.fspath(Path(path)), ())]
     while queue:
         folder, above = queue.pop()

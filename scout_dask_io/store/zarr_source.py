@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,13 @@ from scout_dask_io.grid import (
     relative_to,
     uniform_blocks,
 )
+from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.source import Piece, Source
 from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.format import ArrayFormat
 from scout_dask_io.store.layout import detect_layout
+from scout_dask_io.store.manifest import MANIFEST_NAME
 
 __all__ = ["ChunkFileSource", "ZarrSource", "open_source"]
 
@@ -142,8 +143,13 @@ class ChunkFileSource(Source):
         _check_identity(self.root, self._identity)
 
 
-def _identity(root: Path) -> tuple[int, int, int] | None:
+def _identity(root: AnyPath) -> tuple[Any, ...] | None:
     """Give what tells the array at a path from another one that takes its place."""
+    if isinstance(root, RemotePath):
+        # The manifest names the write, which the metadata may not tell from the next.
+        names = (".zarray", "zarr.json", MANIFEST_NAME)
+        found = tuple((root / name).identity() for name in names)
+        return found if any(found[:2]) else None
     for name in (".zarray", "zarr.json"):
         with suppress(OSError):
             info = os.stat(root / name)
@@ -151,7 +157,7 @@ def _identity(root: Path) -> tuple[int, int, int] | None:
     return None
 
 
-def _check_identity(root: Path, expected: tuple[int, int, int] | None) -> None:
+def _check_identity(root: AnyPath, expected: tuple[Any, ...] | None) -> None:
     # An overwrite puts another array in this one's place: chunks of both
     # would make a whole that never was.
     if _identity(root) != expected:
@@ -162,12 +168,12 @@ def _check_identity(root: Path, expected: tuple[int, int, int] | None) -> None:
 
 
 class ZarrSource(Source):
-    """Any array that zarr can open, read through zarr: v3, sharded, filtered.
+    """Any array that zarr can open, read through zarr: v3, sharded, filtered, remote.
 
     Of a shard, only the chunks that a region touches are read and decoded.
     """
 
-    def __init__(self, root: Path, array: zarr.Array[Any], token: str) -> None:
+    def __init__(self, root: AnyPath, array: zarr.Array[Any], token: str) -> None:
         self.root = root
         self._identity = _identity(root)
         self._array = array
@@ -213,8 +219,13 @@ class ZarrSource(Source):
         yield whole, values
 
 
-def open_source(path: str | os.PathLike[str], *, nested: bool = True) -> Source:
-    """Describe the array at a local path as a source. Reads its metadata alone.
+def open_source(
+    path: str | os.PathLike[str] | RemotePath,
+    *,
+    nested: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Source:
+    """Describe the array at a path as a source. Reads its metadata alone.
 
     Raises
     ------
@@ -223,7 +234,7 @@ def open_source(path: str | os.PathLike[str], *, nested: bool = True) -> Source:
     LayoutError
         If it cannot be told how the chunks lie.
     """
-    root = local_path(path)
+    root = locate(path, storage_options)
     array = open_zarr(root, nested=nested, mode="r")
     if isinstance(array, zarr.Group):
         names = sorted(name for name, _ in array.arrays())
@@ -231,6 +242,8 @@ def open_source(path: str | os.PathLike[str], *, nested: bool = True) -> Source:
         raise PathNotFoundError(
             f"{root} is a Zarr group, expected an array; {held}. Give an array's path."
         )
+    if isinstance(root, RemotePath):
+        return ZarrSource(root, array, root.token(_identity(root)))
     layout = detect_layout(root, nested=nested)
     fmt = None
     if layout.zarr_format == 2:

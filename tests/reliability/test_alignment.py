@@ -16,7 +16,7 @@ from harness import figure, run, tree
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
-from scout_dask_io.store import cascade, chunkfile
+from scout_dask_io.store import chunkfile, sinks
 from scout_dask_io.store.manifest import UNKNOWN, read_manifest
 
 SEED = 4
@@ -54,7 +54,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         writes[str(path)] += 1
         real(path, *args, **kwargs)
 
-    monkeypatch.setattr(cascade, "write_file", count)
+    monkeypatch.setattr(sinks, "write_file", count)
     return writes
 
 

@@ -200,7 +200,7 @@ def test_a_runtime_setting_stays_with_the_array(tmp_path: Path):
     assert array.nchunks_initialized == 27
 
 
-@pytest.mark.parametrize("text", ["a::b", "memory://x", "s3://bucket/x", "sub/zip::y"])
+@pytest.mark.parametrize("text", ["a::b", "odd://x", "memory://x::y", "s3:/bucket/x", "sub/zip::y"])
 def test_text_that_looks_like_a_url_is_a_local_path(tmp_path: Path, monkeypatch, text: str):
     monkeypatch.chdir(tmp_path)
     new_zarr("a", SHAPE, CHUNKS, "u2")[:] = 7

@@ -1,0 +1,288 @@
+"""Places that are reached by a URL: object stores such as S3, and whatever else fsspec knows.
+
+A store of objects has no rename and no directories. What it has is used here: an
+object is read whole or in part, and appears whole when it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from scout_dask_io.errors import (
+    ArgumentError,
+    ChunkReadError,
+    ScoutIOError,
+    SourceChangedError,
+    TargetExistsError,
+    WriteError,
+)
+
+__all__ = ["AnyPath", "RemotePath", "is_url", "lies_at", "locate"]
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
+_T = TypeVar("_T")
+
+
+def is_url(path: Any) -> bool:
+    """Tell whether a path is a URL: text that begins with ``scheme://``, of a scheme of fsspec.
+
+    Anything else is local: a ``Path``, and text with ``::`` in it, which fsspec
+    would take for a chain of places.
+    """
+    if not isinstance(path, str) or "::" in path:
+        return False
+    match = _SCHEME.match(path)
+    return match is not None and match[1] in fsspec.available_protocols()
+
+
+def locate(
+    path: str | os.PathLike[str] | RemotePath | None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Path | RemotePath:
+    """Give an absolute local path, or a place that is reached by a URL.
+
+    ``file://`` is local. Nothing is looked at.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no path, or ``storage_options`` are given for a local one.
+    """
+    if isinstance(path, RemotePath):
+        return path
+    # zarr takes text with "::" or "://" for a URL chain; a Path is a path.
+    if not isinstance(path, (str, os.PathLike)) or os.fspath(path) in ("", b""):
+        raise ArgumentError(f"path must be a local path or a URL, got {path!r}")
+    if not is_url(path):
+        if storage_options:
+            raise ArgumentError(
+                f"storage_options are for URLs such as s3://bucket/a.zarr; {path} is a local path"
+            )
+        return Path(os.path.abspath(os.fspath(path)))
+    url = str(path).rstrip("/")
+    if url.split("://")[0] in ("file", "local"):
+        return Path(os.path.abspath(url.split("://", 1)[1]))
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise ArgumentError(f"storage_options must be a dict, got {storage_options!r}")
+    found = RemotePath(url, dict(storage_options or {}))
+    _ = found.fs  # for its errors
+    return found
+
+
+def lies_at(path: AnyPath) -> bool:
+    """Tell whether anything has this name: a file, a link to nowhere, an object."""
+    return path.is_file() if isinstance(path, RemotePath) else os.path.lexists(path)
+
+
+@dataclass(frozen=True)
+class RemotePath:
+    """A place in an object store, named as a ``Path`` names one on a disk. Picklable.
+
+    Attributes
+    ----------
+    url : str
+        Without a slash at its end.
+    options : dict
+        fsspec's ``storage_options``; never shown, since they may hold secrets.
+    """
+
+    url: str
+    options: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> RemotePath:
+        return RemotePath(f"{self.url}/{name}", self.options)
+
+    @property
+    def name(self) -> str:
+        """What comes after the last slash."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def fs(self) -> Any:
+        """The file system of fsspec; one an address and set of options in a process."""
+        # Without listings kept: other machines write to the same store.
+        options = {"use_listings_cache": False, **self.options}
+        try:
+            return url_to_fs(self.url, **options)[0]
+        except ImportError as err:
+            raise ArgumentError(
+                f"{self.url} needs a library that is not installed: {err}. For s3:// it comes "
+                "with pip install 'scout-dask-io[s3]'."
+            ) from err
+        except (TypeError, ValueError) as err:
+            raise ArgumentError(f"{self.url}: storage_options do not fit: {err}") from err
+
+    @property
+    def key(self) -> str:
+        """The name that the file system has for it."""
+        return str(self.fs._strip_protocol(self.url))
+
+    def read(self) -> bytes | None:
+        """Give the whole object, or ``None`` if there is none.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        return self._ask(lambda: bytes(self.fs.cat_file(self.key)))
+
+    def info(self) -> dict[str, Any] | None:
+        """Give what the store says of an object, or ``None`` if there is none."""
+        found = self._ask(lambda: dict(self.fs.info(self.key)))
+        return found if found is not None and found.get("type") == "file" else None
+
+    def identity(self) -> tuple[str, ...] | None:
+        """Give what changes when an object is written again; ``None`` if there is none."""
+        found = self.info()
+        if found is None:
+            return None
+        marks = ("ETag", "etag", "mtime", "LastModified", "created")
+        return (str(found.get("size")), *(str(found[m]) for m in marks if m in found))
+
+    def _ask(self, question: Callable[[], _T]) -> _T | None:
+        try:
+            return question()
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        except Exception as err:  # whatever the store's own library raises
+            raise ChunkReadError(f"{self.url}: cannot be read ({_text(err)})") from err
+
+    def read_object(self, path: str, room: bytearray) -> memoryview | None:
+        """Give the object of a chunk, as ``chunkfile.read_file`` gives its file.
+
+        Raises
+        ------
+        ChunkReadError
+            If it is larger than ``room``, or cannot be read.
+        """
+        here = self / path[len(self.key) + 1 :]
+        found = here.info()
+        if found is None:
+            return None
+        if int(found["size"]) > len(room):
+            raise ChunkReadError(
+                f"{here}: the object has {found['size']} bytes, more than any encoding of this "
+                f"array's chunks ({len(room)}). It is damaged or belongs to another array."
+            )
+        data = here.read()
+        return None if data is None else memoryview(data)
+
+    def is_file(self) -> bool:
+        """Tell whether there is an object of this name."""
+        return self.info() is not None
+
+    def exists(self) -> bool:
+        """Tell whether there is an object of this name, or one whose name begins with it."""
+        return self.is_file() or next(self.find(), None) is not None
+
+    def is_dir(self) -> bool:
+        """Tell whether there are objects below this name."""
+        return not self.is_file() and self.exists()
+
+    def read_bytes(self) -> bytes:
+        """Give the whole object.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+        found = self.read()
+        if found is None:
+            raise FileNotFoundError(f"{self.url}: there is no such object")
+        return found
+
+    def write(self, data: bytes, *, new: bool = False) -> None:
+        """Write an object whole, in one step.
+
+        Raises
+        ------
+        TargetExistsError
+            If ``new`` is asked for and there is one, where the store can tell in one step.
+        WriteError
+            If the store does not take it, after the tries of its own library.
+        """
+        with self.writing("it cannot be written"):
+            try:
+                self.fs.pipe_file(self.key, data, **({"mode": "create"} if new else {}))
+            except FileExistsError as err:
+                raise TargetExistsError(f"{self.url} is there already") from err
+
+    def remove(self, names: list[str] | None = None) -> None:
+        """Remove the object of this name, or those of some names below it; none is no error."""
+        keys = [self.key] if names is None else [f"{self.key}/{name}" for name in names]
+        with self.writing("objects of it cannot be removed"):
+            for at in range(0, len(keys), 1000):
+                with suppress(FileNotFoundError):
+                    self.fs.rm(keys[at : at + 1000])
+
+    def find(self) -> Iterator[tuple[str, int]]:
+        """Yield ``(name below this one, size in bytes)`` of every object.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        found = self._ask(lambda: self.fs.find(self.key, detail=True)) or {}
+        for key, entry in sorted(found.items()):
+            name = key[len(self.key) :].lstrip("/")
+            if name:
+                yield name, int(entry.get("size") or 0)
+
+    def entries(self) -> list[tuple[str, bool]]:
+        """Give ``(name, whether there is more below it)`` of what lies directly below."""
+        found = self._ask(lambda: self.fs.ls(self.key, detail=True)) or []
+        named = [
+            (e["name"].rstrip("/").rpartition("/")[2], e["type"] == "directory") for e in found
+        ]
+        return sorted((name, below) for name, below in named if name)
+
+    @contextmanager
+    def writing(self, doing: str) -> Iterator[None]:
+        """Turn whatever the store's own library raises into a ``WriteError`` that names the URL."""
+        try:
+            yield
+        except ScoutIOError:
+            raise
+        except Exception as err:
+            raise WriteError(f"{self.url}: {doing} ({_text(err)})") from err
+
+    def check_identity(self, expected: tuple[str, ...] | None) -> None:
+        """Refuse an object that was written again, or removed, since it was looked at.
+
+        Raises
+        ------
+        SourceChangedError
+            If it was.
+        """
+        if self.identity() != expected:
+            raise SourceChangedError(
+                f"{self.url} is no longer the object that was opened: it was written again or "
+                "removed. Open it again to read what is there now."
+            )
+
+    def token(self, *parts: Any) -> str:
+        """Give a text that names this place and its state."""
+        return json.dumps([self.url, *parts])
+
+
+AnyPath: TypeAlias = Path | RemotePath
+
+
+def _text(err: Exception) -> str:
+    return f"{type(err).__name__}: {str(err) or 'no reason given'}"

@@ -1,0 +1,111 @@
+"""An S3 server on loopback, and a proxy before it that fails on purpose."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+KEYS = {"key": "test", "secret": "test"}
+
+
+def options(address: str) -> dict[str, Any]:
+    """Give the storage_options for a server; the client's own retries are kept short."""
+    retries = {"max_attempts": 2, "mode": "standard"}
+    return {**KEYS, "endpoint_url": address, "config_kwargs": {"retries": retries}}
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Run moto's server in a process of its own, on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/moto-api/", timeout=2).close()
+                break
+            except OSError:
+                if server.poll() is not None:
+                    raise RuntimeError("the S3 server did not start") from None
+                threading.Event().wait(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+#: Given method and path, what to do instead of passing a request on: a status, "cut", or None.
+Fault = Callable[[str, str], Any]
+
+_BODY = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>on purpose</Message></Error>"
+_CODES = {500: b"InternalError", 503: b"SlowDown"}
+
+
+@contextmanager
+def faulty_proxy(address: str, fault: Fault) -> Iterator[str]:
+    """Pass requests on to a server, but for those that ``fault`` has something else for."""
+    host = address.removeprefix("http://")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            wrong = fault(self.command, self.path)
+            if wrong == "cut":
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            if wrong is not None:
+                data = _BODY % _CODES[wrong]
+                self.send_response(wrong)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(data)
+                return
+            upstream = HTTPConnection(host)
+            try:
+                upstream.request(self.command, self.path, body, dict(self.headers))
+                answer = upstream.getresponse()
+                data = answer.read()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                        self.send_header(name, value)
+                length = str(len(data))
+                if self.command == "HEAD":
+                    length = answer.getheader("Content-Length") or "0"
+                self.send_header("Content-Length", length)
+                self.end_headers()
+                self.wfile.write(data)
+            finally:
+                upstream.close()
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
