@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from scout_dask_io.store.create import open as open
     from scout_dask_io.store.nested import NestedDirectoryStore as NestedDirectoryStore
     from scout_dask_io.tiff_writer import imsave as imsave
+    from scout_dask_io.view.page import viewer as viewer
     from scout_dask_io.voxel import VoxelSize as VoxelSize
     from scout_dask_io.zarr_writer import plan_zarr as plan_zarr
     from scout_dask_io.zarr_writer import write_zarr as write_zarr
@@ -100,6 +101,7 @@ _HOMES = {
     "store.nested": ("NestedDirectoryStore",),
     "tiff_writer": ("imsave",),
     "voxel": ("VoxelSize",),
+    "view.page": ("viewer",),
     "zarr_writer": ("plan_zarr", "write_zarr"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -52,6 +52,7 @@ FLOORS = [
     {"readers", "zarr_writer", "tiff_writer", "image_plan"},
     {"pyramid_writer"},
     {"jobs"},
+    {"view"},
     {"cli"},
     {"__main__"},
 ]
@@ -67,6 +68,7 @@ DOORS = {
     "click": {"cli"},
     "tqdm": {"progress"},
     "PIL": {"picture"},
+    "neuroglancer": {"view"},
 }
 # Arithmetic and file formats know nothing of dask.
 WITHOUT_DASK = {
@@ -203,7 +205,9 @@ def test_the_check_finds_what_it_should(module: str, code: str, fault: str | Non
 @each_module
 def test_each_library_that_is_imported_is_a_declared_dependency(module: str):
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in project["dependencies"]}
+    extras = project["optional-dependencies"]
+    named = [*project["dependencies"], *(extras["view"] if ".view." in module else ())]
+    declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in named}
     declared |= {"PIL"} if "pillow" in declared else set()
     used = {i.target.partition(".")[0] for i in imports_of(MODULES[module].read_text(), module)}
     missing = used - declared - sys.stdlib_module_names - {ROOT}

@@ -1,0 +1,311 @@
+"""The page: what is opened, how it is shown, and where. Needs the ``neuroglancer`` package."""
+
+from __future__ import annotations
+
+import html
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from scout_dask_io.calibration import voxel_size as stated_voxel_size
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.jobs.sources import Opened, open_any
+from scout_dask_io.ome import Multiscale
+from scout_dask_io.readers import read_zarr
+from scout_dask_io.store.image import read_image
+from scout_dask_io.view.server import VolumeServer
+from scout_dask_io.view.volume import ServedVolume
+from scout_dask_io.voxel import VoxelSize, as_voxel_size
+
+__all__ = ["View", "viewer"]
+
+# Percentiles of a sample between which the grey values are spread.
+CONTRAST = (1.0, 99.8)
+# Told apart by people who see red and green alike.
+COLORS = ("#ff00ff", "#00ff00", "#00ffff", "#ffff00", "#ff8000", "#0080ff")
+# Pixels along the longer side of a cross-section when the page opens.
+ACROSS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Volume:
+    """What was given, opened: one image, one layer a channel."""
+
+    name: str
+    layers: tuple[ServedVolume, ...]
+    keys: tuple[str, ...]
+
+
+class View:
+    """A view that is being served; it ends with `close`, or with the program.
+
+    In a notebook it shows itself. As a context manager it closes at the end.
+
+    Attributes
+    ----------
+    url : str
+        The address of the page, with its token.
+    """
+
+    def __init__(self, volumes: Sequence[_Volume], host: str, port: int) -> None:
+        neuroglancer = _neuroglancer()
+        layers = {key: layer for v in volumes for key, layer in zip(v.keys, v.layers, strict=True)}
+        self._server = VolumeServer(layers, host)
+        shown_host = _reachable(host)
+        try:
+            neuroglancer.set_server_bind_address(host, port)
+            self._viewer = neuroglancer.Viewer()
+            with self._viewer.txn() as state:
+                _fill(state, volumes, lambda key: self._server.url(key, shown_host), neuroglancer)
+        except BaseException as err:
+            self._server.close()
+            if isinstance(err, OSError):
+                raise ArgumentError(f"cannot listen on {host}:{port}: {err}") from err
+            raise
+        self.url = _with_host(self._viewer.get_viewer_url(), shown_host)
+
+    def close(self) -> None:
+        """Stop serving."""
+        neuroglancer = _neuroglancer()
+        self._server.close()
+        neuroglancer.stop()
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<View at {self.url}>"
+
+    def _repr_html_(self) -> str:
+        address = html.escape(self.url, quote=True)
+        return (
+            f'<a href="{address}" target="_blank">{address}</a><br>'
+            f'<iframe src="{address}" width="100%" height="600" style="border:0"></iframe>'
+        )
+
+
+def viewer(
+    *what: Any,
+    voxel_size: Any = None,
+    order: str = "alphabetical",
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> View:
+    """Show volumes in the browser, side by side, without reading more than is looked at.
+
+    Serves each to Neuroglancer, whose page comes from the ``neuroglancer``
+    package: nothing is fetched from other hosts. A chunk is read from the files
+    when it is on the screen, two at a time. Levels of an OME-Zarr image are
+    used; of other volumes, coarser views leave voxels out, as far as one of
+    their chunks makes no more than 128 MB be read.
+
+    Parameters
+    ----------
+    *what : path-like, dask or numpy array
+        A TIFF file, a folder of planes or of channels, a Zarr array, an OME-Zarr
+        image, or an array ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``.
+    voxel_size : sequence of float, optional
+        ``(z, y, x)`` in micrometres, instead of what the volumes state.
+    order : {"alphabetical", "natural"}
+        How planes in a folder are sorted.
+    host : str
+        Address to listen on. Whoever reaches it needs the token too.
+    port : int
+        Of the page; 0 is any that is free.
+
+    Returns
+    -------
+    View
+        Its ``url`` is the page's address; in a notebook it shows itself.
+
+    Raises
+    ------
+    ArgumentError
+        If nothing is given, the ``neuroglancer`` package is missing, an array has
+        other axes, or it cannot listen there.
+    PathNotFoundError, TiffReadError, LayoutError
+        If a path cannot be read.
+    """
+    _neuroglancer()
+    if not what:
+        raise ArgumentError("nothing to view: give a path or an array")
+    size = as_voxel_size(voxel_size)
+    return View([_open(k, w, size, order) for k, w in enumerate(what)], host, port)
+
+
+def _neuroglancer() -> Any:
+    try:
+        import neuroglancer
+    except ImportError as err:
+        raise ArgumentError(
+            "the viewer needs the package neuroglancer, which is not there: "
+            "pip install 'scout-dask-io[view]'"
+        ) from err
+    return neuroglancer
+
+
+def _open(number: int, what: Any, size: VoxelSize | None, order: str) -> _Volume:
+    image = None
+    if isinstance(what, (str, os.PathLike)):
+        opened: Opened = open_any(what, order=order, voxel_size=size)
+        name = os.path.basename(os.path.normpath(opened.path))
+        array, names, known = opened.array, opened.channels, opened.voxel_size
+        image = read_image(opened.path) if opened.kind == "zarr" else None
+    else:
+        array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
+        name, names, known = f"array {number}", None, size or stated_voxel_size(array)
+    levels: list[da.Array] = [array]
+    scales: list[Sequence[float]] = [_scale(known)]
+    shifts: list[Sequence[float]] = [(0.0, 0.0, 0.0)]
+    if image is not None:
+        levels, scales, shifts = _levels(what, image, _scale(known))
+        names = image.channels or names
+    n_channels = levels[0].shape[0] if levels[0].ndim == 4 else 1
+    if not names or len(names) != n_channels:
+        names = tuple(f"channel {c}" for c in range(n_channels))
+    layers = tuple(
+        ServedVolume(
+            name if n_channels == 1 else f"{name} {names[c]}",
+            levels,
+            scales,
+            shifts,
+            unit="micrometer" if _is_whole(known) else None,
+            channel=c,
+        )
+        for c in range(n_channels)
+    )
+    return _Volume(name, layers, tuple(f"v{number}c{c}" for c in range(n_channels)))
+
+
+def _levels(
+    path: Any, image: Multiscale, scale: Sequence[float]
+) -> tuple[list[da.Array], list[Sequence[float]], list[Sequence[float]]]:
+    """Give the levels of an OME-Zarr image as ``([c, ]z, y, x)``, with scales and translations."""
+    arrays: list[da.Array] = []
+    scales: list[Sequence[float]] = []
+    shifts: list[Sequence[float]] = []
+    base = _zyx(image.levels[0].scale, image.axes, 1.0)
+    for number, level in enumerate(image.levels):
+        array = read_zarr(path, level=number)
+        kept = image.axes
+        if "t" in kept:
+            # The first time point; the viewer has no time.
+            array = array[tuple(0 if a == "t" else slice(None) for a in kept)]
+            kept = kept.replace("t", "")
+        if kept == "cyx":
+            array = array[:, None]
+        arrays.append(array)
+        # In the sizes that are shown, which may be others than the image's own.
+        unit = [s / b for s, b in zip(scale, base, strict=True)]
+        own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
+        scales.append([v * u for v, u in zip(own, unit, strict=True)])
+        shifts.append([v * u for v, u in zip(shift, unit, strict=True)])
+    return arrays, scales, shifts
+
+
+def _zyx(values: Sequence[float], axes: str, missing: float) -> list[float]:
+    found = dict(zip(axes, values, strict=True))
+    return [found.get(a, missing) for a in "zyx"]
+
+
+def _is_whole(size: VoxelSize | None) -> bool:
+    return size is not None and None not in size.micrometres
+
+
+def _scale(size: VoxelSize | None) -> tuple[float, ...]:
+    """Give the sizes to show voxels at: as stated where all are, else cubes."""
+    if size is None or not _is_whole(size):
+        return (1.0, 1.0, 1.0)
+    return tuple(v or 1.0 for v in size.micrometres)
+
+
+def _fill(state: Any, volumes: Sequence[_Volume], url: Any, neuroglancer: Any) -> None:
+    """Describe the page: a layer a channel, the first volume in the middle, panels side by side."""
+    first = volumes[0].layers[0]
+    scale = first.scale[::-1]
+    known = first.unit is not None
+    state.dimensions = neuroglancer.CoordinateSpace(
+        names=["x", "y", "z"],
+        units=["um"] * 3 if known else [""] * 3,
+        scales=list(scale),
+    )
+    extents = first.level_shape(0)[::-1]
+    state.position = [n / 2 for n in extents]
+    finest = min(scale)
+    longest = max(n * s for n, s in zip(extents, scale, strict=True)) / finest
+    state.cross_section_scale = longest / ACROSS
+    state.projection_scale = longest * 1.4
+    state.show_slices = True
+    names: list[list[str]] = []
+    for volume in volumes:
+        group: list[str] = []
+        for number, (key, layer) in enumerate(zip(volume.keys, volume.layers, strict=True)):
+            name = _unused(layer.name, [n for g in (*names, group) for n in g])
+            group.append(name)
+            color = COLORS[number % len(COLORS)] if len(volume.layers) > 1 else None
+            state.layers.append(
+                name=name,
+                layer=neuroglancer.ImageLayer(
+                    source=f"zarr2://{url(key)}",
+                    shader=_shader(color),
+                    shader_controls={"normalized": {"range": _contrast(layer)}},
+                    blend="additive",
+                    opacity=1.0,
+                ),
+            )
+        names.append(group)
+    panels = [neuroglancer.LayerGroupViewer(layers=group, layout="4panel") for group in names]
+    state.layout = panels[0] if len(panels) == 1 else neuroglancer.row_layout(panels)
+
+
+def _unused(name: str, used: Sequence[str]) -> str:
+    found, number = name, 2
+    while found in used:
+        found, number = f"{name} ({number})", number + 1
+    return found
+
+
+def _shader(color: str | None) -> str:
+    controls = "#uicontrol invlerp normalized\n"
+    if color is None:
+        return controls + "void main() { emitGrayscale(normalized()); }\n"
+    return (
+        f'{controls}#uicontrol vec3 color color(default="{color}")\n'
+        "void main() { emitRGB(color * normalized()); }\n"
+    )
+
+
+def _contrast(layer: ServedVolume) -> list[float]:
+    sample = layer.sample()
+    finite = sample[np.isfinite(sample)]
+    if finite.size == 0:
+        return [0.0, 1.0]
+    low, high = (float(v) for v in np.percentile(finite, CONTRAST))
+    whole = layer.dtype.kind in "iu"
+    low, high = (round(low), round(high)) if whole else (low, high)
+    return [low, high if high > low else low + 1]
+
+
+def _reachable(host: str) -> str:
+    """Give the name by which others reach what listens on ``host``."""
+    return socket.getfqdn() if host in ("", "0.0.0.0", "::") else host
+
+
+def _with_host(url: str, host: str) -> str:
+    scheme, _, rest = url.partition("://")
+    address, _, path = rest.partition("/")
+    return f"{scheme}://{host}:{address.rpartition(':')[2]}/{path}"
