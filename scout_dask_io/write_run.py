@@ -130,7 +130,8 @@ def leave(target: Target, err: BaseException) -> None:
     if finished is None or not finished.n_finished:
         return
     then = "" if "resume=True" in str(err) else ". The same call with resume=True goes on"
-    stands = f" {destination} is as it was." if isinstance(destination, Path) else ""
+    told = not isinstance(destination, Path) or "as it was" in str(err)
+    stands = "" if told else f" {destination} is as it was."
     err.add_note(
         f"{finished.n_finished:,} of {finished.n_units:,} write units are finished and kept in "
         f"{finished.path}{then}.{stands}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scout_dask_io.errors import PathNotFoundError
+from scout_dask_io.human import format_count
 from scout_dask_io.jobs.render import to_json
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.layout import detect_layout, stale_files
@@ -49,7 +50,8 @@ class RepairReport:
     def render(self) -> str:
         """Give the report as text."""
         verb = "would be mended" if self.dry_run else "mended"
-        lines = [f"{self.path}: {len(self.actions)} things {verb}" if self.actions else ""]
+        count = format_count(len(self.actions), "thing")
+        lines = [f"{self.path}: {count} {verb}" if self.actions else ""]
         lines += [f"  {action}" for action in self.actions]
         if not self.actions:
             lines = [f"{self.path}: nothing to mend"]
