@@ -13,6 +13,7 @@ from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.lazy import source_of
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.source import Source
+from scout_dask_io.store.image import image_of
 from scout_dask_io.store.metadata import read_attributes, read_node
 from scout_dask_io.store.zarr_source import ChunkFileSource, ZarrSource
 from scout_dask_io.tiff.files import absolute
@@ -31,15 +32,16 @@ def voxel_size(path_or_array: Any) -> VoxelSize | None:
     in nanometres) beside the planes or in the folder of the dataset, then in the
     first TIFF file its OME-XML, ImageJ's metadata, its resolution tags. An axis
     that one leaves open is taken from the next. Of Zarr, the attribute
-    ``voxel_size_um`` counts, and a ``voxel_size.csv`` beside the array where
-    there is none. Nothing is guessed: values without a unit, and print
-    resolutions such as 72 dpi, are no sizes. Reads headers and metadata alone.
+    ``voxel_size_um`` counts, where there is none the metadata of the OME-Zarr
+    image that it is, or is a level of, and then a ``voxel_size.csv`` beside it.
+    Nothing is guessed: values without a unit, and print resolutions such as 72
+    dpi, are no sizes. Reads headers and metadata alone.
 
     Parameters
     ----------
     path_or_array : path-like, dask.array.Array or zarr.Array
-        A TIFF, a folder of planes or of channels, a Zarr array; or an array as a
-        reader of this library gave it. An array that was computed on, sliced
+        A TIFF, a folder of planes or of channels, a Zarr array or an OME-Zarr image;
+        or an array as a reader of this library gave it. An array that was computed on, sliced
         too, does not say how large its voxels are.
 
     Returns
@@ -158,6 +160,9 @@ def _of_zarr(path: AnyPath) -> Iterator[VoxelSize]:
     attributes = {} if node is None else read_attributes(path, node)
     found = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
     if found is None and isinstance(path, Path):
-        found = csv_size(path.parent)
+        level = image_of(path)
+        if level is not None:
+            found = level[0].voxel_size(level[1], f"OME-Zarr metadata of {path}")
+        found = found or csv_size(path.parent)
     if found is not None:
         yield found

@@ -72,6 +72,7 @@ def plan_ome_zarr(
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
     levels: int | None = None,
+    axes: str | None = None,
     labels: bool = False,
     method: str | None = None,
     channels: Sequence[str] | None = None,
@@ -93,8 +94,8 @@ def plan_ome_zarr(
     source, array = readable(data)
     plan = plan_write(source, array, chunks, max_mem, nb_workers, VERSIONS[version], shards)
     compressor_of(plan, codec)
-    axes = axes_of(len(plan.shape), channels=channels is not None)
-    found = plan_levels(plan.shape, axes, size_for(data, voxel_size), levels)
+    letters = axes_of(len(plan.shape), channels=channels is not None, axes=axes)
+    found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
     passes: list[tuple[int, WritePlan]] = []
     first = 0
     while first < len(found):
@@ -107,9 +108,8 @@ def plan_ome_zarr(
         begun, n = fuse_levels(begun, found[first:], blocks)
         passes.append((first, begun))
         first += 1 + n
-    return ImagePlan(
-        axes, found, passes[0][1], tuple(passes), method or method_for(np.dtype(plan.dtype), labels)
-    )
+    method = method or method_for(np.dtype(plan.dtype), labels)
+    return ImagePlan(letters, found, passes[0][1], tuple(passes), method)
 
 
 def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan:

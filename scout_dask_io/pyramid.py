@@ -40,14 +40,23 @@ class Level:
     total: Shape
 
 
-def axes_of(ndim: int, *, channels: bool = False) -> str:
-    """Give the names of the axes of an array, one letter each.
+def axes_of(ndim: int, *, channels: bool = False, axes: str | None = None) -> str:
+    """Give the names of the axes of an array, one letter each: those given, or by their number.
 
     Raises
     ------
     ArgumentError
-        If OME-Zarr has no such array.
+        If OME-Zarr has no such array, or ``axes`` do not fit it.
     """
+    if axes is not None:
+        # A letter is found only behind the one before it, if all are in order.
+        left = iter(AXES[5])
+        if len(axes) != ndim or not axes.endswith("yx") or not all(a in left for a in axes):
+            raise ArgumentError(
+                f"axes must be {ndim} letters, some of 'tczyx' in this order with y and x, "
+                f"got {axes!r}"
+            )
+        return axes
     if channels and ndim == 3:
         return "cyx"
     if ndim not in AXES:

@@ -54,6 +54,7 @@ def write_ome_zarr(
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
     levels: int | None = None,
+    axes: str | None = None,
     labels: bool = False,
     method: str | None = None,
     channels: Sequence[str] | None = None,
@@ -85,12 +86,15 @@ def write_ome_zarr(
     path : str or path-like
         The group's directory.
     data : dask.array.Array or numpy.ndarray
-        ``(y, x)``, ``(z, y, x)``, ``(c, z, y, x)`` or ``(t, c, z, y, x)``.
+        ``(y, x)``, ``(z, y, x)``, ``(c, z, y, x)`` or ``(t, c, z, y, x)``, unless ``axes``
+        say otherwise.
     chunks : int or sequence of int
         Chunk extents of every level for the last axes, in elements.
     levels : int, optional
         How many, with level 0. By default down to one that is at most 256 wide,
         high and deep.
+    axes : str, optional
+        A letter an axis where it is another one than by their number, such as ``"tzyx"``.
     labels : bool
         The data are labels: lower levels hold the most frequent label, and no
         contrast is noted.
@@ -131,7 +135,7 @@ def write_ome_zarr(
     """
     destination = local_path(path)
     image = plan_ome_zarr(
-        data, chunks, levels=levels, labels=labels, method=method, channels=channels,
+        data, chunks, levels=levels, axes=axes, labels=labels, method=method, channels=channels,
         voxel_size=voxel_size, version=version, shards=shards, codec=codec, max_mem=max_mem,
         nb_workers=nb_workers,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
 from scout_dask_io.remote import RemotePath, is_url
-from scout_dask_io.store.image import level_path
+from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.files import absolute
@@ -370,11 +370,15 @@ def read_zarr(
 def channel_names(path: Any) -> list[str]:
     """Give the names of a dataset's channels, in the order of :func:`imread_channels`.
 
-    Lists the folder, no more.
+    Of an OME-Zarr image they are the labels that it states, and none where it
+    states none. Lists a folder, or reads the image's metadata, no more.
 
     Raises
     ------
     PathNotFoundError
         If the folder is missing or has no sub-folder.
     """
+    image = read_image(absolute(path))
+    if image is not None:
+        return list(image.channels) if "c" in image.axes else []
     return [os.path.basename(folder) for folder in list_subfolders(path)]

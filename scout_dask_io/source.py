@@ -291,6 +291,15 @@ class ViewSource(Source):
             for n, step, phase in zip(self.shape, self.read_shape, self.phase, strict=True)
         )
 
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those of the source; which planes of the view they are is not told."""
+        return tuple(replace(f, plane=()) for f in self.source.filled)
+
+    def landmarks(self) -> list[tuple[str, int]]:
+        """Give those of the source."""
+        return self.source.landmarks()
+
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
         """Yield the source's pieces, turned."""
         wanted = list(self.region)

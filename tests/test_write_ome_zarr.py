@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import scout_dask_io as io
 from scout_dask_io.errors import (
     ArgumentError,
+    LayoutError,
     MemoryLimitError,
     ResumeError,
     TargetExistsError,
@@ -370,3 +371,45 @@ def test_the_validator_finds_nothing_and_other_readers_read_it(tmp_path: Path, v
     np.testing.assert_array_equal(np.asarray(read.images[0].data), both)
     assert [read.images[2].scale[a] for a in "zyx"] == [8.0, 7.2, 7.2]
     assert [read.images[2].translation[a] for a in "zyx"] == pytest.approx([2.0, 2.7, 2.7])
+
+
+def test_names_and_sizes_of_an_image_are_those_of_its_metadata(tmp_path: Path):
+    both = np.stack([VOLUME, VOLUME // 7])
+    io.write_ome_zarr(tmp_path / "a.zarr", both, 32, levels=2, channels=["a", "b"], voxel_size=SIZE)
+    for level in "01":
+        # As other programs write levels: without attributes of their own.
+        (tmp_path / "a.zarr" / level / ".zattrs").unlink()
+    assert io.channel_names(tmp_path / "a.zarr") == ["a", "b"]
+    size = io.voxel_size(tmp_path / "a.zarr")
+    assert size is not None
+    assert size.micrometres == (4.0, 1.8, 1.8)
+    assert "OME-Zarr metadata" in size.source
+    lower = io.voxel_size(io.read_zarr(tmp_path / "a.zarr", level=1))
+    assert lower is not None
+    assert lower.micrometres == (4.0, 3.6, 3.6)
+    io.convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert dict(io.open(tmp_path / "b.zarr", mode="r").attrs) == {
+        "channels": ["a", "b"], "voxel_size_um": [4.0, 1.8, 1.8]
+    }  # fmt: skip
+    io.write_ome_zarr(tmp_path / "c.zarr", VOLUME)
+    assert io.channel_names(tmp_path / "c.zarr") == []
+
+
+def test_axes_may_be_named(tmp_path: Path):
+    group = io.write_ome_zarr(tmp_path / "a.zarr", VOLUME, 32, levels=2, axes="tyx")
+    assert [a["name"] for a in dict(group.attrs)["multiscales"][0]["axes"]] == ["t", "y", "x"]
+    assert group["1"].shape == (21, 75, 67)
+    for bad in ("zyx ", "yzx", "xyz", "yx", "zzx"):
+        with pytest.raises(ArgumentError, match="'tczyx'"):
+            io.write_ome_zarr(tmp_path / "b.zarr", VOLUME, axes=bad)
+
+
+def test_a_level_outside_of_its_image_is_refused(tmp_path: Path):
+    io.write_zarr(tmp_path / "secret.zarr", VOLUME)
+    io.write_ome_zarr(tmp_path / "a.zarr", VOLUME, levels=1)
+    path = tmp_path / "a.zarr" / ".zattrs"
+    attributes = json.loads(path.read_text())
+    attributes["multiscales"][0]["datasets"][0]["path"] = "../secret.zarr"
+    path.write_text(json.dumps(attributes))
+    with pytest.raises(LayoutError, match="outside"):
+        io.read_zarr(tmp_path / "a.zarr")

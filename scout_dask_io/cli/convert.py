@@ -1,4 +1,4 @@
-"""``convert``: whatever holds pixels into a chunked Zarr array."""
+"""``convert``: whatever holds pixels into a chunked Zarr array, or an OME-Zarr image."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from scout_dask_io.cli.options import (
     codec,
     dry_run,
     durable,
+    labels,
+    levels,
     max_mem,
     missing,
+    ome,
     order,
     overwrite,
     quiet,
@@ -30,8 +33,8 @@ from scout_dask_io.jobs import render
 
 
 @command(
-    *src_dst, chunks, codec, zarr_format, shards, voxel_size, workers, max_mem, overwrite, resume,
-    order, missing, durable, dry_run, scheduler, storage_options, quiet,
+    *src_dst, ome, labels, levels, chunks, codec, zarr_format, shards, voxel_size, workers,
+    max_mem, overwrite, resume, order, missing, durable, dry_run, scheduler, storage_options, quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -46,7 +49,7 @@ def convert(
     durable: bool,
     **options: Any,
 ) -> None:
-    """Convert SRC to a chunked Zarr array at DST.
+    """Convert SRC to a chunked Zarr array, or with --ome to an OME-Zarr image, at DST.
 
     SRC is a TIFF file, a folder of TIFF planes, a folder with one folder of
     planes for each channel, or a Zarr array.
@@ -55,6 +58,8 @@ def convert(
       scout-dask-io convert brain/ch0 ch0.zarr
       scout-dask-io convert brain brain.zarr --chunks 64,256,256 --max-mem 2GB
       scout-dask-io convert brain brain.zarr --dry-run
+      scout-dask-io convert brain brain.ome.zarr --ome --voxel-size 4,1.8,1.8
+      scout-dask-io convert nuclei.tif nuclei.ome.zarr --ome --labels --levels 3
       scout-dask-io convert brain s3://lab/brain.zarr --storage-option profile=lab
       scout-dask-io convert brain brain.zarr --zarr-format 3 --shards 512,512,512
       scout-dask-io convert brain brain.zarr --missing fill

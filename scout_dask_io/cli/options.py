@@ -16,8 +16,11 @@ __all__ = [
     "deep",
     "dry_run",
     "durable",
+    "labels",
+    "levels",
     "max_mem",
     "missing",
+    "ome",
     "order",
     "overwrite",
     "quiet",
@@ -87,6 +90,15 @@ missing = click.option(
 )  # fmt: skip
 deep = flag("--deep", help="Decode the chunks too, where there is no DST.")
 dry_run = flag("--dry-run", help="Print the plan; write nothing.")
+ome = flag(
+    "--ome",
+    help="An OME-Zarr image with a pyramid of levels: version 0.4, or 0.5 with --zarr-format 3.",
+)
+labels = flag("--labels", help="The pixels are labels, which a pyramid does not average.")
+levels = click.option(
+    "--levels", type=click.IntRange(min=1), metavar="N", show_default="down to 256 pixels",
+    help="Levels of the pyramid, with the full one.",
+)  # fmt: skip
 workers = click.option(
     "-n", "--workers", "nb_workers", type=click.IntRange(min=1), metavar="N",
     show_default="one a core", help="Threads on this machine.",

@@ -1,4 +1,4 @@
-"""Converting a TIFF, a folder of planes, a channel dataset or a Zarr array into chunked Zarr."""
+"""Converting TIFFs, folders of planes, channel datasets or Zarr arrays into Zarr or OME-Zarr."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Shape
+from scout_dask_io.image_plan import plan_ome_zarr
 from scout_dask_io.jobs.destination import (
     check_target,
     free_nbytes,
@@ -17,19 +19,21 @@ from scout_dask_io.jobs.destination import (
     warn_of_a_full_disk,
     warn_of_many_files,
 )
+from scout_dask_io.jobs.image import as_image
 from scout_dask_io.jobs.sources import Opened, locate_all, open_any, warn_of_numbering
+from scout_dask_io.ome import VERSIONS
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import Report
+from scout_dask_io.pyramid_writer import write_ome_zarr
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.sharding import advise_shards
 from scout_dask_io.source import FilledPlane
+from scout_dask_io.store.create import local_path
 from scout_dask_io.store.growing import unfinished
+from scout_dask_io.store.image import read_image
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.voxel import VoxelSize
 from scout_dask_io.zarr_writer import plan_zarr, write_zarr
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ConvertPlan", "ConvertReport", "convert", "plan_convert"]
 
@@ -41,17 +45,19 @@ class ConvertReport:
     Attributes
     ----------
     path : str
-        The Zarr array.
+        The Zarr array, or the group of the OME-Zarr image.
     shape, chunks : tuple of int
-        In elements.
+        In elements; of an image, of level 0.
+    levels : tuple of tuple of int
+        Shapes of the levels of an image, the full one first; empty of an array.
     dtype : str
         As stored.
     nbytes, stored_nbytes : int
-        Size of the elements, and of the array's files, in bytes.
+        Size of the elements of the source, and of all files, in bytes.
     n_chunks : int
-        Chunks of the grid; those that hold only the fill value have no file.
+        Chunks of the grid, of all levels; those that hold only the fill value have no file.
     n_units, n_resumed : int
-        Write units of the array, and how many of them earlier runs had finished.
+        Write units, and how many of them earlier runs had finished.
     filled : tuple of FilledPlane
         Planes that hold the fill value because their files could not be read.
     elapsed_s : float
@@ -62,6 +68,7 @@ class ConvertReport:
     shape: Shape
     dtype: str
     chunks: Shape
+    levels: tuple[Shape, ...]
     nbytes: int
     stored_nbytes: int
     n_chunks: int
@@ -93,7 +100,11 @@ class ConvertPlan:
         Whether an array at the destination would be replaced, and whether an
         unfinished write of it would be finished.
     write : WritePlan
-        Units, workers, memory.
+        Units, workers, memory; of an OME-Zarr image, of level 0 and those made with it.
+    levels : tuple of tuple of int
+        Shapes of the levels of an image, the full one first; empty of an array.
+    n_tasks : int
+        Tasks that dask would run: one a unit, and those that wait for them.
     channels : tuple of str
         Names of the channels, where the source is a channel dataset.
     voxel_size : VoxelSize or None
@@ -113,6 +124,8 @@ class ConvertPlan:
     replaces: bool
     resumes: bool
     write: WritePlan
+    levels: tuple[Shape, ...]
+    n_tasks: int
     channels: tuple[str, ...]
     voxel_size: VoxelSize | None
     filled: tuple[FilledPlane, ...]
@@ -120,16 +133,14 @@ class ConvertPlan:
     free_nbytes: int | None
     advice: str
 
-    @property
-    def n_tasks(self) -> int:
-        """Tasks that dask would run: one a unit, and one that publishes the array."""
-        return self.write.n_units + 1
-
 
 def convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
+    ome: bool = False,
+    labels: bool = False,
+    levels: int | None = None,
     chunks: int | Sequence[int] = (64, 64, 64),
     codec: Any = "zstd",
     zarr_format: int = 2,
@@ -145,7 +156,7 @@ def convert(
     progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> ConvertReport:
-    """Convert a source of pixels to a chunked, nested Zarr array, in bounded memory.
+    """Convert a source of pixels to a chunked Zarr array or an OME-Zarr image, in bounded memory.
 
     The array at ``dst`` is whole or not there, as with
     :func:`~scout_dask_io.write_zarr`. Channel names and the voxel size are kept
@@ -159,6 +170,15 @@ def convert(
         channel, or a Zarr array.
     dst : str or path-like
         The array's directory, outside ``src``; or a URL such as ``"s3://bucket/a.zarr"``.
+    ome : bool
+        Write an OME-Zarr image, as :func:`~scout_dask_io.write_ome_zarr` does: version
+        0.4, or 0.5 with ``zarr_format=3``. Axes that lie in another order than
+        ``(t, c, z, y, x)`` are put into it, and colour samples become channels.
+    labels : bool
+        The pixels of the image are labels, which are never averaged.
+    levels : int, optional
+        How many levels the image has, with the full one; by default down to one of at
+        most 256 elements along each axis.
     chunks, codec, zarr_format, shards, overwrite, resume, max_mem, nb_workers, durable, progress
         As for :func:`~scout_dask_io.write_zarr`.
     order : {"alphabetical", "natural"}
@@ -194,38 +214,51 @@ def convert(
     """
     start = time.perf_counter()
     source, destination = locate_all(src, dst, storage_options)
+    _check_image(destination, ome, labels, levels)
     check_target(source, destination, overwrite=overwrite, resume=resume)
     opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
     warn_of_numbering(opened)
-    data = opened.array
+    data, axes, names = as_image(opened) if ome else (opened.array, "", opened.channels)
     before = _finished_before(destination, overwrite=overwrite, resume=resume)
-    warn_of_a_full_disk(data, destination)
+    options: dict[str, Any] = {
+        "codec": codec,
+        "shards": shards,
+        "max_mem": max_mem,
+        "nb_workers": nb_workers,
+    }
+    if ome:
+        options |= _of_image(axes, names, opened, labels, levels, zarr_format)
+    # The levels below the full one take at most a third as much.
+    warn_of_a_full_disk(int(data.nbytes) * (4 if ome else 3) // 3, destination)
     warn_of_many_files(data, chunks, shards)
-    array = write_zarr(
+    write: Any = write_ome_zarr
+    if not ome:
+        write = write_zarr
+        options |= {"zarr_format": zarr_format, "voxel_size": opened.voxel_size}
+        options["attributes"] = {"channels": list(names)} if names else {}
+    written = write(
         destination,
         data,
         chunks,
-        codec=codec,
-        zarr_format=zarr_format,
-        shards=shards,
-        attributes=_attributes(opened),
-        voxel_size=opened.voxel_size,
         overwrite=overwrite,
         resume=resume,
-        max_mem=max_mem,
-        nb_workers=nb_workers,
         durable=durable,
         progress=progress,
+        **options,
     )
+    image = read_image(destination) if ome else None
+    arrays = [written] if image is None else [written[level.path] for level in image.levels]
+    array = arrays[0]
     n_units = _count_units(destination)
     return ConvertReport(
         path=os.fspath(dst),
         shape=tuple(array.shape),
         dtype=str(array.dtype),
         chunks=tuple(array.chunks),
+        levels=tuple(tuple(a.shape) for a in arrays) if ome else (),
         nbytes=int(data.nbytes),
         stored_nbytes=stored_nbytes(destination),
-        n_chunks=array.nchunks,
+        n_chunks=sum(a.nchunks for a in arrays),
         n_units=n_units,
         n_resumed=n_units if before is None else before,
         filled=opened.filled,
@@ -237,6 +270,9 @@ def plan_convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
+    ome: bool = False,
+    labels: bool = False,
+    levels: int | None = None,
     chunks: int | Sequence[int] = (64, 64, 64),
     codec: Any = "zstd",
     zarr_format: int = 2,
@@ -256,35 +292,79 @@ def plan_convert(
     before it writes is refused here with the same error.
     """
     source, destination = locate_all(src, dst, storage_options)
+    _check_image(destination, ome, labels, levels)
     replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
     opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
     warn_of_numbering(opened)
-    plan = plan_zarr(
-        opened.array,
-        chunks,
-        codec=codec,
-        zarr_format=zarr_format,
-        shards=shards,
-        max_mem=max_mem,
-        nb_workers=nb_workers,
-    )
-    warn_of_a_full_disk(opened.array, destination)
+    data, axes, names = as_image(opened) if ome else (opened.array, "", opened.channels)
+    options: dict[str, Any] = {
+        "codec": codec,
+        "shards": shards,
+        "max_mem": max_mem,
+        "nb_workers": nb_workers,
+    }
+    shapes: tuple[Shape, ...] = ()
+    if ome:
+        image = plan_ome_zarr(
+            data, chunks, **options, **_of_image(axes, names, opened, labels, levels, zarr_format)
+        )
+        plan, shapes = image.write, tuple(level.shape for level in image.levels)
+        # One task a unit, one that waits for each pass, the last of which publishes the image.
+        n_tasks = image.n_units + len(image.passes)
+        # A group's metadata and manifest, and each level's.
+        n_files = image.n_files + (3 - (zarr_format == 3)) * (1 + len(shapes))
+    else:
+        plan = plan_zarr(data, chunks, zarr_format=zarr_format, **options)
+        n_tasks = plan.n_units + 1
+        # zarr.json; or .zarray, and .zattrs where there is something to say.
+        stated = bool(opened.channels or opened.voxel_size or opened.filled)
+        n_files = plan.n_stored + 1 + (zarr_format == 2 and stated)
+    # The levels below the full one take at most a third as much.
+    warn_of_a_full_disk(int(data.nbytes) * (4 if ome else 3) // 3, destination)
     return ConvertPlan(
         source=os.fspath(src),
         destination=os.fspath(dst),
         replaces=replaces,
         resumes=resumes,
         write=plan,
-        channels=tuple(opened.channels or ()),
+        levels=shapes,
+        n_tasks=n_tasks,
+        channels=tuple(names or ()),
         voxel_size=opened.voxel_size,
-        # zarr.json; or .zarray, and .zattrs where there is something to say.
-        n_files=plan.n_stored
-        + 1
-        + (zarr_format == 2 and bool(opened.channels or opened.voxel_size or opened.filled)),
+        n_files=n_files,
         filled=opened.filled,
         advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
         free_nbytes=free_nbytes(destination),
     )
+
+
+def _check_image(destination: AnyPath, ome: bool, labels: bool, levels: int | None) -> None:
+    if ome:
+        local_path(destination)
+    elif labels or levels is not None:
+        raise ArgumentError("labels and levels are of OME-Zarr images: give ome=True too")
+
+
+def _of_image(
+    axes: str,
+    names: Sequence[str] | None,
+    opened: Opened,
+    labels: bool,
+    levels: int | None,
+    zarr_format: int,
+) -> dict[str, Any]:
+    """Give what an OME-Zarr image is written with, beside what every array is."""
+    versions = {of: version for version, of in VERSIONS.items()}
+    if zarr_format not in versions:
+        raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
+    return {
+        "axes": axes,
+        "channels": names,
+        "levels": levels,
+        "labels": labels,
+        "voxel_size": opened.voxel_size,
+        "version": versions[zarr_format],
+    }
 
 
 def _finished_before(destination: AnyPath, *, overwrite: bool, resume: bool) -> int | None:
@@ -299,9 +379,7 @@ def _finished_before(destination: AnyPath, *, overwrite: bool, resume: bool) -> 
 
 def _count_units(destination: AnyPath) -> int:
     manifest = read_manifest(destination)
-    units = [] if manifest is None else manifest.settings.get("units", [])
-    return math.prod(len(axis) for axis in units)
-
-
-def _attributes(opened: Opened) -> dict[str, Any]:
-    return {"channels": list(opened.channels)} if opened.channels else {}
+    settings = {} if manifest is None else manifest.settings
+    # An image has passes, each with the units of its first level.
+    passes = [units for _, units in settings.get("passes", ())] or [settings.get("units", ())]
+    return sum(math.prod(len(axis) for axis in units) for units in passes)

@@ -85,13 +85,13 @@ def _check_remote(
     return overwrite and dst.exists(), resume and unfinished
 
 
-def warn_of_a_full_disk(data: da.Array, destination: AnyPath) -> None:
-    """Warn where an array may not fit on its disk."""
+def warn_of_a_full_disk(nbytes: int, destination: AnyPath) -> None:
+    """Warn where that many bytes of elements may not fit on the disk."""
     free = free_nbytes(destination)
     # How well data compress is not known before; twice as small is usual for camera data.
-    if free is not None and data.nbytes > free:
+    if free is not None and nbytes > free:
         warnings.warn(
-            f"the array holds {format_nbytes(data.nbytes)} before compression and the disk of "
+            f"the array holds {format_nbytes(nbytes)} before compression and the disk of "
             f"{destination} has {format_nbytes(free)} free: it may not fit",
             stacklevel=3,
         )

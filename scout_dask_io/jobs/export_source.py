@@ -14,10 +14,10 @@ import numpy as np
 from scout_dask_io.calibration import voxel_size as stated_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Region, Shape, full_region
-from scout_dask_io.jobs.multiscale import find_level
 from scout_dask_io.lazy import source_of
 from scout_dask_io.source import Source, ViewSource
 from scout_dask_io.store.create import local_path
+from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.metadata import read_attributes, read_node
 from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.voxel import VoxelSize, as_voxel_size
@@ -126,10 +126,11 @@ def _open(src: Any, level: int | None) -> tuple[Source, str, VoxelSize | None, t
     """Give a source, its axes, voxel size and channel names."""
     if isinstance(src, (str, os.PathLike)):
         path = local_path(src)
-        found = find_level(path, level or 0)
-        if found is not None:
-            source = open_source(found.path)
-            return source, _axes(source, found.axes, found.channels), found.voxel, found.channels
+        image = read_image(path)
+        if image is not None:
+            source = open_source(level_path(path, level or 0))
+            size = image.voxel_size(level or 0, f"OME-Zarr metadata of {path}")
+            return source, _axes(source, image.axes, image.channels), size, image.channels
         if level:
             raise ArgumentError(
                 f"{path} is one array and has no level {level}: give the path of an OME-Zarr "

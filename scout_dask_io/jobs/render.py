@@ -90,7 +90,7 @@ def as_options(message: str) -> str:
     >>> as_options("give overwrite=True, or raise max_mem")
     'give --overwrite, or raise --max-mem'
     """
-    message = re.sub(r"\b(overwrite|resume)=True\b", r"--\1", message)
+    message = re.sub(r"\b(ome|overwrite|resume)=True\b", r"--\1", message)
     message = re.sub(r"\b(codec|order|missing|mode)=(['\"]?)(\w+)\2", r"--\1 \3", message)
     message = re.sub(r"\bzarr_format=3\b", "--zarr-format 3", message)
     message = re.sub(r"\b(max_mem|nb_workers)=(?=\w)", r"\1 ", message)
@@ -119,6 +119,7 @@ def convert_text(report: ConvertReport, src: str) -> str:
     smaller = f", {report.ratio:.2f} times smaller" if report.ratio > 1 else ""
     rows = [
         ("array", _array(report)),
+        ("levels", _levels(report.levels)),
         ("chunks", f"{format_count(report.n_chunks, 'chunk')} of {format_shape(report.chunks)}"),
         ("on disk", format_nbytes(report.stored_nbytes) + smaller),
         ("took", f"{format_s(report.elapsed_s)}, {format_nbytes(report.nbytes_per_s)}/s"),
@@ -127,6 +128,10 @@ def convert_text(report: ConvertReport, src: str) -> str:
         ("check it", command("verify", src, report.path)),
     ]
     return f"Wrote {report.path}\n{_table(rows)}"
+
+
+def _levels(shapes: Sequence[Shape]) -> str:
+    return f"{len(shapes)}: {', '.join(map(format_shape, shapes))}" if shapes else ""
 
 
 def _resumed(report: ConvertReport) -> str:
@@ -155,12 +160,13 @@ def _filled(filled: Sequence[FilledPlane]) -> list[tuple[str, str]]:
 def plan_text(plan: ConvertPlan) -> str:
     """Say what a conversion would do, and what it would take."""
     write = plan.write
-    tasks = "one that publishes the array"
+    tasks = "those that publish the image" if plan.levels else "one that publishes the array"
     reading = format_nbytes(write.read_nbytes)
     if write.read_amplification > 1.005:
         reading += f", each pixel {write.read_amplification:.2f} times on average"
     rows = [
         ("array", _array(write)),
+        ("levels", _levels(plan.levels)),
         ("channels", ", ".join(plan.channels)),
         ("voxel", f"{plan.voxel_size}, by {plan.voxel_size.source}" if plan.voxel_size else ""),
         ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),

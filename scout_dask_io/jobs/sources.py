@@ -26,6 +26,7 @@ from scout_dask_io.readers import (
 )
 from scout_dask_io.remote import AnyPath, RemotePath, is_url, locate
 from scout_dask_io.source import FilledPlane
+from scout_dask_io.store.image import read_image
 from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
 from scout_dask_io.store.remote_nodes import remote_node
 from scout_dask_io.store.staging import find_staging
@@ -59,6 +60,8 @@ class Opened:
         Names along the first axis, where there are any.
     voxel_size : VoxelSize or None
         As it is stated, in whole or in part.
+    axes : str
+        A letter an axis, where Zarr metadata state them; else empty.
     """
 
     path: str
@@ -66,6 +69,7 @@ class Opened:
     array: da.Array
     channels: tuple[str, ...] | None
     voxel_size: VoxelSize | None
+    axes: str = ""
 
     @property
     def filled(self) -> tuple[FilledPlane, ...]:
@@ -81,7 +85,9 @@ def open_any(
     missing: str = "error",
     voxel_size: Any = None,
 ) -> Opened:
-    """Open a TIFF file, a folder of planes or of channels, or a Zarr array, whichever it is.
+    """Open a TIFF file, a folder of planes or of channels, or Zarr, whichever it is.
+
+    Of an OME-Zarr image that is level 0, with what the image says of it.
 
     Reads headers and metadata, no pixels.
 
@@ -114,11 +120,10 @@ def open_any(
     found = locate(path)
     kind = kind_of(found)
     channels: Sequence[str] | None = None
+    axes = ""
     if kind == "zarr":
         array: da.Array = read_zarr(found)
-        node = read_node(found)
-        attributes = {} if node is None else read_attributes(found, node)
-        channels = _named(attributes.get("channels"), array)
+        channels, axes = _stated(found, array)
     elif kind == "tiff":
         array = imread(found)
     elif kind == "folder":
@@ -127,7 +132,22 @@ def open_any(
         array = imread_channels(found, nb_workers, order=order, missing=missing)
         channels = channel_names(found)
     size = given or stated_voxel_size(array)
-    return Opened(str(found), kind, array, tuple(channels) if channels else None, size)
+    return Opened(str(found), kind, array, tuple(channels) if channels else None, size, axes)
+
+
+def _stated(path: AnyPath, array: da.Array) -> tuple[list[str] | None, str]:
+    """Give the channel names and the letters of the axes that Zarr metadata state."""
+    image = read_image(path)
+    if image is not None:
+        named = "c" in image.axes and len(image.channels) == array.shape[image.axes.index("c")]
+        return list(image.channels) if named else None, image.axes
+    node = read_node(path)
+    if node is None:
+        return None, ""
+    attributes = read_attributes(path, node)
+    letters = node.metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or ()
+    fits = len(letters) == array.ndim and all(isinstance(n, str) and len(n) == 1 for n in letters)
+    return _named(attributes.get("channels"), array), "".join(letters).lower() if fits else ""
 
 
 def warn_of_numbering(opened: Opened) -> None:

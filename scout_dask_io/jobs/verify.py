@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 from dask._task_spec import DataNode, List, Task, TaskRef
@@ -20,6 +20,7 @@ from scout_dask_io.grid import (
 from scout_dask_io.human import format_count
 from scout_dask_io.jobs.check import CheckReport, check
 from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare_unit, merge, shift
+from scout_dask_io.jobs.image import as_image
 from scout_dask_io.jobs.render import to_json
 from scout_dask_io.jobs.sources import Opened, locate_all, open_any
 from scout_dask_io.lazy import source_of
@@ -28,6 +29,7 @@ from scout_dask_io.plan import WritePlan, plan_source
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.source import FilledPlane, Source
+from scout_dask_io.store.image import read_image
 
 __all__ = ["DifferingRegion", "VerifyReport", "verify"]
 
@@ -151,7 +153,8 @@ def verify(
     Parameters
     ----------
     src, dst : path-like
-        Each a TIFF file, a folder of planes or of channels, or a Zarr array.
+        Each a TIFF file, a folder of planes or of channels, a Zarr array, or an
+        OME-Zarr image, of which level 0 is compared.
     deep : bool
         With one path, decode the chunks too; with two, all is decoded anyway.
     nb_workers : int, optional
@@ -201,6 +204,9 @@ def verify(
     # Whether planes are filled as the record says can be seen, and no more.
     missing = "fill" if right.filled else "error"
     left = open_any(first, nb_workers, order=order, missing=missing)
+    if read_image(second) is not None and left.kind != "zarr":
+        # An image has its axes in another order than some files do.
+        left = replace(left, array=as_image(left)[0])
     _check_record(left, right)
     mismatch = _mismatch(left, right)
     if mismatch:

@@ -1,0 +1,63 @@
+"""Sources of any axes as OME-Zarr has them, in the order ``(t, c, z, y, x)``."""
+
+from __future__ import annotations
+
+import dask.array as da
+
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.grid import full_region
+from scout_dask_io.jobs.sources import Opened
+from scout_dask_io.lazy import lazy_array, source_of
+from scout_dask_io.pyramid import AXES, axes_of
+from scout_dask_io.source import ViewSource
+from scout_dask_io.tiff.info import describe_path
+from scout_dask_io.tiff.source import TiffSource
+
+__all__ = ["as_image"]
+
+_ORDER = AXES[5]
+_LEAD = {"tiff": "", "folder": "z", "channels": "cz"}
+_SAMPLES = ("red", "green", "blue", "alpha")
+
+
+def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
+    """Give what was opened with its axes in OME-Zarr's order, their letters, and channel names.
+
+    Colour samples become channels. An array whose axes lie in order is given as
+    it is; another one is read turned. Reads the header of the first TIFF file.
+
+    Raises
+    ------
+    ArgumentError
+        If an OME-Zarr image cannot have the axes.
+    """
+    array, names = opened.array, opened.channels
+    axes = _stated_axes(opened)
+    if axes.endswith("s") and "c" not in axes:
+        axes = axes[:-1] + "c"
+        names = names or _SAMPLES[: array.shape[-1]]
+    strange = [a for a in axes if a not in _ORDER]
+    if len(strange) == 1 and "z" not in axes:
+        # Pages of a file that does not say what they are.
+        axes = axes.replace(strange[0], "z")
+    order = "".join(sorted(set(axes) & set(_ORDER), key=_ORDER.index))
+    source = source_of(array)
+    if len(order) != len(axes) or not order.endswith("yx") or source is None:
+        raise ArgumentError(
+            f"{opened.path} has the axes {axes!r}, and an OME-Zarr image has (t, c, z, y, x) or "
+            "some of these: read it, bring its axes into that order, and use write_ome_zarr"
+        )
+    if order != axes:
+        turned = ViewSource(source, full_region(source.shape), [axes.index(a) for a in order])
+        array = lazy_array(turned)
+    return array, order, names if "c" in order else None
+
+
+def _stated_axes(opened: Opened) -> str:
+    """Give a letter an axis, as the files state them or as the house has them."""
+    source = source_of(opened.array)
+    axes = opened.axes
+    if isinstance(source, TiffSource):
+        axes = _LEAD[opened.kind] + describe_path(source.files[0].path).axes.lower()
+    ndim = opened.array.ndim
+    return axes if len(axes) == ndim else axes_of(ndim, channels=bool(opened.channels))
