@@ -33,15 +33,17 @@ def verify(
 ) -> int:
     """Compare SRC and DST pixel by pixel, or check one array against its manifest.
 
-    Either may be a TIFF file, a folder of planes or of channels, or a Zarr
-    array. Exit code 0 if they are equal; 1 if not, and the first regions that
-    differ are named. With SRC alone, a Zarr array that this program wrote: every
-    chunk file is read and compared with the checksum noted then.
+    Either may be a TIFF file, a folder of planes or of channels, a Zarr array, or
+    an OME-Zarr image, of which the full level is compared. Exit code 0 if they
+    are equal; 1 if not, and the first regions that differ are named. With SRC
+    alone, a Zarr array or image that this program wrote: every chunk file, of
+    all levels, is read and compared with the checksum noted then.
 
     For example:
       scout-dask-io verify brain/ch0 ch0.zarr
       scout-dask-io verify brain/ch0 ch0.zarr -q && echo same
       scout-dask-io verify ch0.zarr
+      scout-dask-io verify ch0.ome.zarr
     """
     from scout_dask_io.jobs.verify import verify
 

@@ -19,6 +19,7 @@ from scout_dask_io.grid import (
 )
 from scout_dask_io.human import format_count
 from scout_dask_io.jobs.check import CheckReport, check
+from scout_dask_io.jobs.check_image import ImageCheckReport, check_image
 from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare_unit, merge, shift
 from scout_dask_io.jobs.image import as_image
 from scout_dask_io.jobs.render import to_json
@@ -28,6 +29,7 @@ from scout_dask_io.memory import parse_nbytes
 from scout_dask_io.plan import WritePlan, plan_source
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
+from scout_dask_io.remote import is_url
 from scout_dask_io.source import FilledPlane, Source
 from scout_dask_io.store.image import read_image
 
@@ -119,7 +121,7 @@ def verify(
     progress: bool | Report = ...,
     limit: int = ...,
     storage_options: Mapping[str, Any] | None = ...,
-) -> CheckReport: ...
+) -> CheckReport | ImageCheckReport: ...
 
 
 def verify(
@@ -133,11 +135,12 @@ def verify(
     progress: bool | Report = False,
     limit: int = 10,
     storage_options: Mapping[str, Any] | None = None,
-) -> VerifyReport | CheckReport:
+) -> VerifyReport | CheckReport | ImageCheckReport:
     """Compare two stored arrays pixel by pixel, or check one against its manifest.
 
     With one path, every chunk file of that Zarr array is read and its size and
-    checksum compared with what was written: see :func:`~.check.check`.
+    checksum compared with what was written: see :func:`~.check.check`. Of an
+    OME-Zarr image, those of every level.
     With two, in bounded memory:
 
     Both are read by regions of whole chunks of ``dst``, on the scheduler that
@@ -172,7 +175,7 @@ def verify(
 
     Returns
     -------
-    VerifyReport or CheckReport
+    VerifyReport, CheckReport or ImageCheckReport
         Arrays that differ in shape or dtype are unequal, and not read.
 
     Raises
@@ -188,14 +191,14 @@ def verify(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise ArgumentError(f"limit must be a whole number from 0 up, got {limit!r}")
     if dst is None:
-        return check(
-            src,
-            deep=deep,
-            nb_workers=nb_workers,
-            progress=progress,
-            limit=limit,
-            storage_options=storage_options,
-        )
+        how: dict[str, Any] = {
+            "deep": deep,
+            "nb_workers": nb_workers,
+            "progress": progress,
+            "limit": limit,
+        }
+        of_image = None if is_url(src) else check_image(src, **how)
+        return of_image or check(src, **how, storage_options=storage_options)
     if max_mem is not None:
         parse_nbytes(max_mem)
     check_nb_workers(nb_workers)
