@@ -53,7 +53,7 @@ FLOORS = [
     {"pyramid_writer"},
     {"jobs"},
     {"view"},
-    {"cli"},
+    {"cli", "napari_plugin"},
     {"__main__"},
 ]
 FLOOR_OF = {entry: n for n, floor in enumerate(FLOORS) for entry in floor}

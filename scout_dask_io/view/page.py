@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import html
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
-from scout_dask_io.calibration import voxel_size as stated_voxel_size
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.jobs.sources import Opened, open_any
-from scout_dask_io.ome import Multiscale
-from scout_dask_io.readers import read_zarr
-from scout_dask_io.store.image import read_image
+from scout_dask_io.view.levels import open_volume
 from scout_dask_io.view.server import VolumeServer
 from scout_dask_io.view.volume import ServedVolume
 from scout_dask_io.voxel import VoxelSize, as_voxel_size
@@ -159,78 +153,20 @@ def _neuroglancer() -> Any:
 
 
 def _open(number: int, what: Any, size: VoxelSize | None, order: str) -> _Volume:
-    image = None
-    if isinstance(what, (str, os.PathLike)):
-        opened: Opened = open_any(what, order=order, voxel_size=size)
-        name = os.path.basename(os.path.normpath(opened.path))
-        array, names, known = opened.array, opened.channels, opened.voxel_size
-        image = read_image(opened.path) if opened.kind == "zarr" else None
-    else:
-        array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
-        name, names, known = f"array {number}", None, size or stated_voxel_size(array)
-    levels: list[da.Array] = [array]
-    scales: list[Sequence[float]] = [_scale(known)]
-    shifts: list[Sequence[float]] = [(0.0, 0.0, 0.0)]
-    if image is not None:
-        levels, scales, shifts = _levels(what, image, _scale(known))
-        names = image.channels or names
-    n_channels = levels[0].shape[0] if levels[0].ndim == 4 else 1
-    if not names or len(names) != n_channels:
-        names = tuple(f"channel {c}" for c in range(n_channels))
+    found = open_volume(what, f"array {number}", voxel_size=size, order=order)
+    n_channels = len(found.channels) or 1
     layers = tuple(
         ServedVolume(
-            name if n_channels == 1 else f"{name} {names[c]}",
-            levels,
-            scales,
-            shifts,
-            unit="micrometer" if _is_whole(known) else None,
+            f"{found.name} {found.channels[c]}" if n_channels > 1 else found.name,
+            found.levels,
+            found.scales,
+            found.translations,
+            unit=found.unit,
             channel=c,
         )
         for c in range(n_channels)
     )
-    return _Volume(name, layers, tuple(f"v{number}c{c}" for c in range(n_channels)))
-
-
-def _levels(
-    path: Any, image: Multiscale, scale: Sequence[float]
-) -> tuple[list[da.Array], list[Sequence[float]], list[Sequence[float]]]:
-    """Give the levels of an OME-Zarr image as ``([c, ]z, y, x)``, with scales and translations."""
-    arrays: list[da.Array] = []
-    scales: list[Sequence[float]] = []
-    shifts: list[Sequence[float]] = []
-    base = _zyx(image.levels[0].scale, image.axes, 1.0)
-    for number, level in enumerate(image.levels):
-        array = read_zarr(path, level=number)
-        kept = image.axes
-        if "t" in kept:
-            # The first time point; the viewer has no time.
-            array = array[tuple(0 if a == "t" else slice(None) for a in kept)]
-            kept = kept.replace("t", "")
-        if kept == "cyx":
-            array = array[:, None]
-        arrays.append(array)
-        # In the sizes that are shown, which may be others than the image's own.
-        unit = [s / b for s, b in zip(scale, base, strict=True)]
-        own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
-        scales.append([v * u for v, u in zip(own, unit, strict=True)])
-        shifts.append([v * u for v, u in zip(shift, unit, strict=True)])
-    return arrays, scales, shifts
-
-
-def _zyx(values: Sequence[float], axes: str, missing: float) -> list[float]:
-    found = dict(zip(axes, values, strict=True))
-    return [found.get(a, missing) for a in "zyx"]
-
-
-def _is_whole(size: VoxelSize | None) -> bool:
-    return size is not None and None not in size.micrometres
-
-
-def _scale(size: VoxelSize | None) -> tuple[float, ...]:
-    """Give the sizes to show voxels at: as stated where all are, else cubes."""
-    if size is None or not _is_whole(size):
-        return (1.0, 1.0, 1.0)
-    return tuple(v or 1.0 for v in size.micrometres)
+    return _Volume(found.name, layers, tuple(f"v{number}c{c}" for c in range(n_channels)))
 
 
 def _fill(state: Any, volumes: Sequence[_Volume], url: Any, neuroglancer: Any) -> None:

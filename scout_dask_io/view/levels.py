@@ -1,0 +1,129 @@
+"""Whatever is to be looked at as levels along ``(c, z, y, x)``, each lazy, with sizes and names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from scout_dask_io.calibration import voxel_size as stated_voxel_size
+from scout_dask_io.jobs.sources import open_any
+from scout_dask_io.ome import Multiscale
+from scout_dask_io.readers import read_zarr
+from scout_dask_io.store.image import read_image
+from scout_dask_io.voxel import VoxelSize
+
+__all__ = ["Volume", "open_volume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume, opened.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    levels : tuple of dask.array.Array
+        The full one first, lazy: ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``.
+    scales, translations : tuple of tuple of float
+        Of each level's voxels, ``(z, y, x)``, in ``unit``.
+    unit : str or None
+        ``"micrometer"``, or ``None`` where the size is not known along every
+        axis; the scales are then relative to level 0.
+    channels : tuple of str
+        Names along the first of four axes, else empty.
+    windows : tuple
+        As many pairs of the darkest and brightest value to show, or ``None``;
+        empty where nothing is stated.
+    """
+
+    name: str
+    levels: tuple[da.Array, ...]
+    scales: tuple[tuple[float, ...], ...]
+    translations: tuple[tuple[float, ...], ...]
+    unit: str | None
+    channels: tuple[str, ...]
+    windows: tuple[tuple[float, float] | None, ...]
+
+
+def open_volume(
+    what: Any,
+    name: str,
+    *,
+    voxel_size: VoxelSize | None = None,
+    order: str = "alphabetical",
+) -> Volume:
+    """Open a path, or take an array; reads headers and metadata, no pixels.
+
+    Parameters
+    ----------
+    what : path-like, dask or numpy array
+        A TIFF file, a folder of planes or of channels, a Zarr array, an OME-Zarr
+        image, or an array.
+    name : str
+        Of an array; a path has its own.
+    voxel_size, order
+        As for :func:`~.jobs.sources.open_any`.
+    """
+    image = None
+    if isinstance(what, (str, os.PathLike)):
+        opened = open_any(what, order=order, voxel_size=voxel_size)
+        name = os.path.basename(os.path.normpath(opened.path))
+        array, names, size = opened.array, opened.channels, opened.voxel_size
+        image = read_image(opened.path) if opened.kind == "zarr" else None
+    else:
+        array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
+        names, size = None, voxel_size or stated_voxel_size(array)
+    whole = size is not None and None not in size.micrometres
+    scale = tuple((v if whole and v else 1.0) for v in (size.micrometres if size else (1.0,) * 3))
+    levels: list[da.Array] = [array]
+    scales: list[tuple[float, ...]] = [scale]
+    shifts: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
+    if image is not None:
+        levels, scales, shifts = _levels(what, image, scale)
+        names = image.channels or names
+    n_channels = levels[0].shape[0] if levels[0].ndim == 4 else 0
+    if not names or len(names) != n_channels:
+        names = tuple(f"channel {c}" for c in range(n_channels))
+    return Volume(
+        name,
+        tuple(levels),
+        tuple(scales),
+        tuple(shifts),
+        "micrometer" if whole else None,
+        tuple(names),
+        image.windows if image is not None else (),
+    )
+
+
+def _levels(
+    path: Any, image: Multiscale, scale: Sequence[float]
+) -> tuple[list[da.Array], list[tuple[float, ...]], list[tuple[float, ...]]]:
+    arrays: list[da.Array] = []
+    scales: list[tuple[float, ...]] = []
+    shifts: list[tuple[float, ...]] = []
+    base = _zyx(image.levels[0].scale, image.axes, 1.0)
+    # In the sizes that are shown, which may be others than the image's own.
+    unit = [s / b for s, b in zip(scale, base, strict=True)]
+    for number, level in enumerate(image.levels):
+        array = read_zarr(path, level=number)
+        kept = image.axes
+        if "t" in kept:
+            # The first time point; nothing here has time.
+            array = array[tuple(0 if a == "t" else slice(None) for a in kept)]
+            kept = kept.replace("t", "")
+        arrays.append(array[:, None] if kept == "cyx" else array)
+        own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
+        scales.append(tuple(v * u for v, u in zip(own, unit, strict=True)))
+        shifts.append(tuple(v * u for v, u in zip(shift, unit, strict=True)))
+    return arrays, scales, shifts
+
+
+def _zyx(values: Sequence[float], axes: str, missing: float) -> list[float]:
+    found = dict(zip(axes, values, strict=True))
+    return [found.get(a, missing) for a in "zyx"]

@@ -1,0 +1,112 @@
+"""What napari finds and is given, asked through npe2 as napari asks; no display, no napari."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from helpers import make_volume, write_planes
+
+import scout_dask_io as io
+from scout_dask_io.napari_plugin import get_reader
+
+npe2 = pytest.importorskip("npe2")
+
+SHAPE = (5, 40, 50)
+
+
+@pytest.fixture(scope="module")
+def plugins() -> npe2.PluginManager:
+    manager = npe2.PluginManager()
+    manager.discover(include_npe1=False)
+    assert "scout-dask-io" in manager
+    manager.activate("scout-dask-io")
+    return manager
+
+
+def layers(plugins: npe2.PluginManager, *paths: Path, stack: bool = False) -> list:
+    found, reader = npe2.io_utils._read(
+        list(map(str, paths)), stack=stack, plugin_name="scout-dask-io", return_reader=True,
+        _pm=plugins,
+    )  # fmt: skip
+    assert reader.command == "scout-dask-io.read"
+    return found
+
+
+def test_the_manifest_is_valid_and_names_a_function_that_is_there(plugins: npe2.PluginManager):
+    manifest = plugins.get_manifest("scout-dask-io")
+    manifest.validate_imports()
+    (reader,) = manifest.contributions.readers
+    assert reader.accepts_directories
+    assert set(reader.filename_patterns) == {"*.zarr", "*.tif", "*.tiff"}
+
+
+def test_a_folder_of_planes_is_one_lazy_layer(plugins: npe2.PluginManager, tmp_path: Path):
+    data = make_volume(SHAPE)
+    write_planes(tmp_path / "planes", data)
+    (tmp_path / "planes" / "voxel_size.csv").write_text("4000,1800,1800\n")
+    ((array, shown, kind),) = layers(plugins, tmp_path / "planes")
+    assert kind == "image"
+    assert isinstance(array, da.Array)
+    np.testing.assert_array_equal(array.compute(), data)
+    assert shown["scale"] == (4.0, 1.8, 1.8)
+    assert shown["units"] == ("micrometer",) * 3
+    assert (shown["name"], shown["multiscale"]) == ("planes", False)
+
+
+def test_a_plane_and_a_stack_of_files(plugins: npe2.PluginManager, tmp_path: Path):
+    data = make_volume(SHAPE)
+    paths = write_planes(tmp_path / "planes", data)
+    ((array, shown, _),) = layers(plugins, Path(paths[1]))
+    np.testing.assert_array_equal(array.compute(), data[1])
+    assert len(shown["scale"]) == 2
+    picked = [Path(paths[k]) for k in (3, 0)]
+    ((array, shown, _),) = layers(plugins, *picked, stack=True)
+    np.testing.assert_array_equal(array.compute(), data[[3, 0]])
+    assert len(shown["scale"]) == 3
+
+
+def test_channels_get_a_name_each(plugins: npe2.PluginManager, tmp_path: Path):
+    data = make_volume((2, *SHAPE))
+    for name, channel in zip(("nuclei", "axons"), data, strict=True):
+        write_planes(tmp_path / "brain" / name, channel)
+    ((array, shown, _),) = layers(plugins, tmp_path / "brain")
+    np.testing.assert_array_equal(array.compute(), data[::-1])
+    assert shown["channel_axis"] == 0
+    assert shown["name"] == ["brain axons", "brain nuclei"]
+    assert len(shown["scale"]) == 3
+
+
+def test_an_ome_zarr_image_comes_with_its_levels(plugins: npe2.PluginManager, tmp_path: Path):
+    data = make_volume((2, 20, 90, 110))
+    io.write_ome_zarr(
+        tmp_path / "a.zarr", data, (1, 16, 32, 32), levels=3, voxel_size=(8, 2, 2),
+        channels=["nuclei", "axons"],
+    )  # fmt: skip
+    ((levels, shown, _),) = layers(plugins, tmp_path / "a.zarr")
+    assert shown["multiscale"]
+    assert shown["scale"] == (8.0, 2.0, 2.0)
+    assert shown["name"] == ["a.zarr nuclei", "a.zarr axons"]
+    assert len(shown["contrast_limits"]) == 2
+    for number, level in enumerate(levels):
+        stored = zarr.open_array(tmp_path / "a.zarr" / str(number), mode="r")
+        np.testing.assert_array_equal(level.compute(), stored[:])
+
+
+@pytest.mark.parametrize("made", ["nothing", "text", "text.tif folder", "group", "mixed"])
+def test_what_is_not_ours_is_left_to_others(tmp_path: Path, made: str):
+    path = tmp_path / "a.zarr"
+    if made == "text":
+        path.write_text("no image")
+    elif made == "text.tif folder":
+        path.mkdir()
+        (path / "notes.txt").write_text("no image")
+    elif made == "group":
+        zarr.create_group(path, zarr_format=2)
+    elif made == "mixed":
+        (tmp_path / "a.tif").write_bytes(b"")
+        assert get_reader([str(tmp_path / "a.tif"), str(path)]) is None
+    assert get_reader(str(path)) is None
