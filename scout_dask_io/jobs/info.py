@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,15 @@ import numpy as np
 from scout_dask_io.calibration import voxel_size
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.filled import filled_of
-from scout_dask_io.grid import Shape
-from scout_dask_io.human import format_count, format_nbytes, format_shape
-from scout_dask_io.jobs.render import filled_text, to_json
+from scout_dask_io.human import format_count, format_shape
+from scout_dask_io.jobs.info_report import InfoReport, LevelInfo
 from scout_dask_io.jobs.sources import kind_of, open_any
 from scout_dask_io.lazy import source_of
+from scout_dask_io.ome import Multiscale
 from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.sharding import advise_shards
-from scout_dask_io.source import FilledPlane
-from scout_dask_io.store.growing import Unfinished, unfinished
+from scout_dask_io.store.growing import unfinished
+from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_attributes, read_node
@@ -29,145 +30,11 @@ from scout_dask_io.store.usage import chunk_grid, measure_array
 from scout_dask_io.tiff.info import TiffInfo, describe_path
 from scout_dask_io.tiff.layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
-from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["InfoReport", "info"]
 
 # As Zarr v2 metadata have it; v3 says it in words.
 _BLOSC_SHUFFLES = {-1: "auto", 0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
-
-
-@dataclass(frozen=True, slots=True)
-class InfoReport:
-    """What :func:`info` found; what does not apply is ``None`` or empty.
-
-    Attributes
-    ----------
-    path, kind : str
-        ``kind`` is ``"TIFF file"``, ``"folder of planes"``, ``"channel
-        dataset"``, ``"Zarr array"`` or ``"Zarr group"``.
-    shape : tuple of int or None
-        In elements.
-    dtype : str or None
-        Of the elements; a foreign byte order of a Zarr array shows, as in ``">u2"``.
-    axes : str or None
-        A letter an axis, e.g. ``"czyx"``.
-    chunks : tuple of int or None
-        Extent of a chunk, in elements.
-    shards : tuple of int or None
-        Extent of a shard, which is then what a file holds.
-    segment : str or None
-        Strips or tiles of a TIFF, and their extent.
-    codec : str
-        Compression, readable.
-    order, fill_value
-        Of a Zarr array.
-    layout : str or None
-        ``"nested"`` or ``"flat"`` chunk files.
-    zarr_format : int or None
-        2 or 3.
-    nbytes, stored_nbytes : int or None
-        Size of the elements, and of the files, in bytes.
-    n_files : int or None
-        TIFF files, or all files of a Zarr array.
-    n_chunks, n_present : int or None
-        Chunk files of a full array, and those that are there; the others hold
-        the fill value.
-    channels : tuple of str
-        Names along the first axis.
-    voxel_size : VoxelSize or None
-        In micrometres, ``None`` for what is not stated, and where it is stated.
-    attributes : tuple of str
-        Names of the user attributes.
-    filled : tuple of FilledPlane
-        Planes that hold the fill value because their files could not be read.
-    manifest : ManifestInfo or None
-        When a Zarr array was written, by which version, and what can be checked.
-    unfinished : Unfinished or None
-        A write of the same path that was interrupted, or is going on.
-    details : tuple of str
-        Further facts, one sentence each.
-    members : tuple of str
-        Arrays and groups in a group.
-    """
-
-    path: str
-    kind: str
-    shape: Shape | None = None
-    dtype: str | None = None
-    axes: str | None = None
-    chunks: Shape | None = None
-    shards: Shape | None = None
-    segment: str | None = None
-    codec: str = ""
-    order: str | None = None
-    fill_value: Any = None
-    layout: str | None = None
-    zarr_format: int | None = None
-    nbytes: int | None = None
-    stored_nbytes: int | None = None
-    n_files: int | None = None
-    n_chunks: int | None = None
-    n_present: int | None = None
-    channels: tuple[str, ...] = ()
-    voxel_size: VoxelSize | None = None
-    attributes: tuple[str, ...] = ()
-    filled: tuple[FilledPlane, ...] = ()
-    manifest: ManifestInfo | None = None
-    unfinished: Unfinished | None = None
-    details: tuple[str, ...] = field(default=())
-    members: tuple[str, ...] = ()
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times smaller the files are than the elements."""
-        return self.nbytes / self.stored_nbytes if self.nbytes and self.stored_nbytes else None
-
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
-
-    def render(self) -> str:
-        """Give the report as text for people."""
-        rows = [(name, text) for name, text in self._rows() if text]
-        return "\n".join([f"{self.path}: {self.kind}", *(f"  {n:<12}{t}" for n, t in rows)])
-
-    def _rows(self) -> Iterable[tuple[str, str]]:
-        if self.shape is not None:
-            axes = f" ({', '.join(self.axes)})" if self.axes else ""
-            yield "shape", (format_shape(self.shape) or "a single element") + axes
-            yield "dtype", str(self.dtype)
-        yield "channels", ", ".join(self.channels)
-        if self.voxel_size:
-            yield "voxel", f"{self.voxel_size}, by {self.voxel_size.source}"
-        if self.chunks is not None:
-            yield "chunks", format_shape(self.chunks)
-        if self.shards is not None:
-            yield "shards", format_shape(self.shards)
-        yield "segments", self.segment or ""
-        yield "codec", self.codec
-        if self.layout is not None:
-            yield "format", f"Zarr v{self.zarr_format}, {self.layout} chunk files"
-        if self.order is not None:
-            yield "order", f"{self.order}, fill value {self.fill_value}"
-        if self.nbytes is not None:
-            yield "size", format_nbytes(self.nbytes)
-        if self.stored_nbytes is not None:
-            files = f" in {format_count(self.n_files, 'file')}" if self.n_files else ""
-            ratio = f", {self.ratio:.3g} times smaller" if self.ratio and self.ratio > 1 else ""
-            yield "on disk", format_nbytes(self.stored_nbytes) + files + ratio
-        if self.n_present is not None:
-            noun = "shard" if self.shards else "chunk"
-            yield "present", f"{self.n_present:,} of {format_count(self.n_chunks or 0, noun)}"
-        if self.manifest is not None:
-            yield "written", f"{self.manifest.written}, by scout_dask_io {self.manifest.library}"
-            yield "manifest", self.manifest.checks
-        yield from (("filled" if n == 0 else "", t) for n, t in enumerate(filled_text(self.filled)))
-        if self.unfinished is not None:
-            yield "unfinished", f"another write of it, {self.unfinished}"
-        yield "attributes", ", ".join(self.attributes)
-        yield from (("note" if n == 0 else "", text) for n, text in enumerate(self.details))
-        yield from (("holds" if n == 0 else "", text) for n, text in enumerate(self.members))
 
 
 def info(
@@ -185,7 +52,8 @@ def info(
     Parameters
     ----------
     path : path-like
-        A TIFF file, a folder of planes or of channels, a Zarr array or group.
+        A TIFF file, a folder of planes or of channels, a Zarr array or group, or an
+        OME-Zarr image.
     nb_workers : int, optional
         How many headers are read at once.
     order : {"alphabetical", "natural"}
@@ -208,7 +76,10 @@ def info(
     if kind != "zarr":
         return _planes(found, nb_workers, order)
     node = read_node(found)
-    if node is not None and node.kind == "group":
+    image = read_image(found)
+    if image is not None and isinstance(found, Path):
+        report = _image(found, image)
+    elif node is not None and node.kind == "group":
         report = _group(found, node)
     else:
         report = _array(found)
@@ -309,6 +180,57 @@ def _array(path: AnyPath) -> InfoReport:
         filled=filled_of(path),
         manifest=manifest_info(path),
         details=tuple(details),
+    )
+
+
+def _image(path: Path, image: Multiscale) -> InfoReport:
+    """Describe the full level, with what the group says and what all levels take."""
+    found = [_array(level_path(path, n)) for n in range(len(image.levels))]
+    levels = tuple(
+        LevelInfo(
+            path=stored.path,
+            shape=report.shape or (),
+            chunks=report.chunks or (),
+            shards=report.shards,
+            scale=stored.scale,
+            translation=stored.translation,
+            stored_nbytes=report.stored_nbytes or 0,
+            n_chunks=report.n_chunks or 0,
+            n_present=report.n_present or 0,
+        )
+        for report, stored in zip(found, image.levels, strict=True)
+    )
+    opened = open_any(path)
+    method = f"; lower levels by {image.method}" if image.method and len(levels) > 1 else ""
+    node = read_node(path)
+    return replace(
+        found[0],
+        path=str(path),
+        kind="OME-Zarr image",
+        axes=image.axes,
+        stored_nbytes=sum(level.stored_nbytes for level in levels),
+        n_files=sum(report.n_files or 0 for report in found),
+        n_chunks=sum(level.n_chunks for level in levels),
+        n_present=sum(level.n_present for level in levels),
+        channels=opened.channels or (),
+        voxel_size=opened.voxel_size,
+        attributes=() if node is None else tuple(read_attributes(path, node)),
+        manifest=_manifest_of_all(found),
+        details=(f"version {image.version} of OME-Zarr{method}", *found[0].details),
+        levels=levels,
+    )
+
+
+def _manifest_of_all(levels: Sequence[InfoReport]) -> ManifestInfo | None:
+    """Add up what the levels' manifests check; ``None`` if one has none."""
+    found = [level.manifest for level in levels if level.manifest is not None]
+    if len(found) != len(levels):
+        return None
+    return replace(
+        found[0],
+        n_files=sum(m.n_files for m in found),
+        n_empty=sum(m.n_empty for m in found),
+        n_unknown=sum(m.n_unknown for m in found),
     )
 
 

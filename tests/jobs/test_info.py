@@ -13,6 +13,7 @@ from helpers import make_volume, shared_data, write_channels, write_planes
 
 from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
 from scout_dask_io.jobs.info import info
+from scout_dask_io.pyramid_writer import write_ome_zarr
 from scout_dask_io.store.create import new_zarr
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.layout import detect_layout
@@ -194,3 +195,35 @@ def test_what_cannot_be_told_is_an_error(tmp_path: Path):
         info(tmp_path / "a")
     with pytest.raises(ArgumentError, match="nb_workers"):
         info(tmp_path, nb_workers=0)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_an_ome_zarr_image_and_its_levels(tmp_path: Path, version: str):
+    both = make_volume((2, *SHAPE))
+    write_ome_zarr(
+        tmp_path / "a.zarr", both, CHUNKS, levels=3, channels=["syto", "sox2"],
+        voxel_size=(4, 1.5, 1.5), version=version,
+    )  # fmt: skip
+    found = info(tmp_path / "a.zarr")
+    assert (found.kind, found.shape, found.axes) == ("OME-Zarr image", (2, *SHAPE), "czyx")
+    assert (found.dtype, found.chunks, found.channels) == (
+        "uint16", (1, *CHUNKS), ("syto", "sox2")
+    )  # fmt: skip
+    assert found.voxel_size is not None
+    assert found.voxel_size.micrometres == (4, 1.5, 1.5)
+    assert [lv.path for lv in found.levels] == ["0", "1", "2"]
+    assert [lv.shape for lv in found.levels] == [(2, 13, 37, 41), (2, 13, 19, 21), (2, 7, 10, 11)]
+    assert [lv.scale for lv in found.levels] == [(1, 4, 1.5, 1.5), (1, 4, 3, 3), (1, 8, 6, 6)]
+    assert found.levels[2].translation == (0, 2, 2.25, 2.25)
+    assert {lv.chunks for lv in found.levels} == {(1, *CHUNKS)}
+    assert [(lv.n_chunks, lv.n_present) for lv in found.levels] == [(72, 72), (32, 32), (4, 4)]
+    for lv in found.levels:
+        there = [p for p in (tmp_path / "a.zarr" / lv.path).rglob("*") if p.is_file()]
+        assert lv.stored_nbytes == sum(p.stat().st_size for p in there)
+    assert found.stored_nbytes == sum(lv.stored_nbytes for lv in found.levels)
+    assert found.manifest is not None
+    assert found.manifest.n_files == 108
+    assert found.details[0] == f"version {version} of OME-Zarr; lower levels by mean"
+    text = found.render()
+    assert "levels      0: 2 x 13 x 37 x 41, scale 1, 4, 1.5, 1.5, chunks 1 x 4 x 16 x 16," in text
+    assert json.loads(found.to_json())["levels"][1]["scale"] == [1, 4, 3, 3]
