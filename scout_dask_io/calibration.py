@@ -9,7 +9,7 @@ from typing import Any
 
 import dask.array as da
 
-from scout_dask_io.errors import ArgumentError, PathNotFoundError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.lazy import source_of
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.source import Source
@@ -123,16 +123,26 @@ def _of_path(path: str) -> Iterator[VoxelSize]:
     if node is not None:
         yield from _of_zarr(Path(path))
     elif os.path.isdir(path):
-        yield from _of_planes(_first_plane(path))
+        yield from _of_folder(path)
     else:
         yield from _of_planes(path, in_dataset=False)
 
 
-def _first_plane(folder: str) -> str:
+def _of_folder(folder: str) -> Iterator[VoxelSize]:
+    """Yield what is stated by the first plane that can be read, and beside it."""
     try:
-        return list_planes(folder)[0]
+        planes = list_planes(folder)
     except PathNotFoundError:
-        return list_planes(list_subfolders(folder)[0])[0]
+        planes = list_planes(list_subfolders(folder)[0])
+    for plane in planes:
+        try:
+            found = list(_of_planes(plane))
+        except TiffReadError:
+            if plane == planes[-1]:
+                raise
+            continue
+        yield from found
+        return
 
 
 def _of_source(source: Source) -> Iterator[VoxelSize]:

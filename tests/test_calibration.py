@@ -92,6 +92,27 @@ def test_a_csv_that_is_no_voxel_size_is_named_and_does_not_count(tmp_path: Path,
         assert io.voxel_size(tmp_path / "p") is None
 
 
+def test_a_csv_that_cannot_be_read_is_told_from_one_that_is_wrong(tmp_path: Path):
+    write_planes(tmp_path / "p", VOLUME)
+    (tmp_path / "p" / "voxel_size.csv").mkdir()
+    with pytest.warns(UserWarning, match=r"voxel_size\.csv' cannot be read \(Is a directory\)"):
+        assert io.voxel_size(tmp_path / "p") is None
+
+
+def test_a_folder_is_known_by_the_first_plane_that_can_be_read(tmp_path: Path):
+    first, *_ = write_planes(tmp_path / "p", VOLUME, **IMAGEJ)
+    expected = quiet_size(tmp_path / "p")
+    first.write_bytes(b"")
+    found = quiet_size(tmp_path / "p")
+    assert found is not None
+    assert expected is not None
+    assert found.micrometres == expected.micrometres
+    for plane in (tmp_path / "p").iterdir():
+        plane.write_bytes(b"")
+    with pytest.raises(io.TiffReadError, match=r"z0004\.tif"):
+        io.voxel_size(tmp_path / "p")
+
+
 def test_nothing_is_invented(tmp_path: Path):
     write_planes(tmp_path / "p", VOLUME, resolution=(72, 72), resolutionunit="INCH")
     assert quiet_size(tmp_path / "p") is None

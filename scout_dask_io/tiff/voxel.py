@@ -31,7 +31,7 @@ def csv_size(folder: str | os.PathLike[str]) -> VoxelSize | None:
     Warns
     -----
     UserWarning
-        If it is not three sizes; it then does not count.
+        If it is not three sizes, or cannot be read; it then does not count.
     """
     path = os.path.join(folder, CSV_NAME)
     try:
@@ -39,7 +39,15 @@ def csv_size(folder: str | os.PathLike[str]) -> VoxelSize | None:
             text = file.read(1000)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as err:
+    except OSError as err:
+        warnings.warn(
+            f"{path!r} cannot be read ({err.strerror}), so the voxel size that it states is not "
+            "known. Give voxel_size=, or mend the cause and try again.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return None
+    except ValueError as err:
         found, text = None, str(err)
     else:
         lines = [line for line in text.splitlines() if line.strip()]
