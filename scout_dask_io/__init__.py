@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.info import info as info
     from scout_dask_io.jobs.preview import Preview as Preview
     from scout_dask_io.jobs.preview import preview as preview
+    from scout_dask_io.jobs.pyramid import pyramid as pyramid
     from scout_dask_io.jobs.repair import repair as repair
     from scout_dask_io.jobs.scan import scan as scan
     from scout_dask_io.jobs.verify import verify as verify
@@ -84,6 +85,7 @@ _HOMES = {
     "jobs.export": ("export",),
     "jobs.info": ("info",),
     "jobs.preview": ("Preview", "preview"),
+    "jobs.pyramid": ("pyramid",),
     "jobs.repair": ("repair",),
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),

@@ -14,10 +14,10 @@ from scout_dask_io.calibration import size_for
 from scout_dask_io.downsample import METHODS, method_for
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Blocks, chunk_counts
+from scout_dask_io.levels import Level, axes_of, plan_levels
 from scout_dask_io.ome import VERSIONS
 from scout_dask_io.passes import fuse_levels, halved_blocks, stored_extent
 from scout_dask_io.plan import WritePlan, plan_source
-from scout_dask_io.pyramid import Level, axes_of, plan_levels
 from scout_dask_io.write_arguments import compressor_of, plan_write, readable
 
 __all__ = ["ImagePlan", "plan_ome_zarr", "plan_pass"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.errors import ArgumentError, LayoutError
-from scout_dask_io.pyramid import Level
+from scout_dask_io.levels import Level
 from scout_dask_io.voxel import MICROMETRES, VoxelSize
 
 __all__ = [

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from scout_dask_io.errors import MemoryLimitError
 from scout_dask_io.grid import Blocks, Shape, uniform_blocks
+from scout_dask_io.levels import Level
 from scout_dask_io.plan import (
     UNIT_NBYTES,
     WritePlan,
@@ -21,7 +22,6 @@ from scout_dask_io.plan import (
     plan_gather,
     unit_target,
 )
-from scout_dask_io.pyramid import Level
 
 __all__ = ["fuse_levels", "halved_blocks", "stored_extent"]
 

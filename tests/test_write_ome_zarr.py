@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scout_dask_io as io
+from scout_dask_io import image_run
 from scout_dask_io.errors import (
     ArgumentError,
     LayoutError,
@@ -25,10 +26,10 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.grid import chunk_counts, iter_block_regions
+from scout_dask_io.levels import plan_levels
 from scout_dask_io.ome import parse_image
 from scout_dask_io.passes import fuse_levels
 from scout_dask_io.plan import plan_source
-from scout_dask_io.pyramid import plan_levels
 from scout_dask_io.store import sinks
 from scout_dask_io.store.manifest import read_manifest
 
@@ -413,3 +414,21 @@ def test_a_level_outside_of_its_image_is_refused(tmp_path: Path):
     path.write_text(json.dumps(attributes))
     with pytest.raises(LayoutError, match="outside"):
         io.read_zarr(tmp_path / "a.zarr")
+
+
+def test_contrast_of_a_large_level_is_measured_on_some_of_it(tmp_path: Path, monkeypatch):
+    from scout_dask_io.store import zarr_source
+
+    monkeypatch.setattr(image_run, "SAMPLED", 20_000)
+    reads: list[str] = []
+    real = zarr_source.read_file
+    monkeypatch.setattr(
+        zarr_source, "read_file", lambda path, room: reads.append(str(path)) or real(path, room)
+    )
+    both = np.stack([VOLUME, VOLUME // 7])
+    group = io.write_ome_zarr(tmp_path / "a.zarr", both, (8, 16, 16), levels=1, axes="czyx")
+    assert len(reads) == 2 * (20_000 // (8 * 16 * 16))
+    for k, channel in enumerate(dict(group.attrs)["omero"]["channels"]):
+        low, high = np.percentile(both[k].astype("f8"), (1, 99.9))
+        assert channel["window"]["start"] == pytest.approx(low, abs=high / 50)
+        assert channel["window"]["end"] == pytest.approx(high, rel=0.02)

@@ -8,8 +8,19 @@ and errors go to stderr.
 from __future__ import annotations
 
 # A command is there once its module is loaded.
-from scout_dask_io.cli import check, convert, demo, export, look, preview, view
+from scout_dask_io.cli import check, convert, demo, export, look, preview, pyramid, view
 from scout_dask_io.cli.base import cli
 from scout_dask_io.cli.run import main
 
-__all__ = ["check", "cli", "convert", "demo", "export", "look", "main", "preview", "view"]
+__all__ = [
+    "check",
+    "cli",
+    "convert",
+    "demo",
+    "export",
+    "look",
+    "main",
+    "preview",
+    "pyramid",
+    "view",
+]

@@ -8,7 +8,7 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import full_region
 from scout_dask_io.jobs.sources import Opened
 from scout_dask_io.lazy import lazy_array, source_of
-from scout_dask_io.pyramid import AXES, axes_of
+from scout_dask_io.levels import AXES, axes_of
 from scout_dask_io.source import ViewSource
 from scout_dask_io.tiff.info import describe_path
 from scout_dask_io.tiff.source import TiffSource

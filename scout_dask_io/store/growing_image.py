@@ -14,6 +14,8 @@ job; each level has its own, as an array has.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +78,8 @@ def begin_image(
 ) -> list[Target]:
     """Make the staging directory with the empty levels in it; ``job.json`` comes last.
 
+    ``settings["first"]`` is the number of the first of them.
+
     Raises
     ------
     TargetExistsError
@@ -94,7 +98,7 @@ def begin_image(
         with naming_errors(staging.array, "the empty image cannot be made"):
             _write_group(staging.array, plan.zarr_format, {})
             for level, shape in enumerate(shapes):
-                place = LevelStaging(destination, staging.job, level)
+                place = LevelStaging(destination, staging.job, settings["first"] + level)
                 place.array.mkdir()
                 place.journal.mkdir()
                 write_metadata(
@@ -108,7 +112,7 @@ def begin_image(
                     **of_v3,
                 )
             staging.write_settings(settings)
-            return _targets(staging, len(shapes), durable)
+            return _targets(staging, len(shapes), settings["first"], durable)
     except BaseException:
         drop_staging(staging)
         raise
@@ -147,7 +151,8 @@ def resume_image(
         staging.tmp.mkdir(exist_ok=True)
         for leftover in staging.tmp.iterdir():
             leftover.unlink(missing_ok=True)
-        targets = _targets(staging, len(stored["levels"]), durable)
+        first = stored["first"]
+        targets = _targets(staging, len(stored["levels"]) - first, first, durable)
     return targets, [(n, tuple(map(tuple, units))) for n, units in stored["passes"]]
 
 
@@ -161,9 +166,9 @@ def _write_group(folder: Path, zarr_format: int, attributes: dict[str, Any]) -> 
     (folder / ".zattrs").write_text(json.dumps(attributes, indent=2))
 
 
-def _targets(staging: Staging, n_levels: int, durable: bool) -> list[Target]:
+def _targets(staging: Staging, n_levels: int, first: int, durable: bool) -> list[Target]:
     found: list[Target] = []
-    for level in range(n_levels):
+    for level in range(first, first + n_levels):
         place = LevelStaging(staging.destination, staging.job, level)
         fmt = load_format(place.array)
         found.append(Target(place, fmt, fmt.chunks, durable))
@@ -175,10 +180,12 @@ def finish_image(
     units: Sequence[Blocks],
     describe: Callable[[Path], dict[str, Any]],
     overwrite: bool,
+    linked: Path | None = None,
 ) -> str:
     """Check that every unit of every level is in, write manifests and metadata, give it its name.
 
     ``describe`` gives the group's attributes, from the path of the lowest level.
+    ``linked`` is an array whose files become those of level 0 too, by hard links.
 
     Raises
     ------
@@ -197,9 +204,13 @@ def finish_image(
                 "discarded, or finished elsewhere. What stands at the destination was not changed."
             )
         job = staging.job.name
-        for level, (target, here, found) in enumerate(zip(targets, places, records, strict=True)):
-            of_level = {**settings, "shape": target.format.shape, "level": level}
+        for target, here, found in zip(targets, places, records, strict=True):
+            of_level = {**settings, "shape": target.format.shape, "level": here.level}
             write_manifest(here.array, found, of_level, job)
+        if linked is not None:
+            full = LevelStaging(place.destination, place.job, 0).array
+            shutil.rmtree(full, ignore_errors=True)  # of a run that was cut off here
+            shutil.copytree(linked, full, copy_function=os.link)
         attributes = describe(places[-1].array)
         _write_group(staging.array, settings["zarr_format"], attributes)
         write_manifest(staging.array, np.zeros(0, CHUNK_RECORD), settings, job)

@@ -1,0 +1,87 @@
+"""What the levels of an OME-Zarr image cost on top of level 0: CPU seconds, by turns.
+
+    python -m benchmarks.pyramid [--shape Z Y X] [--repeat N] [--dir FOLDER]
+
+Level 0 alone is what ``write_zarr`` writes of the same planes.
+
+Camera-like planes (Poisson counts and read noise, seeded) as uncompressed TIFF, which
+leaves level 0 the least to do, and as deflated TIFF. Each round writes level 0 alone and
+then the whole pyramid, or the other way round; user and system time of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+import scout_dask_io as io
+from benchmarks.codecs import camera_noise
+
+SIZES = {"isotropic": (1.0, 1.0, 1.0), "4 x 1.8 x 1.8 um": (4.0, 1.8, 1.8)}
+
+
+def write_planes(folder: Path, shape: tuple[int, int, int], compression: str | None) -> None:
+    """Write planes of noise; tiles of one small volume, shifted from plane to plane."""
+    folder.mkdir()
+    small = camera_noise((16, 256, 256))
+    tiles = tuple(-(-n // 256) for n in shape[1:])
+    for z in range(shape[0]):
+        plane = np.roll(np.tile(small[z % 16], tiles), 37 * z)[: shape[1], : shape[2]]
+        tifffile.imwrite(folder / f"{z:05d}.tif", plane, compression=compression, rowsperstrip=64)
+
+
+def cpu_s(planes: Path, out: Path, whole: bool, size: Any) -> float:
+    """Give the CPU seconds of one write, of level 0 or of the whole pyramid."""
+    data = io.imread_folder(planes)
+    write: Any = io.write_ome_zarr if whole else io.write_zarr
+    start = time.process_time()
+    write(out, data, voxel_size=size, nb_workers=2)
+    found = time.process_time() - start
+    shutil.rmtree(out)
+    return found
+
+
+def main() -> None:
+    """Print a line for each compression and voxel size: medians, and their quotient."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--shape", type=int, nargs=3, default=(128, 1024, 1024))
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--dir", type=Path, default=None)
+    args = parser.parse_args()
+    root = Path(
+        tempfile.mkdtemp(dir=args.dir or ("/dev/shm" if Path("/dev/shm").is_dir() else None))
+    )
+    try:
+        print(f"{' x '.join(map(str, args.shape))} uint16, medians of {args.repeat}, CPU s")
+        for compression in (None, "zlib"):
+            planes = root / f"{compression}"
+            write_planes(planes, tuple(args.shape), compression)
+            for name, size in SIZES.items():
+                runs: dict[bool, list[float]] = {False: [], True: []}
+                for number in range(args.repeat + 1):
+                    for kind in sorted(runs, reverse=bool(number % 2)):
+                        found = cpu_s(planes, root / "out.zarr", kind, size)
+                        if number:  # the first round warms up
+                            runs[kind].append(found)
+                one, whole = (statistics.median(runs[k]) for k in (False, True))
+                print(
+                    f"{compression or 'raw':5} {name:18} level 0 {one:.2f}, pyramid {whole:.2f}, "
+                    f"{whole / one:.2f} times",
+                    flush=True,
+                )
+    finally:
+        shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""``pyramid``: levels for an array that stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scout_dask_io.cli.base import command, print_report, render_report, scheduling
+from scout_dask_io.cli.options import (
+    codec,
+    durable,
+    labels,
+    levels,
+    max_mem,
+    overwrite,
+    quiet,
+    resume,
+    scheduler,
+    src_dst,
+    voxel_size,
+    workers,
+)
+
+
+@command(
+    *src_dst, levels, labels, voxel_size, codec, workers, max_mem, overwrite, resume, durable,
+    scheduler, quiet,
+)  # fmt: skip
+def pyramid(
+    src: str, dst: str, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Give the Zarr array SRC the levels of a pyramid: an OME-Zarr image at DST.
+
+    Nothing of SRC is copied or changed: the image has links to its files as
+    its full level, and new levels below. SRC may be deleted afterwards. Both
+    must lie on one file system.
+
+    For example:
+      scout-dask-io pyramid brain.zarr brain.ome.zarr --voxel-size 4,1.8,1.8
+      scout-dask-io pyramid nuclei.zarr nuclei.ome.zarr --labels --levels 3
+    """
+    from scout_dask_io.jobs.pyramid import pyramid
+
+    with scheduling(scheduler, options["nb_workers"]):
+        report = pyramid(src, dst, progress=not quiet, **options)
+    print_report(report, render_report, as_json, quiet)

@@ -1,0 +1,140 @@
+"""``pyramid`` adds levels to an array that stands, and changes no byte of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from helpers import make_volume
+
+import scout_dask_io as io
+from scout_dask_io.cli import main
+from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
+from scout_dask_io.store import sinks
+
+VOLUME = make_volume((13, 70, 50))
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int, int]]:
+    """Give every file's bytes, number and time of change."""
+    return {
+        str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_ino, p.stat().st_mtime_ns)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+@pytest.fixture(params=[2, 3])
+def array(request: Any, tmp_path: Path) -> Path:
+    """Give a stored array of ``VOLUME``."""
+    options: dict[str, Any] = {"zarr_format": request.param}
+    if request.param == 3:
+        options["shards"] = (8, 32, 32)
+    io.write_zarr(tmp_path / "a.zarr", VOLUME, (4, 16, 16), voxel_size=(4, 2, 2), **options)
+    return tmp_path / "a.zarr"
+
+
+def test_levels_are_those_of_an_image_written_whole(array: Path, tmp_path: Path):
+    before = snapshot(array)
+    report = io.pyramid(array, tmp_path / "b.zarr", levels=4)
+    assert snapshot(array) == before
+    of_v3 = (array / "zarr.json").exists()
+    whole = io.write_ome_zarr(
+        tmp_path / "b2.zarr", VOLUME, (4, 16, 16), levels=4, voxel_size=(4, 2, 2),
+        **({"version": "0.5", "shards": (8, 32, 32)} if of_v3 else {}),
+    )  # fmt: skip
+    group = zarr.open_group(tmp_path / "b.zarr", mode="r")
+    assert report.levels == tuple(whole[str(n)].shape for n in range(4))
+    for n in range(4):
+        a, b = group[str(n)], whole[str(n)]
+        assert (a.dtype, a.chunks, a.shards) == (b.dtype, b.chunks, b.shards)
+        assert dict(a.attrs) == dict(b.attrs)
+        np.testing.assert_array_equal(a[...], b[...])
+    text = json.dumps(dict(group.attrs)).replace("b.zarr", "b2.zarr").replace('"b"', '"b2"')
+    assert json.loads(text) == dict(whole.attrs)
+    assert io.verify(tmp_path / "b.zarr").ok
+    # The full level takes no room, and stays when the array goes.
+    linked = snapshot(tmp_path / "b.zarr" / "0")
+    assert {name: found[1] for name, found in linked.items()} == {
+        name: found[1] for name, found in before.items()
+    }
+    shutil.rmtree(array)
+    assert io.verify(tmp_path / "b.zarr").ok
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_interrupted_pyramid_is_resumed(zarr_format: int, tmp_path: Path, monkeypatch):
+    array = tmp_path / "a.zarr"
+    io.write_zarr(array, VOLUME, (4, 16, 16), zarr_format=zarr_format)
+    before = snapshot(array)
+    real, written = sinks.write_file, []
+
+    def failing(where: str, *args: Any, **kwargs: Any) -> None:
+        if len(written) == 6:
+            raise OSError(28, "No space left on device")
+        written.append(where)
+        real(where, *args, **kwargs)
+
+    monkeypatch.setattr(sinks, "write_file", failing)
+    with pytest.raises(WriteError):
+        io.pyramid(array, tmp_path / "b.zarr", levels=4, nb_workers=1)
+    monkeypatch.undo()
+    assert not (tmp_path / "b.zarr").exists()
+    with pytest.raises(TargetExistsError, match="unfinished"):
+        io.pyramid(array, tmp_path / "b.zarr", levels=4, nb_workers=1)
+    io.pyramid(array, tmp_path / "b.zarr", levels=4, nb_workers=1, resume=True)
+    assert io.verify(tmp_path / "b.zarr").ok
+    assert snapshot(array) == before
+    again = snapshot(tmp_path / "b.zarr")
+    io.pyramid(array, tmp_path / "b.zarr", levels=4, nb_workers=1, resume=True)
+    assert snapshot(tmp_path / "b.zarr") == again
+
+
+def test_labels_and_channels_of_an_image(tmp_path: Path):
+    labels = np.stack([VOLUME % 3 * 1000, VOLUME % 5 * 1000])
+    io.write_ome_zarr(
+        tmp_path / "a.zarr", labels, (4, 16, 16), levels=1, channels=["a", "b"],
+        colors=["00FF00", "112233"],
+    )  # fmt: skip
+    io.pyramid(tmp_path / "a.zarr", tmp_path / "b.zarr", levels=3, labels=True)
+    group = zarr.open_group(tmp_path / "b.zarr", mode="r")
+    assert set(np.unique(group["2"][...])) <= {0, 1000, 2000, 3000, 4000}
+    io.pyramid(tmp_path / "a.zarr", tmp_path / "c.zarr", levels=3)
+    shown = dict(zarr.open_group(tmp_path / "c.zarr", mode="r").attrs)["omero"]["channels"]
+    assert [(c["label"], c["color"]) for c in shown] == [("a", "00FF00"), ("b", "112233")]
+
+
+def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch):
+    flat = zarr.create_array(
+        tmp_path / "flat.zarr", data=VOLUME, chunks=(4, 16, 16), zarr_format=2,
+        chunk_key_encoding={"name": "v2", "separator": "."},
+    )  # fmt: skip
+    assert flat.shape == VOLUME.shape
+    io.write_zarr(tmp_path / "a.zarr", VOLUME, (4, 16, 16))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ArgumentError, match="nested"):
+        io.pyramid(tmp_path / "flat.zarr", tmp_path / "b.zarr", levels=2)
+    with pytest.raises(ArgumentError, match="none to add"):
+        io.pyramid(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    with pytest.raises(ArgumentError, match="inside the source"):
+        io.pyramid(tmp_path / "a.zarr", tmp_path / "a.zarr" / "b.zarr", levels=2)
+    if Path("/dev/shm").is_dir() and os.stat("/dev/shm").st_dev != tmp_path.stat().st_dev:
+        with pytest.raises(ArgumentError, match="different file systems"):
+            io.pyramid(tmp_path / "a.zarr", "/dev/shm/scout-no-such.zarr", levels=2)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_command(tmp_path: Path, capsys):
+    io.write_zarr(tmp_path / "a.zarr", VOLUME, (4, 16, 16))
+    with pytest.raises(SystemExit) as done:
+        main(["pyramid", str(tmp_path / "a.zarr"), str(tmp_path / "b.zarr"), "--levels", "2"])
+    assert done.value.code == 0
+    shown = capsys.readouterr().out
+    assert "levels    2: 13 x 70 x 50, 7 x 35 x 25" in shown
+    assert zarr.open_group(tmp_path / "b.zarr", mode="r")["1"].shape == (7, 35, 25)
