@@ -432,3 +432,22 @@ def test_contrast_of_a_large_level_is_measured_on_some_of_it(tmp_path: Path, mon
         low, high = np.percentile(both[k].astype("f8"), (1, 99.9))
         assert channel["window"]["start"] == pytest.approx(low, abs=high / 50)
         assert channel["window"]["end"] == pytest.approx(high, rel=0.02)
+
+
+def test_a_resumed_image_sweeps_the_drafts_of_its_levels_manifests(tmp_path: Path):
+    data = make_volume((20, 90, 110))
+
+    def stop(done: int, total: int, nbytes: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    settings: dict[str, Any] = {"chunks": (4, 32, 32), "levels": 2, "nb_workers": 1}
+    with pytest.raises(KeyboardInterrupt):
+        io.write_ome_zarr(tmp_path / "a.zarr", data, max_mem="1MB", progress=stop, **settings)
+    (group,) = tmp_path.glob(".a.zarr.scout-partial/*/array")
+    for folder in (group, group / "0", group / "1"):
+        draft = folder / f".scout-manifest-{'0' * 32}.tmp"
+        draft.write_bytes(b"a kill came while it was written")
+    io.write_ome_zarr(tmp_path / "a.zarr", data, max_mem="1MB", resume=True, **settings)
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "a.zarr" / "0")[:], data)
+    assert [p.name for p in (tmp_path / "a.zarr").rglob("*.tmp")] == []

@@ -37,6 +37,7 @@ __all__ = [
     "begin_array",
     "chunk_records",
     "differences",
+    "find_begun",
     "finish_array",
     "finished_units",
     "gather_records",
@@ -121,6 +122,29 @@ def resume_array(
     ResumeError
         If it was begun with other data or settings, naming them.
     """
+    begun = find_begun(destination, settings)
+    if begun is None:
+        return None
+    staging, stored = begun
+    units: Blocks = tuple(tuple(axis) for axis in stored["units"])
+    with naming_errors(staging.job, "the unfinished write there cannot be continued"):
+        target = Target(staging, load_format(staging.array), plan.band, durable)
+    return target, replace(plan, units=units)
+
+
+def find_begun(
+    destination: Path, settings: dict[str, Any]
+) -> tuple[Staging, dict[str, Any]] | None:
+    """Give the unfinished write beside ``destination`` and its settings, ready to go on.
+
+    ``None`` where there is none, or where it was stopped before it had begun.
+    What a kill left half written in it is removed.
+
+    Raises
+    ------
+    ResumeError
+        If it was begun with other data or settings, naming them.
+    """
     recover(destination)
     sweep(destination)
     staging = find_staging(destination)
@@ -136,15 +160,15 @@ def resume_array(
             f"the unfinished write of {destination} in {staging.job} was begun with other data or "
             f"settings: {details}. Repeat them, or start afresh with overwrite=True and no resume."
         )
-    units: Blocks = tuple(tuple(axis) for axis in stored["units"])
     with naming_errors(staging.job, "the unfinished write there cannot be continued"):
         staging.tmp.mkdir(exist_ok=True)
-        # A kill in the last moment may leave the draft of the manifest in the array.
-        drafts = staging.array.glob(f"{MANIFEST_NAME}-*.tmp")
+        # A kill in the last moment may leave the draft of a manifest, of the
+        # array or of a level of an image.
+        draft = f"{MANIFEST_NAME}-*.tmp"
+        drafts = [*staging.array.glob(draft), *staging.array.glob(f"*/{draft}")]
         for leftover in [*staging.tmp.iterdir(), *drafts]:
             leftover.unlink(missing_ok=True)
-        target = Target(staging, load_format(staging.array), plan.band, durable)
-    return target, replace(plan, units=units)
+    return staging, stored
 
 
 def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:

@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.errors import ResumeError, WriteError
+from scout_dask_io.errors import WriteError
 from scout_dask_io.grid import Blocks, Shape
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.store.create import write_metadata
-from scout_dask_io.store.growing import chunk_records, differences, load_format
+from scout_dask_io.store.growing import chunk_records, find_begun, load_format
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import write_manifest
 from scout_dask_io.store.staging import (
@@ -35,11 +35,8 @@ from scout_dask_io.store.staging import (
     begin_staging,
     check_destination,
     drop_staging,
-    find_staging,
     naming_errors,
     publish,
-    recover,
-    sweep,
 )
 from scout_dask_io.store.units import Target
 
@@ -132,25 +129,11 @@ def resume_image(
     ResumeError
         If it was begun with other data or settings, naming them.
     """
-    recover(destination)
-    sweep(destination)
-    staging = find_staging(destination)
-    if staging is None:
+    begun = find_begun(destination, {k: v for k, v in settings.items() if k != "passes"})
+    if begun is None:
         return None
-    stored = staging.read_settings()
-    if stored is None:
-        drop_staging(staging)
-        return None
-    details = differences(stored, {k: v for k, v in settings.items() if k != "passes"})
-    if details:
-        raise ResumeError(
-            f"the unfinished write of {destination} in {staging.job} was begun with other data or "
-            f"settings: {details}. Repeat them, or start afresh with overwrite=True and no resume."
-        )
+    staging, stored = begun
     with naming_errors(staging.job, "the unfinished write there cannot be continued"):
-        staging.tmp.mkdir(exist_ok=True)
-        for leftover in staging.tmp.iterdir():
-            leftover.unlink(missing_ok=True)
         first = stored["first"]
         targets = _targets(staging, len(stored["levels"]) - first, first, durable)
     return targets, [(n, tuple(map(tuple, units))) for n, units in stored["passes"]]
