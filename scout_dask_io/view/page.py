@@ -23,7 +23,7 @@ __all__ = ["View", "viewer"]
 CONTRAST = (1.0, 99.8)
 # Told apart by people who see red and green alike.
 COLORS = ("#ff00ff", "#00ff00", "#00ffff", "#ffff00", "#ff8000", "#0080ff")
-# Pixels along the longer side of a cross-section when the page opens.
+# Pixels along the longer side of a cross-section when the page opens, all volumes together.
 ACROSS = 500
 
 
@@ -183,7 +183,7 @@ def _fill(state: Any, volumes: Sequence[_Volume], url: Any, neuroglancer: Any) -
     state.position = [n / 2 for n in extents]
     finest = min(scale)
     longest = max(n * s for n, s in zip(extents, scale, strict=True)) / finest
-    state.cross_section_scale = longest / ACROSS
+    state.cross_section_scale = longest / ACROSS * len(volumes)
     state.projection_scale = longest * 1.4
     state.show_slices = True
     names: list[list[str]] = []
