@@ -408,6 +408,18 @@ def test_help_names_every_command_and_every_command_has_help(tmp_path: Path):
         assert f"    scout-dask-io {command}" in detail.split("For example:")[1]
 
 
+def test_the_list_of_commands_cuts_no_sentence_off_in_eighty_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(ENVIRONMENT, "COLUMNS", "80")
+    out, _ = run("--help", cwd=tmp_path)
+    listed = out.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    assert len(listed) >= 9
+    for line in listed:
+        assert re.fullmatch(r"  [a-z]+ +[A-Z].*[^.]\.", line), line
+        assert len(line) <= 80
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands_options_and_paths(tmp_path: Path, shell: str):
     program = Path(sys.executable).with_name("scout-dask-io")

@@ -31,10 +31,10 @@ from scout_dask_io.jobs import render
 def verify(
     src: str, dst: str | None, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
 ) -> int:
-    """Compare SRC and DST pixel by pixel, or check one array against its manifest.
+    """Compare SRC and DST, or check one array against its manifest.
 
-    Either may be a TIFF file, a folder of planes or of channels, a Zarr array, or
-    an OME-Zarr image, of which the full level is compared. Exit code 0 if they
+    Every pixel is compared. Either may be a TIFF file, a folder of planes or of channels, a
+    Zarr array, or an OME-Zarr image, of which the full level is compared. Exit code 0 if they
     are equal; 1 if not, and the first regions that differ are named. With SRC
     alone, a Zarr array or image that this program wrote: every chunk file, of
     all levels, is read and compared with the checksum noted then.

@@ -49,10 +49,11 @@ def convert(
     durable: bool,
     **options: Any,
 ) -> None:
-    """Convert SRC to a chunked Zarr array, or with --ome to an OME-Zarr image, at DST.
+    """Convert SRC to a Zarr array, or an OME-Zarr image, at DST.
 
-    SRC is a TIFF file, a folder of TIFF planes, a folder with one folder of
-    planes for each channel, or a Zarr array.
+    DST is an array in chunks; with --ome, an image with a pyramid of levels. SRC is
+    a TIFF file, a folder of TIFF planes, a folder with one folder of planes for
+    each channel, or a Zarr array.
 
     For example:
       scout-dask-io convert brain/ch0 ch0.zarr

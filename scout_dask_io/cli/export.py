@@ -88,7 +88,7 @@ def export(
     For example:
       scout-dask-io export volume.zarr planes/
       scout-dask-io export volume.zarr volume.ome.tif
-      scout-dask-io export volume.zarr fiji.tif --imagej --dtype uint8 --scale 100,4000
+      scout-dask-io export a.zarr fiji.tif --imagej --dtype uint8 --scale 0,4000
       scout-dask-io export volume.zarr cut.tif --axis y --box 0:30,100:400,:
     """
     from scout_dask_io.jobs.export import export

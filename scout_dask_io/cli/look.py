@@ -25,10 +25,10 @@ def info(path: str, as_json: bool, **options: Any) -> None:
 
 @command(path_argument("src"), workers)
 def scan(src: str, as_json: bool, **options: Any) -> int:
-    """Look through the TIFF files at SRC: headers alone, every file that does not fit by name.
+    """Name every TIFF file at SRC that does not fit the others.
 
-    SRC is a TIFF file, a folder of planes, or a folder of channels. Exit code 1
-    if they cannot be read as one array.
+    Reads headers alone. SRC is a TIFF file, a folder of planes, or a folder of
+    channels. Exit code 1 if they cannot be read as one array.
 
     For example:
       scout-dask-io scan brain/ch0

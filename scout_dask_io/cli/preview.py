@@ -37,8 +37,9 @@ def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[floa
     voxel_size, order, overwrite,
 )  # fmt: skip
 def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any) -> None:
-    """Make a picture of PATH: three planes through its middle, or maximum projections.
+    """Make a picture of PATH: middle planes or projections.
 
+    Three planes through its middle, or with --mode max the maximum along each axis.
     PATH is a TIFF file, a folder of planes or of channels, a Zarr array or an
     OME-Zarr image. Only what the picture needs is read.
 

@@ -28,7 +28,7 @@ from scout_dask_io.cli.options import (
 def pyramid(
     src: str, dst: str, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
 ) -> None:
-    """Give the Zarr array SRC the levels of a pyramid: an OME-Zarr image at DST.
+    """Add levels to the Zarr array SRC: an OME-Zarr image at DST.
 
     Nothing of SRC is copied or changed: the image has links to its files as
     its full level, and new levels below. SRC may be deleted afterwards. Both

@@ -23,10 +23,10 @@ from scout_dask_io.cli.options import order, voxel_size
     flag("--open", "open_browser", help="Open the page in this machine's browser."),
 )  # fmt: skip
 def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: Any) -> None:
-    """Show volumes in the browser, side by side: TIFF, Zarr or OME-Zarr.
+    """Show volumes in the browser: TIFF, Zarr or OME-Zarr.
 
-    Prints an address to open, and serves it until Ctrl-C. Only what is on the
-    screen is read. Needs the extra: pip install 'scout-dask-io[view]'.
+    Several stand side by side. Prints an address to open, and serves it until Ctrl-C.
+    Only what is on the screen is read. Needs the extra: pip install 'scout-dask-io[view]'.
 
     For example:
       scout-dask-io view brain.zarr

@@ -89,9 +89,14 @@ def as_options(message: str) -> str:
     --------
     >>> as_options("give overwrite=True, or raise max_mem")
     'give --overwrite, or raise --max-mem'
+    >>> as_options("give dtype= one of them, with scale=(low, high)")
+    'give --dtype one of them, with --scale LOW,HIGH'
     """
-    message = re.sub(r"\b(ome|overwrite|resume)=True\b", r"--\1", message)
-    message = re.sub(r"\b(codec|order|missing|mode)=(['\"]?)(\w+)\2", r"--\1 \3", message)
+    message = re.sub(r"\b(deep|imagej|ome|overwrite|resume)=True\b", r"--\1", message)
+    message = re.sub(r"\b(codec|compress|order|missing|mode)=(['\"]?)(\w+)\2", r"--\1 \3", message)
+    message = re.sub(r"\bdtype=(?!\w)", "--dtype", message)
+    message = re.sub(r"\bvoxel_size=(?!\w)", "--voxel-size", message)
+    message = message.replace("scale=(low, high)", "--scale LOW,HIGH")
     message = re.sub(r"\bzarr_format=3\b", "--zarr-format 3", message)
     message = re.sub(r"\b(max_mem|nb_workers)=(?=\w)", r"\1 ", message)
     return re.sub(r"\bnb_workers\b", "--workers", re.sub(r"\bmax_mem\b", "--max-mem", message))

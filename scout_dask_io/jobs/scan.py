@@ -263,7 +263,10 @@ def _differing(folders: Sequence[FolderScan]) -> str:
 
 def _text(folder: FolderScan) -> list[str]:
     what = f"{format_shape(folder.shape)} {folder.dtype}" if folder.shape else "none readable"
-    codecs = ", ".join(f"{n:,} {name}" for name, n in folder.compressions.items())
+    codecs = ", ".join(
+        f"{n:,} {'uncompressed' if name == 'none' else name}"
+        for name, n in folder.compressions.items()
+    )
     lines = [
         f"{folder.path}: {format_count(folder.n_files, 'file')}, "
         f"{format_nbytes(folder.nbytes)}, each {what}; {codecs or 'no compression known'}"

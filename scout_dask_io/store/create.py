@@ -357,8 +357,7 @@ def _check_absent(path: Path, mode: str) -> None:
         )
     found = "the directory holds no Zarr metadata" if path.exists() else "there is nothing"
     raise PathNotFoundError(
-        f"{path}: {found}, expected a Zarr array or group. Check the path; mode {mode!r} "
-        "creates nothing."
+        f"{path}: {found}, expected a Zarr array or group. Check the path; nothing was created."
     )
 
 
