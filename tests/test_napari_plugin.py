@@ -84,13 +84,14 @@ def test_an_ome_zarr_image_comes_with_its_levels(plugins: npe2.PluginManager, tm
     data = make_volume((2, 20, 90, 110))
     io.write_ome_zarr(
         tmp_path / "a.zarr", data, (1, 16, 32, 32), levels=3, voxel_size=(8, 2, 2),
-        channels=["nuclei", "axons"],
+        channels=["nuclei", "axons"], colors=["0000FF", "FF8000"],
     )  # fmt: skip
     ((levels, shown, _),) = layers(plugins, tmp_path / "a.zarr")
     assert shown["multiscale"]
     assert shown["scale"] == (8.0, 2.0, 2.0)
     assert shown["name"] == ["a.zarr nuclei", "a.zarr axons"]
     assert len(shown["contrast_limits"]) == 2
+    assert shown["colormap"] == ["#0000FF", "#FF8000"]
     for number, level in enumerate(levels):
         stored = zarr.open_array(tmp_path / "a.zarr" / str(number), mode="r")
         np.testing.assert_array_equal(level.compute(), stored[:])

@@ -40,6 +40,8 @@ class Volume:
     windows : tuple
         As many pairs of the darkest and brightest value to show, or ``None``;
         empty where nothing is stated.
+    colors : tuple of str
+        As many, six hexadecimal digits each; empty where nothing is stated.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Volume:
     unit: str | None
     channels: tuple[str, ...]
     windows: tuple[tuple[float, float] | None, ...]
+    colors: tuple[str, ...]
 
 
 def open_volume(
@@ -98,6 +101,7 @@ def open_volume(
         "micrometer" if whole else None,
         tuple(names),
         image.windows if image is not None else (),
+        image.colors if image is not None else (),
     )
 
 
