@@ -20,8 +20,9 @@ from scout_dask_io.source import Piece, Source
 
 Method: TypeAlias = Callable[[np.ndarray, Shape], np.ndarray]
 
-# What is worked on at a time: it stays in the processor's cache.
-SLAB_NBYTES = 2**18
+# What is worked on at a time stays in the processor's cache; a chunk of 64 x 64 x 64 of 16 bits
+# whole takes 0.14 ms, in halves 0.17 (2 MiB of second-level cache).
+SLAB_NBYTES = 2**19
 
 _thread = threading.local()
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["channel_labels", "describe_image", "level_attributes", "write_levels"]
 
-# Elements of a channel that its contrast is measured on: 32 MB as they are sorted.
-SAMPLED = 2**22
+# Elements of a channel that are read to measure its contrast, and that are sorted for it.
+SAMPLED, SORTED = 2**22, 2**19
 
 
 def write_levels(
@@ -256,7 +256,9 @@ def _window(values: np.ndarray) -> tuple[float, float]:
     finite = real[np.isfinite(real)] if real.dtype.kind == "f" else real.reshape(-1)
     if not finite.size:
         return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(finite.astype(np.float64), (1, 99.9)))
+    # Of half a million elements: sorting all of them took a tenth of a small write.
+    some = finite[:: max(1, finite.size // SORTED)].astype(np.float64)
+    low, high = (float(v) for v in np.percentile(some, (1, 99.9)))
     return (low, high) if high > low else (low, low + 1.0)
 
 

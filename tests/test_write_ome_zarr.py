@@ -451,3 +451,43 @@ def test_a_resumed_image_sweeps_the_drafts_of_its_levels_manifests(tmp_path: Pat
     io.write_ome_zarr(tmp_path / "a.zarr", data, max_mem="1MB", resume=True, **settings)
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "a.zarr" / "0")[:], data)
     assert [p.name for p in (tmp_path / "a.zarr").rglob("*.tmp")] == []
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr_reads_levels_axes_scales_and_channels(tmp_path: Path, version: str):
+    reader = pytest.importorskip("ome_zarr.reader")
+    parse_url = pytest.importorskip("ome_zarr.io").parse_url
+    both = np.stack([VOLUME, VOLUME // 7])
+    group = io.write_ome_zarr(
+        tmp_path / "a.zarr", both, (8, 32, 32), levels=3, voxel_size=SIZE, version=version,
+        channels=["syto", "sox2"], colors=["00FF00", "FF00FF"],
+    )  # fmt: skip
+    (node,) = list(reader.Reader(parse_url(tmp_path / "a.zarr"))())
+    assert [a["name"] for a in node.metadata["axes"]] == list("czyx")
+    assert node.metadata["channel_names"] == ["syto", "sox2"]
+    assert node.metadata["colormap"] == [[[0, 0, 0], [0, 1, 0]], [[0, 0, 0], [1, 0, 1]]]
+    scales = [steps[0]["scale"] for steps in node.metadata["coordinateTransformations"]]
+    assert scales == [[1, 4, 1.8, 1.8], [1, 4, 3.6, 3.6], [1, 8, 7.2, 7.2]]
+    for number, level in enumerate(node.data):
+        assert level.shape == group[str(number)].shape
+        np.testing.assert_array_equal(level.compute(), group[str(number)][...])
+    np.testing.assert_array_equal(node.data[0].compute(), both)
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_napari_ome_zarr_makes_layers_of_the_levels(tmp_path: Path, version: str):
+    reader = pytest.importorskip("napari_ome_zarr._reader")
+    both = np.stack([VOLUME, VOLUME // 7])
+    io.write_ome_zarr(
+        tmp_path / "a.zarr", both, (8, 32, 32), levels=3, voxel_size=SIZE, version=version,
+        channels=["syto", "sox2"],
+    )  # fmt: skip
+    path = str(tmp_path / "a.zarr")
+    ((data, options, kind),) = reader.napari_get_reader(path)(path)
+    assert (kind, options["channel_axis"]) == ("image", 0)
+    assert list(options["scale"]) == [4.0, 1.8, 1.8]
+    assert [name.rpartition(" ")[2] for name in options["name"]] == ["syto", "sox2"]
+    assert [level.shape for level in data] == [(2, 21, 150, 134), (2, 21, 75, 67), (2, 11, 38, 34)]
+    np.testing.assert_array_equal(np.asarray(data[0]), both)
