@@ -36,10 +36,10 @@ def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: A
     from scout_dask_io.view.page import viewer
 
     with viewer(*paths, **options) as shown:
-        print_report({"url": shown.url}, lambda r: f"{r['url']}\nCtrl-C ends it.", as_json)
-        if open_browser:
-            webbrowser.open(shown.url)
         try:
+            print_report({"url": shown.url}, lambda r: f"{r['url']}\nCtrl-C ends it.", as_json)
+            if open_browser:
+                webbrowser.open(shown.url)
             threading.Event().wait()
         except KeyboardInterrupt:
             click.echo(err=True)
