@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from scout_dask_io.errors import PathNotFoundError, SourceChangedError, TiffReadError
+from scout_dask_io.errors import (
+    ArgumentError,
+    PathNotFoundError,
+    SourceChangedError,
+    TiffReadError,
+)
+from scout_dask_io.remote import is_url
 from scout_dask_io.tiff.layout import SourceFile
 
 __all__ = ["absolute", "find_file", "open_checked", "open_found", "read_at", "read_bytes"]
@@ -26,7 +32,18 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 
 
 def absolute(path: Any) -> str:
-    """Give a path as an absolute string; links are kept."""
+    """Give a path as an absolute string; links are kept.
+
+    Raises
+    ------
+    ArgumentError
+        If it is a URL.
+    """
+    if is_url(path):
+        raise ArgumentError(
+            f"{path} is a URL, expected a local path: TIFF files are read from disks alone. Copy "
+            "them to a disk, or mount the store."
+        )
     return os.path.abspath(os.fsdecode(path))
 
 
