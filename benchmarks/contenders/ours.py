@@ -112,6 +112,7 @@ def plan(job: Job) -> Callable[[], dict[str, Any]]:
             chunks=job.chunks,
             max_mem=job.max_mem,
             nb_workers=job.n_workers,
+            voxel_size=(1, 1, 1),  # else it is looked for in the first file, which is not there
             compute=False,
         )
         return {
