@@ -14,14 +14,8 @@ from dataclasses import replace
 from scout_dask_io.errors import MemoryLimitError
 from scout_dask_io.grid import Blocks, Shape, uniform_blocks
 from scout_dask_io.levels import Level
-from scout_dask_io.plan import (
-    UNIT_NBYTES,
-    WritePlan,
-    blocks_fit_chunks,
-    grow_unit,
-    plan_gather,
-    unit_target,
-)
+from scout_dask_io.plan import UNIT_NBYTES, WritePlan, grow_unit, unit_target
+from scout_dask_io.plan_computed import blocks_fit_chunks, plan_gather
 
 __all__ = ["fuse_levels", "halved_blocks", "stored_extent"]
 

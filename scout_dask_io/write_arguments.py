@@ -17,13 +17,8 @@ from scout_dask_io.execute import planned
 from scout_dask_io.grid import expand_chunks
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.lazy import source_of, sources_in
-from scout_dask_io.plan import (
-    WritePlan,
-    blocks_fit_chunks,
-    plan_blocks,
-    plan_gather,
-    plan_source,
-)
+from scout_dask_io.plan import WritePlan, plan_source
+from scout_dask_io.plan_computed import blocks_fit_chunks, plan_blocks, plan_gather
 from scout_dask_io.sharding import fit_shards
 from scout_dask_io.source import ArraySource, Source
 from scout_dask_io.store.checksum import array_crc32c

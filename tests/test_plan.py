@@ -24,14 +24,9 @@ from scout_dask_io.grid import (
     region_shape,
     region_size,
 )
-from scout_dask_io.plan import (
-    WritePlan,
-    blocks_fit_chunks,
-    format_nbytes,
-    plan_blocks,
-    plan_gather,
-    plan_source,
-)
+from scout_dask_io.human import format_nbytes
+from scout_dask_io.plan import WritePlan, plan_source
+from scout_dask_io.plan_computed import blocks_fit_chunks, plan_blocks, plan_gather
 
 MB = 10**6
 
