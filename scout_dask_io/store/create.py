@@ -7,44 +7,25 @@ path is whole, and nothing is removed before every argument has been accepted.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from scout_dask_io.errors import (
-    ArgumentError,
-    LayoutError,
-    PathNotFoundError,
-    ScoutIOError,
-    TargetExistsError,
-)
+from scout_dask_io.errors import ArgumentError
 from scout_dask_io.remote import RemotePath, locate
-from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.metadata import read_node
-from scout_dask_io.store.nested import LayoutStore, NestedDirectoryStore, NestedGroupStore
-from scout_dask_io.store.remote_nodes import make_remote, open_alike, open_remote
+from scout_dask_io.store import local_nodes, remote_nodes
+from scout_dask_io.store.local_nodes import make_local, open_local
+from scout_dask_io.store.nested import LayoutStore, NestedDirectoryStore
+from scout_dask_io.store.remote_nodes import make_remote, open_remote
 from scout_dask_io.store.settings import array_settings
-from scout_dask_io.store.staging import (
-    begin_staging,
-    check_destination,
-    discard_staging,
-    drop_staging,
-    find_staging,
-    naming_errors,
-    publish,
-    recover,
-)
 
 __all__ = ["local_path", "new_zarr", "new_zarr_like", "open", "write_metadata"]
 
 MODES = ("r", "r+", "a", "w", "w-", "x")
-
-_Node = TypeVar("_Node")
 
 
 def new_zarr(
@@ -116,24 +97,20 @@ def new_zarr(
     target = locate(path, storage_options)
     if isinstance(target, RemotePath):
         if mode in ("a", "r", "r+") and not overwrite:
-            found = open_alike(target, settings, mode)
+            found = remote_nodes.open_alike(target, settings, mode)
             if found is not None:
                 return found
         create(store=MemoryStore(), **settings)
         return make_remote(target, lambda s: create(store=s, **settings), overwrite=overwrite)
     if mode in ("a", "r", "r+") and not overwrite:
-        existing = _open_alike(target, settings, mode)
+        existing = local_nodes.open_alike(target, settings, mode)
         if existing is not None:
             return existing
     # In memory first: zarr checks its arguments only as it creates.
     create(store=MemoryStore(), **settings)
     flat = settings.get("dimension_separator") == "."
     kind = LayoutStore if flat else NestedDirectoryStore
-
-    def make(store: LayoutStore) -> zarr.Array[Any]:
-        return create(store=store, **settings)
-
-    return _create_node(target, kind, make, overwrite=overwrite)
+    return make_local(target, kind, lambda s: create(store=s, **settings), overwrite=overwrite)
 
 
 def write_metadata(folder: Path, shape: Any, chunks: Any, dtype: Any, **kwargs: Any) -> None:
@@ -244,121 +221,7 @@ def open(
     checked = _check_mode(mode) or "a"
     if isinstance(target, RemotePath):
         return open_remote(target, checked)
-    kind = NestedGroupStore if nested else LayoutStore
-    if not os.path.lexists(target):
-        # An overwrite that was cut between its two renames is undone first.
-        recover(target)
-    if target.exists() and not target.is_dir():
-        raise LayoutError(
-            f"{target} is a file, expected the directory of a Zarr array or group. "
-            "imread reads a TIFF file."
-        )
-    if checked in ("a", "r", "r+"):
-        node = read_node(target)
-        if node is not None:
-            read_only = checked == "r"
-            if node.kind == "array":
-                return _open_array(target, nested, read_only=read_only)
-            with _naming_errors(target):
-                return zarr.open_group(
-                    kind(target, read_only=read_only),
-                    mode="r" if read_only else "r+",
-                    zarr_format=node.zarr_format,
-                )
-        _check_absent(target, checked)
-
-    def make(store: LayoutStore) -> zarr.Group:
-        return zarr.create_group(store=store, zarr_format=2)
-
-    return _create_node(target, kind, make, overwrite=checked == "w")
-
-
-def _open_array(path: Path, nested: bool, *, read_only: bool) -> zarr.Array[Any]:
-    layout = detect_layout(path, nested=nested)
-    kind = NestedDirectoryStore if layout.nested else LayoutStore
-    with _naming_errors(path):
-        return zarr.open_array(
-            store=kind(path, read_only=read_only),
-            mode="r" if read_only else "r+",
-            zarr_format=layout.zarr_format,
-        )
-
-
-@contextmanager
-def _naming_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except ScoutIOError:
-        raise
-    except OSError as err:
-        raise LayoutError(f"{path} cannot be opened: {err.strerror or err}") from err
-
-
-def _open_alike(path: Path, settings: Mapping[str, Any], mode: str) -> zarr.Array[Any] | None:
-    """Open an existing array of the same shape, chunks and dtype; ``None`` if nothing is there."""
-    node = read_node(path) if path.is_dir() else None
-    if node is None:
-        if mode != "a":
-            _check_absent(path, mode)
-        return None
-    if node.kind != "array":
-        raise TargetExistsError(f"{path} holds a Zarr group, expected an array. Use another path.")
-    array = _open_array(path, True, read_only=mode == "r")
-    for name in ("shape", "chunks", "dtype"):
-        found, expected = getattr(array, name), settings[name]
-        if found != expected:
-            raise TargetExistsError(
-                f"{path} holds an array of {name} {found}, asked for {expected}. Give "
-                "overwrite=True to replace it, or another path."
-            )
-    return array
-
-
-def _create_node(
-    path: Path,
-    kind: type[LayoutStore],
-    make: Callable[[Any], _Node],
-    *,
-    overwrite: bool,
-) -> _Node:
-    """Make a node beside its place and rename it into it."""
-    check_destination(path, overwrite=overwrite)
-    if overwrite:
-        discard_staging(path)
-    staging = begin_staging(path)
-    try:
-        store = kind(staging.array)
-        with naming_errors(path, "the array or group cannot be made"):
-            node = make(store)
-        publish(staging, overwrite=overwrite)
-    except BaseException:
-        drop_staging(staging)
-        raise
-    # The node was made at its first place, and has moved with its directory.
-    store.root = path
-    return node
-
-
-def _check_absent(path: Path, mode: str) -> None:
-    """Refuse a path without Zarr metadata, but for ``"a"`` where nothing is there at all."""
-    staging = find_staging(path)
-    if staging is not None:
-        raise PathNotFoundError(
-            f"{path}: an unfinished write lies in {staging.job}, and nothing is published yet. "
-            "Repeat the write with resume=True to finish it, or overwrite=True to start afresh."
-        )
-    empty = not path.exists() or not any(path.iterdir())
-    if mode == "a" and empty:
-        return
-    if mode == "a":
-        raise TargetExistsError(
-            f"{path} holds files but no Zarr metadata, so no group is made there. Give the "
-            "directory of an array or group, or a path that is free."
-        )
-    found = "the directory holds no Zarr metadata" if path.exists() else "there is nothing"
-    raise PathNotFoundError(
-        f"{path}: {found}, expected a Zarr array or group. Check the path; nothing was created."
-    )
+    return open_local(target, nested, checked)
 
 
 def local_path(path: str | os.PathLike[str] | RemotePath | None) -> Path:
