@@ -51,6 +51,17 @@ def test_the_mean_of_integers_is_the_nearest_and_of_halves_the_even(code: str, f
         assert found.ravel().tolist() == expected
 
 
+@pytest.mark.parametrize("used", [16, 15, 14, 13, 8])
+@pytest.mark.parametrize("factors", FACTORS)
+def test_the_mean_is_exact_whatever_bits_a_camera_leaves_unused(used: int, factors):
+    # Sums are kept in 16 bits while they fit: at each limit, and one above it.
+    for top in (2**used - 1, 2 ** (used - 1)):
+        values = np.minimum(extreme((5, 7, 9), "u2"), top).astype("u2")
+        values[:2, :2] = top
+        expected = [round(Fraction(sum(w), len(w))) for w in windows(values, factors).ravel()]
+        assert downsample(values, factors).ravel().tolist() == expected
+
+
 @pytest.mark.parametrize("code", ["f2", "f4", "f8", "c8", "c16"])
 def test_the_mean_of_floats_neither_overflows_nor_loses_digits(code: str):
     values = make_volume((5, 7, 9), "f8").astype(code)
