@@ -180,7 +180,8 @@ def _halved(values: np.ndarray, axis: int, space: np.ndarray) -> np.ndarray:
     rows = values.reshape(*shape[: axis + 1], -1)
     half = rows.shape[-1] // 2
     out = _as(space, values.dtype, (*shape[: axis + 1], half))
-    return np.add(rows[..., :half], rows[..., half:], out=out).reshape(shape)
+    np.add(rows[..., :half], rows[..., half:], out=out)
+    return out.reshape(shape)
 
 
 def _as(space: np.ndarray, dtype: np.dtype[Any], shape: Shape) -> np.ndarray:

@@ -26,16 +26,26 @@ from scout_dask_io.errors import (
     TargetExistsError,
 )
 from scout_dask_io.grid import Region, Shape, full_region, intersect, region_shape, relative_to
+from scout_dask_io.levels import AXES
 from scout_dask_io.remote import is_url
-from scout_dask_io.tiff.annotate import plain_notes
+from scout_dask_io.tiff.annotate import Notes, ome_notes, plain_notes
 from scout_dask_io.tiff.bands import Rows, Values, iter_bands
 from scout_dask_io.tiff.draft import TiffDraft
 from scout_dask_io.tiff.encode import Band, TiffLayout, encode_band, plan_layout
+from scout_dask_io.voxel import VoxelSize
 
 #: Where a block lies in the array, and its values.
 Piece: TypeAlias = tuple[Region, np.ndarray]
 
-__all__ = ["check_target", "common_step", "cut_points", "encode_in_order", "imsave", "in_order"]
+__all__ = [
+    "check_target",
+    "common_step",
+    "cut_points",
+    "encode_in_order",
+    "imsave",
+    "in_order",
+    "is_ome_name",
+]
 
 # Blocks that are computed at one time: at least as many as complete some rows
 # of their planes, and beyond that about this much, to keep all threads busy.
@@ -52,6 +62,12 @@ def imsave(
     has 3 or 4 elements is written as RGB or RGBA pages. The file carries the
     array's shape, so :func:`imread` and ``tifffile.imread`` give it back
     whichever way it was written. It becomes a BigTIFF where it may exceed 4 GB.
+
+    A name that ends in ``.ome.tif`` or ``.ome.tiff`` makes an OME-TIFF, as
+    :func:`export` does: OME-XML with axes and voxel size, tiles of 256 x 256, and a
+    pyramid of means, in masks and integers above 16 bits of the most frequent
+    values. Axes are ``(t, c, z, y, x)``, the last as many as the array has; readers
+    of OME-TIFF, :func:`imread` too, leave out those of one element.
 
     A dask array is computed a few blocks at a time, in order, on the scheduler
     that is active; each block is computed once, and at most one row of blocks
@@ -84,7 +100,8 @@ def imsave(
     Raises
     ------
     ArgumentError
-        If a TIFF cannot hold the array, ``compress`` is no level, or ``voxel_size`` no size.
+        If a TIFF, or an OME-TIFF, cannot hold the array, ``compress`` is no level, or
+        ``voxel_size`` no size.
     PathNotFoundError
         If the directory of ``path`` does not exist.
     TargetExistsError
@@ -97,17 +114,42 @@ def imsave(
     target = check_target(path)
     size = size_for(data, voxel_size)
     array = _as_array(data)
+    ome = is_ome_name(path)
+    layout = _plan_layout(array, compress, None, ome)
     if isinstance(array, np.ndarray):
-        layout = plan_layout(array.shape, array.dtype, compress)
         rows: Iterable[Rows] = _iter_rows([(full_region(array.shape), array)], array.shape, layout)
     else:
-        row_axis = array.ndim - plan_layout(array.shape, array.dtype, compress).n_page_axes
-        step = common_step(array.chunks[row_axis])
-        layout = plan_layout(array.shape, array.dtype, compress, step=step)
+        step = common_step(array.chunks[array.ndim - layout.n_page_axes])
+        layout = _plan_layout(array, compress, step, ome)
         rows = _iter_computed(array, layout)
+    notes = _ome_notes(layout, size) if ome else plain_notes(layout, voxel=size)
     with TiffDraft(target, layout) as draft, closing(encode_in_order(layout, rows)) as bands:
         draft.write(bands)
-        draft.publish(plain_notes(layout, voxel=size))
+        draft.publish(notes)
+
+
+def is_ome_name(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file of this name is to be an OME-TIFF."""
+    return os.fspath(path).lower().endswith((".ome.tif", ".ome.tiff"))
+
+
+def _plan_layout(
+    array: np.ndarray | da.Array, compress: int, step: int | None, ome: bool
+) -> TiffLayout:
+    return plan_layout(
+        array.shape, array.dtype, compress, step=step, tiled=ome, n_levels=None if ome else 1
+    )
+
+
+def _ome_notes(layout: TiffLayout, size: VoxelSize | None) -> Notes:
+    colour = layout.samples > 1
+    axes = AXES.get(len(layout.shape) - colour)
+    if axes is None:
+        raise ArgumentError(
+            f"an OME-TIFF has no more axes than (t, c, z, y, x), and the array has shape "
+            f"{layout.shape}: give a name that ends in .tif, and not in .ome.tif"
+        )
+    return ome_notes(layout, axes + "s" * colour, voxel=size)
 
 
 def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:

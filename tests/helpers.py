@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -111,3 +112,9 @@ def python(*args: str, cwd: Path | None = None, timeout: float = 120) -> str:
     )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def read_ome(path: Path) -> Any:
+    """Give the OME-XML of a file as ome-types reads it, held against the schema where lxml is."""
+    ome_types = pytest.importorskip("ome_types")
+    return ome_types.from_tiff(path, validate=importlib.util.find_spec("lxml") is not None)

@@ -19,9 +19,10 @@ import pytest
 import tifffile
 import zarr
 from dask.array.core import normalize_chunks
-from helpers import make_volume, python
+from helpers import make_volume, python, read_ome
 
 from scout_dask_io import tiff_writer
+from scout_dask_io.calibration import voxel_size
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
@@ -108,6 +109,53 @@ def test_what_is_written_reads_back(tmp_path, shape, dtype):
         assert_reads_back(path, data)
         by_libtiff = imagecodecs.tiff_decode(path.read_bytes(), index=None)
         np.testing.assert_array_equal(by_libtiff.reshape(shape), data)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "axes"),
+    [
+        ((300, 530), "u2", "YX"),
+        ((3, 517, 530), "u1", "ZYX"),
+        ((2, 3, 300, 270), "f4", "CZYX"),
+        ((2, 2, 3, 40, 30), "i2", "TCZYX"),
+        ((2, 300, 270, 3), "u1", "ZYXS"),
+    ],
+)
+def test_the_name_of_an_ome_tiff_makes_one(tmp_path, shape, dtype, axes, lazy):
+    data = make_volume(shape, dtype)
+    path = tmp_path / "A.OME.tif"
+    given = da.from_array(data, chunks=(*(1,) * (data.ndim - 2), 64, 64)) if lazy else data
+    imsave(path, given, voxel_size=(2, 0.5, 0.25))
+    assert_reads_back(path, data)
+    with tifffile.TiffFile(path) as file:
+        assert file.is_ome
+        (series,) = file.series
+        assert series.axes == axes
+        assert file.pages[0].is_tiled
+        extents = [level.shape[axes.index("Y") :][:2] for level in series.levels]
+        assert max(extents[-1]) <= 256
+        assert [imread(path, level=n).shape for n in range(len(extents))] == [
+            level.shape for level in series.levels
+        ]
+    assert extents == [(-(-shape[axes.index("Y")] // 2**n), -(-shape[axes.index("X")] // 2**n))
+                       for n in range(len(extents))]  # fmt: skip
+    pixels = read_ome(path).images[0].pixels
+    extents = dict(zip(axes.replace("S", "C").lower(), shape, strict=True))
+    meant_sizes = {a: extents.get(a, 1) for a in "tczyx"}
+    assert {a: getattr(pixels, f"size_{a}") for a in "tczyx"} == meant_sizes
+    assert (pixels.physical_size_y, pixels.physical_size_x) == (0.5, 0.25)
+    assert pixels.physical_size_z == (2 if "Z" in axes else None)
+    assert voxel_size(path).micrometres[1:] == (0.5, 0.25)
+
+
+def test_what_an_ome_tiff_cannot_hold_is_refused_and_nothing_created(tmp_path):
+    path = tmp_path / "a.ome.tiff"
+    with pytest.raises(ArgumentError, match="an OME-TIFF cannot hold int64"):
+        imsave(path, make_volume((2, 5, 6), "i8"))
+    with pytest.raises(ArgumentError, match=r"no more axes than \(t, c, z, y, x\)"):
+        imsave(path, make_volume((2, 1, 1, 2, 5, 6)))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("compress", range(10))

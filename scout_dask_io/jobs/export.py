@@ -24,6 +24,7 @@ from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.source import FilledPlane
 from scout_dask_io.tiff.encode import TiffLayout, plan_layout
+from scout_dask_io.tiff_writer import is_ome_name
 from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["ExportReport", "export"]
@@ -254,7 +255,7 @@ def export(
 
 def _kind(target: Path, imagej: bool) -> str:
     name = target.name.lower()
-    ome = name.endswith((".ome.tif", ".ome.tiff"))
+    ome = is_ome_name(name)
     if imagej and (ome or not name.endswith((".tif", ".tiff"))):
         raise ArgumentError(
             f"imagej=True writes one file, and {target} is not the name of one: give a name that "

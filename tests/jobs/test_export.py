@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from helpers import make_volume, shared_data, write_planes
+from helpers import make_volume, read_ome, shared_data, write_planes
 
 from scout_dask_io.calibration import voxel_size
 from scout_dask_io.errors import (
@@ -850,14 +850,13 @@ def test_resume_keeps_a_single_file_that_stands_and_writes_one_that_does_not(tmp
 @pytest.mark.compat
 @pytest.mark.parametrize("dtype", ["?", "u1", "i2", "u2", "u4", "f4", "f8"])
 def test_ome_types_accepts_the_ome_xml(tmp_path, dtype):
-    ome_types = pytest.importorskip("ome_types")
     data = make_volume((2, 3, 300, 270), dtype)
     write_zarr(
         tmp_path / "a.zarr", data, (1, 2, 64, 64), voxel_size=(4, 1.5, 0.75),
         attributes={"channels": ["nuclei", "ß-tubulin"]},
     )  # fmt: skip
     export(tmp_path / "a.zarr", tmp_path / "a.ome.tif")
-    ome = ome_types.from_tiff(tmp_path / "a.ome.tif")
+    ome = read_ome(tmp_path / "a.ome.tif")
     (image,) = ome.images
     pixels = image.pixels
     sizes = [getattr(pixels, f"size_{a}") for a in "tczyx"]
