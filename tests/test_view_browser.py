@@ -100,6 +100,44 @@ def test_channels_are_seen_in_their_colours_and_no_other_host_is_asked(
     assert high == pytest.approx(wide, rel=0.15)
 
 
+def test_several_volumes_are_seen_side_by_side_each_by_itself(browser: Any, tmp_path: Path):
+    # A TIFF dataset of two channels, and a Zarr array: a square each.
+    squares = (np.s_[:, 40:80, 20:60], np.s_[:, 40:80, 140:180], np.s_[:, 70:110, 80:120])
+    volumes = []
+    for where in squares:
+        data = np.full((8, 120, 200), 100, "u2")
+        data[where] = 1000
+        volumes.append(data)
+    for name, data in zip("ab", volumes, strict=False):
+        write_planes(tmp_path / "brain" / name, data)
+    io.write_zarr(tmp_path / "sum.zarr", volumes[2])
+    magenta, green, white = (255, 0, 255), (0, 255, 0), (255, 255, 255)
+
+    def halves(shot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        middle = shot.shape[1] // 2
+        # Below the names of the layers, which are white.
+        return shot[90:, :middle], shot[90:, middle:]
+
+    def good(shot: np.ndarray) -> bool:
+        left, right = halves(shot)
+        both = min(bright(left, magenta), bright(left, green))
+        return both > 500 and bright(right, white) > 500
+
+    with io.viewer(tmp_path / "brain", tmp_path / "sum.zarr", voxel_size=(2, 2, 2)) as shown:
+        left, right = halves(see(browser, shown.url, good))
+    assert min(bright(left, magenta), bright(left, green)) > 500
+    assert bright(right, white) > 500
+    # Neither shows what is the other's, but for the axes, of which one is green.
+    assert bright(left, white) < bright(right, white) / 4
+    assert bright(right, magenta) < 50
+    assert bright(right, green) < bright(left, green) / 4
+    # In the plane, at the upper left of its half, the square is as wide as it is high.
+    plane = right[: right.shape[0] // 2 - 60, : right.shape[1] // 2]
+    square = np.argwhere((np.abs(plane - white) < 60).all(axis=-1))
+    high, wide = (np.percentile(square, 90, axis=0) - np.percentile(square, 10, axis=0)).tolist()
+    assert high == pytest.approx(wide, rel=0.2)
+
+
 def test_the_brain_of_a_tiff_folder_is_seen(browser: Any):
     brain = shared_data("brain") / "ch0"
     with io.viewer(brain, voxel_size=(5, 2, 2)) as shown:
