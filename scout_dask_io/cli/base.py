@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from scout_dask_io.cli.screen import for_people
 from scout_dask_io.jobs import render
 
 __all__ = [
@@ -33,6 +34,8 @@ class State:
     debug: bool = False
     #: What whoever interrupts the command should know.
     if_interrupted: str = ""
+    #: The exit code where an error ends the command.
+    code_of_errors: int = 1
     #: Warnings that were printed; each is printed once.
     warned: set[str] = field(default_factory=set)
 
@@ -48,7 +51,7 @@ path_argument = partial(click.argument, type=click.Path())
 debug_flag = flag(
     "--debug", expose_value=False, callback=_set_debug, help="Show tracebacks and more warnings."
 )
-as_json_flag = flag("--json", "as_json", help="Print JSON instead of text.")
+as_json_flag = flag("--json", "as_json", help="Print one JSON object instead of text.")
 
 
 def _help(function: Callable[..., Any]) -> str:
@@ -106,4 +109,4 @@ def print_report(
 ) -> None:
     """Print a report as JSON or as text; where it is to be quiet, as JSON alone."""
     if as_json or not quiet:
-        click.echo(render.to_json(report) if as_json else text(report))
+        click.echo(render.to_json(report) if as_json else for_people(text(report)))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
+
 from scout_dask_io.cli.base import (
+    State,
     command,
     flag,
     path_argument,
@@ -28,16 +31,26 @@ from scout_dask_io.jobs import render
     path_argument("src"), path_argument("dst", required=False), deep, workers, max_mem,
     order, scheduler, storage_options, quiet,
 )  # fmt: skip
+@click.pass_obj
 def verify(
-    src: str, dst: str | None, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
+    state: State,
+    /,
+    src: str,
+    dst: str | None,
+    scheduler: str | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Compare SRC and DST, or check one array against its manifest.
 
     Every pixel is compared. Either may be a TIFF file, a folder of planes or of channels, a
-    Zarr array, or an OME-Zarr image, of which the full level is compared. Exit code 0 if they
-    are equal; 1 if not, and the first regions that differ are named. With SRC
+    Zarr array, or an OME-Zarr image, of which the full level is compared. With SRC
     alone, a Zarr array or image that this program wrote: every chunk file, of
     all levels, is read and compared with the checksum noted then.
+
+    Exit code 0 if all is equal; 1 if not, and the first regions or chunks that differ
+    are named; 2 if it cannot be told, for want of a manifest or of a readable file.
 
     For example:
       scout-dask-io verify brain/ch0 ch0.zarr
@@ -47,6 +60,7 @@ def verify(
     """
     from scout_dask_io.jobs.verify import verify
 
+    state.code_of_errors = 2
     with scheduling(scheduler, options["nb_workers"]):
         report: Any = verify(src, dst, progress=not quiet, **options)
     text = render.verify_text if dst is not None else render_report

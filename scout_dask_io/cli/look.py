@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from scout_dask_io.cli.base import command, path_argument, print_report, render_report
+import click
+
+from scout_dask_io.cli.base import State, command, path_argument, print_report, render_report
 from scout_dask_io.cli.options import order, storage_options, workers
 
 
@@ -24,11 +26,12 @@ def info(path: str, as_json: bool, **options: Any) -> None:
 
 
 @command(path_argument("src"), workers)
-def scan(src: str, as_json: bool, **options: Any) -> int:
+@click.pass_obj
+def scan(state: State, /, src: str, as_json: bool, **options: Any) -> int:
     """Name every TIFF file at SRC that does not fit the others.
 
     Reads headers alone. SRC is a TIFF file, a folder of planes, or a folder of
-    channels. Exit code 1 if they cannot be read as one array.
+    channels. Exit code 0 if they can be read as one array, 1 if not, 2 if there are none.
 
     For example:
       scout-dask-io scan brain/ch0
@@ -36,6 +39,7 @@ def scan(src: str, as_json: bool, **options: Any) -> int:
     """
     from scout_dask_io.jobs.scan import scan
 
+    state.code_of_errors = 2
     report = scan(src, **options)
     print_report(report, render_report, as_json)
     return 0 if report.ok else 1

@@ -81,7 +81,7 @@ def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[st
 quiet = flag("-q", "--quiet", help="No progress, no summary.")
 overwrite = flag("--overwrite", help="Replace what stands there once the new one is whole.")
 src_dst = (path_argument("src"), path_argument("dst"))
-resume = flag("--resume", help="Finish a conversion that was interrupted.")
+resume = flag("--resume", help="Finish a write of DST that was interrupted.")
 durable = flag("--durable", help="Sync all files to the disk, for power failures; slower.")
 missing = click.option(
     "--missing", type=click.Choice(["error", "fill"]), default="error", show_default=True,
@@ -119,7 +119,7 @@ zarr_format = click.option(
 shards = click.option(
     "--shards", type=_extents, metavar="EXTENTS",
     help="Extents of what one file holds, as multiples of the chunks, e.g. 512,512,512: for "
-    "arrays of over a million chunks. Needs --zarr-format 3.",
+    "arrays of over a million chunks. Zarr format 3 alone has them.",
 )  # fmt: skip
 codec = click.option(
     "--codec", type=click.Choice(["zstd", "lz4", "none"]), default="zstd", show_default=True,

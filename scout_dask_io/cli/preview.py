@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import command, path_argument
+from scout_dask_io.cli.base import command, path_argument, print_report
 from scout_dask_io.cli.options import order, overwrite, voxel_size
 from scout_dask_io.jobs import render
 
@@ -52,8 +52,6 @@ def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any)
     check_output(out, overwrite=overwrite)
     made = preview(path, **options)
     written = made.save(out, overwrite=overwrite)
-    if as_json:
-        names = ("shape", "mode", "at", "limits", "channels", "level", "step", "voxel_size")
-        click.echo(render.to_json({"path": written, **{n: getattr(made, n) for n in names}}))
-    else:
-        click.echo(f"Wrote {written}")
+    names = ("shape", "mode", "at", "limits", "channels", "level", "step", "voxel_size")
+    report = {"path": written, **{n: getattr(made, n) for n in names}}
+    print_report(report, render.preview_text, as_json)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from scout_dask_io.cli.base import State, cli
+from scout_dask_io.cli.screen import for_people
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.jobs import render
 from scout_dask_io.progress import say
@@ -37,6 +38,7 @@ def _run(args: Sequence[str] | None, state: State) -> int:
         shown = io.StringIO()
         err.show(shown)
         click.echo(shown.getvalue().replace("Error: ", "error: "), err=True, nl=False)
+        _tell_json(args, err, err.format_message())
         return err.exit_code
     except (click.Abort, KeyboardInterrupt) as err:
         failure: BaseException = err
@@ -46,11 +48,20 @@ def _run(args: Sequence[str] | None, state: State) -> int:
         text, code = f"interrupted. {kept or state.if_interrupted}".strip(), 130
     except Exception as err:
         failure = err
-        text, code = render.error_text(err), 2 if isinstance(err, ArgumentError) else 1
+        text = render.error_text(err)
+        code = 2 if isinstance(err, ArgumentError) else state.code_of_errors
     if state.debug:
         traceback.print_exception(failure)
-    say(f"error: {text}")
+    say(for_people(f"error: {text}", sys.stderr))
+    _tell_json(args, failure, text)
     return code
+
+
+def _tell_json(args: Sequence[str] | None, failure: BaseException, text: str) -> None:
+    """Where JSON was asked for, give an error as an object on stdout too."""
+    if "--json" in (sys.argv[1:] if args is None else args):
+        error = {"type": type(failure).__name__, "message": text}
+        click.echo(render.to_json({"error": error}))
 
 
 def _warner(state: State) -> Callable[..., None]:
@@ -58,9 +69,9 @@ def _warner(state: State) -> Callable[..., None]:
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
         text = render.as_options(str(message))
-        for_people = not issubclass(category, _FOR_DEVELOPERS)
-        if (for_people or state.debug) and text not in state.warned:
+        for_users = not issubclass(category, _FOR_DEVELOPERS)
+        if (for_users or state.debug) and text not in state.warned:
             state.warned.add(text)
-            say(f"warning: {text}")
+            say(for_people(f"warning: {text}", sys.stderr))
 
     return show

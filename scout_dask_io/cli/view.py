@@ -33,13 +33,13 @@ def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: A
       scout-dask-io view brain/ch0 ch0.zarr --voxel-size 5,2,2
       ssh -L 8080:127.0.0.1:8080 server scout-dask-io view brain.zarr --port 8080
     """
-    from scout_dask_io.view.page import viewer
+    try:
+        from scout_dask_io.view.page import viewer
 
-    with viewer(*paths, **options) as shown:
-        try:
+        with viewer(*paths, **options) as shown:
             print_report({"url": shown.url}, lambda r: f"{r['url']}\nCtrl-C ends it.", as_json)
             if open_browser:
                 webbrowser.open(shown.url)
             threading.Event().wait()
-        except KeyboardInterrupt:
-            click.echo(err=True)
+    except KeyboardInterrupt:  # while volumes are still being opened, too
+        click.echo(err=True)

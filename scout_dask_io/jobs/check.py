@@ -263,7 +263,9 @@ def _run(
         tasks[key] = Task(key, _check, root, fmt, first, last, part, deep, limit)
     units = set(tasks)
     tasks["check-report"] = Task("check-report", list, List(*map(TaskRef, list(tasks))))
-    with reporting(progress, f"check {root.name}") as report:
+    # The arrays of an image are called by numbers.
+    name = "/".join(str(root).split("/")[-2:]) if root.name.isdigit() else root.name
+    with reporting(progress, f"check {name}") as report:
         found: list[_Part] = run_tasks(
             tasks, "check-report", units, nb_workers=workers, report=report
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_count, format_nbytes, format_shape
-from scout_dask_io.jobs.render import filled_text, to_json
+from scout_dask_io.jobs.render import filled_text, to_json, voxel_text
 from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.growing import Unfinished
 from scout_dask_io.store.manifest import ManifestInfo
@@ -47,11 +47,13 @@ class LevelInfo:
     n_chunks: int
     n_present: int
 
-    def __str__(self) -> str:
+    def text(self, chunks: Shape | None) -> str:
+        """Give a line for people, with the chunks only if they are not those."""
         scale = ", ".join(f"{v:.6g}" for v in self.scale)
+        own = f", chunks {format_shape(self.chunks)}" if self.chunks != chunks else ""
         return (
-            f"{self.path}: {format_shape(self.shape)}, scale {scale}, chunks "
-            f"{format_shape(self.chunks)}, {format_nbytes(self.stored_nbytes)}"
+            f"{self.path}: {format_shape(self.shape)}, scale {scale}{own}, "
+            f"{format_nbytes(self.stored_nbytes)}"
         )
 
 
@@ -162,13 +164,13 @@ class InfoReport:
             yield "shape", (format_shape(self.shape) or "a single element") + axes
             yield "dtype", str(self.dtype)
         yield "channels", ", ".join(self.channels)
-        if self.voxel_size:
-            yield "voxel", f"{self.voxel_size}, by {self.voxel_size.source}"
+        yield "voxel", voxel_text(self.voxel_size)
         if self.chunks is not None:
             yield "chunks", format_shape(self.chunks)
         if self.shards is not None:
             yield "shards", format_shape(self.shards)
-        yield from (("levels" if n == 0 else "", str(lv)) for n, lv in enumerate(self.levels))
+        for n, level in enumerate(self.levels):
+            yield "levels" if n == 0 else "", level.text(self.chunks)
         yield "segments", self.segment or ""
         yield "codec", self.codec
         if self.layout is not None:

@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.verify import VerifyReport
     from scout_dask_io.plan import WritePlan
     from scout_dask_io.source import FilledPlane
+    from scout_dask_io.voxel import VoxelSize
 
 #: Filled planes that a text names one by one.
 _FILLED_NAMED = 10
@@ -36,14 +37,37 @@ __all__ = [
     "export_text",
     "filled_text",
     "plan_text",
+    "preview_text",
     "to_json",
     "verify_text",
+    "voxel_text",
 ]
 
 
 def to_json(report: Any) -> str:
-    """Give a report's fields and properties as JSON; sizes are ``_nbytes``, times ``_s``."""
-    return json.dumps(_plain(report), indent=2, default=str)
+    """Give a report's fields and properties as JSON; sizes are ``_nbytes``, times ``_s``.
+
+    Examples
+    --------
+    >>> print(to_json({"shape": (30, 510, 667), "filled": ()}))
+    {
+      "shape": [30, 510, 667],
+      "filled": []
+    }
+    """
+    return _laid_out(_plain(report), "")
+
+
+def _laid_out(value: Any, indent: str) -> str:
+    """Give JSON with a line for each item, but lists that fit in a line in one."""
+    inner = f"{indent}  "
+    if isinstance(value, dict) and value:
+        items = [f"{json.dumps(k)}: {_laid_out(v, inner)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    text = json.dumps(value, default=str)
+    if not isinstance(value, list) or (len(inner + text) < 80 and "{" not in text):
+        return text
+    return "[\n" + ",\n".join(inner + _laid_out(v, inner) for v in value) + f"\n{indent}]"
 
 
 def _plain(value: Any) -> Any:
@@ -96,6 +120,7 @@ def as_options(message: str) -> str:
     message = re.sub(r"\b(codec|compress|order|missing|mode)=(['\"]?)(\w+)\2", r"--\1 \3", message)
     message = re.sub(r"\bdtype=(?!\w)", "--dtype", message)
     message = re.sub(r"\bvoxel_size=(?!\w)", "--voxel-size", message)
+    message = re.sub(r"\b(n_)?levels=(?!\w)|\bn_levels\b", "--levels", message)
     message = message.replace("scale=(low, high)", "--scale LOW,HIGH")
     message = re.sub(r"\bzarr_format=3\b", "--zarr-format 3", message)
     message = re.sub(r"\b(max_mem|nb_workers)=(?=\w)", r"\1 ", message)
@@ -173,7 +198,7 @@ def plan_text(plan: ConvertPlan) -> str:
         ("array", _array(write)),
         ("levels", _levels(plan.levels)),
         ("channels", ", ".join(plan.channels)),
-        ("voxel", f"{plan.voxel_size}, by {plan.voxel_size.source}" if plan.voxel_size else ""),
+        ("voxel", voxel_text(plan.voxel_size)),
         ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
         ("shards", _shards(write)),
         ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
@@ -182,7 +207,7 @@ def plan_text(plan: ConvertPlan) -> str:
         (
             "memory",
             f"{format_nbytes(write.projected_mem)} projected peak, "
-            f"{format_nbytes(write.max_mem)} allowed, beside Python and its libraries",
+            f"{format_nbytes(write.max_mem)} allowed, beside Python itself",
         ),
         ("reads", reading),
         ("files", f"{plan.n_files:,} at most"),
@@ -197,6 +222,13 @@ def plan_text(plan: ConvertPlan) -> str:
         ("resumes", "the unfinished write beside it" if plan.resumes else ""),
     ]
     return f"Would convert {plan.source} to {plan.destination}; nothing was written\n{_table(rows)}"
+
+
+def voxel_text(size: VoxelSize | None) -> str:
+    """Say how large a voxel is and who says so; empty where it is not known."""
+    if size is None:
+        return ""
+    return f"{size}, as given" if size.source == "given" else f"{size}, by {size.source}"
 
 
 def _shards(write: WritePlan) -> str:
@@ -262,6 +294,35 @@ def export_text(report: ExportReport) -> str:
     ]
     title = "Wrote" if report.n_written else "Nothing to do for"
     return f"{title} {report.path}\n{_table(rows)}"
+
+
+def preview_text(made: Mapping[str, Any]) -> str:
+    """Say what a picture shows: planes, values that are black and full colour, and what was read.
+
+    ``made`` has the fields of a :class:`~.preview.Preview` but the image, and ``path``.
+    """
+    places = ", ".join(
+        f"{a} = {k}" for a, k in zip("zyx"[-len(made["at"]) :], made["at"], strict=True)
+    )
+    shown = "maximum projections"
+    if made["mode"] != "max":
+        shown = f"planes {places}" if len(made["at"]) > 2 else "the plane"
+    names = made["channels"] or [""] * len(made["limits"])
+    contrast = [
+        f"{name} {low:.4g} to {high:.4g}".strip()
+        for name, (low, high) in zip(names, made["limits"], strict=True)
+    ]
+    level = "" if made["level"] is None else f"level {made['level']}, "
+    a_pixel = format_shape(made["step"]) if max(made["step"]) > 1 else "one"
+    voxels = "voxel" if a_pixel == "one" else "voxels"
+    rows = [
+        ("array", format_shape(made["shape"])),
+        ("voxel", voxel_text(made["voxel_size"])),
+        ("shows", shown),
+        ("contrast", ", ".join(contrast)),
+        ("read", f"{level}{a_pixel} {voxels} a pixel"),
+    ]
+    return f"Wrote {made['path']}\n{_table(rows)}"
 
 
 def demo_text(report: DemoReport) -> str:

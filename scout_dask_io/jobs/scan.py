@@ -263,13 +263,14 @@ def _differing(folders: Sequence[FolderScan]) -> str:
 
 def _text(folder: FolderScan) -> list[str]:
     what = f"{format_shape(folder.shape)} {folder.dtype}" if folder.shape else "none readable"
+    each = "each " if folder.shape and folder.n_files > 1 else ""
     codecs = ", ".join(
         f"{n:,} {'uncompressed' if name == 'none' else name}"
         for name, n in folder.compressions.items()
     )
     lines = [
         f"{folder.path}: {format_count(folder.n_files, 'file')}, "
-        f"{format_nbytes(folder.nbytes)}, each {what}; {codecs or 'no compression known'}"
+        f"{format_nbytes(folder.nbytes)}, {each}{what}; {codecs or 'no compression known'}"
     ]
     for problem in folder.problems[:_NAMED]:
         lines.append(f"  {os.path.basename(problem.path)} ({problem.kind}): {problem.reason}")

@@ -196,7 +196,7 @@ def kind_of(path: AnyPath) -> Kind:
             if staging is not None
             else ""
         )
-        raise PathNotFoundError(f"there is no {path}{hint}")
+        raise PathNotFoundError(f"there is nothing at {path}{hint}")
     if not path.is_dir():
         return "tiff"
     if any(os.path.lexists(path / name) for name in NODE_FILES):

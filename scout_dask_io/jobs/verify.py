@@ -23,7 +23,7 @@ from scout_dask_io.jobs.check_image import ImageCheckReport, check_image
 from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare_unit, merge, shift
 from scout_dask_io.jobs.image import as_image
 from scout_dask_io.jobs.render import to_json
-from scout_dask_io.jobs.sources import Opened, locate_all, open_any
+from scout_dask_io.jobs.sources import Opened, kind_of, locate_all, open_any
 from scout_dask_io.lazy import source_of
 from scout_dask_io.memory import parse_nbytes
 from scout_dask_io.plan import WritePlan, plan_source
@@ -31,9 +31,12 @@ from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.remote import is_url
 from scout_dask_io.source import FilledPlane, Source
+from scout_dask_io.store.create import local_path
 from scout_dask_io.store.image import read_image
 
 __all__ = ["DifferingRegion", "VerifyReport", "verify"]
+
+_KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a folder of channels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,11 @@ def verify(
             "progress": progress,
             "limit": limit,
         }
+        if not is_url(src) and (kind := kind_of(local_path(src))) != "zarr":
+            raise ArgumentError(
+                f"{src} is {_KINDS[kind]}, and only a Zarr array has a manifest to be checked "
+                "against. Give what it is to be compared with as the second path."
+            )
         of_image = None if is_url(src) else check_image(src, **how)
         return of_image or check(src, **how, storage_options=storage_options)
     if max_mem is not None:
