@@ -244,3 +244,22 @@ def test_a_target_compares_medians_with_the_best_peer() -> None:
     assert found["cpu_s", "floor", "ours"] == (4.0, 1.7)
     assert found["cpu_s", "scout", "ours"][1] == pytest.approx(10 / 1.7)
     assert not [key for key in found if key[2] == "ours-lz4"]
+
+
+@pytest.mark.slow
+def test_exports_are_measured_by_turns_and_checked(tmp_path: Path) -> None:
+    shape = ("--shape", "5", "256", "512", "--repeat", "1", "--dir", str(tmp_path))
+    cases = [f"export-{kind}" for kind in ("planes", "bigtiff", "ome")]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.pictures", *shape,
+         *(word for case in cases for word in ("--case", case))],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()[1:]
+    assert [line.split()[:2] for line in lines] == [
+        [case, name] for case in cases for name in ("export", "plainly")
+    ]
+    # Each of the 4 x 8 chunks once, whatever is written.
+    assert all("32 decoded of 32 chunks" in line for line in lines[::2])
+    assert list(tmp_path.iterdir()) == []
