@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scout_dask_io.calibration import voxel_size as voxel_size
+    from scout_dask_io.direct import read_region as read_region
     from scout_dask_io.errors import ArgumentError as ArgumentError
     from scout_dask_io.errors import ChunkError as ChunkError
     from scout_dask_io.errors import ChunkReadError as ChunkReadError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.repair import repair as repair
     from scout_dask_io.jobs.scan import scan as scan
     from scout_dask_io.jobs.verify import verify as verify
-    from scout_dask_io.lazy import read_region as read_region
     from scout_dask_io.pyramid_writer import write_ome_zarr as write_ome_zarr
     from scout_dask_io.readers import channel_names as channel_names
     from scout_dask_io.readers import imread as imread
@@ -89,7 +89,7 @@ _HOMES = {
     "jobs.repair": ("repair",),
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),
-    "lazy": ("read_region",),
+    "direct": ("read_region",),
     "pyramid_writer": ("write_ome_zarr",),
     "readers": (
         "channel_names",

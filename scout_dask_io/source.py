@@ -75,6 +75,8 @@ class Source(ABC):
     dtype: np.dtype[Any]
     #: Names the content: equal for the same files unchanged, different after a change.
     token: str
+    #: Whether one read is itself shared out to threads.
+    has_own_threads = False
 
     @property
     def ndim(self) -> int:
@@ -137,6 +139,11 @@ class Source(ABC):
     def read(self, region: Region) -> np.ndarray:
         """Read one region as a new C-contiguous array of native byte order."""
         out = np.empty(region_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        """Read one region into an array of its shape, in native byte order."""
         filled = 0
         if out.size:
             for where, values in self.iter_pieces(region):
@@ -146,7 +153,6 @@ class Source(ABC):
             raise RuntimeError(
                 f"{type(self).__name__} gave {filled} of the {out.size} elements of {region}"
             )
-        return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         data = self.read(full_region(self.shape))

@@ -48,6 +48,7 @@ FLOORS = [
         "filled",
         "preflight",
         "sampling",
+        "direct",
     },
     {"readers", "zarr_writer", "tiff_writer", "image_plan"},
     {"image_run"},

@@ -266,38 +266,3 @@ def test_source_of_is_none_once_something_is_computed(
 
 def test_source_of_is_none_for_a_persisted_array(source: RecordingSource) -> None:
     assert source_of(lazy_array(source).persist(scheduler="sync")) is None
-
-
-INDICES = [
-    np.s_[2, 3:9, 5],
-    np.s_[1:4, 10:, ::2],
-    np.s_[[0, 5, 2], 4, ...],
-    np.s_[-1],
-    np.s_[4:4],
-]
-
-
-@pytest.mark.parametrize("index", INDICES, ids=str)
-def test_read_region_gives_what_numpy_gives_of_files(tmp_path: Path, index: Any):
-    data = make_volume(SHAPE)
-    write_planes(tmp_path / "planes", data)
-    io.write_zarr(tmp_path / "a.zarr", data, (4, 8, 16))
-    for array in (io.imread_folder(tmp_path / "planes"), io.read_zarr(tmp_path / "a.zarr")):
-        found = io.read_region(array, index)
-        assert isinstance(found, np.ndarray)
-        assert found.dtype == data.dtype
-        np.testing.assert_array_equal(found, data[index])
-
-
-def test_read_region_reads_the_region_alone_and_runs_no_task():
-    source = RecordingSource(make_volume(SHAPE))
-    with dask.config.set(scheduler=lambda *_, **__: pytest.fail("a graph was run")):
-        found = io.read_region(lazy_array(source), np.s_[2:4, 5, 6:9])
-    np.testing.assert_array_equal(found, source.array[2:4, 5, 6:9])
-    assert source.log == [(slice(2, 4), slice(5, 6), slice(6, 9))]
-
-
-def test_read_region_computes_what_was_computed_on():
-    source = RecordingSource(make_volume(SHAPE))
-    found = io.read_region(lazy_array(source) + 1, np.s_[2, :4])
-    np.testing.assert_array_equal(found, source.array[2, :4] + 1)

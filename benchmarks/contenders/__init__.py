@@ -54,7 +54,7 @@ CONTENDERS = (
     Contender(
         "ours-direct",
         "ours",
-        "read_region of the same lazy array: no graph, one thread",
+        "read_region of the same lazy array: no graph",
         ("read-boxes",),
         options={"direct": True},
     ),

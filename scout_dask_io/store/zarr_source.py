@@ -173,6 +173,8 @@ class ZarrSource(Source):
     Of a shard, only the chunks that a region touches are read and decoded.
     """
 
+    has_own_threads = True
+
     def __init__(self, root: AnyPath, array: zarr.Array[Any], token: str) -> None:
         self.root = root
         self._identity = _identity(root)

@@ -232,29 +232,28 @@ class TiffSource(Source):
             if fd >= 0:
                 os.close(fd)
 
-    def read(self, region: Region) -> np.ndarray:
-        """Read one region as a new C-contiguous array of native byte order."""
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        """Read one region into an array of its shape, in native byte order."""
         n = self.lead_ndim
         inner = region[n:]
         whole_rows = region_shape(inner[1:]) == self.shape[n + 1 :]
-        if not whole_rows or not all(_is_memory_image(layout) for layout in self._layouts):
-            return super().read(region)
+        as_in_memory = whole_rows and out.size and out[(0,) * n].flags.c_contiguous
+        if not as_in_memory or not all(_is_memory_image(layout) for layout in self._layouts):
+            super().read_into(region, out)
+            return
         # Pixels lie in the file as they will in memory: no copy is needed.
-        out = np.empty(region_shape(region), self.dtype)
-        if out.size:
-            readers = self._readers(inner)
-            for place, number, page in self._open_pages(region[:n]):
-                if page is None:
-                    out[place] = 0
-                    continue
-                room = out[place].reshape(-1).view(np.uint8).data
-                try:
-                    readers[number].read_rows(page, room)
-                except (ScoutIOError, MemoryError):
-                    raise
-                except Exception as err:
-                    raise _unreadable(page, err) from err
-        return out
+        readers = self._readers(inner)
+        for place, number, page in self._open_pages(region[:n]):
+            if page is None:
+                out[place] = 0
+                continue
+            room = out[place].reshape(-1).view(np.uint8).data
+            try:
+                readers[number].read_rows(page, room)
+            except (ScoutIOError, MemoryError):
+                raise
+            except Exception as err:
+                raise _unreadable(page, err) from err
 
     def __getitem__(self, index: Any) -> np.ndarray:
         region, rest = normalize_index(index, self.shape)

@@ -15,9 +15,10 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.direct import read_region
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Shape, chunk_counts
-from scout_dask_io.lazy import read_region, source_of
+from scout_dask_io.lazy import source_of
 
 __all__ = ["ServedVolume", "Step"]
 
@@ -128,7 +129,8 @@ class ServedVolume:
             slice(i * c * s, min((i + 1) * c * s, n), s)
             for i, c, s, n in zip(index, chunks, step, _zyx(array.shape), strict=True)
         )
-        part = read_region(array, (self._channel, *region)[-array.ndim :])
+        # In this thread: a browser asks for many chunks at once.
+        part = read_region(array, (self._channel, *region)[-array.ndim :], nb_workers=1)
         return part.reshape((-1, *part.shape[-2:])).astype(self.dtype, copy=False)
 
     def sample(self) -> np.ndarray:
