@@ -17,6 +17,11 @@ from scout_dask_io.levels import Level
 from scout_dask_io.plan import UNIT_NBYTES, WritePlan, grow_unit, unit_target
 from scout_dask_io.plan_computed import blocks_fit_chunks, plan_gather
 
+# A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
+# of its size. Units of a few seconds do for that where they are many: none waits long at the end.
+LARGE_UNIT_NBYTES = 4 * UNIT_NBYTES
+MANY_UNITS = 64
+
 __all__ = ["fuse_levels", "halved_blocks", "stored_extent"]
 
 
@@ -43,8 +48,9 @@ def fuse_levels(
 ) -> tuple[WritePlan, int]:
     """Give a plan whose units make lower levels too, and how many of these.
 
-    As many as go without units above 256 MiB that leave workers idle, and
-    always one where it fits; the memory of their chunks in the making counts.
+    As many as go without units above 256 MiB, or above 1 GiB where there are many,
+    and none that leave workers idle; always one where it fits. The memory of their
+    chunks in the making counts.
 
     Parameters
     ----------
@@ -62,9 +68,12 @@ def fuse_levels(
         found = _with_units(plan, least, blocks)
         if found is None:
             continue
+        least_units = 2
+        if math.prod(found.unit) * plan.itemsize > UNIT_NBYTES:
+            least_units = MANY_UNITS
         if n > 1 and (
-            math.prod(found.unit) * plan.itemsize > UNIT_NBYTES
-            or found.n_units < 2 * plan.nb_workers
+            math.prod(found.unit) * plan.itemsize > LARGE_UNIT_NBYTES
+            or found.n_units < least_units * plan.nb_workers
         ):
             continue
         held = _held_nbytes(found, levels[: n + 1])

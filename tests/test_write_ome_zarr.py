@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,28 @@ def test_each_chunk_of_each_level_has_one_writer(shape, chunks, n_levels, z, bud
                 cells.append(slice(start // c, -(-stop // c)))
             written[tuple(cells)] += 1
         assert (written == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("n_planes", "workers", "max_mem", "n_lower"),
+    [
+        (2000, 2, 2 * 10**9, 2),  # 448 units of 0.5 GB: the first level is not read again
+        (500, 2, 2 * 10**9, 1),  # 112 such units would leave a worker idle at the end
+        (2000, 16, 16 * 10**9, 1),
+        (2000, 2, 250 * 10**6, 1),  # the memory holds less
+    ],
+)
+def test_units_grow_for_further_levels_where_they_are_many(n_planes, workers, max_mem, n_lower):
+    size = io.VoxelSize(4.0, 1.8, 1.8, "given")
+    shape = (n_planes, 7000, 7000)
+    levels = plan_levels(shape, "zyx", size)
+    plan = plan_source(
+        shape, "uint16", 2, (64, 64, 64), (1, 1, 7000), nb_workers=workers, max_mem=max_mem
+    )
+    fused, n = fuse_levels(plan, levels)
+    assert n == n_lower
+    assert fused.projected_mem <= max_mem
+    assert math.prod(fused.unit) * 2 <= (2**30 if n == 2 else 2**28)
 
 
 def test_lower_levels_are_made_from_pixels_in_memory(tmp_path: Path, monkeypatch):
