@@ -167,9 +167,10 @@ def _write_unit(target: Target, unit: int, region: Region, source: Source, insid
         if not buffer.is_full():
             raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
         for index, chunk in buffer.iter_chunks():
-            writer.write(index, chunk)
             if lower is not None:
+                # First, as it leaves the chunk in the cache for the encoder, which leaves nothing.
                 lower.put(index, chunk)
+            writer.write(index, chunk)
     if lower is not None:
         lower.finish(unit)
     # Last: a unit whose level is in the journal has its lower levels there too.
