@@ -169,10 +169,11 @@ def _of_zarr(path: AnyPath) -> Iterator[VoxelSize]:
     node = read_node(path)
     attributes = {} if node is None else read_attributes(path, node)
     found = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
-    if found is None and isinstance(path, Path):
+    if found is None:
         level = image_of(path)
         if level is not None:
             found = level[0].voxel_size(level[1], f"OME-Zarr metadata of {path}")
-        found = found or csv_size(path.parent)
+    if found is None and isinstance(path, Path):
+        found = csv_size(path.parent)
     if found is not None:
         yield found

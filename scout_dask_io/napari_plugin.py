@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from scout_dask_io.errors import ScoutIOError
+from scout_dask_io.jobs.levels import Volume, open_volume
 from scout_dask_io.jobs.sources import kind_of
 from scout_dask_io.readers import imread_parallel
 from scout_dask_io.store.image import read_image
 from scout_dask_io.store.metadata import read_node
-from scout_dask_io.view.levels import Volume, open_volume
 
 __all__ = ["get_reader", "read_layers"]
 

@@ -15,7 +15,7 @@ import dask.array as da
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
-from scout_dask_io.remote import RemotePath, is_url
+from scout_dask_io.remote import RemotePath, locate
 from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.describe import describe_image, describe_planes
@@ -323,14 +323,14 @@ def read_zarr(
     Parameters
     ----------
     path : str or path-like
-        The array's directory, or its URL, e.g. ``"s3://bucket/a.zarr"``.
+        The array's directory, or its URL, e.g. ``"s3://bucket/a.zarr"``; or an image's.
     chunks : optional
         Dask blocks, in any form that dask takes. By default a few whole chunks,
         about 32 MB, wide along the last axes.
     nested : bool
         What to take an array for that has no chunk yet and says nothing.
     level : int
-        Which level, where ``path`` is the group of an OME-Zarr image on a disk; 0 is the full one.
+        Which level, where ``path`` is the group of an OME-Zarr image; 0 is the full one.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -358,12 +358,8 @@ def read_zarr(
     >>> io.read_zarr(path)[1, 2].compute()
     array([30, 31, 32, 33, 34])
     """
-    found: Any = path
-    if not isinstance(path, RemotePath) and not is_url(path):
-        found = level_path(path, level)
-    elif level:
-        raise ArgumentError(f"{path}: levels are found on disks alone; give the URL of the array")
-    source = open_source(found, nested=nested, storage_options=storage_options)
+    found = level_path(locate(path, storage_options), level)
+    source = open_source(found, nested=nested)
     return lazy_array(source, chunks, name="read-zarr")
 
 

@@ -27,7 +27,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 
-__all__ = ["AnyPath", "RemotePath", "is_url", "lies_at", "locate"]
+__all__ = ["AnyPath", "RemotePath", "is_url", "locate"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 _T = TypeVar("_T")
@@ -79,11 +79,6 @@ def locate(
     return found
 
 
-def lies_at(path: AnyPath) -> bool:
-    """Tell whether anything has this name: a file, a link to nowhere, an object."""
-    return path.is_file() if isinstance(path, RemotePath) else os.path.lexists(path)
-
-
 @dataclass(frozen=True)
 class RemotePath:
     """A place in an object store, named as a ``Path`` names one on a disk. Picklable.
@@ -109,6 +104,16 @@ class RemotePath:
     def name(self) -> str:
         """What comes after the last slash."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def parents(self) -> tuple[RemotePath, ...]:
+        """The places above this one, the nearest first; a bucket has none above it."""
+        scheme, _, rest = self.url.partition("://")
+        parts = rest.split("/")
+        return tuple(
+            RemotePath(f"{scheme}://{'/'.join(parts[:n])}", self.options)
+            for n in range(len(parts) - 1, 0, -1)
+        )
 
     @property
     def fs(self) -> Any:

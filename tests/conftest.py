@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import dask
 import pytest
@@ -76,3 +77,11 @@ def bucket(s3_address: str) -> str:
     name = f"lab-{uuid.uuid4().hex}"
     s3fs.S3FileSystem(**options(s3_address)).mkdir(name)
     return name
+
+
+@pytest.fixture
+def lab(s3_address: str, bucket: str) -> Any:
+    """Give a new bucket on the S3 server, and the ways in which tests look into it."""
+    from object_store import Lab
+
+    return Lab(s3_address, bucket)

@@ -13,6 +13,10 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
+import s3fs
+import zarr
+
 KEYS = {"key": "test", "secret": "test"}
 
 
@@ -44,6 +48,27 @@ def s3_server() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+class Lab:
+    """A bucket, and the ways in which tests look into it."""
+
+    def __init__(self, address: str, bucket: str) -> None:
+        self.options = options(address)
+        self.address, self.bucket = address, bucket
+        self.url = f"s3://{bucket}/deep/a.zarr"
+        self.fs = s3fs.S3FileSystem(**self.options, use_listings_cache=False)
+
+    def names(self, under: str = "deep/a.zarr") -> list[str]:
+        prefix = f"{self.bucket}/{under}/"
+        return sorted(k[len(prefix) :] for k in self.fs.find(prefix))
+
+    def put(self, key: str, data: bytes) -> None:
+        self.fs.pipe_file(f"{self.bucket}/{key}", data)
+
+    def by_zarr(self) -> np.ndarray:
+        store = zarr.storage.FsspecStore.from_url(self.url, storage_options=dict(self.options))
+        return zarr.open_array(store, mode="r")[...]
 
 
 #: Given method and path, what to do instead of passing a request on: a status, "cut", or None.

@@ -15,10 +15,8 @@ import dask.array as da
 import fsspec
 import numpy as np
 import pytest
-import s3fs
-import zarr
 from helpers import REPO, make_volume, python, shared_data, write_planes
-from object_store import faulty_proxy, options
+from object_store import Lab, faulty_proxy, options
 
 import scout_dask_io as io
 from scout_dask_io.errors import (
@@ -36,32 +34,6 @@ from scout_dask_io.remote import is_url, locate
 
 SHAPE, CHUNKS, SHARDS = (11, 30, 41), (4, 8, 16), (8, 16, 32)
 N_CHUNKS = 3 * 4 * 3
-
-
-class Lab:
-    """A bucket, and the ways in which tests look into it."""
-
-    def __init__(self, address: str, bucket: str) -> None:
-        self.options = options(address)
-        self.address, self.bucket = address, bucket
-        self.url = f"s3://{bucket}/deep/a.zarr"
-        self.fs = s3fs.S3FileSystem(**self.options, use_listings_cache=False)
-
-    def names(self, under: str = "deep/a.zarr") -> list[str]:
-        prefix = f"{self.bucket}/{under}/"
-        return sorted(k[len(prefix) :] for k in self.fs.find(prefix))
-
-    def put(self, key: str, data: bytes) -> None:
-        self.fs.pipe_file(f"{self.bucket}/{key}", data)
-
-    def by_zarr(self) -> np.ndarray:
-        store = zarr.storage.FsspecStore.from_url(self.url, storage_options=dict(self.options))
-        return zarr.open_array(store, mode="r")[...]
-
-
-@pytest.fixture
-def lab(s3_address: str, bucket: str) -> Lab:
-    return Lab(s3_address, bucket)
 
 
 @pytest.fixture

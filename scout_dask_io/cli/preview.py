@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import command, path_argument, print_report
-from scout_dask_io.cli.options import order, overwrite, voxel_size
+from scout_dask_io.cli.options import order, overwrite, storage_options, voxel_size
 from scout_dask_io.jobs import render
 
 
@@ -34,18 +34,19 @@ def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[floa
         "--percentiles", callback=_percentiles, metavar="LOW,HIGH", default="1,99.8",
         show_default=True, help="Of the values shown, that are black and full colour.",
     ),
-    voxel_size, order, overwrite,
+    voxel_size, order, overwrite, storage_options,
 )  # fmt: skip
 def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Make a picture of PATH: middle planes or projections.
 
     Three planes through its middle, or with --mode max the maximum along each axis.
     PATH is a TIFF file, a folder of planes or of channels, a Zarr array or an
-    OME-Zarr image. Only what the picture needs is read.
+    OME-Zarr image, or the URL of one of the latter. Only what the picture needs is read.
 
     For example:
       scout-dask-io preview brain brain.png
       scout-dask-io preview volume.zarr volume.png --mode max
+      scout-dask-io preview s3://lab/brain.ome.zarr brain.png --storage-option profile=lab
     """
     from scout_dask_io.jobs.preview import check_output, preview
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import command, flag, path_argument, print_report
-from scout_dask_io.cli.options import order, voxel_size
+from scout_dask_io.cli.options import order, storage_options, voxel_size
 
 
 @command(
@@ -20,10 +20,11 @@ from scout_dask_io.cli.options import order, voxel_size
                  help="Address to listen on; 0.0.0.0 lets other machines in that know the token."),
     click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="PORT",
                  show_default="any that is free", help="Port of the page."),
+    storage_options,
     flag("--open", "open_browser", help="Open the page in this machine's browser."),
 )  # fmt: skip
 def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: Any) -> None:
-    """Show volumes in the browser: TIFF, Zarr or OME-Zarr.
+    """Show volumes in the browser: TIFF, Zarr or OME-Zarr, the latter two from URLs too.
 
     Several stand side by side. Prints an address to open, and serves it until Ctrl-C.
     Only what is on the screen is read. Needs the extra: pip install 'scout-dask-io[view]'.

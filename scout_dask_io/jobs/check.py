@@ -151,7 +151,7 @@ class _Part:
 
 
 def check(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | RemotePath,
     *,
     deep: bool = False,
     nb_workers: int | None = None,

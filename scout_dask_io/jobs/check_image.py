@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,8 @@ from scout_dask_io.human import format_count
 from scout_dask_io.jobs.check import CheckReport, check
 from scout_dask_io.jobs.render import to_json
 from scout_dask_io.ome import Multiscale
-from scout_dask_io.store.create import local_path
-from scout_dask_io.store.image import level_path, read_image
+from scout_dask_io.remote import AnyPath
+from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.metadata import read_node
 
@@ -66,7 +65,7 @@ class ImageCheckReport:
         return "\n".join(lines)
 
 
-def check_image(path: str | os.PathLike[str], **options: Any) -> ImageCheckReport | None:
+def check_image(path: AnyPath, **options: Any) -> ImageCheckReport | None:
     """Check the levels of an image, each as :func:`~.check.check` does; ``None`` of what is none.
 
     Raises
@@ -80,13 +79,12 @@ def check_image(path: str | os.PathLike[str], **options: Any) -> ImageCheckRepor
     image = read_image(path)
     if image is None:
         return None
-    found = local_path(path)
-    places = [level_path(found, n) for n in range(len(image.levels))]
+    places = [place_of_level(path, image, n) for n in range(len(image.levels))]
     lost = [str(n) for n, place in enumerate(places) if read_node(place) is None]
-    mismatch = f"level {', '.join(lost)} is not there" if lost else _mismatch(found, image)
+    mismatch = f"level {', '.join(lost)} is not there" if lost else _mismatch(path, image)
     there = [place for n, place in enumerate(places) if str(n) not in lost]
     return ImageCheckReport(
-        path=str(found),
+        path=str(path),
         mismatch=mismatch,
         levels=tuple(check(place, **options) for place in there),
         elapsed_s=time.perf_counter() - start,

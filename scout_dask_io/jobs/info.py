@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from scout_dask_io.ome import Multiscale
 from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.sharding import advise_shards
 from scout_dask_io.store.growing import unfinished
-from scout_dask_io.store.image import level_path, read_image
+from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_attributes, read_node
@@ -77,7 +76,7 @@ def info(
         return _planes(found, nb_workers, order)
     node = read_node(found)
     image = read_image(found)
-    if image is not None and isinstance(found, Path):
+    if image is not None:
         report = _image(found, image)
     elif node is not None and node.kind == "group":
         report = _group(found, node)
@@ -183,9 +182,9 @@ def _array(path: AnyPath) -> InfoReport:
     )
 
 
-def _image(path: Path, image: Multiscale) -> InfoReport:
+def _image(path: AnyPath, image: Multiscale) -> InfoReport:
     """Describe the full level, with what the group says and what all levels take."""
-    found = [_array(level_path(path, n)) for n in range(len(image.levels))]
+    found = [_array(place_of_level(path, image, n)) for n in range(len(image.levels))]
     levels = tuple(
         LevelInfo(
             path=stored.path,

@@ -1,75 +1,162 @@
-"""The level of an OME-Zarr image that serves a picture of some size."""
+"""Whatever is to be looked at as levels along ``(c, z, y, x)``, each lazy, with sizes and names."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
+import numpy as np
 
+from scout_dask_io.calibration import voxel_size as stated_voxel_size
+from scout_dask_io.jobs.sources import open_any
+from scout_dask_io.lazy import lazy_array
 from scout_dask_io.ome import Multiscale
-from scout_dask_io.readers import read_zarr
-from scout_dask_io.store.image import read_image
+from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.voxel import VoxelSize
 
-__all__ = ["Level", "open_level"]
+__all__ = ["Volume", "open_volume"]
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """One level of an OME-Zarr image.
+class Volume:
+    """A volume, opened.
 
     Attributes
     ----------
-    array : dask.array.Array
-        Lazy; ``(z, y, x)`` or ``(c, z, y, x)``, the first time point where there are several.
-    number, n_levels : int
-        Which level it is, 0 being the full one, and of how many.
+    name : str
+        For people.
+    levels : tuple of dask.array.Array
+        The full one first, lazy: ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``.
+    scales, translations : tuple of tuple of float
+        Of each level's voxels, ``(z, y, x)``, in ``unit``.
+    unit : str or None
+        ``"micrometer"``, or ``None`` where the size is not known along every
+        axis; the scales are then relative to level 0.
     voxel_size : VoxelSize or None
-        Of this level.
-    channels, colors : tuple of str
-        Names and colours, ``"#rrggbb"``, of the channels; empty where not stated.
+        Of level 0, in whole or in part.
+    channels : tuple of str
+        Names along the first of four axes, else empty.
+    windows : tuple
+        As many pairs of the darkest and brightest value to show, or ``None``;
+        empty where nothing is stated.
+    colors : tuple of str
+        As many, six hexadecimal digits each; empty where nothing is stated.
+    is_image : bool
+        Whether it is an OME-Zarr image, whose levels are stored.
     """
 
-    array: da.Array
-    number: int
-    n_levels: int
+    name: str
+    levels: tuple[da.Array, ...]
+    scales: tuple[tuple[float, ...], ...]
+    translations: tuple[tuple[float, ...], ...]
+    unit: str | None
     voxel_size: VoxelSize | None
-    channels: tuple[str, ...]
-    colors: tuple[str, ...]
+    channels: tuple[str, ...] = ()
+    windows: tuple[tuple[float, float] | None, ...] = ()
+    colors: tuple[str, ...] = ()
+    is_image: bool = False
+
+    def level_for(self, size: int) -> int:
+        """Give the smallest level whose longest axis in space still has ``size`` elements."""
+        enough = [n for n, array in enumerate(self.levels) if max(array.shape[-3:]) >= size]
+        return max(enough, default=0)
+
+    def voxel_size_of(self, level: int) -> VoxelSize | None:
+        """Give the size of a level's voxels, in whole or in part."""
+        if self.voxel_size is None:
+            return None
+        pairs = zip(self.scales[level], self.scales[0], strict=True)
+        return self.voxel_size.scaled([own / full for own, full in pairs])
 
 
-def open_level(path: str | os.PathLike[str], size: int) -> Level | None:
-    """Open the smallest level whose longest axis in space still has ``size`` elements.
+def open_volume(
+    what: Any,
+    name: str,
+    *,
+    voxel_size: VoxelSize | None = None,
+    order: str = "alphabetical",
+) -> Volume:
+    """Open a path, or take an array; reads headers and metadata, no pixels.
 
-    ``None`` where the path is no OME-Zarr image. Reads metadata, no pixels.
+    Parameters
+    ----------
+    what : path-like, RemotePath, dask or numpy array
+        A TIFF file, a folder of planes or of channels, a Zarr array, an OME-Zarr
+        image, or an array.
+    name : str
+        Of an array; a path has its own.
+    voxel_size, order
+        As for :func:`~.jobs.sources.open_any`.
 
     Raises
     ------
-    LayoutError
-        If the image's metadata are damaged.
+    PathNotFoundError, TiffReadError, LayoutError
+        If a path cannot be read.
     """
-    image = read_image(path)
-    if image is None:
-        return None
-    number, array = _choose(path, image, size)
-    if "t" in image.axes:
-        array = array[tuple(0 if a == "t" else slice(None) for a in image.axes)]
-    return Level(
-        array,
-        number,
-        len(image.levels),
-        image.voxel_size(number, "OME-Zarr metadata"),
-        image.channels,
-        tuple(f"#{color}" for color in image.colors if len(color) == 6),
+    place: AnyPath | None = None
+    image = None
+    if isinstance(what, (str, os.PathLike, RemotePath)):
+        opened = open_any(what, order=order, voxel_size=voxel_size)
+        place, array = opened.place, opened.array
+        names, size = opened.channels, opened.voxel_size
+        name = place.name or opened.path
+        image = read_image(place) if opened.kind == "zarr" else None
+    else:
+        array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
+        names, size = None, voxel_size or stated_voxel_size(array)
+    whole = size is not None and None not in size.micrometres
+    scale = tuple((v if whole and v else 1.0) for v in (size.micrometres if size else (1.0,) * 3))
+    levels: list[da.Array] = [array]
+    scales: list[tuple[float, ...]] = [scale]
+    shifts: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
+    if image is not None and place is not None:
+        levels, scales, shifts = _levels(place, image, scale)
+        names = image.channels or names
+    n_channels = levels[0].shape[0] if levels[0].ndim == 4 else 0
+    if not names or len(names) != n_channels:
+        names = tuple(f"channel {c}" for c in range(n_channels))
+    return Volume(
+        name,
+        tuple(levels),
+        tuple(scales),
+        tuple(shifts),
+        "micrometer" if whole else None,
+        size,
+        tuple(names),
+        image.windows if image is not None else (),
+        image.colors if image is not None else (),
+        image is not None,
     )
 
 
-def _choose(path: str | os.PathLike[str], image: Multiscale, size: int) -> tuple[int, da.Array]:
-    space = [k for k, a in enumerate(image.axes) if a in "zyx"]
-    number, chosen = 0, read_zarr(path)
-    for k in range(1, len(image.levels)):
-        array = read_zarr(path, level=k)
-        if max(array.shape[a] for a in space) >= size:
-            number, chosen = k, array
-    return number, chosen
+def _levels(
+    group: AnyPath, image: Multiscale, scale: Sequence[float]
+) -> tuple[list[da.Array], list[tuple[float, ...]], list[tuple[float, ...]]]:
+    arrays: list[da.Array] = []
+    scales: list[tuple[float, ...]] = []
+    shifts: list[tuple[float, ...]] = []
+    base = _zyx(image.levels[0].scale, image.axes, 1.0)
+    # In the sizes that are shown, which may be others than the image's own.
+    unit = [s / b for s, b in zip(scale, base, strict=True)]
+    for number, level in enumerate(image.levels):
+        array = lazy_array(open_source(place_of_level(group, image, number)), name="read-zarr")
+        kept = image.axes
+        if "t" in kept:
+            # The first time point; nothing here has time.
+            array = array[tuple(0 if a == "t" else slice(None) for a in kept)]
+            kept = kept.replace("t", "")
+        arrays.append(array[:, None] if kept == "cyx" else array)
+        own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
+        scales.append(tuple(v * u for v, u in zip(own, unit, strict=True)))
+        shifts.append(tuple(v * u for v, u in zip(shift, unit, strict=True)))
+    return arrays, scales, shifts
+
+
+def _zyx(values: Sequence[float], axes: str, missing: float) -> list[float]:
+    found = dict(zip(axes, values, strict=True))
+    return [found.get(a, missing) for a in "zyx"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from scout_dask_io.calibration import size_for
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_nbytes, format_shape
-from scout_dask_io.jobs.levels import open_level
-from scout_dask_io.jobs.sources import open_any
+from scout_dask_io.jobs.levels import open_volume
 from scout_dask_io.lazy import source_of
 from scout_dask_io.picture import COLORS, blend, contrast_limits, lay_out, png_bytes
+from scout_dask_io.remote import locate
 from scout_dask_io.sampling import MAX_COST_NBYTES, Reader, plan_samples, sample
 from scout_dask_io.source import ArraySource, Source
 from scout_dask_io.tiff.source import TiffSource
@@ -102,6 +102,7 @@ def preview(
     percentiles: tuple[float, float] = (1.0, 99.8),
     voxel_size: Any = None,
     order: str = "alphabetical",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Preview:
     """Give a picture of a volume: xy, and beside it zy and xz, in proportion.
 
@@ -116,8 +117,8 @@ def preview(
     ----------
     data : path-like, dask.array.Array or numpy.ndarray
         ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``; or a TIFF, a folder of
-        planes or of channels, a Zarr array, an OME-Zarr image. At most six
-        channels are shown.
+        planes or of channels, a Zarr array, an OME-Zarr image, or a URL of Zarr.
+        At most six channels are shown.
     mode : {"slices", "max"}
         Planes through the middle, or maximum projections.
     size : int
@@ -125,9 +126,11 @@ def preview(
     percentiles : (float, float)
         Of a channel's values in the picture, that are black and full colour.
     voxel_size : VoxelSize or sequence of float, optional
-        ``(z, y, x)`` in micrometres, instead of what is stated.
+        ``(z, y, x)`` in micrometres, of the full level, instead of what is stated.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Returns
     -------
@@ -151,22 +154,20 @@ def preview(
     ((20, 25, 30), (1, 1, 1))
     """
     _check(mode, size, percentiles)
-    level, array = None, data
+    level, array, title, at_level = None, data, "", ""
     names: Sequence[str] = ()
     colors: Sequence[str] = ()
-    if isinstance(data, (str, os.PathLike)):
-        level = open_level(data, size)
-        if level is not None:
-            array, voxel, names, colors = (
-                level.array, as_voxel_size(voxel_size) or level.voxel_size, level.channels,
-                level.colors,
-            )  # fmt: skip
-        else:
-            opened = open_any(data, order=order, voxel_size=voxel_size)
-            array, voxel, names = opened.array, opened.voxel_size, opened.channels or ()
-        title = Path(data).name or str(data)
-    elif isinstance(data, (np.ndarray, da.Array)):
-        voxel, title = size_for(data, voxel_size), ""
+    if isinstance(data, (np.ndarray, da.Array)):
+        voxel = size_for(data, voxel_size)
+    elif isinstance(data, (str, os.PathLike)):
+        given = as_voxel_size(voxel_size)
+        volume = open_volume(locate(data, storage_options), "", voxel_size=given, order=order)
+        number = volume.level_for(size)
+        array, voxel = volume.levels[number], volume.voxel_size_of(number)
+        names, title = volume.channels, volume.name
+        colors = tuple(f"#{color}" for color in volume.colors if len(color) == 6)
+        if volume.is_image:
+            level, at_level = number, f", level {number} of {len(volume.levels)}"
     else:
         raise ArgumentError(f"a path or an array was expected, got {type(data).__name__}: {data!r}")
     shown = _Shown(array, mode, size)
@@ -177,7 +178,6 @@ def preview(
         chosen = COLORS[: len(shown.panels)]
     images = [blend(panels, limits, chosen) for panels in zip(*shown.panels, strict=True)]
     sizes, um_per_pixel = _sizes(shown, voxel, size)
-    at_level = "" if level is None else f", level {level.number} of {level.n_levels}"
     lines = [_words(f"{title}: " if title else "", array, at_level, voxel), shown.words()]
     text: list[tuple[str, str | None]] = [(line, None) for line in lines]
     for n, (low, high) in enumerate(limits):
@@ -191,7 +191,7 @@ def preview(
         at=shown.at,
         limits=limits,
         channels=() if single else tuple(names[: len(shown.panels)]),
-        level=None if level is None else level.number,
+        level=level,
         step=shown.step,
         voxel_size=voxel,
     )

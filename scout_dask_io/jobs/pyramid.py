@@ -132,7 +132,7 @@ def pyramid(
     source_path, destination = local_path(src), local_path(dst)
     check_target(source_path, destination, overwrite=overwrite, resume=resume)
     opened = open_any(source_path, voxel_size=voxel_size)
-    full = level_path(source_path, 0)
+    full = local_path(level_path(source_path, 0))
     if opened.kind != "zarr":
         raise ArgumentError(f"{source_path} is no Zarr array: use convert with ome=True")
     _check_stored(full, destination)

@@ -50,7 +50,7 @@ class Opened:
 
     Attributes
     ----------
-    path : str
+    place : Path or RemotePath
         Absolute.
     kind : str
         ``"tiff"``, ``"folder"``, ``"channels"`` or ``"zarr"``.
@@ -64,12 +64,17 @@ class Opened:
         A letter an axis, where Zarr metadata state them; else empty.
     """
 
-    path: str
+    place: AnyPath
     kind: Kind
     array: da.Array
     channels: tuple[str, ...] | None
     voxel_size: VoxelSize | None
     axes: str = ""
+
+    @property
+    def path(self) -> str:
+        """What to call it."""
+        return str(self.place)
 
     @property
     def filled(self) -> tuple[FilledPlane, ...]:
@@ -132,7 +137,7 @@ def open_any(
         array = imread_channels(found, nb_workers, order=order, missing=missing)
         channels = channel_names(found)
     size = given or stated_voxel_size(array)
-    return Opened(str(found), kind, array, tuple(channels) if channels else None, size, axes)
+    return Opened(found, kind, array, tuple(channels) if channels else None, size, axes)
 
 
 def _stated(path: AnyPath, array: da.Array) -> tuple[list[str] | None, str]:

@@ -29,9 +29,8 @@ from scout_dask_io.memory import parse_nbytes
 from scout_dask_io.plan import WritePlan, plan_source
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
-from scout_dask_io.remote import is_url
+from scout_dask_io.remote import locate
 from scout_dask_io.source import FilledPlane, Source
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.image import read_image
 
 __all__ = ["DifferingRegion", "VerifyReport", "verify"]
@@ -200,13 +199,13 @@ def verify(
             "progress": progress,
             "limit": limit,
         }
-        if not is_url(src) and (kind := kind_of(local_path(src))) != "zarr":
+        place = locate(src, storage_options)
+        if (kind := kind_of(place)) != "zarr":
             raise ArgumentError(
                 f"{src} is {_KINDS[kind]}, and only a Zarr array has a manifest to be checked "
                 "against. Give what it is to be compared with as the second path."
             )
-        of_image = None if is_url(src) else check_image(src, **how)
-        return of_image or check(src, **how, storage_options=storage_options)
+        return check_image(place, **how) or check(place, **how)
     if max_mem is not None:
         parse_nbytes(max_mem)
     check_nb_workers(nb_workers)

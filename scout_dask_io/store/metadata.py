@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.remote import AnyPath, RemotePath, lies_at
+from scout_dask_io.remote import AnyPath, RemotePath
 
 Separator: TypeAlias = Literal[".", "/"]
 
@@ -67,13 +67,21 @@ def read_node(path: str | os.PathLike[str] | RemotePath) -> Node | None:
         If v2 and v3 metadata lie side by side, or the metadata are damaged.
     """
     path = path if isinstance(path, RemotePath) else Path(path)
-    # A dangling link or a FIFO is something, and is refused when it is read.
-    present = [n for n in NODE_FILES if lies_at(path / n)]
-    if not present:
+    documents: dict[str, bytes | None] = {}
+    if isinstance(path, RemotePath):
+        # One request a name: to ask whether there is an object takes two where there is none.
+        documents = {n: found for n in NODE_FILES if (found := (path / n).read()) is not None}
+    else:
+        # A dangling link or a FIFO is something, and is refused when it is read.
+        documents = {n: None for n in NODE_FILES if os.path.lexists(path / n)}
+    if not documents:
         return None
+    present = list(documents)
     if "zarr.json" in present and len(present) > 1:
         raise side_by_side(path, present[0])
-    metadata = read_metadata(path / present[0])
+    raw = documents[present[0]]
+    file = path / present[0]
+    metadata = read_metadata(file) if raw is None else parse_metadata(raw, file)
     if present[0] == "zarr.json":
         kind = metadata.get("node_type")
         if metadata.get("zarr_format") != 3 or kind not in ("array", "group"):
@@ -115,8 +123,11 @@ def read_attributes(path: str | os.PathLike[str] | RemotePath, node: Node) -> di
     if node.zarr_format == 3:
         found = node.metadata.get("attributes") or {}
         return dict(found) if isinstance(found, dict) else {}
-    file = (path if isinstance(path, RemotePath) else Path(path)) / ".zattrs"
-    return read_metadata(file) if lies_at(file) else {}
+    if isinstance(path, RemotePath):
+        raw = (path / ".zattrs").read()
+        return {} if raw is None else parse_metadata(raw, path / ".zattrs")
+    file = Path(path) / ".zattrs"
+    return read_metadata(file) if os.path.lexists(file) else {}
 
 
 def replace_attributes(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.view.levels import open_volume
+from scout_dask_io.jobs.levels import open_volume
+from scout_dask_io.jobs.sources import locate_all
 from scout_dask_io.view.server import VolumeServer
 from scout_dask_io.view.volume import ServedVolume
 from scout_dask_io.voxel import VoxelSize, as_voxel_size
@@ -98,6 +100,7 @@ def viewer(
     order: str = "alphabetical",
     host: str = "127.0.0.1",
     port: int = 0,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> View:
     """Show volumes in the browser, side by side, without reading more than is looked at.
 
@@ -111,7 +114,8 @@ def viewer(
     ----------
     *what : path-like, dask or numpy array
         A TIFF file, a folder of planes or of channels, a Zarr array, an OME-Zarr
-        image, or an array ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``.
+        image, the URL of one of the latter two, or an array ``(y, x)``, ``(z, y, x)`` or
+        ``(c, z, y, x)``.
     voxel_size : sequence of float, optional
         ``(z, y, x)`` in micrometres, instead of what the volumes state.
     order : {"alphabetical", "natural"}
@@ -120,6 +124,8 @@ def viewer(
         Address to listen on. Whoever reaches it needs the token too.
     port : int
         Of the page; 0 is any that is free.
+    storage_options : dict, optional
+        What fsspec needs to reach those that are URLs.
 
     Returns
     -------
@@ -138,7 +144,10 @@ def viewer(
     if not what:
         raise ArgumentError("nothing to view: give a path or an array")
     size = as_voxel_size(voxel_size)
-    return View([_open(k, w, size, order) for k, w in enumerate(what)], host, port)
+    is_path = [isinstance(w, (str, os.PathLike)) for w in what]
+    paths = iter(locate_all(*(w for w, p in zip(what, is_path, strict=True) if p), storage_options))
+    found = [next(paths) if p else w for w, p in zip(what, is_path, strict=True)]
+    return View([_open(k, w, size, order) for k, w in enumerate(found)], host, port)
 
 
 def _neuroglancer() -> Any:
