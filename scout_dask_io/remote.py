@@ -73,7 +73,9 @@ def locate(
     if url.split("://")[0] in ("file", "local"):
         return Path(os.path.abspath(url.split("://", 1)[1]))
     if storage_options is not None and not isinstance(storage_options, Mapping):
-        raise ArgumentError(f"storage_options must be a dict, got {storage_options!r}")
+        raise ArgumentError(
+            f"storage_options must be a dict, got a {type(storage_options).__name__}"
+        )
     found = RemotePath(url, dict(storage_options or {}))
     _ = found.fs  # for its errors
     return found

@@ -71,7 +71,8 @@ def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[st
             if not (key and equals):
                 raise ValueError
         except ValueError:
-            message = f"{text!r} is neither key=value nor a JSON object."
+            # What was given may be a secret.
+            message = "expected key=value, or a JSON object."
             raise click.BadParameter(message) from None
         # Not numbers: keys and passwords may look like them. A JSON object has numbers.
         found[key] = json.loads(value) if value in ("true", "false", "null") else value
