@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import dask
@@ -22,15 +19,16 @@ from scout_dask_io.grid import Blocks
 from scout_dask_io.image_plan import ImagePlan, plan_pass
 from scout_dask_io.levels import Level
 from scout_dask_io.ome import omero_metadata
+from scout_dask_io.remote import AnyPath
 from scout_dask_io.source import Source
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.growing import finished_units, is_finished
-from scout_dask_io.store.growing_image import begin_image, finish_image, resume_image
-from scout_dask_io.store.staging import check_destination, discard_staging
-from scout_dask_io.store.units import Lower, Target, cancel, drain, working
+from scout_dask_io.store.growing import NewArray, is_finished
+from scout_dask_io.store.place import Place, place_of
+from scout_dask_io.store.units import Lower, Target, working
 from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.voxel import ATTRIBUTE, VoxelSize
-from scout_dask_io.write_run import leave, run_write
+from scout_dask_io.write_arguments import check_remote
+from scout_dask_io.write_run import run_write
 from scout_dask_io.write_tasks import level_tasks, unit_tasks
 
 if TYPE_CHECKING:
@@ -43,65 +41,52 @@ SAMPLED, SORTED = 2**22, 2**19
 
 
 def write_levels(
-    destination: Path,
+    destination: AnyPath,
     image: ImagePlan,
     source: Source | None,
     array: da.Array | None,
     settings: dict[str, Any],
-    describe: Callable[[Path], dict[str, Any]],
+    describe: Callable[[Any], dict[str, Any]],
     *,
     array_settings: dict[str, Any],
+    attributes: Sequence[dict[str, Any]],
     overwrite: bool,
     resume: bool,
     durable: bool,
     compute: bool,
     progress: Any,
-    linked: Path | None = None,
+    shared: Any = None,
 ) -> zarr.Group | Delayed:
     """Write the levels of a plan, or finish writing them, and give the group its name.
 
-    ``describe`` gives the group's attributes from the path of the lowest level.
-    With ``linked``, an array that stands becomes level 0 by links to its files, and
-    the plan's levels come after it.
+    ``describe`` gives the group's attributes from the path of the lowest level;
+    ``attributes`` are those of each level. With ``shared``, the source of an array that
+    stands, that becomes level 0 as it is stored, and the plan's levels come after it.
     """
-    plan, first = image.write, int(linked is not None)
+    place, first = place_of(destination), int(shared is not None)
     settings = {**settings, "first": first}
-    resumed = resume_image(destination, settings, durable=durable) if resume else None
+    numbers = range(first, first + len(image.levels))
+    resumed = place.resume(settings, numbers, durable=durable) if resume else None
     if resumed is None:
         if resume and not overwrite and is_finished(destination, settings):
             return _open(destination) if compute else cast(Any, delayed(_open)(destination))
-        check_destination(destination, overwrite=overwrite)
-        if overwrite:
-            discard_staging(destination)
-        targets = begin_image(
-            destination,
-            [level.shape for level in image.levels],
-            {**settings, "passes": [(first + n, p.units) for n, p in image.passes]},
-            plan=plan,
-            axes=image.axes,
-            overwrite=overwrite,
-            durable=durable,
-            **array_settings,
-        )
+        check_remote(destination, image.write, source or array, overwrite=overwrite)
+        new = _new_arrays(image, numbers, array_settings, attributes)
+        noted = {**settings, "passes": [(first + n, p.units) for n, p in image.passes]}
+        targets = place.begin(new, noted, overwrite=overwrite, durable=durable)
     else:
-        targets, begun = resumed
-        plans = [plan if n == first else plan_pass(plan, image.levels, n - first) for n, _ in begun]
-        image = replace(
-            image,
-            passes=tuple(
-                (n - first, replace(p, units=u)) for p, (n, u) in zip(plans, begun, strict=True)
-            ),
-        )
+        targets, stored = resumed
+        image = _as_begun(image, [(n - first, units) for n, units in stored["passes"]])
     if compute and array is not None and source is None:
         # Slices are fused into the reads under them.
         (array,) = dask.optimize(array)
     tops = _with_lower(image, targets)
     name = f"write-{targets[0].staging.job_id}"
-    tasks, units, ends, already = _image_tasks(name, image, targets, tops, source, array)
+    tasks, units, ends, already = _image_tasks(name, image, place, targets, tops, source, array)
     final = f"{name}-publish"
     of_levels = [image.units_of(n) for n in range(len(targets))]
     tasks[final] = Task(
-        final, _finish, targets, of_levels, describe, overwrite, linked, List(*map(TaskRef, ends))
+        final, _finish, targets, of_levels, describe, overwrite, shared, List(*map(TaskRef, ends))
     )
     return cast(
         "zarr.Group | Delayed",
@@ -110,16 +95,40 @@ def write_levels(
             final,
             units,
             array if source is None else None,
+            tops[0],
             compute=compute,
             progress=progress,
-            label=f"write {destination.name}",
-            nb_workers=plan.nb_workers,
+            nb_workers=image.write.nb_workers,
             already=already,
-            on_failure=partial(cancel, tops[0]),
-            drain=partial(drain, tops[0].attempt),
-            after_failure=partial(leave, targets[0]),
         ),
     )
+
+
+def _new_arrays(
+    image: ImagePlan,
+    numbers: Sequence[int],
+    array_settings: dict[str, Any],
+    attributes: Sequence[dict[str, Any]],
+) -> list[NewArray]:
+    """Give the levels as arrays that are to grow."""
+    plan = image.write
+    if plan.zarr_format == 3:
+        # Version 0.5 asks for the axes' names in the arrays too; Zarr v2 has no place for them.
+        of_v3 = {"zarr_format": 3, "shards": plan.shards, "dimension_names": list(image.axes)}
+        array_settings = {**array_settings, **of_v3}
+    return [
+        NewArray(level.shape, plan.chunks, plan.dtype, {**array_settings, "attributes": own}, n)
+        for n, level, own in zip(numbers, image.levels, attributes, strict=True)
+    ]
+
+
+def _as_begun(image: ImagePlan, passes: Sequence[tuple[int, Any]]) -> ImagePlan:
+    """Give a plan with the units that an earlier run has begun with."""
+    begun = []
+    for first, units in passes:
+        plan = plan_pass(image.write, image.levels, first) if first else image.write
+        begun.append((first, replace(plan, units=tuple(map(tuple, units)))))
+    return replace(image, passes=tuple(begun))
 
 
 def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
@@ -140,6 +149,7 @@ def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
 def _image_tasks(
     name: str,
     image: ImagePlan,
+    place: Place,
     targets: Sequence[Target],
     tops: Sequence[Target],
     source: Source | None,
@@ -151,8 +161,7 @@ def _image_tasks(
     ends: list[Any] = []
     already = 0
     for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
-        staging: Any = top.staging
-        done = finished_units(staging)
+        done = top.staging.finished()
         already += len(done)
         here = f"{name}-{first}"
         if k == 0:
@@ -162,7 +171,7 @@ def _image_tasks(
             above = f"{here}-above"
             tasks[above] = Task(above, _wait, List(*map(TaskRef, ends)))
             halved = HalvedSource(
-                open_source(cast(Any, targets[first - 1].staging).array),
+                place.source_of(targets[first - 1]),
                 image.levels[first].factors,
                 image.method,
             )
@@ -179,7 +188,7 @@ def _wait(above: list[Any]) -> None:
 
 
 def channel_labels(
-    channels: Sequence[str] | None, axes: str, shape: Sequence[int], path: Path
+    channels: Sequence[str] | None, axes: str, shape: Sequence[int], path: AnyPath
 ) -> list[str]:
     """Give the names of all channels: those given, else their numbers, or the image's own."""
     n = shape[axes.index("c")] if "c" in axes else 1
@@ -207,7 +216,7 @@ def level_attributes(
 
 
 def describe_image(
-    lowest: Path,
+    lowest: AnyPath,
     *,
     metadata: dict[str, Any],
     version: str,
@@ -267,12 +276,15 @@ def _finish(
     units: Sequence[Blocks],
     describe: Any,
     overwrite: bool,
-    linked: Path | None,
+    shared: Any,
     written: list[Any],
 ) -> zarr.Group:
+    destination = targets[0].staging.destination
     with working(targets[0]):
-        return _open(finish_image(targets, units, describe, overwrite, linked))
+        place: Any = place_of(destination)
+        place.finish(targets, units, overwrite=overwrite, describe=describe, shared=shared)
+        return _open(destination)
 
 
-def _open(path: str | os.PathLike[str]) -> zarr.Group:
+def _open(path: AnyPath) -> zarr.Group:
     return cast("zarr.Group", open_zarr(path, mode="r+"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from scout_dask_io.image_plan import plan_ome_zarr
 from scout_dask_io.image_run import channel_labels, describe_image, level_attributes, write_levels
 from scout_dask_io.ome import check_colors, image_metadata
 from scout_dask_io.preflight import preflight
-from scout_dask_io.store.create import local_path
+from scout_dask_io.remote import RemotePath, locate
 from scout_dask_io.write_arguments import (
     check_fill,
     compressor_of,
@@ -30,7 +30,7 @@ __all__ = ["write_ome_zarr"]
 
 
 def write_ome_zarr(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | RemotePath,
     data: Any,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
@@ -52,6 +52,7 @@ def write_ome_zarr(
     durable: bool = False,
     compute: bool = True,
     progress: Any = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Group | Delayed:
     """Stream an array into an OME-Zarr image: a group of levels, each half as large as the last.
 
@@ -65,7 +66,8 @@ def write_ome_zarr(
     Parameters
     ----------
     path : str or path-like
-        The group's directory.
+        The group's directory. Or a URL, as for :func:`write_zarr`: an unfinished image
+        there has no metadata and is refused by the readers.
     data : dask.array.Array or numpy.ndarray
         ``(y, x)``, ``(z, y, x)``, ``(c, z, y, x)`` or ``(t, c, z, y, x)``, unless ``axes``
         say otherwise.
@@ -95,6 +97,8 @@ def write_ome_zarr(
         Extent of a shard; version 0.5 alone.
     codec, fill_value, overwrite, resume, max_mem, nb_workers, durable, compute, progress
         As for :func:`write_zarr`.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Returns
     -------
@@ -114,7 +118,7 @@ def write_ome_zarr(
     >>> group["2"].shape, group["2"].attrs["voxel_size_um"]
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
-    destination = local_path(path)
+    destination = locate(path, storage_options)
     image = plan_ome_zarr(
         data, chunks, levels=levels, axes=axes, labels=labels, method=method, channels=channels,
         voxel_size=voxel_size, version=version, shards=shards, codec=codec, max_mem=max_mem,
@@ -151,7 +155,8 @@ def write_ome_zarr(
         array,
         settings,
         describe,
-        array_settings={"codec": compressor, "fill_value": fill_value, "attributes": attributes},
+        array_settings={"compressor": compressor, "fill_value": fill_value},
+        attributes=attributes,
         overwrite=overwrite,
         resume=resume,
         durable=durable,

@@ -259,6 +259,23 @@ class RemotePath:
         ]
         return sorted((name, below) for name, below in named if name)
 
+    def copy_below(self, to: RemotePath) -> None:
+        """Copy all objects below this place, by the store itself, to another one of it.
+
+        Those that are there with the same size stay.
+
+        Raises
+        ------
+        WriteError
+            If the store does not do it.
+        """
+        there = dict(to.find())
+        names = [name for name, nbytes in self.find() if there.get(name) != nbytes]
+        with to.writing(f"the objects of {self} cannot be copied there"):
+            for at in range(0, len(names), 1000):
+                some = names[at : at + 1000]
+                self.fs.copy([f"{self.key}/{n}" for n in some], [f"{to.key}/{n}" for n in some])
+
     @contextmanager
     def writing(self, doing: str) -> Iterator[None]:
         """Turn whatever the store's own library raises into a ``WriteError`` that names the URL."""

@@ -19,13 +19,14 @@ from scout_dask_io.human import format_nbytes
 from scout_dask_io.lazy import source_of, sources_in
 from scout_dask_io.plan import WritePlan, plan_source
 from scout_dask_io.plan_computed import blocks_fit_chunks, plan_blocks, plan_gather
+from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.sharding import fit_shards
 from scout_dask_io.source import ArraySource, Source
 from scout_dask_io.store.checksum import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec
 from scout_dask_io.store.settings import v3_compressors
 
-__all__ = ["check_fill", "check_not_read", "compressor_of", "plan_write", "readable", "settings_of"]
+__all__ = ["check_fill", "check_remote", "compressor_of", "plan_write", "readable", "settings_of"]
 
 # zarr 3.4 puts a shard together in up to five times its memory, 3.1 in three times.
 SHARD_COPIES = 5
@@ -138,23 +139,40 @@ def check_fill(fill_value: Any, dtype: str) -> None:
         raise ArgumentError(f"fill_value must be a number of dtype {dtype}, got {fill_value!r}")
 
 
-def check_not_read(data: Any, destination: Any) -> None:
-    """Refuse data that are read from the very array which they are to replace.
+def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
+    """Refuse what goes on a disk and not in an object store, of a write that is to begin there.
 
-    On a disk the old array stands until the new one is whole; in an object store it
-    is removed first.
+    An object store has no room for blocks that are kept for a while. And on a disk
+    what is overwritten stands until the new is whole; in a store it is removed first,
+    so data must not be read from it.
 
     Raises
     ------
-    ArgumentError
-        If they are.
+    MemoryLimitError, ArgumentError
+        If it is asked for.
     """
+    if not isinstance(destination, RemotePath):
+        return
+    if plan.route == "scratch":
+        raise MemoryLimitError(
+            f"max_mem cannot hold a row of the array's blocks, which cross the borders of "
+            f"chunks, and {destination} has no disk to keep them on. Raise max_mem, give the "
+            "array smaller blocks, or write to a disk first and copy that."
+        )
     sources = sources_in(data) if isinstance(data, da.Array) else [data]
-    if any(getattr(source, "root", None) == destination for source in sources):
+    if overwrite and any(_lies_in(source, destination) for source in sources):
         raise ArgumentError(
             f"the data are read from {destination}, which overwrite=True removes before they are "
             "written: write to another path"
         )
+
+
+def _lies_in(source: Any, place: RemotePath) -> bool:
+    # A view has what it is a view of.
+    root, below = getattr(source, "root", None), getattr(source, "source", None)
+    if below is not None and _lies_in(below, place):
+        return True
+    return isinstance(root, RemotePath) and f"{root}/".startswith(f"{place}/")
 
 
 def settings_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +15,10 @@ from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.execute import run_tasks
 from scout_dask_io.progress import reporting
 from scout_dask_io.store.growing import unfinished
-from scout_dask_io.store.place import place_of
-from scout_dask_io.store.units import Target
+from scout_dask_io.store.regions import discard_region
+from scout_dask_io.store.units import Target, cancel, drain
 
-__all__ = ["DelayedWrite", "leave", "run_write"]
+__all__ = ["DelayedWrite", "run_write"]
 
 
 class DelayedWrite(Delayed):
@@ -65,15 +65,12 @@ def run_write(
     final: str,
     units: set[Any],
     array: da.Array | None,
+    target: Target,
     *,
     compute: bool,
     progress: Any,
-    label: str,
     nb_workers: int,
     already: int,
-    on_failure: Callable[[], None],
-    drain: Callable[[], Awaitable[None]],
-    after_failure: Callable[[BaseException], None],
 ) -> Any:
     """Compute the task ``final`` and give its value; with ``compute=False``, a Delayed of it.
 
@@ -87,12 +84,11 @@ def run_write(
         The keys of those that count as progress.
     array : dask.array.Array or None
         What the tasks use blocks of.
-    compute, progress, label, nb_workers, already
+    target : Target
+        What they write; of several, one, since all have the same attempt. After a
+        failure its tasks are stopped and waited for, and what cannot be used is removed.
+    compute, progress, nb_workers, already
         As for :func:`~scout_dask_io.write_zarr` and :func:`~.execute.run_tasks`.
-    on_failure, drain
-        As for :func:`~.execute.run_tasks`.
-    after_failure
-        Called with the error when none runs any more.
     """
     graph = HighLevelGraph.from_collections(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
@@ -100,7 +96,7 @@ def run_write(
     if not compute:
         return DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
     try:
-        with reporting(progress, label) as report:
+        with reporting(progress, f"write {target.staging.destination.name}") as report:
             return run_tasks(
                 graph,
                 final,
@@ -108,21 +104,24 @@ def run_write(
                 nb_workers=nb_workers,
                 already=already,
                 report=report,
-                on_failure=on_failure,
-                drain=drain,
+                on_failure=partial(cancel, target),
+                drain=partial(drain, target.attempt),
             )
     except BaseException as err:
-        after_failure(err)
+        if target.in_place:
+            discard_region(target)
+        else:
+            _leave(target, err)
         raise
 
 
-def leave(target: Target, err: BaseException) -> None:
+def _leave(target: Target, err: BaseException) -> None:
     """After a failure: keep what a resumed write can use and say so, or leave nothing."""
     destination = target.staging.destination
     try:
         finished = unfinished(destination)
         if finished is not None and not finished.n_finished:
-            place_of(destination).drop(target.staging)
+            target.staging.drop()
     except (ScoutIOError, OSError) as second:
         # Tidying up must not hide what went wrong first.
         err.add_note(f"what was begun stays in {target.staging.where} ({second})")

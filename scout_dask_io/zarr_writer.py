@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import dask
@@ -20,24 +20,19 @@ from scout_dask_io.preflight import preflight
 from scout_dask_io.remote import RemotePath, locate
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.place import RemotePlace, place_of
-from scout_dask_io.store.regions import (
-    begin_region,
-    check_region,
-    discard_region,
-    finish_region,
-    stored_format,
-)
-from scout_dask_io.store.units import Target, cancel, drain, working
+from scout_dask_io.store.growing import NewArray, is_finished
+from scout_dask_io.store.place import place_of
+from scout_dask_io.store.regions import begin_region, check_region, finish_region, stored_format
+from scout_dask_io.store.units import Target, working
 from scout_dask_io.write_arguments import (
     check_fill,
-    check_not_read,
+    check_remote,
     compressor_of,
     plan_write,
     readable,
     settings_of,
 )
-from scout_dask_io.write_run import leave, run_write
+from scout_dask_io.write_run import run_write
 from scout_dask_io.write_tasks import unit_tasks
 
 if TYPE_CHECKING:
@@ -235,34 +230,30 @@ def write_zarr(
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         if compute:
             preflight([data], destination)
-        resumed = place.resume(plan, settings, durable=durable) if resume else None
+        resumed = place.resume(settings, [None], durable=durable) if resume else None
         if resumed is None:
-            if resume and not overwrite and place.is_finished(settings):
+            if resume and not overwrite and is_finished(destination, settings):
                 return _open(destination) if compute else cast(Any, delayed(_open)(destination))
-            if isinstance(place, RemotePlace) and overwrite:
-                check_not_read(data, destination)
-            new: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
-            new |= {"attributes": attributes, "zarr_format": plan.zarr_format}
-            new |= {"shards": plan.shards} if plan.shards else {}
-            target = place.begin(plan, settings, array=new, overwrite=overwrite, durable=durable)
+            check_remote(destination, plan, data, overwrite=overwrite)
+            of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
+            of_array |= {"attributes": attributes, "zarr_format": plan.zarr_format}
+            of_array |= {"shards": plan.shards} if plan.shards else {}
+            new = NewArray(plan.shape, plan.chunks, plan.dtype, of_array)
+            noted = {**settings, "units": plan.units}
+            (target,) = place.begin([new], noted, overwrite=overwrite, durable=durable)
         else:
-            target, plan = resumed
+            (target,), stored = resumed
+            plan = replace(plan, units=tuple(map(tuple, stored["units"])))
+        target = replace(target, band=plan.band)
     if compute and array is not None and source is None:
         # Slices are fused into the reads under them.
         (array,) = dask.optimize(array)
-    done = set() if target.in_place else place.finished_units(target.staging)
+    done = set() if target.in_place else target.staging.finished()
     name = f"write-{target.staging.job_id}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
     final = f"{name}-publish"
     tasks[final] = Task(final, _finish, target, plan.units, overwrite, List(*map(TaskRef, ends)))
     units = {key for key in tasks if key[0] == name}
-
-    def after_failure(err: BaseException) -> None:
-        if target.in_place:
-            discard_region(target)
-        else:
-            leave(target, err)
-
     return cast(
         "zarr.Array[Any] | Delayed",
         run_write(
@@ -270,14 +261,11 @@ def write_zarr(
             final,
             units,
             array if source is None else None,
+            target,
             compute=compute,
             progress=progress,
-            label=f"write {destination.name}",
             nb_workers=plan.nb_workers,
             already=len(done),
-            on_failure=lambda: cancel(target),
-            drain=partial(drain, target.attempt),
-            after_failure=after_failure,
         ),
     )
 
@@ -286,7 +274,7 @@ def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) 
     with working(target):
         if target.in_place:
             return _open(finish_region(target, units))
-        place_of(target.staging.destination).finish(target, units, overwrite=overwrite)
+        place_of(target.staging.destination).finish([target], [units], overwrite=overwrite)
         return _open(target.staging.destination)
 
 

@@ -16,6 +16,7 @@ from scout_dask_io.cli.options import (
     resume,
     scheduler,
     src_dst,
+    storage_options,
     voxel_size,
     workers,
 )
@@ -23,7 +24,7 @@ from scout_dask_io.cli.options import (
 
 @command(
     *src_dst, levels, labels, voxel_size, codec, workers, max_mem, overwrite, resume, durable,
-    scheduler, quiet,
+    scheduler, storage_options, quiet,
 )  # fmt: skip
 def pyramid(
     src: str, dst: str, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
@@ -32,7 +33,8 @@ def pyramid(
 
     Nothing of SRC is copied or changed: the image has links to its files as
     its full level, and new levels below. SRC may be deleted afterwards. Both
-    must lie on one file system.
+    must lie on one file system; or in one object store, which then copies the
+    objects of SRC itself.
 
     For example:
       scout-dask-io pyramid brain.zarr brain.ome.zarr --voxel-size 4,1.8,1.8

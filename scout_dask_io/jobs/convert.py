@@ -28,7 +28,6 @@ from scout_dask_io.pyramid_writer import write_ome_zarr
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.sharding import advise_shards
 from scout_dask_io.source import FilledPlane
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.image import read_image
 from scout_dask_io.store.manifest import read_manifest
@@ -169,7 +168,8 @@ def convert(
         A TIFF, a folder of planes, a folder with one folder of planes a
         channel, or a Zarr array.
     dst : str or path-like
-        The array's directory, outside ``src``; or a URL such as ``"s3://bucket/a.zarr"``.
+        The directory of the array or image, outside ``src``; or a URL such as
+        ``"s3://bucket/a.zarr"``.
     ome : bool
         Write an OME-Zarr image, as :func:`~scout_dask_io.write_ome_zarr` does: version
         0.4, or 0.5 with ``zarr_format=3``. Axes that lie in another order than
@@ -214,7 +214,7 @@ def convert(
     """
     start = time.perf_counter()
     source, destination = locate_all(src, dst, storage_options)
-    _check_image(destination, ome, labels, levels)
+    _check_image(ome, labels, levels)
     check_target(source, destination, overwrite=overwrite, resume=resume)
     opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
     warn_of_numbering(opened)
@@ -292,7 +292,7 @@ def plan_convert(
     before it writes is refused here with the same error.
     """
     source, destination = locate_all(src, dst, storage_options)
-    _check_image(destination, ome, labels, levels)
+    _check_image(ome, labels, levels)
     replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
     opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
     warn_of_numbering(opened)
@@ -338,10 +338,8 @@ def plan_convert(
     )
 
 
-def _check_image(destination: AnyPath, ome: bool, labels: bool, levels: int | None) -> None:
-    if ome:
-        local_path(destination)
-    elif labels or levels is not None:
+def _check_image(ome: bool, labels: bool, levels: int | None) -> None:
+    if not ome and (labels or levels is not None):
         raise ArgumentError("labels and levels are of OME-Zarr images: give ome=True too")
 
 

@@ -1,4 +1,4 @@
-"""Where an array grows in an object store, which has no rename.
+"""Where an array or an image grows in an object store, which has no rename.
 
 ```
 <array>/.scout-unfinished             the settings of the write: put first, removed last
@@ -6,10 +6,17 @@
 <array>/0/0/0 …                       chunks or shards, each put whole
 <array>/.scout-manifest               put when every unit is in
 <array>/.zarray or zarr.json …        put after it: until then no software finds an array here
+
+<image>/.scout-unfinished
+<image>/.scout-journal/<job>/<level>/<unit>
+<image>/0/0/0/0 …                     of each level
+<image>/0/.scout-manifest  0/.zarray …   of each level, put when every unit of all is in
+<image>/.zattrs .zgroup               put after them: until then no software finds an image here
+<image>/.scout-manifest               put when the group is whole
 ```
 
-An array with ``.scout-unfinished`` is refused by the readers of this library; others
-find no metadata. What cannot be had without a rename: an array that is overwritten
+What has ``.scout-unfinished`` is refused by the readers of this library; others find
+no metadata. What cannot be had without a rename: an array that is overwritten
 is gone from the moment its successor begins, and a writer that was stopped and wakes
 up after the job has ended notices so at its next band, not at its next chunk.
 """
@@ -21,39 +28,66 @@ import json
 import re
 import uuid
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.core.buffer import default_buffer_prototype
 
 from scout_dask_io.errors import (
     LayoutError,
-    ResumeError,
-    ScoutIOError,
     TargetExistsError,
     WriteError,
 )
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.store.journal import CHUNK_RECORD
-from scout_dask_io.store.manifest import MANIFEST_NAME, manifest_bytes, parse_manifest
 from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
 
-__all__ = ["MARKER_NAME", "RemoteStaging", "begin", "check_free", "clear", "find_unfinished"]
+__all__ = [
+    "MARKER_NAME",
+    "RemoteStaging",
+    "begin",
+    "check_free",
+    "clear",
+    "find_unfinished",
+    "finish_clearing",
+]
 
 MARKER_NAME = ".scout-unfinished"
 JOURNAL_NAME = ".scout-journal"
 _INDEX = "(?:0|[1-9][0-9]*)"
-_OWN_KEY = re.compile(rf"(?:c[./])?{_INDEX}(?:[./]{_INDEX})*|c|\.scout[^/]*(?:/.*)?")
+# Of an image that is not whole, levels have no metadata of their own.
+_OWN_KEY = re.compile(
+    rf"(?:{_INDEX}/)?(?:(?:c[./])?{_INDEX}(?:[./]{_INDEX})*|c|\.scout[^/]*(?:/.*)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteStaging:
-    """One unfinished write of an array in an object store. Picklable."""
+    """One unfinished write in an object store, or one level of the image that it writes. Picklable.
+
+    Attributes
+    ----------
+    destination : RemotePath
+        What is to stand there.
+    job_id : str
+        Names the write.
+    level : int or None
+        Which level of an image.
+    """
 
     destination: RemotePath
     job_id: str
+    level: int | None = None
+
+    def of_level(self, level: int | None) -> RemoteStaging:
+        """Give the place of a level; of the whole where ``level`` is ``None``."""
+        return replace(self, level=level)
+
+    @property
+    def array(self) -> RemotePath:
+        """Where the array itself lies."""
+        return self.destination if self.level is None else self.destination / str(self.level)
 
     @property
     def marker(self) -> RemotePath:
@@ -63,7 +97,8 @@ class RemoteStaging:
     @property
     def journal(self) -> RemotePath:
         """Below it are the records of finished units."""
-        return self.destination / f"{JOURNAL_NAME}/{self.job_id}"
+        every = self.destination / f"{JOURNAL_NAME}/{self.job_id}"
+        return every if self.level is None else every / str(self.level)
 
     @property
     def where(self) -> str:
@@ -73,7 +108,7 @@ class RemoteStaging:
     @property
     def root(self) -> str:
         """What the keys of chunks begin with."""
-        return self.destination.key
+        return self.array.key
 
     def read_settings(self) -> dict[str, Any] | None:
         """Give what the marker says, ``None`` where the write was discarded or is finished."""
@@ -96,11 +131,11 @@ class RemoteStaging:
 
     def put(self, path: str, data: Any) -> None:
         """Put one chunk or shard; ``path`` begins with ``root``."""
-        self._write(self.destination / path[len(self.root) + 1 :], bytes(data))
+        self._write(self.array / path[len(self.root) + 1 :], bytes(data))
 
     def remove(self, path: str) -> None:
         """Remove one chunk or shard; none is no error."""
-        (self.destination / path[len(self.root) + 1 :]).remove()
+        (self.array / path[len(self.root) + 1 :]).remove()
 
     def note(self, unit: int, records: np.ndarray) -> None:
         """Note that a unit is finished."""
@@ -129,13 +164,10 @@ class RemoteStaging:
         """Give the numbers of the units that the journal holds; reads their names alone."""
         return {int(name) for name, _ in self.journal.find() if name.isdigit()}
 
-    def publish(self, records: np.ndarray, settings: dict[str, Any]) -> None:
-        """Put the manifest and the metadata, remove the journal and, last, the marker."""
-        kept = {k: v for k, v in settings.items() if k not in ("job", "metadata")}
-        (self.destination / MANIFEST_NAME).write(manifest_bytes(records, kept, self.job_id))
-        for name, document in settings["metadata"].items():
-            (self.destination / name).write(document.encode())
-        self._remove_journal()
+    def retire(self) -> None:
+        """Remove the journal and, last, the marker: what stands there is whole."""
+        above = self.destination / JOURNAL_NAME
+        above.remove([name for name, _ in above.find()])
         self.marker.remove()
 
     def drop(self) -> None:
@@ -143,10 +175,6 @@ class RemoteStaging:
         if self.read_settings() is not None:
             clear(self.destination, keep_marker=True)
             self.marker.remove()
-
-    def _remove_journal(self) -> None:
-        above = self.destination / JOURNAL_NAME
-        above.remove([name for name, _ in above.find()])
 
 
 def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
@@ -185,8 +213,10 @@ def check_free(path: RemotePath, *, overwrite: bool) -> None:
             f"an unfinished write of {path} lies there: it was interrupted, or another process is "
             "at it now. resume=True finishes it, overwrite=True starts afresh."
         )
-    for name, _ in path.find():
-        if name not in METADATA_FILES and not _OWN_KEY.fullmatch(name):
+    names = [name for name, _ in path.find()]
+    owned = _owned(names)
+    for name in names:
+        if name not in owned:
             raise TargetExistsError(
                 f"{path} holds {name!r}, which is no part of a Zarr array: it is never removed, "
                 "overwrite=True or not. Choose another path, or move what is foreign away."
@@ -199,17 +229,59 @@ def check_free(path: RemotePath, *, overwrite: bool) -> None:
 
 
 def clear(path: RemotePath, *, keep_marker: bool) -> None:
-    """Remove an array's objects, its metadata first, so that no part of it reads as an array."""
-    names = [name for name, _ in path.find() if not (keep_marker and name == MARKER_NAME)]
-    owned = [name for name in names if name in METADATA_FILES or _OWN_KEY.fullmatch(name)]
-    path.remove([name for name in owned if name in NODE_FILES])
-    path.remove([name for name in owned if name not in NODE_FILES])
+    """Remove the objects of an array or group, metadata first, so that no part of it reads as one.
+
+    The group's own come before those of its members.
+    """
+    owned = _owned([name for name, _ in path.find()])
+    found = sorted(owned - ({MARKER_NAME} if keep_marker else set()), key=_depth)
+    path.remove([name for name in found if _is_node_file(name)])
+    path.remove([name for name in found if not _is_node_file(name)])
+
+
+def _owned(names: Sequence[str]) -> set[str]:
+    """Give those objects, of all below a place, that are part of a Zarr array or group there.
+
+    What is no part of it itself belongs to an array or group below, down to which
+    there are groups all the way.
+    """
+    there = set(names)
+    nodes = {""}
+    for name in sorted(filter(_is_node_file, names), key=_depth):
+        node = name.rpartition("/")[0]
+        above = node.rpartition("/")[0]
+        marks = (".zgroup", "zarr.json", MARKER_NAME)
+        if above in nodes and any(_join(above, mark) in there for mark in marks):
+            nodes.add(node)
+    found = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while folder not in nodes:
+            folder = folder.rpartition("/")[0]
+        rest = name[len(folder) :].lstrip("/")
+        if rest in METADATA_FILES or _OWN_KEY.fullmatch(rest):
+            found.add(name)
+    return found
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _depth(name: str) -> tuple[int, str]:
+    return name.count("/"), name
+
+
+def _is_node_file(name: str) -> bool:
+    return name.rpartition("/")[2] in NODE_FILES
 
 
 def begin(
-    path: RemotePath, array: zarr.Array[Any], settings: dict[str, Any], *, overwrite: bool
+    path: RemotePath, metadata: dict[str, str], settings: dict[str, Any], *, overwrite: bool
 ) -> RemoteStaging:
-    """Put the marker, and remove what is overwritten. ``array`` is the new one, in memory.
+    """Put the marker, and remove what is overwritten.
+
+    ``metadata`` are the documents of the new arrays, by their names below the place.
 
     Raises
     ------
@@ -219,41 +291,21 @@ def begin(
         If the store does not take it.
     """
     job = uuid.uuid4().hex
-    documents = array.metadata.to_buffer_dict(default_buffer_prototype())
-    metadata = {name: content.to_bytes().decode() for name, content in documents.items()}
-    marker = json.dumps({**settings, "job": job, "metadata": metadata}).encode()
+    stored = {**settings, "job": job, "metadata": metadata}
     # An unfinished write that is overwritten has a marker; a job of another name is dead.
-    (path / MARKER_NAME).write(marker, new=not overwrite)
+    noted = {**stored, "clearing": True} if overwrite else stored
+    (path / MARKER_NAME).write(json.dumps(noted).encode(), new=not overwrite)
     if overwrite:
-        clear(path, keep_marker=True)
+        finish_clearing(path, noted)
     return RemoteStaging(path, job)
 
 
-def resume(path: RemotePath) -> RemoteStaging | None:
-    """Give the unfinished write at a place, or ``None``.
+def finish_clearing(path: RemotePath, stored: dict[str, Any]) -> None:
+    """Remove what a write overwrites, where its marker says that this was not finished.
 
-    Raises
-    ------
-    ResumeError
-        If what lies there is no write that can be resumed.
+    A chunk of the old array that stays would read as one of the new where the new has none.
     """
-    found = find_unfinished(path)
-    if found is None:
-        return None
-    if not isinstance(found.get("metadata"), dict) or "units" not in found:
-        raise ResumeError(
-            f"the unfinished array at {path} was not written unit by unit: overwrite=True starts "
-            "afresh"
-        )
-    staging = RemoteStaging(path, str(found["job"]))
-    manifest = (path / MANIFEST_NAME).read()
-    if manifest is not None:
-        # It was cut off while it was published: all is in.
-        try:
-            done = parse_manifest(manifest, path / MANIFEST_NAME)
-        except ScoutIOError:
-            return staging
-        if done.job == staging.job_id:
-            staging.publish(done.records, found)
-            return None
-    return staging
+    if "clearing" in stored:
+        clear(path, keep_marker=True)
+        whole = {k: v for k, v in stored.items() if k != "clearing"}
+        (path / MARKER_NAME).write(json.dumps(whole).encode())

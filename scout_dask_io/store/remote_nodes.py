@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import zarr
 from zarr.storage import FsspecStore
 
-from scout_dask_io.errors import LayoutError, PathNotFoundError, TargetExistsError
+from scout_dask_io.errors import (
+    ChunkReadError,
+    LayoutError,
+    PathNotFoundError,
+    TargetExistsError,
+)
 from scout_dask_io.remote import RemotePath
+from scout_dask_io.store.layout import OWN_PREFIX
 from scout_dask_io.store.metadata import Node, read_node, separator_of
 from scout_dask_io.store.remote_growing import MARKER_NAME, check_free, clear, find_unfinished
 
@@ -21,11 +28,21 @@ __all__ = ["check_whole", "make_remote", "open_remote", "remote_node", "store_of
 _Node = TypeVar("_Node")
 
 
+class _NodeStore(FsspecStore):
+    """zarr's store for a URL, in which the library's own objects are no members of a group."""
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names directly below a prefix; zarr warns of those that it does not know."""
+        async for name in super().list_dir(prefix):
+            if not name.startswith(OWN_PREFIX):
+                yield name
+
+
 def store_of(path: RemotePath, *, read_only: bool) -> FsspecStore:
     """Give zarr's store for a URL."""
     _ = path.fs  # for its errors
     options = {"use_listings_cache": False, **path.options}
-    return FsspecStore.from_url(path.url, storage_options=options, read_only=read_only)
+    return _NodeStore.from_url(path.url, storage_options=options, read_only=read_only)
 
 
 def check_whole(path: RemotePath) -> None:
@@ -55,7 +72,12 @@ def remote_node(path: RemotePath) -> Node | None:
     """
     check_whole(path)
     node = read_node(path)
-    if node is not None and node.kind == "array":
+    if node is None:
+        # A level of an image that is not whole has no metadata yet.
+        for group in path.parents[:1]:
+            with suppress(ChunkReadError):
+                check_whole(group)
+    elif node.kind == "array":
         _check_layout(path, node)
     return node
 

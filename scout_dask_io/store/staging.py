@@ -27,12 +27,13 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scout_dask_io.errors import ScoutIOError, TargetExistsError, WriteError
 from scout_dask_io.store.disk import exchange, remove_tree, sync_dir, sync_tree
+from scout_dask_io.store.journal import read_units
 from scout_dask_io.store.layout import is_pure_zarr
 from scout_dask_io.store.manifest import manifest_job
 
@@ -57,10 +58,11 @@ DRAFT_SUFFIX = ".scout-draft-"
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """Paths of one unfinished write. Picklable."""
+    """Paths of one unfinished write, or of one level of the image that it writes. Picklable."""
 
     destination: Path
     job: Path
+    level: int | None = None
 
     @property
     def job_id(self) -> str:
@@ -74,8 +76,9 @@ class Staging:
 
     @property
     def array(self) -> Path:
-        """The growing array's directory."""
-        return self.job / "array"
+        """The growing array's directory, or the image's; of a level, its own in it."""
+        whole = self.job / "array"
+        return whole if self.level is None else whole / str(self.level)
 
     @property
     def tmp(self) -> Path:
@@ -85,12 +88,32 @@ class Staging:
     @property
     def journal(self) -> Path:
         """Where finished units are noted."""
-        return self.job / "journal"
+        every = self.job / "journal"
+        return every if self.level is None else every / str(self.level)
 
     @property
     def old(self) -> Path:
         """Where the array that is replaced lies between two renames."""
         return self.job / "old"
+
+    def of_level(self, level: int | None) -> Staging:
+        """Give the paths of a level; of the whole where ``level`` is ``None``."""
+        return replace(self, level=level)
+
+    def finished(self) -> set[int]:
+        """Give the numbers of the units that the journal holds.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be read.
+        """
+        with naming_errors(self.journal, "the journal cannot be read"):
+            return set(read_units(self.journal))
+
+    def drop(self) -> None:
+        """Remove what a write without a finished unit has left."""
+        drop_staging(self)
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Write ``job.json``, which marks the write as begun."""

@@ -140,6 +140,16 @@ class ChunkFileSource(Source):
             else:
                 values = decoder.decode(data, path)[inside]
             yield relative_to(shared, region), values
+        self.check()
+
+    def check(self) -> None:
+        """Refuse an array that is no longer the one that was opened.
+
+        Raises
+        ------
+        SourceChangedError
+            If it was replaced or removed.
+        """
         _check_identity(self.root, self._identity)
 
 
@@ -170,14 +180,18 @@ def _check_identity(root: AnyPath, expected: tuple[Any, ...] | None) -> None:
 class ZarrSource(Source):
     """Any array that zarr can open, read through zarr: v3, sharded, filtered, remote.
 
-    Of a shard, only the chunks that a region touches are read and decoded.
+    Of a shard, only the chunks that a region touches are read and decoded. What is
+    ``growing`` has no metadata in its place yet by which it could be told from another.
     """
 
     has_own_threads = True
 
-    def __init__(self, root: AnyPath, array: zarr.Array[Any], token: str) -> None:
+    def __init__(
+        self, root: AnyPath, array: zarr.Array[Any], token: str, *, growing: bool = False
+    ) -> None:
         self.root = root
-        self._identity = _identity(root)
+        self._growing = growing
+        self._identity = None if growing else _identity(root)
         self._array = array
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
@@ -210,15 +224,26 @@ class ZarrSource(Source):
         except ScoutIOError:
             raise
         except Exception as err:  # zarr gives on whatever its codecs and the system raise
-            _check_identity(self.root, self._identity)
+            self.check()
             where = ", ".join(f"{s.start}:{s.stop}" for s in region)
             raise ChunkReadError(
                 f"{self.root}: a chunk in [{where}] cannot be read ({type(err).__name__}: {err}). "
                 "Its file is damaged or cannot be opened; verify finds which, where the array "
                 "has a manifest."
             ) from err
-        _check_identity(self.root, self._identity)
+        self.check()
         yield whole, values
+
+    def check(self) -> None:
+        """Refuse an array that is no longer the one that was opened.
+
+        Raises
+        ------
+        SourceChangedError
+            If it was replaced or removed.
+        """
+        if not self._growing:
+            _check_identity(self.root, self._identity)
 
 
 def open_source(

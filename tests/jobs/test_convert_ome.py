@@ -169,8 +169,6 @@ def test_what_an_image_cannot_be_is_refused_before_anything_is_made(tmp_path: Pa
             job(multipage, tmp_path / "a.zarr", ome=True)
         with pytest.raises(ArgumentError, match="2 to 5 axes"):
             job(tmp_path / "six.zarr", tmp_path / "a.zarr", ome=True)
-        with pytest.raises(ArgumentError, match="URL"):
-            job(multipage, "s3://bucket/a.zarr", ome=True)
         with pytest.raises(ArgumentError, match="zarr_format"):
             job(multipage / "a.tif", tmp_path / "a.zarr", ome=True, zarr_format=4)
     assert sorted(tmp_path.iterdir()) == before
