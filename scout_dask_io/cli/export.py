@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import State, command, flag, path_argument, print_report
-from scout_dask_io.cli.options import max_mem, overwrite, quiet, voxel_size, workers
+from scout_dask_io.cli.options import (
+    max_mem,
+    overwrite,
+    quiet,
+    storage_options,
+    voxel_size,
+    workers,
+)
 from scout_dask_io.jobs import render
 
 
@@ -73,7 +80,7 @@ _options = (
 
 @command(
     path_argument("zarr"), path_argument("out"), *_options, voxel_size, overwrite, workers,
-    max_mem, quiet,
+    max_mem, storage_options, quiet,
 )  # fmt: skip
 @click.pass_obj
 def export(
@@ -81,7 +88,7 @@ def export(
 ) -> None:
     """Write the array at ZARR, or a part of it, as TIFF.
 
-    ZARR is an array, or an OME-Zarr group. OUT is one TIFF file if its name ends
+    ZARR is an array, or an OME-Zarr group, or the URL of one. OUT is one TIFF file if its name ends
     in .tif, a tiled OME-TIFF with a pyramid if it ends in .ome.tif. Otherwise it is
     a folder with one file a plane, and one folder a channel where there are some.
 
@@ -90,6 +97,7 @@ def export(
       scout-dask-io export volume.zarr volume.ome.tif
       scout-dask-io export a.zarr fiji.tif --imagej --dtype uint8 --scale 0,4000
       scout-dask-io export volume.zarr cut.tif --axis y --box 0:30,100:400,:
+      scout-dask-io export s3://lab/brain.zarr planes/ --storage-option profile=lab
     """
     from scout_dask_io.jobs.export import export
 

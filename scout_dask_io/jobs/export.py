@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from scout_dask_io.jobs.export_source import Selection, select
 from scout_dask_io.jobs.export_values import Clipped, Conversion, plan_conversion
 from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.progress import Report, reporting
+from scout_dask_io.remote import is_url, locate
 from scout_dask_io.source import FilledPlane
 from scout_dask_io.tiff.encode import TiffLayout, plan_layout
 from scout_dask_io.tiff_writer import is_ome_name
@@ -107,6 +108,7 @@ def export(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool | Report = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> ExportReport:
     """Write a stored array, or a part of it, as TIFF.
 
@@ -141,10 +143,10 @@ def export(
     Parameters
     ----------
     src : str, path-like, Source or dask.array.Array
-        Path of a Zarr array or of an OME-Zarr group; or a source, or a lazy array
-        as a reader gave it.
+        Path or URL of a Zarr array or of an OME-Zarr group; or a source, or a lazy
+        array as a reader gave it.
     out : str or path-like
-        The file or the folder; its parent must exist.
+        The file or the folder, on a disk; its parent must exist.
     level : int, optional
         Of an OME-Zarr group: 0, the full size, by default.
     axis : {"z", "y", "x"}
@@ -182,6 +184,8 @@ def export(
         file is begun anew unless it stands.
     progress : bool or callable
         ``True`` for a bar, or ``f(done_units, total_units, done_nbytes)``.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Warns
     -----
@@ -206,6 +210,15 @@ def export(
         If a file cannot be written.
     """
     start = time.perf_counter()
+    if is_url(out):
+        raise ArgumentError(
+            f"{out} is a URL, expected a local path: TIFF files go to disks alone. Export them to "
+            "one, and copy them from there."
+        )
+    if isinstance(src, (str, os.PathLike)):
+        src = locate(src, storage_options)
+    elif storage_options:
+        raise ArgumentError("storage_options are for URLs, and the source is an array")
     target = Path(out)
     kind = _kind(target, imagej)
     if n_levels is not None and kind != "ome":

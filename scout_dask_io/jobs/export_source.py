@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -15,8 +14,8 @@ from scout_dask_io.calibration import voxel_size as stated_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Region, Shape, full_region
 from scout_dask_io.lazy import source_of
+from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.source import Source, ViewSource
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.metadata import read_attributes, read_node
 from scout_dask_io.store.zarr_source import open_source
@@ -124,8 +123,8 @@ def select(
 
 def _open(src: Any, level: int | None) -> tuple[Source, str, VoxelSize | None, tuple[str, ...]]:
     """Give a source, its axes, voxel size and channel names."""
-    if isinstance(src, (str, os.PathLike)):
-        path = local_path(src)
+    if isinstance(src, (str, os.PathLike, RemotePath)):
+        path = locate(src)
         image = read_image(path)
         if image is not None:
             source = open_source(level_path(path, level or 0))
@@ -139,7 +138,7 @@ def _open(src: Any, level: int | None) -> tuple[Source, str, VoxelSize | None, t
         source = open_source(path)
         names, stated = _attributes(path)
         channels = names if len(source.shape) > 2 and len(names) == source.shape[0] else ()
-        return source, _axes(source, stated, channels), stated_voxel_size(path), channels
+        return source, _axes(source, stated, channels), stated_voxel_size(source), channels
     if level:
         raise ArgumentError("level= is for the path of an OME-Zarr group")
     source_or_none = src if isinstance(src, Source) else None
@@ -153,7 +152,7 @@ def _open(src: Any, level: int | None) -> tuple[Source, str, VoxelSize | None, t
     return source_or_none, _axes(source_or_none, "", ()), stated_voxel_size(source_or_none), ()
 
 
-def _attributes(path: Path) -> tuple[tuple[str, ...], str]:
+def _attributes(path: AnyPath) -> tuple[tuple[str, ...], str]:
     """Give the channel names and the letters of the axes that an array's attributes state."""
     node = read_node(path)
     if node is None:
