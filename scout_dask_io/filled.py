@@ -12,7 +12,7 @@ import dask.array as da
 
 from scout_dask_io.grid import Region
 from scout_dask_io.lazy import SourceLayer, source_of
-from scout_dask_io.remote import RemotePath
+from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.source import FilledPlane, Source
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.metadata import read_attributes, read_node, replace_attributes
@@ -92,7 +92,7 @@ def attributes_with_filled(attributes: dict[str, Any] | None, data: Any) -> dict
     return {**(attributes or {}), FILLED_ATTRIBUTE: _record(found)}
 
 
-def note_filled(path: Path, region: Region, data: Any) -> None:
+def note_filled(path: AnyPath, region: Region, data: Any) -> None:
     """Add the filled planes in data that go into a region to the record of an array that stands.
 
     The attributes are replaced in one step. It is done before the region is

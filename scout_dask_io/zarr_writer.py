@@ -18,7 +18,6 @@ from scout_dask_io.grid import Blocks
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.preflight import preflight
 from scout_dask_io.remote import RemotePath, locate
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growing import NewArray, is_finished
 from scout_dask_io.store.place import place_of
@@ -212,15 +211,15 @@ def write_zarr(
             raise ArgumentError(
                 "region goes with none of overwrite, resume, attributes and voxel_size"
             )
-        local = local_path(destination)
-        fmt = stored_format(local)
+        fmt = stored_format(destination)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
+        check_remote(destination, plan, data, overwrite=False)
         if compute:
-            preflight([data], local, in_place=True)
-        note_filled(local, where, data)
-        target = begin_region(local, fmt, where, plan.band, durable)
+            preflight([data], destination, in_place=True)
+        note_filled(destination, where, data)
+        target = begin_region(destination, fmt, where, plan.band, durable)
     else:
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
@@ -273,8 +272,9 @@ def write_zarr(
 def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) -> zarr.Array[Any]:
     with working(target):
         if target.in_place:
-            return _open(finish_region(target, units))
-        place_of(target.staging.destination).finish([target], [units], overwrite=overwrite)
+            finish_region(target, units)
+        else:
+            place_of(target.staging.destination).finish([target], [units], overwrite=overwrite)
         return _open(target.staging.destination)
 
 

@@ -85,3 +85,23 @@ def lab(s3_address: str, bucket: str) -> Any:
     from object_store import Lab
 
     return Lab(s3_address, bucket)
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """Give a new place in fsspec's store in memory, and what lies there."""
+    from object_store import Memory
+
+    made = Memory()
+    yield made
+    above = made.key.rpartition("/")[0]
+    if made.fs.exists(above):
+        made.fs.rm(above, recursive=True)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make writes and removals of objects fail when a test says so."""
+    from object_store import Failing
+
+    return Failing(monkeypatch)

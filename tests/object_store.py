@@ -7,15 +7,21 @@ import subprocess
 import sys
 import threading
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import fsspec
 import numpy as np
+import pytest
 import s3fs
 import zarr
+
+from scout_dask_io.errors import WriteError
+from scout_dask_io.remote import RemotePath
 
 KEYS = {"key": "test", "secret": "test"}
 
@@ -69,6 +75,43 @@ class Lab:
     def by_zarr(self) -> np.ndarray:
         store = zarr.storage.FsspecStore.from_url(self.url, storage_options=dict(self.options))
         return zarr.open_array(store, mode="r")[...]
+
+
+class Memory:
+    """A new place in fsspec's store in memory, and what lies there."""
+
+    def __init__(self) -> None:
+        self.fs = fsspec.filesystem("memory")
+        self.key = f"/{uuid.uuid4().hex}/a.zarr"
+        self.url = f"memory:/{self.key}"
+
+    def names(self) -> list[str]:
+        return sorted(k[len(self.key) + 1 :] for k in self.fs.find(self.key))
+
+    def objects(self) -> dict[str, bytes]:
+        return {n: self.fs.cat_file(f"{self.key}/{n}") for n in self.names() if ".scout" not in n}
+
+    def put(self, name: str, data: bytes) -> None:
+        self.fs.pipe_file(f"{self.key}/{name}", data)
+
+
+class Failing:
+    """Fails the n-th of the writes and removals of objects from now on, and all after it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left, self.log = 10**9, list[str]()
+        for name in ("write", "remove"):
+            monkeypatch.setattr(RemotePath, name, self._wrapped(getattr(RemotePath, name)))
+
+    def _wrapped(self, real: Any) -> Any:
+        def call(place: RemotePath, *args: Any, **kwargs: Any) -> Any:
+            if self.left <= 0:
+                raise WriteError(f"{place}: on purpose")
+            self.left -= 1
+            self.log.append(str(place))
+            return real(place, *args, **kwargs)
+
+        return call
 
 
 #: Given method and path, what to do instead of passing a request on: a status, "cut", or None.

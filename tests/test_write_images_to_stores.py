@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
-import fsspec
 import numpy as np
 import pytest
 import zarr
 from helpers import make_volume
+from object_store import Failing, Memory
 
 import scout_dask_io as io
 from scout_dask_io.errors import (
@@ -23,36 +21,10 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.remote import RemotePath
 
 VOLUME = make_volume((13, 70, 50))
 #: Levels of odd chunks have a pass each, in which the level above is read back.
 FUSED, APART = (4, 16, 16), (5, 17, 15)
-
-
-class Memory:
-    """A new place in fsspec's store in memory, and what lies there."""
-
-    def __init__(self) -> None:
-        self.fs = fsspec.filesystem("memory")
-        self.key = f"/{uuid.uuid4().hex}/a.zarr"
-        self.url = f"memory:/{self.key}"
-
-    def names(self) -> list[str]:
-        return sorted(k[len(self.key) + 1 :] for k in self.fs.find(self.key))
-
-    def objects(self) -> dict[str, bytes]:
-        return {n: self.fs.cat_file(f"{self.key}/{n}") for n in self.names() if ".scout" not in n}
-
-    def put(self, name: str, data: bytes) -> None:
-        self.fs.pipe_file(f"{self.key}/{name}", data)
-
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    made = Memory()
-    yield made
-    made.fs.rm(made.key.rpartition("/")[0], recursive=True)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -61,30 +33,6 @@ def files(folder: Path) -> dict[str, bytes]:
         for p in folder.rglob("*")
         if p.is_file() and ".scout" not in p.name
     }
-
-
-class Failing:
-    """Fails the n-th of the writes and removals of objects from now on, and all after it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.left, self.log = 10**9, list[str]()
-        for name in ("write", "remove"):
-            monkeypatch.setattr(RemotePath, name, self._wrapped(getattr(RemotePath, name)))
-
-    def _wrapped(self, real: Any) -> Any:
-        def call(place: RemotePath, *args: Any, **kwargs: Any) -> Any:
-            if self.left <= 0:
-                raise WriteError(f"{place}: on purpose")
-            self.left -= 1
-            self.log.append(str(place))
-            return real(place, *args, **kwargs)
-
-        return call
-
-
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
-    return Failing(monkeypatch)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -17,7 +17,6 @@ import numpy as np
 from scout_dask_io.errors import ResumeError
 from scout_dask_io.grid import Blocks, Shape, chunk_counts, iter_block_regions
 from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.store.formats import StoredFormat
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.remote_growing import RemoteStaging, find_unfinished
@@ -136,7 +135,7 @@ def group_documents(zarr_format: int, attributes: dict[str, Any]) -> dict[str, b
 
 
 def gather_records(
-    fmt: StoredFormat, units: Blocks, noted: dict[int, np.ndarray], journal: Any
+    shape: Shape, chunks: Shape, units: Blocks, noted: dict[int, np.ndarray], journal: Any
 ) -> np.ndarray:
     """Give the records of all chunks, shaped like the chunk grid, from those of the units.
 
@@ -145,10 +144,10 @@ def gather_records(
     ResumeError
         If a unit is missing, naming the journal.
     """
-    records = np.zeros(chunk_counts(fmt.shape, fmt.chunks), CHUNK_RECORD)
+    records = np.zeros(chunk_counts(shape, chunks), CHUNK_RECORD)
     for unit, (_, region) in enumerate(iter_block_regions(units)):
         cells = tuple(
-            slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, fmt.chunks, strict=True)
+            slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)
         )
         if unit not in noted:
             raise ResumeError(

@@ -210,4 +210,4 @@ def _records(target: Target, units: Blocks) -> np.ndarray:
     fmt: StoredFormat = target.format
     if not staging.job.exists():
         return np.zeros(chunk_counts(fmt.shape, fmt.chunks), CHUNK_RECORD)
-    return gather_records(fmt, units, noted, staging.journal)
+    return gather_records(fmt.shape, fmt.chunks, units, noted, staging.journal)

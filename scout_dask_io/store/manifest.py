@@ -14,7 +14,7 @@ import math
 import os
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.remote import AnyPath
+from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
+from scout_dask_io.store.region_notes import read_notes
 
 __all__ = [
     "MANIFEST_NAME",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 MANIFEST_NAME = ".scout-manifest"
+#: The source of an array that is no longer what was written from it.
+CHANGED = "changed by regions"
 #: The record of a chunk in a region whose writing has begun and was not finished.
 UNKNOWN = np.array((2**32 - 1, 0), CHUNK_RECORD)
 
@@ -176,7 +179,7 @@ def change_records(array: Path, cells: tuple[slice, ...], records: Any) -> None:
             changed[cells] = (
                 np.reshape(records, changed[cells].shape) if np.ndim(records) else records
             )
-            settings = {**manifest.settings, "source": "changed by regions"}
+            settings = {**manifest.settings, "source": CHANGED}
             write_manifest(array, changed, settings, manifest.job)
     finally:
         os.close(fd)
@@ -197,7 +200,20 @@ def read_manifest(array: AnyPath) -> Manifest | None:
         return None
     except OSError as err:
         raise LayoutError(f"{path}: the manifest cannot be read ({err.strerror or err})") from err
-    return parse_manifest(data, path)
+    manifest = parse_manifest(data, path)
+    return manifest if isinstance(array, Path) else _with_regions(manifest, array)
+
+
+def _with_regions(manifest: Manifest, array: RemotePath) -> Manifest:
+    """Give a manifest with what was written by regions since it was put."""
+    records, written = manifest.records.copy(), ""
+    for note in read_notes(array):
+        records[note.cells] = UNKNOWN if note.records is None else note.records
+        written = max(written, note.written)
+    if not written:
+        return manifest
+    settings = {**manifest.settings, "source": CHANGED}
+    return replace(manifest, records=records, settings=settings, written=written)
 
 
 def parse_manifest(data: bytes, path: Any) -> Manifest:

@@ -130,9 +130,7 @@ def read_attributes(path: str | os.PathLike[str] | RemotePath, node: Node) -> di
     return read_metadata(file) if os.path.lexists(file) else {}
 
 
-def replace_attributes(
-    path: str | os.PathLike[str], node: Node, attributes: dict[str, Any]
-) -> None:
+def replace_attributes(path: AnyPath, node: Node, attributes: dict[str, Any]) -> None:
     """Put other user attributes in the place of a node's, in one step.
 
     Raises
@@ -140,9 +138,12 @@ def replace_attributes(
     OSError
         If the file cannot be written; the old one stands.
     """
-    file, document = Path(path) / ".zattrs", attributes
+    file, document = path / ".zattrs", attributes
     if node.zarr_format == 3:
-        file, document = Path(path) / "zarr.json", {**node.metadata, "attributes": attributes}
+        file, document = path / "zarr.json", {**node.metadata, "attributes": attributes}
+    if isinstance(file, RemotePath):
+        file.write(json.dumps(document, indent=4).encode())
+        return
     draft = file.with_name(f".scout-{uuid.uuid4().hex}.tmp")
     try:
         draft.write_text(json.dumps(document, indent=4))

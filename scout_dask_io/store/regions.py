@@ -1,26 +1,35 @@
 """Writing a region of an array that stands: whole chunks, each replaced in one step.
 
 There is no staging: chunk files are written beside their places, in
-``.scout-region-<job>`` inside the array, and renamed. A reader sees each chunk
-old or new, and after a failure the region is a mixture of whole chunks, which
-the manifest calls unknown until the same region has been written again.
+``.scout-region-<job>`` inside the array, and renamed; in an object store they are put
+in one step. A reader sees each chunk old or new, and after a failure the region is a
+mixture of whole chunks, which the manifest calls unknown until the same region has been
+written again.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import index as as_index
 from pathlib import Path
 from typing import Any
 
-from scout_dask_io.errors import ArgumentError, ChunkError, ShapeMismatchError
+from scout_dask_io.errors import ArgumentError, ChunkError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.grid import Blocks, Region, Shape, is_aligned, iter_block_regions, region_shape
+from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.store.disk import remove_tree
 from scout_dask_io.store.formats import StoredFormat, format_at
 from scout_dask_io.store.journal import read_units
 from scout_dask_io.store.manifest import UNKNOWN, change_records
+from scout_dask_io.store.remote_nodes import remote_node
+from scout_dask_io.store.remote_regions import (
+    RemoteInPlace,
+    begin_remote_region,
+    finish_remote_region,
+)
 from scout_dask_io.store.staging import Staging, naming_errors
 from scout_dask_io.store.units import Target, shift
 
@@ -39,7 +48,7 @@ class InPlace(Staging):
         return self.destination
 
 
-def stored_format(path: Path) -> StoredFormat:
+def stored_format(path: AnyPath) -> StoredFormat:
     """Give the format of the array that a region is written into.
 
     Raises
@@ -51,6 +60,8 @@ def stored_format(path: Path) -> StoredFormat:
     ArgumentError
         If it has filters, an unknown codec, or elements that are no numbers.
     """
+    if isinstance(path, RemotePath):
+        remote_node(path)  # refuses one that is unfinished, or does not say how its chunks lie
     fmt = format_at(path)
     if fmt is None:
         raise ArgumentError(
@@ -112,7 +123,7 @@ def _text(region: Sequence[slice]) -> str:
 
 
 def begin_region(
-    path: Path, fmt: StoredFormat, region: Region, band: Shape, durable: bool
+    path: AnyPath, fmt: StoredFormat, region: Region, band: Shape, durable: bool
 ) -> Target:
     """Make room for the chunks in the making, and call those of the region unknown.
 
@@ -121,6 +132,8 @@ def begin_region(
     WriteError
         If a file cannot be written.
     """
+    if isinstance(path, RemotePath):
+        return begin_remote_region(path, fmt, region, band)
     staging = InPlace(path, path / f"{REGION_PREFIX}{uuid.uuid4().hex}")
     with naming_errors(path, "a region of it cannot be written"):
         try:
@@ -134,14 +147,17 @@ def begin_region(
     return Target(staging, fmt, band, durable, origin=origin, in_place=True)
 
 
-def finish_region(target: Target, units: Blocks) -> str:
-    """Note the new chunks in the manifest, and give the array's path.
+def finish_region(target: Target, units: Blocks) -> None:
+    """Note the new chunks in the manifest.
 
     Raises
     ------
     WriteError
         If a file cannot be written.
     """
+    if isinstance(target.staging, RemoteInPlace):
+        finish_remote_region(target, units)
+        return
     staging: Any = target.staging
     fmt = target.format
     with naming_errors(staging.destination, "its manifest cannot be brought up to date"):
@@ -150,13 +166,16 @@ def finish_region(target: Target, units: Blocks) -> str:
             where = shift(region, target.origin)
             change_records(staging.destination, _cells(where, fmt.chunks), noted[unit])
     remove_tree(staging.job)
-    return str(staging.destination)
 
 
 def discard_region(target: Target) -> None:
     """Remove what a failed write has left besides its chunks."""
     staging: Any = target.staging
-    remove_tree(staging.job)
+    if isinstance(staging, RemoteInPlace):
+        with suppress(ScoutIOError):  # the store may be what failed
+            staging.discard()
+    else:
+        remove_tree(staging.job)
 
 
 def _cells(region: Region, chunks: Shape) -> Region:

@@ -166,8 +166,8 @@ class RemotePlace:
             return
         settings = {k: v for k, v in stored.items() if k not in ("job", "metadata")}
         records = [
-            gather_records(target.format, blocks, here.read_units(), here.journal)
-            for target, blocks, here in zip(targets, units, places, strict=True)
+            gather_records(t.format.shape, t.format.chunks, blocks, here.read_units(), here.journal)
+            for t, blocks, here in zip(targets, units, places, strict=True)
         ]
         if shared is not None and isinstance(shared.root, RemotePath):
             shared.root.copy_below(staging.of_level(0).array)

@@ -35,6 +35,7 @@ from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.format import ArrayFormat
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import MANIFEST_NAME
+from scout_dask_io.store.region_notes import note_states
 
 __all__ = ["ChunkFileSource", "ZarrSource", "open_source"]
 
@@ -270,7 +271,8 @@ def open_source(
             f"{root} is a Zarr group, expected an array; {held}. Give an array's path."
         )
     if isinstance(root, RemotePath):
-        return ZarrSource(root, array, root.token(_identity(root)))
+        # A region that was written changes what is there, and not what the array is.
+        return ZarrSource(root, array, root.token(_identity(root), note_states(root)))
     layout = detect_layout(root, nested=nested)
     fmt = None
     if layout.zarr_format == 2:
