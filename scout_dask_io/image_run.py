@@ -70,7 +70,8 @@ def write_levels(
     if resumed is None:
         if resume and not overwrite and is_finished(destination, settings):
             return _open(destination) if compute else cast(Any, delayed(_open)(destination))
-        check_remote(destination, image.write, source or array, overwrite=overwrite)
+        data = array if source is None else source
+        check_remote(destination, image.write, data, overwrite=overwrite)
         new = _new_arrays(image, numbers, array_settings, attributes)
         noted = {**settings, "passes": [(first + n, p.units) for n, p in image.passes]}
         targets = place.begin(new, noted, overwrite=overwrite, durable=durable)
