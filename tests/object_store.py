@@ -114,7 +114,8 @@ class Failing:
         return call
 
 
-#: Given method and path, what to do instead of passing a request on: a status, "cut", or None.
+#: Given method and path, what to do instead of passing a request on: a status, "cut" the
+#: connection, give "half" of the answer and cut it, or None.
 Fault = Callable[[str, str], Any]
 
 _BODY = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>on purpose</Message></Error>"
@@ -136,7 +137,7 @@ def faulty_proxy(address: str, fault: Fault) -> Iterator[str]:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
                 return
-            if wrong is not None:
+            if wrong not in (None, "half"):
                 data = _BODY % _CODES[wrong]
                 self.send_response(wrong)
                 self.send_header("Content-Length", str(len(data)))
@@ -158,6 +159,12 @@ def faulty_proxy(address: str, fault: Fault) -> Iterator[str]:
                     length = answer.getheader("Content-Length") or "0"
                 self.send_header("Content-Length", length)
                 self.end_headers()
+                if wrong == "half":
+                    self.wfile.write(data[: len(data) // 2])
+                    self.wfile.flush()
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    self.close_connection = True
+                    return
                 self.wfile.write(data)
             finally:
                 upstream.close()
