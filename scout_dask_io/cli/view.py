@@ -24,10 +24,11 @@ from scout_dask_io.cli.options import order, storage_options, voxel_size
     flag("--open", "open_browser", help="Open the page in this machine's browser."),
 )  # fmt: skip
 def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: Any) -> None:
-    """Show volumes in the browser: TIFF, Zarr or OME-Zarr, the latter two from URLs too.
+    """Show volumes in the browser: TIFF, Zarr or OME-Zarr.
 
-    Several stand side by side. Prints an address to open, and serves it until Ctrl-C.
-    Only what is on the screen is read. Needs the extra: pip install 'scout-dask-io[view]'.
+    Several stand side by side; Zarr and OME-Zarr may lie at URLs. Prints an address to open,
+    and serves it until Ctrl-C. Only what is on the screen is read. Needs the extra:
+    pip install 'scout-dask-io[view]'.
 
     For example:
       scout-dask-io view brain.zarr
