@@ -29,6 +29,8 @@ from scout_dask_io.errors import (
 
 __all__ = ["AnyPath", "RemotePath", "is_url", "locate"]
 
+# Names of options whose values are never shown.
+_SECRET = re.compile("key|secret|token|pass|cred|sas|signature|connection_string|user|account")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 _T = TypeVar("_T")
 
@@ -166,7 +168,7 @@ class RemotePath:
         except (FileNotFoundError, IsADirectoryError):
             return None
         except Exception as err:  # whatever the store's own library raises
-            raise ChunkReadError(f"{self.url}: cannot be read ({_text(err)})") from err
+            raise ChunkReadError(f"{self.url}: cannot be read ({self.told(err)})") from err
 
     def read_object(self, path: str, room: bytearray) -> memoryview | None:
         """Give the object of a chunk, as ``chunkfile.read_file`` gives its file.
@@ -284,7 +286,7 @@ class RemotePath:
         except ScoutIOError:
             raise
         except Exception as err:
-            raise WriteError(f"{self.url}: {doing} ({_text(err)})") from err
+            raise WriteError(f"{self.url}: {doing} ({self.told(err)})") from err
 
     def check_identity(self, expected: tuple[str, ...] | None) -> None:
         """Refuse an object that was written again, or removed, since it was looked at.
@@ -300,6 +302,13 @@ class RemotePath:
                 "removed. Open it again to read what is there now."
             )
 
+    def told(self, err: Exception) -> str:
+        """Give the words of the store's own library, but for the secrets that it may repeat."""
+        text = f"{type(err).__name__}: {str(err) or 'no reason given'}"
+        for secret in sorted(_secrets(self.options), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
     def token(self, *parts: Any) -> str:
         """Give a text that names this place and its state."""
         return json.dumps([self.url, *parts])
@@ -308,5 +317,9 @@ class RemotePath:
 AnyPath: TypeAlias = Path | RemotePath
 
 
-def _text(err: Exception) -> str:
-    return f"{type(err).__name__}: {str(err) or 'no reason given'}"
+def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _secrets(value)
+        elif isinstance(value, str) and len(value) > 3 and _SECRET.search(name.lower()):
+            yield value

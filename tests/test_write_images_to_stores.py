@@ -16,11 +16,13 @@ from object_store import Failing, Memory
 import scout_dask_io as io
 from scout_dask_io.errors import (
     ArgumentError,
+    ChunkReadError,
     PathNotFoundError,
     ResumeError,
     TargetExistsError,
     WriteError,
 )
+from scout_dask_io.remote import RemotePath
 
 VOLUME = make_volume((13, 70, 50))
 #: Levels of odd chunks have a pass each, in which the level above is read back.
@@ -192,6 +194,24 @@ def test_an_image_is_not_overwritten_by_what_is_read_from_it(memory: Memory) -> 
             with pytest.raises(ArgumentError, match="removes before they are written"):
                 write(memory.url, lazy, FUSED, overwrite=True)
     assert memory.objects() == before
+
+
+def test_errors_repeat_no_secret(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"client_kwargs": {"aws_secret": "hush-hush"}, "token": "hush", "endpoint_url": "http"}
+    place = RemotePath(memory.url, given)
+
+    def told(*_: Any, **__: Any) -> Any:
+        raise OSError("http says: hush-hush and hush are not allowed")
+
+    monkeypatch.setattr(RemotePath, "fs", memory.fs)
+    for name in ("cat_file", "pipe_file", "rm", "info"):
+        monkeypatch.setattr(memory.fs, name, told)
+    doings: list[Any] = [place.read, lambda: place.write(b""), place.remove, place.info]
+    for do in doings:
+        with pytest.raises((ChunkReadError, WriteError), match=r"http says: .* and .*") as failed:
+            do()
+        assert "hush" not in str(failed.value)
+    assert "hush" not in repr(place) + str(place)
 
 
 def test_convert_makes_images_at_urls(memory: Memory, tmp_path: Path) -> None:

@@ -227,8 +227,11 @@ class ZarrSource(Source):
         except Exception as err:  # zarr gives on whatever its codecs and the system raise
             self.check()
             where = ", ".join(f"{s.start}:{s.stop}" for s in region)
+            text = f"{type(err).__name__}: {err}"
+            if isinstance(self.root, RemotePath):
+                text = self.root.told(err)
             raise ChunkReadError(
-                f"{self.root}: a chunk in [{where}] cannot be read ({type(err).__name__}: {err}). "
+                f"{self.root}: a chunk in [{where}] cannot be read ({text}). "
                 "Its file is damaged or cannot be opened; verify finds which, where the array "
                 "has a manifest."
             ) from err
