@@ -22,7 +22,7 @@ MAX_LINES = 400
 # From the ground up. A module imports from the floors below its own; where an
 # entry is a folder, its modules may also import each other.
 FLOORS = [
-    {"errors", "human", "amplification", "picture"},
+    {"errors", "human", "amplification", "picture", "charts"},
     {"grid"},
     {
         "source",
@@ -35,11 +35,11 @@ FLOORS = [
         "cluster",
         "remote",
     },
-    {"downsample", "plan_computed"},
-    {"levels"},
-    {"ome", "passes"},
+    {"downsample", "plan_computed", "planestats"},
+    {"levels", "planesummary"},
+    {"ome", "passes", "findings"},
     {"tiff", "store"},
-    {"lazy", "execute", "block_groups"},
+    {"lazy", "execute", "block_groups", "sheet"},
     {
         "write_tasks",
         "write_arguments",
@@ -50,6 +50,7 @@ FLOORS = [
         "sampling",
         "direct",
     },
+    {"qc_run"},
     {"readers", "zarr_writer", "tiff_writer", "image_plan"},
     {"image_run"},
     {"pyramid_writer"},
