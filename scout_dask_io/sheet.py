@@ -1,0 +1,303 @@
+"""The sheet of a volume: one HTML file that says at a glance whether the planes are all right.
+
+Nothing is loaded from elsewhere: charts are inline SVG, projections PNG in ``data:``
+addresses. It follows the reader's light or dark scheme, and prints in black on white.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from scout_dask_io.charts import Band, Line, Marks, histogram_chart, line_chart, thinned
+from scout_dask_io.findings import FORMAT
+from scout_dask_io.human import format_count, format_shape
+from scout_dask_io.picture import gray_png, nice_length
+from scout_dask_io.planesummary import Projections
+
+__all__ = ["html_sheet"]
+
+# Points of a line, at most: more than a screen has pixels show nothing more.
+N_POINTS = 600
+# In pixels of the page: the projection along z, all of them side by side, and the least width.
+PICTURE, SIDE, NARROW = 300, 384, 28
+# Of the projections: dim parts are to be seen too.
+GAMMA = 0.7
+
+_STYLE = """
+:root { color-scheme: light dark; --back: #fff; --card: #f5f6f8; --ink: #1b1f24; --dim: #626b76;
+  --rule: #d9dde3; --line: #1f6feb; --alt: #b3541e; --bad: #c62f2f;
+  --warn: #a86500; --good: #2b7a3d }
+@media (prefers-color-scheme: dark) { :root { --back: #14171b; --card: #1d2127; --ink: #e4e7eb;
+  --dim: #98a2ae; --rule: #343a43; --line: #6ea8ff; --alt: #f0955c; --bad: #ff7b72; --warn: #e3b341;
+  --good: #6fcf87 } }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 24px 28px; max-width: 1120px; background: var(--back);
+  color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif }
+h1 { font-size: 24px; margin: 0; overflow-wrap: anywhere }
+h2 { font-size: 17px; margin: 26px 0 8px }
+.sub, footer, figcaption, .note { color: var(--dim) }
+.sub { margin: 2px 0 16px; overflow-wrap: anywhere }
+.findings { margin: 0; padding: 12px 18px; list-style: none; border-radius: 8px;
+  background: var(--card); border-left: 5px solid var(--warn) }
+.findings.none { border-color: var(--good) }
+.findings li + li { margin-top: 6px }
+.block { display: flex; flex-wrap: wrap; gap: 20px 28px; align-items: flex-start;
+  break-inside: avoid; margin-top: 20px } h2 + .block { margin-top: 0 }
+.pictures { flex: 0 0 384px } .charts { flex: 1 1 480px; min-width: 0 }
+figure { margin: 0 0 14px }
+figcaption { font-size: 13px; display: flex; flex-wrap: wrap; gap: 2px 14px }
+figcaption b { color: var(--ink); font-weight: 600 }
+.ortho { display: grid; gap: 4px; justify-content: start; align-items: start }
+.ortho div { position: relative }
+.ortho img { display: block; background: #000 }
+.bar { position: absolute; right: 8px; bottom: 6px; color: #fff; font-size: 11px; line-height: 1.2;
+  text-align: center; text-shadow: 0 0 3px #000, 0 0 3px #000; border-bottom: 3px solid #fff }
+svg { display: block; width: 100%; height: auto }
+svg text { font-size: 11px; fill: var(--dim) } svg .small { font-size: 8px }
+.grid { stroke: var(--rule); fill: none } .axis { stroke: var(--dim); fill: none }
+.line { fill: none; stroke-width: 1.6; stroke: var(--line); stroke-linejoin: round }
+.band { fill: var(--line); stroke: none }
+.outer { opacity: .16 } .inner { opacity: .3 }
+.line.mean { stroke: var(--alt); stroke-dasharray: 4 3 }
+.line.max { stroke: var(--alt) } .line.hot { stroke: var(--bad) }
+.mark.blank { fill: var(--warn) } .mark.same { fill: var(--alt) } .mark.filled { fill: var(--bad) }
+.bars { fill: var(--line) }
+.key { white-space: nowrap } .key i { display: inline-block; width: 16px; height: 0;
+  margin-right: 5px; vertical-align: 4px; border-top: 2px solid var(--line) }
+.key i.outer, .key i.inner { height: 9px; border: 0; background: var(--line); vertical-align: -1px }
+.key i.mean { border-top: 2px dashed var(--alt) } .key i.max { border-color: var(--alt) }
+.key i.hot { border-color: var(--bad) }
+.key i.blank, .key i.same, .key i.filled { width: 0; border: 5px solid transparent; border-top: 0;
+  border-bottom: 8px solid var(--warn); vertical-align: 0 }
+.key i.same { border-bottom-color: var(--alt) } .key i.filled { border-bottom-color: var(--bad) }
+table { border-collapse: collapse } td, th { padding: 2px 16px 2px 0; text-align: right }
+th { color: var(--dim); font-weight: 400 }
+footer { margin-top: 24px; padding-top: 10px; border-top: 1px solid var(--rule); font-size: 13px }
+@media print { :root { --back: #fff; --card: #f5f6f8; --ink: #000; --dim: #444; --rule: #ccc;
+  --line: #1f6feb; --alt: #b3541e; --bad: #c62f2f; --warn: #a86500; --good: #2b7a3d }
+  body { padding: 0; font-size: 12px; -webkit-print-color-adjust: exact;
+  print-color-adjust: exact } }
+"""
+
+
+def html_sheet(document: dict[str, Any], projections: Sequence[Projections]) -> str:
+    """Give the sheet of what :func:`~scout_dask_io.findings.qc_document` gave.
+
+    Well-formed as XML too.
+    """
+    n_z = (document["planes"]["shape"] or [1])[-1]
+    n_series = len(document["planes"]["min"]) // n_z
+    blocks = [_block(document, k, n_z, n_series, projections[k]) for k in range(len(projections))]
+    more = n_series - len(blocks)
+    rest = f'<p class="note">{more:,} more are in the JSON file beside this one.</p>'
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
+        f'<meta name="generator" content="{FORMAT}"/>'
+        '<meta name="viewport" content="width=device-width"/>'
+        f"<title>{escape(document['array'])}: planes</title><style>{_STYLE}</style></head><body>"
+        f'<h1>{escape(document["array"])}</h1><p class="sub">{_subtitle(document)}</p>'
+        f"{_findings(document)}{''.join(blocks)}{rest if more > 0 else ''}{_footer(document)}"
+        "</body></html>\n"
+    )
+
+
+def _subtitle(document: dict[str, Any]) -> str:
+    shape = format_shape(document["shape"])
+    size = document["voxel_size_um"]
+    voxel = "voxel size not stated"
+    if size is not None:
+        voxel = "voxel " + " x ".join("?" if v is None else f"{v:.4g}" for v in size) + " µm"
+    axes = ", ".join(document["axes"])
+    return escape(
+        f"{shape} {document['dtype']} ({axes}) · {voxel} · from {document['source']} · "
+        f"{document['written'][:16].replace('T', ' ')} UTC"
+    )
+
+
+def _findings(document: dict[str, Any]) -> str:
+    found = document["findings"]
+    if not found:
+        text = "Nothing stands out: no plane is blank, none like another, no pixel is saturated."
+        return f'<ul class="findings none"><li>{text}</li></ul>'
+    return f'<ul class="findings">{"".join(f"<li>{escape(text)}</li>" for text in found)}</ul>'
+
+
+def _block(
+    document: dict[str, Any], series: int, n_z: int, n_series: int, projections: Projections
+) -> str:
+    """Give what belongs to one channel: its projections, and charts along z."""
+    planes = document["planes"]
+    index = [int(i) for i in np.unravel_index(series, planes["shape"][:-1] or (1,))]
+    at = slice(series * n_z, (series + 1) * n_z)
+    title = ""
+    if n_series > 1:
+        title = f"<h2>{escape(_name(document, index))}</h2>"
+    histogram = document["histogram"]
+    counts = np.array(histogram["counts"][series])
+    unit = "value" if document["dtype"].startswith("float") else "grey value"
+    charts = _along_z(document, at, index) if n_z > 1 else _table(planes, series)
+    pictures = _ortho(document, projections, n_z)
+    pictures += histogram_chart(
+        "Histogram of a sample", unit, np.array(histogram["edges"]), counts, width=SIDE
+    )
+    return (
+        f'{title}<div class="block"><div class="pictures">{pictures}</div>'
+        f'<div class="charts">{charts}</div></div>'
+    )
+
+
+def _name(document: dict[str, Any], index: Sequence[int]) -> str:
+    names = document["channels"]
+    return " ".join(
+        names[i] if axis == "c" and names and i < len(names) else f"{axis} = {i}"
+        for axis, i in zip(document["planes"]["axes"], index, strict=False)
+    )
+
+
+def _along_z(document: dict[str, Any], at: slice, index: list[int]) -> str:
+    planes = document["planes"]
+    n_z = at.stop - at.start
+    step = -(-n_z // N_POINTS)
+
+    def places(indices: Sequence[Any]) -> list[int]:
+        return sorted({i[-1] for i in indices if i and (len(i) == 1 or list(i[:-1]) == index)})
+
+    filled = places([f["plane"] for f in document["filled"]])
+
+    def values(name: str, how: str) -> np.ndarray:
+        found = np.array([np.nan if v is None else v for v in planes[name][at]], np.float64)
+        found[filled] = np.nan  # their zeros are no pixels of the microscope
+        return thinned(found, step, how)
+
+    blank, same = places(document["blank"]), places(
+        [i for d in document["duplicates"] for i in d["planes"]]
+    )  # fmt: skip
+    marks = [
+        Marks(blank, "blank", "blank"),
+        Marks(same, "same", "identical"),
+        Marks(filled, "filled", "not read"),
+    ]
+    most = values("p99", "max")
+    axis = f"plane along {planes['axes'][-1]}"
+    charts = line_chart(
+        "Intensity",
+        axis,
+        [
+            Band(values("p01", "min"), most, "outer", "1 to 99 %"),
+            Band(values("p25", "min"), values("p75", "max"), "inner", "25 to 75 %"),
+            Line(values("p50", "mean"), "median", "median"),
+            Line(values("mean", "mean"), "mean", "mean"),
+        ],
+        marks,
+        step=step,
+        log=bool(np.nanmax(most) > 8 * np.nanmedian(most)) if np.isfinite(most).any() else False,
+    )
+    charts += line_chart(
+        "Least and largest",
+        axis,
+        [Line(values("min", "min"), "min", "least"), Line(values("max", "max"), "max", "largest")],
+        step=step,
+        height=140,
+        log=True,
+    )
+    if document["saturation"]["n"]:
+        n_pixels = document["shape"][-1] * document["shape"][-2]
+        hot = values("n_saturated", "max") / n_pixels * 100
+        value = document["saturation"]["value"]
+        charts += line_chart(
+            f"Saturated at {value:,}, per cent of the pixels",
+            axis,
+            [Line(hot, "hot", "")],
+            step=step,
+            height=120,
+            floor=0.0,
+        )
+    return charts
+
+
+def _table(planes: dict[str, Any], number: int) -> str:
+    names = {"min": "least", "p01": "1 %", "p50": "median", "mean": "mean", "p99": "99 %",
+             "max": "largest"}  # fmt: skip
+    heads = "".join(f"<th>{text}</th>" for text in names.values())
+    cells = "".join(
+        f"<td>{'' if planes[n][number] is None else format(planes[n][number], '.6g')}</td>"
+        for n in names
+    )
+    return f"<figure><table><tr>{heads}</tr><tr>{cells}</tr></table></figure>"
+
+
+def _ortho(document: dict[str, Any], found: Projections, n_z: int) -> str:
+    """Lay out the projections: xy, zy to its right, zx below, all in proportion to the voxels."""
+    size = document["voxel_size_um"] or [None]
+    known = None not in size
+    vz, vy, vx = size if known else (1.0, 1.0, 1.0)
+    wide, high = document["shape"][-1] * vx, document["shape"][-2] * vy
+    deep = n_z * vz if n_z > 1 else 0.0
+    scale = min(PICTURE / max(wide, high), (SIDE - 4) / (wide + deep))
+    w, h = (max(NARROW, round(v * scale)) for v in (wide, high))
+    limits = _limits(found.xy)
+    pictures = [_picture(found.xy, limits, w, h, "Maxima along z",
+                         _scale_bar(wide, w) if known else "")]  # fmt: skip
+    note = "Maxima along z"
+    if n_z > 1:
+        depth = max(NARROW, round(deep * scale))
+        pictures += [
+            _picture(found.zy.T, limits, depth, h, "Maxima along x"),
+            _picture(found.zx, limits, w, depth, "Maxima along y"),
+        ]
+        note = "Maxima along z, x and y"
+        note += "" if known else "; voxels drawn as cubes"
+    return (
+        f'<figure><div class="ortho" style="grid-template-columns: repeat(2, max-content)">'
+        f"{''.join(pictures)}</div><figcaption>{note}</figcaption></figure>"
+    )
+
+
+def _limits(image: np.ndarray) -> tuple[float, float]:
+    """Give what is black and white, such that a bright speck does not leave the rest black."""
+    values = image[np.isfinite(image)]
+    if not values.size:
+        return 0.0, 1.0
+    low, most, high = np.percentile(values, (0.5, 95, 99.8)).tolist()
+    high = min(high, low + 3 * (most - low)) if most > low else high
+    return low, high if high > low else low + 1
+
+
+def _picture(
+    image: np.ndarray, limits: tuple[float, float], w: int, h: int, alt: str, over: str = ""
+) -> str:
+    low, high = limits
+    shown = np.nan_to_num((image.astype(np.float64) - low) / (high - low), posinf=1, neginf=0)
+    png = gray_png(np.rint(np.clip(shown, 0, 1) ** GAMMA * 255).astype(np.uint8))
+    data = base64.b64encode(png).decode()
+    return (
+        f'<div><img alt="{alt}" width="{w}" height="{h}" src="data:image/png;base64,{data}"/>'
+        f"{over}</div>"
+    )
+
+
+def _scale_bar(extent_um: float, pixels: int) -> str:
+    length = nice_length(extent_um / 3)
+    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    return f'<span class="bar" style="width: {length / extent_um * pixels:.0f}px">{text}</span>'
+
+
+def _footer(document: dict[str, Any]) -> str:
+    coarse, fine = document["sampled"].values()
+    n = format_count(len(document["planes"]["min"]), "plane")
+    return (
+        f"<footer>Of {n}, exact: least and largest values, blank and saturated pixels, and what is "
+        "said to be identical. From a sample, "
+        f"{_nth(coarse)}: means, percentiles, histogram; {_nth(fine)}: projections. "
+        "The JSON file beside this one has the figures of every plane.</footer>"
+    )
+
+
+def _nth(step: dict[str, int]) -> str:
+    rows, columns = step["every_nth_row"], step["every_nth_column"]
+    return f"one pixel in {rows * columns:,}" if rows * columns > 1 else "all pixels"
