@@ -15,12 +15,16 @@ from dask.delayed import Delayed, delayed
 
 from scout_dask_io.downsample import HalvedSource
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.findings import Subject
 from scout_dask_io.grid import Blocks
 from scout_dask_io.image_plan import ImagePlan, plan_pass
 from scout_dask_io.levels import Level
 from scout_dask_io.ome import omero_metadata
+from scout_dask_io.qc_run import put_sheet
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.source import Source
+from scout_dask_io.store.beside import check_beside
+from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growing import NewArray, is_finished
 from scout_dask_io.store.place import Place, place_of
@@ -56,20 +60,24 @@ def write_levels(
     compute: bool,
     progress: Any,
     shared: Any = None,
+    subject: Subject | None = None,
 ) -> zarr.Group | Delayed:
     """Write the levels of a plan, or finish writing them, and give the group its name.
 
     ``describe`` gives the group's attributes from the path of the lowest level;
     ``attributes`` are those of each level. With ``shared``, the source of an array that
-    stands, that becomes level 0 as it is stored, and the plan's levels come after it.
+    stands, that becomes level 0 as it is stored, and the plan's levels come after it. With
+    ``subject``, what the planes of level 0 are like is gathered and put beside the group.
     """
     place, first = place_of(destination), int(shared is not None)
-    settings = {**settings, "first": first}
+    settings = {**settings, "first": first, "qc": subject is not None}
     numbers = range(first, first + len(image.levels))
     resumed = place.resume(settings, numbers, durable=durable) if resume else None
+    if resumed is None and resume and not overwrite and is_finished(destination, settings):
+        return _open(destination) if compute else cast(Any, delayed(_open)(destination))
+    if subject is not None:
+        check_beside(local_path(destination), overwrite=overwrite)
     if resumed is None:
-        if resume and not overwrite and is_finished(destination, settings):
-            return _open(destination) if compute else cast(Any, delayed(_open)(destination))
         data = array if source is None else source
         check_remote(destination, image.write, data, overwrite=overwrite)
         new = _new_arrays(image, numbers, array_settings, attributes)
@@ -82,13 +90,15 @@ def write_levels(
         # Slices are fused into the reads under them.
         (array,) = dask.optimize(array)
     tops = _with_lower(image, targets)
+    tops[0] = replace(tops[0], qc=subject is not None)
     name = f"write-{targets[0].staging.job_id}"
     tasks, units, ends, already = _image_tasks(name, image, place, targets, tops, source, array)
     final = f"{name}-publish"
     of_levels = [image.units_of(n) for n in range(len(targets))]
     tasks[final] = Task(
-        final, _finish, targets, of_levels, describe, overwrite, shared, List(*map(TaskRef, ends))
-    )
+        final, _finish, targets, of_levels, describe, overwrite, shared, subject,
+        List(*map(TaskRef, ends)),
+    )  # fmt: skip
     return cast(
         "zarr.Group | Delayed",
         run_write(
@@ -278,10 +288,13 @@ def _finish(
     describe: Any,
     overwrite: bool,
     shared: Any,
+    subject: Subject | None,
     written: list[Any],
 ) -> zarr.Group:
     destination = targets[0].staging.destination
     with working(targets[0]):
+        if subject is not None:
+            put_sheet(targets[0], units[0], subject)
         place: Any = place_of(destination)
         place.finish(targets, units, overwrite=overwrite, describe=describe, shared=shared)
         return _open(destination)

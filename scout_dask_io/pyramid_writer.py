@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from dask.delayed import Delayed
 
 from scout_dask_io.calibration import size_for
@@ -15,6 +16,7 @@ from scout_dask_io.image_plan import plan_ome_zarr
 from scout_dask_io.image_run import channel_labels, describe_image, level_attributes, write_levels
 from scout_dask_io.ome import check_colors, image_metadata
 from scout_dask_io.preflight import preflight
+from scout_dask_io.qc_run import check_qc, subject_of
 from scout_dask_io.remote import RemotePath, locate
 from scout_dask_io.write_arguments import (
     check_fill,
@@ -50,6 +52,7 @@ def write_ome_zarr(
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
     durable: bool = False,
+    qc: bool = False,
     compute: bool = True,
     progress: Any = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -97,6 +100,8 @@ def write_ome_zarr(
         Extent of a shard; version 0.5 alone.
     codec, fill_value, overwrite, resume, max_mem, nb_workers, durable, compute, progress
         As for :func:`write_zarr`.
+    qc : bool
+        As for :func:`write_zarr`, of level 0.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -142,6 +147,10 @@ def write_ome_zarr(
         "levels": [level.shape for level in image.levels],
         "shown": [names, shown],
     }
+    subject = None
+    if qc:
+        check_qc(plan.shape, np.dtype(plan.dtype), destination)
+        subject = subject_of(destination, data, plan, axes=image.axes, attributes=attributes[0])
     if compute:
         preflight([data], destination)
     describe = partial(
@@ -160,6 +169,7 @@ def write_ome_zarr(
         overwrite=overwrite,
         resume=resume,
         durable=durable,
+        subject=subject,
         compute=compute,
         progress=progress,
     )

@@ -8,16 +8,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import dask
+import numpy as np
 from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed, delayed
 
 from scout_dask_io.calibration import attributes_with
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.filled import attributes_with_filled, note_filled
+from scout_dask_io.findings import Subject
 from scout_dask_io.grid import Blocks
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.preflight import preflight
+from scout_dask_io.qc_run import check_qc, put_sheet, subject_of
 from scout_dask_io.remote import RemotePath, locate
+from scout_dask_io.store.beside import check_beside
+from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growing import NewArray, is_finished
 from scout_dask_io.store.place import place_of
@@ -89,6 +94,7 @@ def write_zarr(
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
     durable: bool = False,
+    qc: bool = False,
     region: Any = None,
     compute: bool = True,
     progress: Any = False,
@@ -150,6 +156,14 @@ def write_zarr(
     durable : bool
         Sync every file before it counts as written, and all directories before
         the array gets its name, for power failures.
+    qc : bool
+        Gather what the planes are like from the pixels on their way, and put it beside
+        the array: ``<path>.qc.html``, a sheet to look at, and ``<path>.qc.json``. Blank,
+        identical and saturated planes, least and largest values are exact; means,
+        percentiles, histograms and projections of a sample. The files appear right
+        after the array, and are replaced with it. A task holds up to a sixteenth of its unit
+        for it beside what ``max_mem`` counts, and usually a sixtieth. Not at URLs, and not
+        with ``region``.
     region : tuple of slice, optional
         Write into the array that stands at ``path``: only these chunks, with
         its own chunks or shards, codec and fill value. It must start and end on the edges
@@ -206,10 +220,11 @@ def write_zarr(
     destination = locate(path, storage_options)
     place = place_of(destination)
     source, array = readable(data)
+    subject = None
     if region is not None:
-        if overwrite or resume or attributes is not None or voxel_size is not None:
+        if overwrite or resume or qc or attributes is not None or voxel_size is not None:
             raise ArgumentError(
-                "region goes with none of overwrite, resume, attributes and voxel_size"
+                "region goes with none of overwrite, resume, qc, attributes and voxel_size"
             )
         fmt = stored_format(destination)
         part: Any = data
@@ -227,12 +242,18 @@ def write_zarr(
         attributes = attributes_with(attributes, data, voxel_size)
         attributes = attributes_with_filled(attributes, data)
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
+        settings["qc"] = qc
+        if qc:
+            check_qc(plan.shape, np.dtype(plan.dtype), destination)
+            subject = subject_of(destination, data, plan, attributes=attributes)
         if compute:
             preflight([data], destination)
         resumed = place.resume(settings, [None], durable=durable) if resume else None
+        if resumed is None and resume and not overwrite and is_finished(destination, settings):
+            return _open(destination) if compute else cast(Any, delayed(_open)(destination))
+        if qc:
+            check_beside(local_path(destination), overwrite=overwrite)
         if resumed is None:
-            if resume and not overwrite and is_finished(destination, settings):
-                return _open(destination) if compute else cast(Any, delayed(_open)(destination))
             check_remote(destination, plan, data, overwrite=overwrite)
             of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
             of_array |= {"attributes": attributes, "zarr_format": plan.zarr_format}
@@ -243,7 +264,7 @@ def write_zarr(
         else:
             (target,), stored = resumed
             plan = replace(plan, units=tuple(map(tuple, stored["units"])))
-        target = replace(target, band=plan.band)
+        target = replace(target, band=plan.band, qc=qc)
     if compute and array is not None and source is None:
         # Slices are fused into the reads under them.
         (array,) = dask.optimize(array)
@@ -251,7 +272,9 @@ def write_zarr(
     name = f"write-{target.staging.job_id}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
     final = f"{name}-publish"
-    tasks[final] = Task(final, _finish, target, plan.units, overwrite, List(*map(TaskRef, ends)))
+    tasks[final] = Task(
+        final, _finish, target, plan.units, overwrite, subject, List(*map(TaskRef, ends))
+    )
     units = {key for key in tasks if key[0] == name}
     return cast(
         "zarr.Array[Any] | Delayed",
@@ -269,8 +292,12 @@ def write_zarr(
     )
 
 
-def _finish(target: Target, units: Blocks, overwrite: bool, written: list[Any]) -> zarr.Array[Any]:
+def _finish(
+    target: Target, units: Blocks, overwrite: bool, subject: Subject | None, written: list[Any]
+) -> zarr.Array[Any]:
     with working(target):
+        if subject is not None:
+            put_sheet(target, units, subject)
         if target.in_place:
             finish_region(target, units)
         else:

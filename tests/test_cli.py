@@ -555,3 +555,20 @@ def test_a_real_array_of_the_original_software_converts(tmp_path: Path):
     src = shutil.copytree(shared_data("legacy_scout.zarr"), tmp_path / "legacy.zarr")
     run("convert", src, "new.zarr", "-q", cwd=tmp_path)
     run("verify", shared_data("brain", "ch0"), "new.zarr", "-q", cwd=tmp_path)
+
+
+def test_convert_qc_names_what_stands_out_and_where_the_sheet_is(planes: Path, tmp_path: Path):
+    volume = make_volume((7, 50, 70))
+    volume[3] = 5
+    write_planes(planes, volume)
+    out, _ = run("convert", "planes", "a.zarr", "--qc", cwd=tmp_path)
+    lines = [line.strip() for line in out.splitlines()]
+    assert "planes    1 plane is blank, every pixel is 5: z=3." in lines
+    assert "sheet     a.zarr.qc.html" in lines
+    assert names(tmp_path) == ["a.zarr", "a.zarr.qc.html", "a.zarr.qc.json", "planes"]
+    out, _ = run("convert", "planes", "b.zarr", "--qc", "--json", "-q", cwd=tmp_path)
+    found = json.loads(out)["qc"]
+    assert found["findings"] == ["1 plane is blank, every pixel is 5: z=3."]
+    assert found["sheet"] == str(tmp_path / "b.zarr.qc.html")
+    err = fails("convert", "planes", "s3://nowhere/a.zarr", "--qc", cwd=tmp_path, code=2)
+    assert "qc needs a destination on a disk" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import textwrap
 import time
@@ -69,6 +70,17 @@ def test_a_folder_is_converted_compared_and_checked_on_a_cluster(planes: Path, t
     assert io.verify(tmp_path / "a.zarr").ok
     assert (io.read_zarr(tmp_path / "a.zarr").compute() == VOLUME).all()
     assert names(tmp_path) == {"planes", "a.zarr"}
+
+
+def test_the_sheet_of_the_planes_is_gathered_from_all_workers(planes: Path, tmp_path: Path):
+    io.write_zarr(tmp_path / "a.zarr", io.imread_folder(planes), CHUNKS, qc=True)
+    assert names(tmp_path) == {"planes", "a.zarr", "a.zarr.qc.json", "a.zarr.qc.html"}
+    found = json.loads((tmp_path / "a.zarr.qc.json").read_text())
+    assert found["planes"]["min"] == VOLUME.min(axis=(1, 2)).tolist()
+    assert found["planes"]["max"] == VOLUME.max(axis=(1, 2)).tolist()
+    sample = VOLUME[:, ::2, ::2].mean(axis=(1, 2))
+    np.testing.assert_allclose(found["planes"]["mean"], sample, atol=1e-4)
+    assert (tmp_path / "a.zarr.qc.html").read_text().endswith("</html>\n")
 
 
 def test_a_worker_that_does_not_see_the_files_is_named_and_nothing_is_created(

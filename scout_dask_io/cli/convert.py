@@ -19,6 +19,7 @@ from scout_dask_io.cli.options import (
     ome,
     order,
     overwrite,
+    qc,
     quiet,
     resume,
     scheduler,
@@ -34,7 +35,8 @@ from scout_dask_io.jobs import render
 
 @command(
     *src_dst, ome, labels, levels, chunks, codec, zarr_format, shards, voxel_size, workers,
-    max_mem, overwrite, resume, order, missing, durable, dry_run, scheduler, storage_options, quiet,
+    max_mem, overwrite, resume, order, missing, qc, durable, dry_run, scheduler, storage_options,
+    quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -63,7 +65,7 @@ def convert(
       scout-dask-io convert nuclei.tif nuclei.ome.zarr --ome --labels --levels 3
       scout-dask-io convert brain s3://lab/brain.zarr --storage-option profile=lab
       scout-dask-io convert brain brain.zarr --zarr-format 3 --shards 512,512,512
-      scout-dask-io convert brain brain.zarr --missing fill
+      scout-dask-io convert brain brain.zarr --missing fill --qc
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
     """
     from scout_dask_io.jobs.convert import convert, plan_convert

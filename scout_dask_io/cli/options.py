@@ -23,6 +23,7 @@ __all__ = [
     "ome",
     "order",
     "overwrite",
+    "qc",
     "quiet",
     "resume",
     "scheduler",
@@ -89,6 +90,11 @@ missing = click.option(
     help="Planes that cannot be read: name them all and stop, or write the fill value there "
     "and keep it on record.",
 )  # fmt: skip
+qc = flag(
+    "--qc",
+    help="Put a sheet of the planes beside DST, DST.qc.html and .qc.json: intensities, blank, "
+    "identical and saturated planes, a histogram, projections.",
+)
 deep = flag("--deep", help="Decode the chunks too, where there is no DST.")
 dry_run = flag("--dry-run", help="Print the plan; write nothing.")
 ome = flag(

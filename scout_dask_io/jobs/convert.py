@@ -6,12 +6,12 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Shape
 from scout_dask_io.image_plan import plan_ome_zarr
+from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport
 from scout_dask_io.jobs.destination import (
     check_target,
     free_nbytes,
@@ -20,117 +20,22 @@ from scout_dask_io.jobs.destination import (
     warn_of_many_files,
 )
 from scout_dask_io.jobs.image import as_image
+from scout_dask_io.jobs.qc import check_planes, read_qc, warn_of_an_old_sheet
 from scout_dask_io.jobs.sources import Opened, locate_all, open_any, warn_of_numbering
 from scout_dask_io.ome import VERSIONS
-from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import Report
 from scout_dask_io.pyramid_writer import write_ome_zarr
+from scout_dask_io.qc_run import check_qc_place
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.sharding import advise_shards
-from scout_dask_io.source import FilledPlane
+from scout_dask_io.store.beside import sheet_paths
+from scout_dask_io.store.create import local_path
 from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.image import read_image
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.voxel import VoxelSize
 from scout_dask_io.zarr_writer import plan_zarr, write_zarr
 
-__all__ = ["ConvertPlan", "ConvertReport", "convert", "plan_convert"]
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertReport:
-    """What :func:`convert` wrote.
-
-    Attributes
-    ----------
-    path : str
-        The Zarr array, or the group of the OME-Zarr image.
-    shape, chunks : tuple of int
-        In elements; of an image, of level 0.
-    levels : tuple of tuple of int
-        Shapes of the levels of an image, the full one first; empty of an array.
-    dtype : str
-        As stored.
-    nbytes, stored_nbytes : int
-        Size of the elements of the source, and of all files, in bytes.
-    n_chunks : int
-        Chunks of the grid, of all levels; those that hold only the fill value have no file.
-    n_units, n_resumed : int
-        Write units, and how many of them earlier runs had finished.
-    filled : tuple of FilledPlane
-        Planes that hold the fill value because their files could not be read.
-    elapsed_s : float
-        From opening the source to the array standing at ``path``.
-    """
-
-    path: str
-    shape: Shape
-    dtype: str
-    chunks: Shape
-    levels: tuple[Shape, ...]
-    nbytes: int
-    stored_nbytes: int
-    n_chunks: int
-    n_units: int
-    n_resumed: int
-    filled: tuple[FilledPlane, ...]
-    elapsed_s: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times smaller the files are than the elements."""
-        return self.nbytes / self.stored_nbytes if self.stored_nbytes else 1.0
-
-    @property
-    def nbytes_per_s(self) -> float:
-        """Elements converted a second, in bytes."""
-        return self.nbytes / max(self.elapsed_s, 1e-9)
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertPlan:
-    """What :func:`convert` would do.
-
-    Attributes
-    ----------
-    source, destination : str
-        Paths.
-    replaces, resumes : bool
-        Whether an array at the destination would be replaced, and whether an
-        unfinished write of it would be finished.
-    write : WritePlan
-        Units, workers, memory; of an OME-Zarr image, of level 0 and those made with it.
-    levels : tuple of tuple of int
-        Shapes of the levels of an image, the full one first; empty of an array.
-    n_tasks : int
-        Tasks that dask would run: one a unit, and those that wait for them.
-    channels : tuple of str
-        Names of the channels, where the source is a channel dataset.
-    voxel_size : VoxelSize or None
-        As the source states it, in whole or in part, or as it was given.
-    filled : tuple of FilledPlane
-        Planes that would hold the fill value, since their files cannot be read.
-    n_files : int
-        Files at the destination, at most: a chunk that is all fill value has none.
-    free_nbytes : int or None
-        Free on the destination's disk, in bytes; an object store does not say.
-    advice : str
-        What would make fewer files, where there would be over a million.
-    """
-
-    source: str
-    destination: str
-    replaces: bool
-    resumes: bool
-    write: WritePlan
-    levels: tuple[Shape, ...]
-    n_tasks: int
-    channels: tuple[str, ...]
-    voxel_size: VoxelSize | None
-    filled: tuple[FilledPlane, ...]
-    n_files: int
-    free_nbytes: int | None
-    advice: str
+__all__ = ["convert", "plan_convert"]
 
 
 def convert(
@@ -152,6 +57,7 @@ def convert(
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
     durable: bool = False,
+    qc: bool = False,
     progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> ConvertReport:
@@ -195,6 +101,9 @@ def convert(
     voxel_size : VoxelSize or sequence of float, optional
         ``(z, y, x)`` in micrometres; by default what
         :func:`~scout_dask_io.voxel_size` finds.
+    qc : bool
+        Put a sheet beside the array that says what the planes are like, as for
+        :func:`~scout_dask_io.write_zarr`.
 
     Warns
     -----
@@ -215,10 +124,16 @@ def convert(
     start = time.perf_counter()
     source, destination = locate_all(src, dst, storage_options)
     _check_image(ome, labels, levels)
+    if qc:
+        check_qc_place(destination)
     check_target(source, destination, overwrite=overwrite, resume=resume)
     opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
     warn_of_numbering(opened)
+    if qc:
+        check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
     data, axes, names = as_image(opened) if ome else (opened.array, "", opened.channels)
+    if overwrite and not qc:
+        warn_of_an_old_sheet(destination)
     before = _finished_before(destination, overwrite=overwrite, resume=resume)
     options: dict[str, Any] = {
         "codec": codec,
@@ -243,6 +158,7 @@ def convert(
         overwrite=overwrite,
         resume=resume,
         durable=durable,
+        qc=qc,
         progress=progress,
         **options,
     )
@@ -262,6 +178,7 @@ def convert(
         n_units=n_units,
         n_resumed=n_units if before is None else before,
         filled=opened.filled,
+        qc=read_qc(destination) if qc else None,
         elapsed_s=time.perf_counter() - start,
     )
 
@@ -284,6 +201,7 @@ def plan_convert(
     resume: bool = False,
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
+    qc: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> ConvertPlan:
     """Give what :func:`convert` would do with the same arguments, without writing anything.
@@ -293,9 +211,13 @@ def plan_convert(
     """
     source, destination = locate_all(src, dst, storage_options)
     _check_image(ome, labels, levels)
+    if qc:
+        check_qc_place(destination)
     replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
     opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
     warn_of_numbering(opened)
+    if qc:
+        check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
     data, axes, names = as_image(opened) if ome else (opened.array, "", opened.channels)
     options: dict[str, Any] = {
         "codec": codec,
@@ -332,6 +254,7 @@ def plan_convert(
         channels=tuple(names or ()),
         voxel_size=opened.voxel_size,
         n_files=n_files,
+        qc_sheet=os.fspath(sheet_paths(local_path(destination))[1]) if qc else "",
         filled=opened.filled,
         advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
         free_nbytes=free_nbytes(destination),

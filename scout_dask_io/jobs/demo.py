@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scout_dask_io.errors import TargetExistsError, WriteError
-from scout_dask_io.jobs.convert import ConvertReport, convert
+from scout_dask_io.jobs.convert import convert
+from scout_dask_io.jobs.convert_report import ConvertReport
 from scout_dask_io.jobs.synthetic import CHANNELS, organoid
 from scout_dask_io.jobs.verify import VerifyReport, verify
 from scout_dask_io.progress import Report

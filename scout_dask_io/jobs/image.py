@@ -13,7 +13,7 @@ from scout_dask_io.source import ViewSource
 from scout_dask_io.tiff.info import describe_path
 from scout_dask_io.tiff.source import TiffSource
 
-__all__ = ["as_image"]
+__all__ = ["as_image", "stated_axes"]
 
 _ORDER = AXES[5]
 _LEAD = {"tiff": "", "folder": "z", "channels": "cz"}
@@ -32,7 +32,7 @@ def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
         If an OME-Zarr image cannot have the axes.
     """
     array, names = opened.array, opened.channels
-    axes = _stated_axes(opened)
+    axes = stated_axes(opened)
     if axes.endswith("s") and "c" not in axes:
         axes = axes[:-1] + "c"
         names = names or _SAMPLES[: array.shape[-1]]
@@ -53,7 +53,7 @@ def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
     return array, order, names if "c" in order else None
 
 
-def _stated_axes(opened: Opened) -> str:
+def stated_axes(opened: Opened) -> str:
     """Give a letter an axis, as the files state them or as the house has them."""
     source = source_of(opened.array)
     axes = opened.axes

@@ -15,6 +15,7 @@ from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.filled import filled_of
 from scout_dask_io.human import format_count, format_shape
 from scout_dask_io.jobs.info_report import InfoReport, LevelInfo
+from scout_dask_io.jobs.qc import read_qc
 from scout_dask_io.jobs.sources import kind_of, open_any
 from scout_dask_io.lazy import source_of
 from scout_dask_io.ome import Multiscale
@@ -82,7 +83,9 @@ def info(
         report = _group(found, node)
     else:
         report = _array(found)
-    return replace(report, unfinished=unfinished(found))
+    qc = read_qc(found)
+    sheet = None if qc is None else qc.sheet
+    return replace(report, qc_sheet=sheet, unfinished=unfinished(found))
 
 
 def _tiff_file(found: TiffInfo) -> InfoReport:

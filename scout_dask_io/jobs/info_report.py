@@ -104,6 +104,8 @@ class InfoReport:
         Planes that hold the fill value because their files could not be read.
     manifest : ManifestInfo or None
         When a Zarr array was written, by which version, and what can be checked.
+    qc_sheet : str or None
+        The HTML file beside a Zarr array that says what its planes are like.
     unfinished : Unfinished or None
         A write of the same path that was interrupted, or is going on.
     details : tuple of str
@@ -137,6 +139,7 @@ class InfoReport:
     attributes: tuple[str, ...] = ()
     filled: tuple[FilledPlane, ...] = ()
     manifest: ManifestInfo | None = None
+    qc_sheet: str | None = None
     unfinished: Unfinished | None = None
     details: tuple[str, ...] = field(default=())
     members: tuple[str, ...] = ()
@@ -190,6 +193,7 @@ class InfoReport:
             yield "written", f"{self.manifest.written}, by scout_dask_io {self.manifest.library}"
             yield "manifest", self.manifest.checks
         yield from (("filled" if n == 0 else "", t) for n, t in enumerate(filled_text(self.filled)))
+        yield "sheet", self.qc_sheet or ""
         if self.unfinished is not None:
             yield "unfinished", f"another write of it, {self.unfinished}"
         yield "attributes", ", ".join(self.attributes)

@@ -18,7 +18,7 @@ from scout_dask_io.human import format_count, format_nbytes, format_s, format_sh
 
 if TYPE_CHECKING:
     from scout_dask_io.grid import Region, Shape
-    from scout_dask_io.jobs.convert import ConvertPlan, ConvertReport
+    from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport, QcReport
     from scout_dask_io.jobs.demo import DemoReport
     from scout_dask_io.jobs.export import ExportReport
     from scout_dask_io.jobs.verify import VerifyReport
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Filled planes that a text names one by one.
 _FILLED_NAMED = 10
+#: Sentences on the planes that a summary has.
+_FINDINGS = 6
 
 __all__ = [
     "as_options",
@@ -116,7 +118,7 @@ def as_options(message: str) -> str:
     >>> as_options("give dtype= one of them, with scale=(low, high)")
     'give --dtype one of them, with --scale LOW,HIGH'
     """
-    message = re.sub(r"\b(deep|imagej|ome|overwrite|resume)=True\b", r"--\1", message)
+    message = re.sub(r"\b(deep|imagej|ome|overwrite|qc|resume)=True\b", r"--\1", message)
     message = re.sub(r"\b(codec|compress|order|missing|mode)=(['\"]?)(\w+)\2", r"--\1 \3", message)
     message = re.sub(r"\bdtype=(?!\w)", "--dtype", message)
     message = re.sub(r"\bvoxel_size=(?!\w)", "--voxel-size", message)
@@ -155,6 +157,7 @@ def convert_text(report: ConvertReport, src: str) -> str:
         ("took", f"{format_s(report.elapsed_s)}, {format_nbytes(report.nbytes_per_s)}/s"),
         ("resumed", _resumed(report)),
         *_filled(report.filled),
+        *_qc(report.qc),
         ("check it", command("verify", src, report.path)),
     ]
     return f"Wrote {report.path}\n{_table(rows)}"
@@ -187,6 +190,17 @@ def _filled(filled: Sequence[FilledPlane]) -> list[tuple[str, str]]:
     return [("filled" if n == 0 else "", line) for n, line in enumerate(filled_text(filled))]
 
 
+def _qc(qc: QcReport | None) -> list[tuple[str, str]]:
+    if qc is None:
+        return []
+    found = qc.findings or ("nothing stands out: no blank, identical or saturated plane",)
+    lines = list(found[:_FINDINGS])
+    if len(found) > _FINDINGS:
+        lines.append(f"and {len(found) - _FINDINGS} more")
+    rows = [("planes" if n == 0 else "", line) for n, line in enumerate(lines)]
+    return [*rows, ("sheet", qc.sheet)]
+
+
 def plan_text(plan: ConvertPlan) -> str:
     """Say what a conversion would do, and what it would take."""
     write = plan.write
@@ -211,6 +225,7 @@ def plan_text(plan: ConvertPlan) -> str:
         ),
         ("reads", reading),
         ("files", f"{plan.n_files:,} at most"),
+        ("sheet", f"{plan.qc_sheet}, and a JSON file" if plan.qc_sheet else ""),
         ("advice", plan.advice),
         (
             "disk",

@@ -1,4 +1,4 @@
-"""What the system can do with directories: change places, sync, and go away."""
+"""What the system can do with directories: change places, sync, and go away; and its errors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import ctypes
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["exchange", "make_dirs", "remove_tree", "sync_dir", "sync_tree"]
+from scout_dask_io.errors import ScoutIOError, WriteError
+
+__all__ = ["exchange", "make_dirs", "naming_errors", "remove_tree", "sync_dir", "sync_tree"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -87,3 +91,17 @@ def sync_tree(root: Path) -> None:
                 finally:
                     os.close(fd)
         sync_dir(Path(here))
+
+
+@contextmanager
+def naming_errors(path: os.PathLike[str], doing: str) -> Iterator[None]:
+    """Turn an error of the system into one of the library that names a path."""
+    try:
+        yield
+    except ScoutIOError:
+        raise
+    except OSError as err:
+        named = f" ({err.filename})" if err.filename not in (None, os.fspath(path)) else ""
+        error = WriteError(f"{path}: {doing}: {err.strerror or err}{named}")
+        error.errno = err.errno
+        raise error from err

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import zarr
 
 from scout_dask_io.errors import LayoutError, PathNotFoundError, ScoutIOError, TargetExistsError
+from scout_dask_io.store.disk import naming_errors
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.metadata import read_node
 from scout_dask_io.store.nested import LayoutStore, NestedDirectoryStore, NestedGroupStore
@@ -20,7 +21,6 @@ from scout_dask_io.store.staging import (
     discard_staging,
     drop_staging,
     find_staging,
-    naming_errors,
     publish,
     recover,
 )

@@ -26,6 +26,7 @@ from scout_dask_io.errors import LayoutError, ResumeError, WriteError
 from scout_dask_io.grid import Blocks, chunk_counts
 from scout_dask_io.source import Source
 from scout_dask_io.store.create import write_metadata
+from scout_dask_io.store.disk import naming_errors
 from scout_dask_io.store.formats import StoredFormat, format_at
 from scout_dask_io.store.growing import (
     NewArray,
@@ -43,7 +44,6 @@ from scout_dask_io.store.staging import (
     discard_staging,
     drop_staging,
     find_staging,
-    naming_errors,
     publish,
     recover,
     sweep,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scout_dask_io.store.disk import remove_tree
-from scout_dask_io.store.staging import DRAFT_SUFFIX, naming_errors
+from scout_dask_io.store.disk import naming_errors, remove_tree
+from scout_dask_io.store.staging import DRAFT_SUFFIX
 
 __all__ = ["probing"]
 

@@ -20,7 +20,7 @@ from typing import Any
 from scout_dask_io.errors import ArgumentError, ChunkError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.grid import Blocks, Region, Shape, is_aligned, iter_block_regions, region_shape
 from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.store.disk import remove_tree
+from scout_dask_io.store.disk import naming_errors, remove_tree
 from scout_dask_io.store.formats import StoredFormat, format_at
 from scout_dask_io.store.journal import read_units
 from scout_dask_io.store.manifest import UNKNOWN, change_records
@@ -30,7 +30,7 @@ from scout_dask_io.store.remote_regions import (
     begin_remote_region,
     finish_remote_region,
 )
-from scout_dask_io.store.staging import Staging, naming_errors
+from scout_dask_io.store.staging import Staging
 from scout_dask_io.store.units import Target, shift
 
 __all__ = ["begin_region", "check_region", "discard_region", "finish_region", "stored_format"]

@@ -18,7 +18,7 @@ from scout_dask_io.store.journal import append_unit
 from scout_dask_io.store.remote_growing import RemoteStaging
 from scout_dask_io.store.staging import Staging
 
-__all__ = ["Sink", "sink_of"]
+__all__ = ["FileSink", "Sink", "sink_of"]
 
 _counter = count()
 
@@ -61,16 +61,26 @@ class FileSink:
 
     def put(self, path: str, data: Any) -> None:
         """Write a chunk's file."""
-        temporary = f"{self._prefix}{next(_counter)}"
         try:
-            write_file(path, temporary, data, root=self._root, durable=self._durable)
+            write_file(path, self._temporary(), data, root=self._root, durable=self._durable)
         except OSError as err:
             raise self._explained(err, path) from err
+
+    def _temporary(self) -> str:
+        return f"{self._prefix}{next(_counter)}"
 
     def remove(self, path: str) -> None:
         """Remove a chunk's file."""
         try:
             Path(path).unlink(missing_ok=True)
+        except OSError as err:
+            raise self._explained(err, path) from err
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Write a file beside the journal's, whole or not at all."""
+        path = os.fspath(self._staging.journal / name)
+        try:
+            write_file(path, self._temporary(), data, root=self._root, durable=self._durable)
         except OSError as err:
             raise self._explained(err, path) from err
 

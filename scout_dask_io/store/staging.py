@@ -7,6 +7,7 @@
     tmp/        chunk files before they are whole
     journal/    the units that are finished
     job.json    what is written, and with which settings
+    beside/     files that get names beside the array, once it has its own
     old/        the array that was replaced, between two renames
 ```
 
@@ -25,14 +26,14 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scout_dask_io.errors import ScoutIOError, TargetExistsError, WriteError
-from scout_dask_io.store.disk import exchange, remove_tree, sync_dir, sync_tree
+from scout_dask_io.errors import TargetExistsError, WriteError
+from scout_dask_io.store.beside import check_beside, move_beside
+from scout_dask_io.store.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
 from scout_dask_io.store.journal import read_units
 from scout_dask_io.store.layout import is_pure_zarr
 from scout_dask_io.store.manifest import manifest_job
@@ -45,7 +46,6 @@ __all__ = [
     "drop_staging",
     "find_staging",
     "leftovers",
-    "naming_errors",
     "publish",
     "recover",
     "sweep",
@@ -96,6 +96,11 @@ class Staging:
         """Where the array that is replaced lies between two renames."""
         return self.job / "old"
 
+    @property
+    def beside(self) -> Path:
+        """Where files lie that are to stand beside the array."""
+        return self.job / "beside"
+
     def of_level(self, level: int | None) -> Staging:
         """Give the paths of a level; of the whole where ``level`` is ``None``."""
         return replace(self, level=level)
@@ -133,20 +138,6 @@ class Staging:
 
 def _partial_dir(destination: Path) -> Path:
     return destination.parent / f".{destination.name}{PARTIAL_SUFFIX}"
-
-
-@contextmanager
-def naming_errors(path: os.PathLike[str], doing: str) -> Iterator[None]:
-    """Turn an error of the system into one of the library that names a path."""
-    try:
-        yield
-    except ScoutIOError:
-        raise
-    except OSError as err:
-        named = f" ({err.filename})" if err.filename not in (None, os.fspath(path)) else ""
-        error = WriteError(f"{path}: {doing}: {err.strerror or err}{named}")
-        error.errno = err.errno
-        raise error from err
 
 
 def find_staging(destination: Path) -> Staging | None:
@@ -327,6 +318,8 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
     """
     destination = staging.destination
     check_destination(destination, overwrite=overwrite)
+    if staging.beside.is_dir():
+        check_beside(destination, overwrite=overwrite)
     try:
         # Without this directory, a writer that comes late cannot put a chunk in.
         shutil.rmtree(staging.tmp)
@@ -353,6 +346,8 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
         )
         error.errno = err.errno
         raise error from err
+    with naming_errors(staging.beside, f"{destination} stands, whole, but not what lies beside it"):
+        move_beside(staging.beside, destination)
     drop_staging(staging)
 
 
@@ -385,6 +380,7 @@ def recover(destination: Path) -> None:
     with naming_errors(destination, "an overwrite that was cut off cannot be undone"):
         if os.path.lexists(destination):
             if manifest_job(destination) == staging.job.name:
+                move_beside(staging.beside, destination)
                 drop_staging(staging)
         elif os.path.lexists(staging.old):
             with suppress(FileNotFoundError):

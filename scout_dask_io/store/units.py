@@ -14,18 +14,31 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from scout_dask_io.chunkbuffer import ChunkBuffer
 from scout_dask_io.grid import Region, Shape, iter_regions, region_shape
+from scout_dask_io.planestats import PlaneGatherer
 from scout_dask_io.source import Source
 from scout_dask_io.store.cascade import Cascade, ChunkWriter
 from scout_dask_io.store.formats import StoredFormat
 from scout_dask_io.store.remote_growing import RemoteStaging
+from scout_dask_io.store.sinks import FileSink
 from scout_dask_io.store.staging import Staging
 
-__all__ = ["Cancelled", "Lower", "Target", "cancel", "drain", "shift", "working", "write_unit"]
+__all__ = [
+    "Cancelled",
+    "Lower",
+    "Target",
+    "cancel",
+    "drain",
+    "record_name",
+    "shift",
+    "working",
+    "write_unit",
+]
 
 _cancelled: set[str] = set()
 _running: Counter[str] = Counter()
@@ -58,6 +71,8 @@ class Target:
         Whether chunks may stand already, so that empty ones must be removed.
     lower : tuple of Lower
         Lower levels of a pyramid that each unit makes too, the highest first.
+    qc : bool
+        Whether each unit leaves a record of its planes beside the journal.
     """
 
     staging: Staging | RemoteStaging
@@ -68,6 +83,7 @@ class Target:
     origin: Shape = ()
     in_place: bool = False
     lower: tuple[Lower, ...] = ()
+    qc: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +173,7 @@ def _write_unit(target: Target, unit: int, region: Region, source: Source, insid
     buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
     writer = ChunkWriter(target, region)
     lower = Cascade(target.lower, target, region) if target.lower else None
+    planes = PlaneGatherer(fmt.shape, fmt.chunks, fmt.dtype, region) if target.qc else None
     for part in iter_regions(region_shape(region), target.band):
         if target.attempt in _cancelled:
             raise Cancelled
@@ -167,15 +184,28 @@ def _write_unit(target: Target, unit: int, region: Region, source: Source, insid
         if not buffer.is_full():
             raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
         for index, chunk in buffer.iter_chunks():
+            # First, as both leave the chunk in the cache for the encoder, which leaves nothing.
+            if planes is not None:
+                planes.put(index, chunk)
             if lower is not None:
-                # First, as it leaves the chunk in the cache for the encoder, which leaves nothing.
                 lower.put(index, chunk)
             writer.write(index, chunk)
+        if planes is not None:
+            planes.flush()  # the next band takes the memory of these chunks
+    if planes is not None:
+        place: Any = target.staging  # on a disk; there are no records in object stores
+        sink = FileSink(place, durable=target.durable, in_place=False)
+        sink.keep(record_name(unit), planes.record())
     if lower is not None:
         lower.finish(unit)
-    # Last: a unit whose level is in the journal has its lower levels there too.
+    # Last: a unit that is in the journal has its lower levels there, and its record.
     writer.note(unit)
     return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
+
+
+def record_name(unit: int) -> str:
+    """Give the name of a unit's record of planes, beside the journal."""
+    return f"{unit}.planes"
 
 
 def shift(region: Region, origin: Shape) -> Region:

@@ -7,6 +7,7 @@ in the folder byte for byte as it was; and the same call goes through afterwards
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,6 +107,27 @@ def _convert(path: Path, again: bool) -> None:
     convert(path.parent / "src", path, chunks=CHUNKS, resume=again, nb_workers=1, max_mem="1GB")
 
 
+def _convert_qc(path: Path, again: bool) -> None:
+    from scout_dask_io.jobs.convert import convert
+
+    convert(path.parent / "src", path, chunks=CHUNKS, resume=again, nb_workers=1, max_mem="1GB",
+            qc=True)  # fmt: skip
+
+
+def _qc_state(path: Path) -> str:
+    """What stands, with its sheet: files beside nothing are wrong, and half of them a part."""
+    state = _zarr_state(path)
+    sheet = [Path(f"{path}.qc.{kind}") for kind in ("json", "html")]
+    n = sum(p.exists() for p in sheet)
+    if state == "absent":
+        return "wrong" if n else state
+    if n == 2:
+        json.loads(sheet[0].read_text())
+        whole = sheet[1].read_text().endswith("</html>\n")
+        return state if whole else "wrong"
+    return "part"
+
+
 def _export(path: Path, again: bool) -> None:
     io.export(path.parent / "src.zarr", path, overwrite=again, nb_workers=1)
 
@@ -169,6 +191,14 @@ CASES = [
         _zarr_state,
         ("a.zarr", ".a.zarr.scout-partial"),
     ),
+    Case(
+        "convert_qc",
+        "a.zarr",
+        _planes,
+        _convert_qc,
+        _qc_state,
+        ("a.zarr", ".a.zarr.scout-partial", "a.zarr.qc.json", "a.zarr.qc.html"),
+    ),
 ]
 EVERYDAY = {
     "write_zarr": ("ENOSPC", "EMFILE"),
@@ -180,6 +210,7 @@ EVERYDAY = {
     "export_file": ("ENOSPC",),
     "export_planes": ("ENOSPC",),
     "convert": ("EIO",),
+    "convert_qc": ("ENOSPC",),
 }
 
 

@@ -1,0 +1,80 @@
+"""Files that tell of an array and lie beside it: ``<array>.qc.json`` and ``<array>.qc.html``.
+
+They are made in a folder of the unfinished write and moved to their names right
+after the array got its own; :func:`~scout_dask_io.store.staging.recover` moves
+what a kill in between has left. Only files of their kind are ever replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from scout_dask_io.errors import TargetExistsError
+from scout_dask_io.findings import FORMAT
+from scout_dask_io.store.disk import sync_dir
+
+__all__ = ["check_beside", "move_beside", "sheet_paths", "write_beside"]
+
+
+def sheet_paths(destination: Path) -> tuple[Path, Path]:
+    """Give the paths of the JSON file and of the HTML file that tell of an array's planes."""
+    json_path, html_path = (
+        destination.parent / f"{destination.name}.qc.{kind}" for kind in ("json", "html")
+    )
+    return json_path, html_path
+
+
+def check_beside(destination: Path, *, overwrite: bool) -> None:
+    """Refuse the names beside an array that hold something. Nothing is changed.
+
+    Raises
+    ------
+    TargetExistsError
+        If one is there and ``overwrite`` is not given, or is no file of its kind.
+    """
+    for path in sheet_paths(destination):
+        if not os.path.lexists(path):
+            continue
+        if not _is_ours(path):
+            raise TargetExistsError(
+                f"{path} is not a file of this library, expected a free name for what is gathered "
+                "of the planes: it is never replaced. Move it away, or choose another path for "
+                "the array."
+            )
+        if not overwrite:
+            raise TargetExistsError(
+                f"{path} already tells of the planes of an array. Remove it, choose another path "
+                "for the array, or give overwrite=True to replace both."
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return FORMAT.encode() in file.read(512)
+    except OSError:
+        return False
+
+
+def write_beside(folder: Path, contents: Mapping[Path, str], *, durable: bool) -> None:
+    """Write files that are to be moved, whole, to their names; ``folder`` is of the write."""
+    folder.mkdir(exist_ok=True)
+    for path, text in contents.items():
+        with (folder / path.name).open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+    if durable:
+        sync_dir(folder)
+
+
+def move_beside(folder: Path, destination: Path) -> None:
+    """Move what :func:`write_beside` wrote to its names, if anything is left."""
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            path.replace(destination.parent / path.name)
