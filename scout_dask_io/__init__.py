@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from scout_dask_io.readers import imread_channels as imread_channels
     from scout_dask_io.readers import imread_folder as imread_folder
     from scout_dask_io.readers import imread_parallel as imread_parallel
-    from scout_dask_io.readers import read_zarr as read_zarr
     from scout_dask_io.store.create import new_zarr as new_zarr
     from scout_dask_io.store.create import new_zarr_like as new_zarr_like
     from scout_dask_io.store.create import open as open
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from scout_dask_io.tiff_writer import imsave as imsave
     from scout_dask_io.view.page import viewer as viewer
     from scout_dask_io.voxel import VoxelSize as VoxelSize
+    from scout_dask_io.zarr_reader import read_zarr as read_zarr
     from scout_dask_io.zarr_writer import plan_zarr as plan_zarr
     from scout_dask_io.zarr_writer import write_zarr as write_zarr
 
@@ -97,13 +97,13 @@ _HOMES = {
         "imread_channels",
         "imread_folder",
         "imread_parallel",
-        "read_zarr",
     ),
     "store.create": ("new_zarr", "new_zarr_like", "open"),
     "store.nested": ("NestedDirectoryStore",),
     "tiff_writer": ("imsave",),
     "voxel": ("VoxelSize",),
     "view.page": ("viewer",),
+    "zarr_reader": ("read_zarr",),
     "zarr_writer": ("plan_zarr", "write_zarr"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -1,4 +1,4 @@
-"""Readers: files become lazy dask arrays; no pixel is read before it is computed.
+"""Readers of TIFF: files become lazy dask arrays; no pixel is read before it is computed.
 
 Each array's name follows from the paths, sizes and modification times of its
 files. A file that changes between building and computing is an error.
@@ -7,7 +7,7 @@ files. A file that changes between building and computing is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import dask.array as da
@@ -15,9 +15,7 @@ import dask.array as da
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
-from scout_dask_io.remote import RemotePath, locate
-from scout_dask_io.store.image import level_path, read_image
-from scout_dask_io.store.zarr_source import open_source
+from scout_dask_io.store.image import read_image
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.files import absolute
 from scout_dask_io.tiff.order import list_planes, list_subfolders
@@ -28,7 +26,6 @@ __all__ = [
     "imread_channels",
     "imread_folder",
     "imread_parallel",
-    "read_zarr",
 ]
 
 
@@ -302,65 +299,6 @@ def imread_channels(
     every = [p for channel in planes for p in channel]
     source = describe_planes(every, workers, lead=lead, missing=missing, allow_sparse=allow_sparse)
     return lazy_array(source, chunks, name="imread")
-
-
-def read_zarr(
-    path: str | os.PathLike[str] | RemotePath,
-    *,
-    chunks: Any = None,
-    nested: bool = True,
-    level: int = 0,
-    storage_options: Mapping[str, Any] | None = None,
-) -> da.Array:
-    """Give a lazy dask array of a stored Zarr array, or of a level of an OME-Zarr image.
-
-    Building it reads the metadata; a block, when computed, decodes the chunks
-    that it touches, each once, straight from their files (plain v2 arrays; v3,
-    sharded and filtered ones go through zarr). Whether chunk files are nested or
-    flat is what lies on disk, so legacy arrays without ``dimension_separator``
-    read right. A chunk without a file holds the fill value.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The array's directory, or its URL, e.g. ``"s3://bucket/a.zarr"``; or an image's.
-    chunks : optional
-        Dask blocks, in any form that dask takes. By default a few whole chunks,
-        about 32 MB, wide along the last axes.
-    nested : bool
-        What to take an array for that has no chunk yet and says nothing.
-    level : int
-        Which level, where ``path`` is the group of an OME-Zarr image; 0 is the full one.
-    storage_options : dict, optional
-        What fsspec needs to reach a URL.
-
-    Returns
-    -------
-    dask.array.Array
-        In native byte order. Its name changes when chunk files are added or
-        replaced; a chunk overwritten in place cannot be told without reading.
-
-    Raises
-    ------
-    PathNotFoundError
-        If there is no array (a ``FileNotFoundError``), or an unfinished one.
-    LayoutError
-        If the metadata are damaged, or both layouts lie on disk.
-    ChunkReadError
-        On computing, if a chunk is damaged, naming its file.
-
-    Examples
-    --------
-    >>> import numpy as np, tempfile
-    >>> import scout_dask_io as io
-    >>> path = tempfile.mkdtemp() + "/a.zarr"
-    >>> _ = io.write_zarr(path, np.arange(60).reshape(3, 4, 5), (2, 2, 2))
-    >>> io.read_zarr(path)[1, 2].compute()
-    array([30, 31, 32, 33, 34])
-    """
-    found = level_path(locate(path, storage_options), level)
-    source = open_source(found, nested=nested)
-    return lazy_array(source, chunks, name="read-zarr")
 
 
 def channel_names(path: Any) -> list[str]:

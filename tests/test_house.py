@@ -51,7 +51,7 @@ FLOORS = [
         "direct",
     },
     {"qc_run"},
-    {"readers", "zarr_writer", "tiff_writer", "image_plan"},
+    {"readers", "zarr_reader", "zarr_writer", "tiff_writer", "image_plan"},
     {"image_run"},
     {"pyramid_writer"},
     {"jobs"},

@@ -22,7 +22,6 @@ from scout_dask_io.readers import (
     imread,
     imread_channels,
     imread_folder,
-    read_zarr,
 )
 from scout_dask_io.remote import AnyPath, RemotePath, is_url, locate
 from scout_dask_io.source import FilledPlane
@@ -34,6 +33,7 @@ from scout_dask_io.tiff.numbering import check_numbering
 from scout_dask_io.tiff.order import ORDERS
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.voxel import VoxelSize, as_voxel_size
+from scout_dask_io.zarr_reader import read_zarr
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
 #: folder of planes a channel, ``"zarr"`` an array or a group.

@@ -20,9 +20,10 @@ from scout_dask_io.jobs.convert import convert, plan_convert
 from scout_dask_io.jobs.info import info
 from scout_dask_io.jobs.scan import scan
 from scout_dask_io.jobs.verify import verify
-from scout_dask_io.readers import imread_folder, read_zarr
+from scout_dask_io.readers import imread_folder
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.nested import NestedDirectoryStore
+from scout_dask_io.zarr_reader import read_zarr
 from scout_dask_io.zarr_writer import write_zarr
 
 VOLUME = make_volume((9, 40, 44))
