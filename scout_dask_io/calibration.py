@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import dask.array as da
 
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.lazy import source_of
-from scout_dask_io.remote import AnyPath
+from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.source import Source
 from scout_dask_io.store.image import image_of
 from scout_dask_io.store.metadata import read_attributes, read_node
 from scout_dask_io.store.zarr_source import ChunkFileSource, ZarrSource
-from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.files import Place, place_of
 from scout_dask_io.tiff.order import list_planes, list_subfolders
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.voxel import csv_size, file_sizes
@@ -25,7 +25,9 @@ from scout_dask_io.voxel import ATTRIBUTE, VoxelSize, as_voxel_size, from_attrib
 __all__ = ["attributes_with", "size_for", "voxel_size"]
 
 
-def voxel_size(path_or_array: Any) -> VoxelSize | None:
+def voxel_size(
+    path_or_array: Any, *, storage_options: Mapping[str, Any] | None = None
+) -> VoxelSize | None:
     """Give the size of a voxel as it is stated for a path or an array; ``None`` if it is not.
 
     What counts, the first before the next: SCOUT's ``voxel_size.csv`` (z, y, x
@@ -40,9 +42,11 @@ def voxel_size(path_or_array: Any) -> VoxelSize | None:
     Parameters
     ----------
     path_or_array : path-like, dask.array.Array or zarr.Array
-        A TIFF, a folder of planes or of channels, a Zarr array or an OME-Zarr image;
-        or an array as a reader of this library gave it. An array that was computed on, sliced
-        too, does not say how large its voxels are.
+        A TIFF, a folder of planes or of channels, a Zarr array or an OME-Zarr image, or the
+        URL of one; or an array as a reader of this library gave it. An array that was computed
+        on, sliced too, does not say how large its voxels are.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Returns
     -------
@@ -75,8 +79,8 @@ def voxel_size(path_or_array: Any) -> VoxelSize | None:
         return None if source is None else merge_sizes(_of_source(source))
     if isinstance(path_or_array, Source):
         return merge_sizes(_of_source(path_or_array))
-    if isinstance(path_or_array, (str, os.PathLike)):
-        return merge_sizes(_of_path(absolute(path_or_array)))
+    if isinstance(path_or_array, (str, os.PathLike, RemotePath)):
+        return merge_sizes(_of_place(place_of(path_or_array, storage_options)))
     if hasattr(path_or_array, "attrs"):
         return from_attribute(dict(path_or_array.attrs).get(ATTRIBUTE), "attributes")
     if hasattr(path_or_array, "shape"):
@@ -118,17 +122,17 @@ def attributes_with(
     return {**(attributes or {}), ATTRIBUTE: list(size.micrometres)}
 
 
-def _of_path(path: str) -> Iterator[VoxelSize]:
-    node = read_node(path) if os.path.isdir(path) else None
-    if node is not None:
-        yield from _of_zarr(Path(path))
-    elif os.path.isdir(path):
-        yield from _of_folder(path)
+def _of_place(place: Place) -> Iterator[VoxelSize]:
+    is_tiff_file = place.is_file() if isinstance(place, RemotePath) else not os.path.isdir(place)
+    if is_tiff_file:
+        yield from _of_planes(place, in_dataset=False)
+    elif read_node(place) is not None:
+        yield from _of_zarr(place if isinstance(place, RemotePath) else Path(place))
     else:
-        yield from _of_planes(path, in_dataset=False)
+        yield from _of_folder(place)
 
 
-def _of_folder(folder: str) -> Iterator[VoxelSize]:
+def _of_folder(folder: Place) -> Iterator[VoxelSize]:
     """Yield what is stated by the first plane that can be read, and beside it."""
     try:
         planes = list_planes(folder)
@@ -149,16 +153,20 @@ def _of_source(source: Source) -> Iterator[VoxelSize]:
     if isinstance(source, (ChunkFileSource, ZarrSource)):
         yield from _of_zarr(source.root)
     elif isinstance(source, TiffSource):
-        first = source.files[0].path
+        first = source.place_of(source.files[0])
         yield from _of_planes(first, source.series, source.level, in_dataset=source.file_ndim > 0)
 
 
 def _of_planes(
-    first: str, series: int = 0, level: int = 0, *, in_dataset: bool = True
+    first: Place, series: int = 0, level: int = 0, *, in_dataset: bool = True
 ) -> Iterator[VoxelSize]:
     """Yield what is stated for planes of which the first is given, and its folder's neighbours."""
-    folder = os.path.dirname(first)
-    for place in (folder, os.path.dirname(folder))[: 1 + in_dataset]:
+    above: Sequence[str | RemotePath]
+    if isinstance(first, RemotePath):
+        above = first.parents
+    else:
+        above = (os.path.dirname(first), os.path.dirname(os.path.dirname(first)))
+    for place in above[: 1 + in_dataset]:
         found = csv_size(place) if level == 0 else None
         if found is not None:
             yield found

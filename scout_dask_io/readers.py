@@ -1,13 +1,14 @@
 """Readers of TIFF: files become lazy dask arrays; no pixel is read before it is computed.
 
 Each array's name follows from the paths, sizes and modification times of its
-files. A file that changes between building and computing is an error.
+files, or from the URLs and states of objects in a store. A file that changes
+between building and computing is an error.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dask.array as da
@@ -15,9 +16,10 @@ import dask.array as da
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
+from scout_dask_io.remote import RemotePath, is_url
 from scout_dask_io.store.image import read_image
 from scout_dask_io.tiff.describe import describe_image, describe_planes
-from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.files import Place, place_of
 from scout_dask_io.tiff.order import list_planes, list_subfolders
 
 __all__ = [
@@ -36,6 +38,7 @@ def imread(
     series: int = 0,
     level: int = 0,
     allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of one image of a TIFF file.
 
@@ -43,12 +46,13 @@ def imread(
     OME-TIFF, tiled and pyramidal files, in any compression that tifffile and
     imagecodecs decode. The shape is the one that ``tifffile.imread`` gives,
     with samples (RGB) always on the last axis. Building the array reads the
-    file's directories; a block, when computed, the segments that it needs.
+    file's directories; a block, when computed, the segments that it needs. Of
+    an object in a store these come by ranges, a request or two a page.
 
     Parameters
     ----------
     path : str or path
-        A TIFF file.
+        A TIFF file, or its URL, e.g. ``"s3://bucket/cells.tif"``.
     chunks : optional
         Dask blocks, in any form that dask takes. By default a page a block;
         pages over 256 MiB are cut into bands of whole strips or tiles.
@@ -60,6 +64,8 @@ def imread(
         Strips and tiles that were never written (no bytes, or at offset 0) are
         zeros. By default they are an error: a writer that was cut off leaves them
         too, and the two cannot be told apart.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Returns
     -------
@@ -87,12 +93,13 @@ def imread(
     >>> plane = io.imread("organoid.tif")  # doctest: +SKIP
     >>> corner = plane[:64, :64].compute()  # doctest: +SKIP
     """
-    if os.path.isdir(path):
+    place = place_of(path, storage_options)
+    if not isinstance(place, RemotePath) and os.path.isdir(place):
         raise ArgumentError(
-            f"{absolute(path)!r} is a folder, not a file; read a folder of planes with "
+            f"{place!r} is a folder, not a file; read a folder of planes with "
             "imread_folder, one of channel folders with imread_channels"
         )
-    source = describe_image(absolute(path), series, level, allow_sparse)
+    source = describe_image(place, series, level, allow_sparse)
     return lazy_array(source, chunks, name="imread")
 
 
@@ -104,6 +111,7 @@ def imread_folder(
     order: str = "alphabetical",
     missing: str = "error",
     allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of the TIFF files of a folder, stacked along a new first axis.
 
@@ -115,7 +123,8 @@ def imread_folder(
     Parameters
     ----------
     path : str or path
-        The folder.
+        The folder, or its URL, e.g. ``"s3://bucket/brain/ch0"``, of which a listing and the
+        first 32 KiB of each file are read.
     nb_workers : int, optional
         How many threads of a process read these files at once, and how many
         headers are read at once now. ``None`` leaves it to dask's scheduler
@@ -134,6 +143,8 @@ def imread_folder(
         all, and nothing is put where a number is missing in the names.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Returns
     -------
@@ -166,7 +177,10 @@ def imread_folder(
     """
     workers = check_nb_workers(nb_workers)
     source = describe_planes(
-        list_planes(path, order), workers, missing=missing, allow_sparse=allow_sparse
+        list_planes(place_of(path, storage_options), order),
+        workers,
+        missing=missing,
+        allow_sparse=allow_sparse,
     )
     return lazy_array(source, chunks, name="imread")
 
@@ -178,6 +192,7 @@ def imread_parallel(
     chunks: Any = None,
     missing: str = "error",
     allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of TIFF files, stacked along a new first axis in the given order.
 
@@ -186,7 +201,7 @@ def imread_parallel(
     Parameters
     ----------
     paths : iterable of str or path
-        The files, in stacking order; the same one may come twice.
+        The files, in stacking order; the same one may come twice. All local, or all URLs.
     nb_workers : int, optional
         How many threads of a process read these files at once.
     chunks : optional
@@ -195,6 +210,8 @@ def imread_parallel(
         What to do about files that cannot be read; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Returns
     -------
@@ -210,7 +227,8 @@ def imread_parallel(
     TiffReadError
         If a file is damaged, truncated or no regular file.
     ArgumentError
-        If ``paths`` is a single path or ``nb_workers`` no positive int.
+        If ``paths`` is a single path or mixes URLs with local ones, or ``nb_workers`` is no
+        positive int.
 
     Examples
     --------
@@ -223,9 +241,8 @@ def imread_parallel(
             f"paths must be a list of files, got the single path {paths!r}; "
             "read one file with imread, a folder with imread_folder"
         )
-    source = describe_planes(
-        [absolute(p) for p in paths], workers, missing=missing, allow_sparse=allow_sparse
-    )
+    places = _places(list(paths), storage_options)
+    source = describe_planes(places, workers, missing=missing, allow_sparse=allow_sparse)
     return lazy_array(source, chunks, name="imread")
 
 
@@ -237,6 +254,7 @@ def imread_channels(
     order: str = "alphabetical",
     missing: str = "error",
     allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
 
@@ -247,7 +265,7 @@ def imread_channels(
     Parameters
     ----------
     path : str or path
-        The dataset folder, e.g. with ``color_0/`` and ``color_1/`` inside.
+        The dataset folder, e.g. with ``color_0/`` and ``color_1/`` inside, or its URL.
     nb_workers : int, optional
         How many threads of a process read these files at once.
     chunks : optional
@@ -259,6 +277,8 @@ def imread_channels(
         Channels must have as many files each all the same.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Returns
     -------
@@ -284,14 +304,15 @@ def imread_channels(
     (2, 30, 510, 667)
     """
     workers = check_nb_workers(nb_workers)
-    planes: list[list[str]] = []
-    folders = list_subfolders(path)
+    place = place_of(path, storage_options)
+    planes: list[list[Place]] = []
+    folders = list_subfolders(place)
     for folder in folders:
         planes.append(list_planes(folder, order))
-    counts = {os.path.basename(f): len(p) for f, p in zip(folders, planes, strict=True)}
+    counts = {os.path.basename(str(f)): len(p) for f, p in zip(folders, planes, strict=True)}
     if len(set(counts.values())) > 1:
         raise ShapeMismatchError(
-            f"channels of {absolute(path)!r} differ in their number of planes: "
+            f"channels of {str(place)!r} differ in their number of planes: "
             + ", ".join(f"{name!r} has {n}" for name, n in counts.items())
             + ". Complete them, or read each with imread_folder."
         )
@@ -301,18 +322,30 @@ def imread_channels(
     return lazy_array(source, chunks, name="imread")
 
 
-def channel_names(path: Any) -> list[str]:
+def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None) -> list[str]:
     """Give the names of a dataset's channels, in the order of :func:`imread_channels`.
 
     Of an OME-Zarr image they are the labels that it states, and none where it
-    states none. Lists a folder, or reads the image's metadata, no more.
+    states none. Lists a folder, or reads the image's metadata, no more. URLs are
+    reached with ``storage_options``.
 
     Raises
     ------
     PathNotFoundError
         If the folder is missing or has no sub-folder.
     """
-    image = read_image(absolute(path))
+    place = place_of(path, storage_options)
+    image = read_image(place)
     if image is not None:
         return list(image.channels) if "c" in image.axes else []
-    return [os.path.basename(folder) for folder in list_subfolders(path)]
+    return [os.path.basename(str(folder)) for folder in list_subfolders(place)]
+
+
+def _places(paths: Sequence[Any], storage_options: Mapping[str, Any] | None) -> list[Place]:
+    remote = [isinstance(p, RemotePath) or is_url(p) for p in paths]
+    if any(remote) and not all(remote):
+        raise ArgumentError(
+            f"{paths[remote.index(True)]} is a URL and {paths[remote.index(False)]!s} is not: "
+            "give files of a store, or local ones. Copy what is to be stacked with the others."
+        )
+    return [place_of(p, storage_options) for p in paths]

@@ -93,16 +93,29 @@ class RemotePath:
         Without a slash at its end.
     options : dict
         fsspec's ``storage_options``; never shown, since they may hold secrets.
+    entry : dict or None
+        What a listing said of the object, where this place comes from one.
     """
 
     url: str
     options: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    entry: dict[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return self.url
 
     def __truediv__(self, name: str) -> RemotePath:
-        return RemotePath(f"{self.url}/{name}", self.options)
+        return self._beside(f"{self.url}/{name}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemotePath, (self.url, self.options)
+
+    def _beside(self, url: str, entry: dict[str, Any] | None = None) -> RemotePath:
+        """Give another place of the same store; it shares the connections of this one."""
+        other = RemotePath(url, self.options, entry)
+        if "_bound" in self.__dict__:
+            other.__dict__["_bound"] = self.__dict__["_bound"]
+        return other
 
     @property
     def name(self) -> str:
@@ -115,17 +128,21 @@ class RemotePath:
         scheme, _, rest = self.url.partition("://")
         parts = rest.split("/")
         return tuple(
-            RemotePath(f"{scheme}://{'/'.join(parts[:n])}", self.options)
-            for n in range(len(parts) - 1, 0, -1)
+            self._beside(f"{scheme}://{'/'.join(parts[:n])}") for n in range(len(parts) - 1, 0, -1)
         )
 
     @property
     def fs(self) -> Any:
         """The file system of fsspec; one an address and set of options in a process."""
+        # A client's set-up takes 0.1 s, and some fsspec have one a thread where none is kept.
+        # After a fork it would wait for ever; one that is not asynchronous is its thread's alone.
+        process, bound = self.__dict__.get("_bound", (0, None))
+        if process == os.getpid():
+            return bound
         # Without listings kept: other machines write to the same store.
         options = {"use_listings_cache": False, **self.options}
         try:
-            return url_to_fs(self.url, **options)[0]
+            found = url_to_fs(self.url, **options)[0]
         except ImportError as err:
             raise ArgumentError(
                 f"{self.url} needs a library that is not installed: {err}. For s3:// it comes "
@@ -133,21 +150,30 @@ class RemotePath:
             ) from err
         except (TypeError, ValueError) as err:
             raise ArgumentError(f"{self.url}: storage_options do not fit: {err}") from err
+        if found.async_impl:
+            self.__dict__["_bound"] = (os.getpid(), found)
+        return found
+
+    @property
+    def serves_threads(self) -> bool:
+        """Whether several threads may ask the store at once."""
+        return bool(self.fs.async_impl)
 
     @property
     def key(self) -> str:
         """The name that the file system has for it."""
         return str(self.fs._strip_protocol(self.url))
 
-    def read(self) -> bytes | None:
-        """Give the whole object, or ``None`` if there is none.
+    def read(self, limit: int | None = None) -> bytes | None:
+        """Give the whole object, or its first ``limit`` bytes; ``None`` if there is none.
 
         Raises
         ------
         ChunkReadError
             If the store cannot be asked.
         """
-        return self._ask(lambda: bytes(self.fs.cat_file(self.key)))
+        ends = {} if limit is None else {"start": 0, "end": limit}
+        return self._ask(lambda: bytes(self.fs.cat_file(self.key, **ends)))
 
     def info(self) -> dict[str, Any] | None:
         """Give what the store says of an object, or ``None`` if there is none."""
@@ -253,13 +279,26 @@ class RemotePath:
             if name:
                 yield name, int(entry.get("size") or 0)
 
-    def entries(self) -> list[tuple[str, bool]]:
-        """Give ``(name, whether there is more below it)`` of what lies directly below."""
+    def children(self) -> list[RemotePath]:
+        """Give the places directly below this one, sorted, each with its ``entry``.
+
+        Of an object, and where there is nothing, none.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
         found = self._ask(lambda: self.fs.ls(self.key, detail=True)) or []
-        named = [
-            (e["name"].rstrip("/").rpartition("/")[2], e["type"] == "directory") for e in found
-        ]
-        return sorted((name, below) for name, below in named if name)
+        named = ((e["name"].rstrip("/").removeprefix(f"{self.key}/"), e) for e in found)
+        # What begins otherwise is the object itself, or the empty one that stands for a folder.
+        below = {name: e for name, e in named if name and "/" not in name}
+        return [self._beside(f"{self.url}/{name}", below[name]) for name in sorted(below)]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the listing that this place comes from says that there is more below it."""
+        return self.entry is not None and self.entry["type"] == "directory"
 
     def copy_below(self, to: RemotePath) -> None:
         """Copy all objects below this place, by the store itself, to another one of it.

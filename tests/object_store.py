@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 import numpy as np
@@ -119,11 +119,20 @@ class Failing:
 Fault = Callable[[str, str], Any]
 
 _BODY = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>on purpose</Message></Error>"
-_CODES = {500: b"InternalError", 503: b"SlowDown"}
+_CODES = {403: b"AccessDenied", 500: b"InternalError", 503: b"SlowDown"}
+
+
+class Request(NamedTuple):
+    """A request that was passed on, and what was sent back."""
+
+    method: str
+    name: str  # what comes after the last slash, without a query
+    span: str  # the Range asked for, or ""
+    nbytes: int
 
 
 @contextmanager
-def faulty_proxy(address: str, fault: Fault) -> Iterator[str]:
+def faulty_proxy(address: str, fault: Fault, seen: list[Request] | None = None) -> Iterator[str]:
     """Pass requests on to a server, but for those that ``fault`` has something else for."""
     host = address.removeprefix("http://")
 
@@ -157,6 +166,11 @@ def faulty_proxy(address: str, fault: Fault) -> Iterator[str]:
                 length = str(len(data))
                 if self.command == "HEAD":
                     length = answer.getheader("Content-Length") or "0"
+                if seen is not None:
+                    name = self.path.partition("?")[0].rpartition("/")[2]
+                    seen.append(
+                        Request(self.command, name, self.headers.get("Range") or "", len(data))
+                    )
                 self.send_header("Content-Length", length)
                 self.end_headers()
                 if wrong == "half":

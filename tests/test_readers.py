@@ -6,7 +6,6 @@ import os
 import pickle
 import threading
 from pathlib import Path
-from typing import Any
 
 import dask
 import dask.array as da
@@ -15,7 +14,6 @@ import pytest
 import tifffile
 from helpers import make_volume, shared_data, write_channels, write_planes
 
-import scout_dask_io as io
 from scout_dask_io.errors import (
     ArgumentError,
     ChunkError,
@@ -308,19 +306,3 @@ def test_the_real_dataset_has_two_channels():
     for c, name in enumerate(channel_names(shared_data("brain"))):
         expected = imread_folder(shared_data("brain", name))
         assert bool((lazy[c] == expected).all().compute())
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        io.imread,
-        io.imread_folder,
-        io.imread_channels,
-        io.channel_names,
-        io.scan,
-        lambda url: io.imread_parallel([url]),
-    ],
-)
-def test_a_url_is_not_taken_for_a_local_path(read: Any):
-    with pytest.raises(ArgumentError, match=r"s3://planes/a is a URL.*from disks alone"):
-        read("s3://planes/a")

@@ -55,7 +55,7 @@ def convert(
 
     DST is an array in chunks; with --ome, an image with a pyramid of levels. SRC is
     a TIFF file, a folder of TIFF planes, a folder with one folder of planes for
-    each channel, or a Zarr array.
+    each channel, or a Zarr array. Either may be a URL.
 
     For example:
       scout-dask-io convert brain/ch0 ch0.zarr
@@ -64,6 +64,7 @@ def convert(
       scout-dask-io convert brain brain.ome.zarr --ome --voxel-size 4,1.8,1.8
       scout-dask-io convert nuclei.tif nuclei.ome.zarr --ome --labels --levels 3
       scout-dask-io convert brain s3://lab/brain.zarr --storage-option profile=lab
+      scout-dask-io convert s3://lab/brain brain.zarr --storage-option anon=true
       scout-dask-io convert brain brain.zarr --zarr-format 3 --shards 512,512,512
       scout-dask-io convert brain brain.zarr --missing fill --qc
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786

@@ -14,28 +14,32 @@ from scout_dask_io.cli.options import order, storage_options, workers
 def info(path: str, as_json: bool, **options: Any) -> None:
     """Tell what PATH holds, without reading pixels.
 
-    PATH is a TIFF file, a folder of planes or of channels, or a Zarr array or group.
+    PATH is a TIFF file, a folder of planes or of channels, or a Zarr array or group; or
+    the URL of one.
 
     For example:
       scout-dask-io info brain/ch0
       scout-dask-io info volume.zarr --json
+      scout-dask-io info s3://lab/brain/ch0 --storage-option profile=lab
     """
     from scout_dask_io.jobs.info import info
 
     print_report(info(path, **options), lambda report: report.render(), as_json)
 
 
-@command(path_argument("src"), workers)
+@command(path_argument("src"), workers, storage_options)
 @click.pass_obj
 def scan(state: State, /, src: str, as_json: bool, **options: Any) -> int:
     """Name every TIFF file at SRC that does not fit the others.
 
     Reads headers alone. SRC is a TIFF file, a folder of planes, or a folder of
-    channels. Exit code 0 if they can be read as one array, 1 if not, 2 if there are none.
+    channels, or the URL of one. Exit code 0 if they can be read as one array, 1 if
+    not, 2 if there are none.
 
     For example:
       scout-dask-io scan brain/ch0
       scout-dask-io scan brain --json
+      scout-dask-io scan s3://lab/brain --storage-option profile=lab
     """
     from scout_dask_io.jobs.scan import scan
 

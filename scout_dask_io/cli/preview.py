@@ -41,7 +41,7 @@ def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any)
 
     Three planes through its middle, or with --mode max the maximum along each axis.
     PATH is a TIFF file, a folder of planes or of channels, a Zarr array or an
-    OME-Zarr image, or the URL of one of the latter. Only what the picture needs is read.
+    OME-Zarr image, or the URL of one. Only what the picture needs is read.
 
     For example:
       scout-dask-io preview brain brain.png

@@ -26,7 +26,7 @@ from scout_dask_io.cli.options import order, storage_options, voxel_size
 def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: Any) -> None:
     """Show volumes in the browser: TIFF, Zarr or OME-Zarr.
 
-    Several stand side by side; Zarr and OME-Zarr may lie at URLs. Prints an address to open,
+    Several stand side by side; any may lie at a URL. Prints an address to open,
     and serves it until Ctrl-C. Only what is on the screen is read. Needs the extra:
     pip install 'scout-dask-io[view]'.
 

@@ -72,7 +72,7 @@ def convert(
     ----------
     src : str or path-like
         A TIFF, a folder of planes, a folder with one folder of planes a
-        channel, or a Zarr array.
+        channel, or a Zarr array; or the URL of one.
     dst : str or path-like
         The directory of the array or image, outside ``src``; or a URL such as
         ``"s3://bucket/a.zarr"``.

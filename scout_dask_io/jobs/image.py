@@ -58,6 +58,6 @@ def stated_axes(opened: Opened) -> str:
     source = source_of(opened.array)
     axes = opened.axes
     if isinstance(source, TiffSource):
-        axes = _LEAD[opened.kind] + describe_path(source.files[0].path).axes.lower()
+        axes = _LEAD[opened.kind] + describe_path(source.place_of(source.files[0])).axes.lower()
     ndim = opened.array.ndim
     return axes if len(axes) == ndim else axes_of(ndim, channels=bool(opened.channels))

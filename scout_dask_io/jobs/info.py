@@ -27,6 +27,7 @@ from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_attributes, read_node
 from scout_dask_io.store.usage import chunk_grid, measure_array
+from scout_dask_io.tiff.files import Place
 from scout_dask_io.tiff.info import TiffInfo, describe_path
 from scout_dask_io.tiff.layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
@@ -53,7 +54,7 @@ def info(
     ----------
     path : path-like
         A TIFF file, a folder of planes or of channels, a Zarr array or group, or an
-        OME-Zarr image.
+        OME-Zarr image; or the URL of one.
     nb_workers : int, optional
         How many headers are read at once.
     order : {"alphabetical", "natural"}
@@ -72,7 +73,7 @@ def info(
     found = locate(path, storage_options)
     kind = kind_of(found)
     if kind == "tiff":
-        return _tiff_file(describe_path(found))
+        return _tiff_file(describe_path(found), found)
     if kind != "zarr":
         return _planes(found, nb_workers, order)
     node = read_node(found)
@@ -88,7 +89,7 @@ def info(
     return replace(report, qc_sheet=sheet, unfinished=unfinished(found))
 
 
-def _tiff_file(found: TiffInfo) -> InfoReport:
+def _tiff_file(found: TiffInfo, place: Place | AnyPath) -> InfoReport:
     details = [f"{found.byte_order}-endian {'BigTIFF' if found.bigtiff else 'classic TIFF'}"]
     if found.n_pages > 1:
         details.append(format_count(found.n_pages, "page"))
@@ -108,7 +109,7 @@ def _tiff_file(found: TiffInfo) -> InfoReport:
         nbytes=math.prod(found.shape) * dtype.itemsize,
         stored_nbytes=found.file_nbytes,
         n_files=1,
-        voxel_size=voxel_size(found.path),
+        voxel_size=voxel_size(place),
         details=tuple(details),
     )
 
@@ -118,9 +119,10 @@ def _planes(path: AnyPath, nb_workers: int | None, order: str) -> InfoReport:
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
         raise TypeError(f"the array of {path} was not built from TIFF files")
-    first = describe_path(source.files[0].path)
+    place = source.place_of(source.files[0])
+    first = describe_path(place)
     codecs = {CODEC_NAMES.get(x.compression, str(x.compression)) for x in source.layouts}
-    report = _tiff_file(first)
+    report = _tiff_file(first, place)
     same = len(source.layouts) == 1
     lead = "cz" if opened.kind == "channels" else "z"
     axes = lead + (first.axes.lower() if len(first.shape) + len(lead) == source.ndim else "")
@@ -293,7 +295,7 @@ def _group(path: AnyPath, node: Node) -> InfoReport:
 
 def _folders(path: AnyPath) -> list[str]:
     if isinstance(path, RemotePath):
-        return [name for name, below in path.entries() if below]
+        return [child.name for child in path.children() if child.is_folder]
     with os.scandir(path) as found:
         return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
 

@@ -117,7 +117,7 @@ def preview(
     ----------
     data : path-like, dask.array.Array or numpy.ndarray
         ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``; or a TIFF, a folder of
-        planes or of channels, a Zarr array, an OME-Zarr image, or a URL of Zarr.
+        planes or of channels, a Zarr array, an OME-Zarr image, or the URL of one.
         At most six channels are shown.
     mode : {"slices", "max"}
         Planes through the middle, or maximum projections.

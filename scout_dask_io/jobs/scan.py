@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, NamedTuple
 
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_count, format_nbytes, format_shape
 from scout_dask_io.jobs.render import to_json
+from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.tiff.describe import survey_planes
-from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.files import Place, place_of
 from scout_dask_io.tiff.layout import CODEC_NAMES
 from scout_dask_io.tiff.numbering import check_numbering
-from scout_dask_io.tiff.order import natural_key
+from scout_dask_io.tiff.order import is_tiff, natural_key
+from scout_dask_io.tiff.remote_file import answered
 from scout_dask_io.tiff.survey import Survey
 
 __all__ = ["FolderScan", "Problem", "ScanReport", "scan"]
 
-_SUFFIXES = (".tif", ".tiff")
 #: Names that are listed one by one in a report's text.
 _NAMED = 10
 
@@ -154,19 +155,27 @@ class ScanReport:
         return "\n".join([*lines, f"{self.path} {verdict}"])
 
 
-def scan(src: str | os.PathLike[str], *, nb_workers: int | None = None) -> ScanReport:
+def scan(
+    src: str | os.PathLike[str] | RemotePath,
+    *,
+    nb_workers: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> ScanReport:
     """Look through a TIFF file, a folder of planes, or a folder of channels. Reads no pixel.
 
     Every header is read and checked as the readers do it: all files are looked
     at, and each that is damaged, truncated, sparse, empty, or unlike the others
-    is named with the reason.
+    is named with the reason. Of a store that means a listing and the first 32 KiB
+    of each file; where it no longer answers, the scan ends.
 
     Parameters
     ----------
     src : path-like
-        A TIFF file, a folder of them, or a folder with one folder a channel.
+        A TIFF file, a folder of them, or a folder with one folder a channel; or the URL of one.
     nb_workers : int, optional
         How many headers are read at once; 8 where not given.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Raises
     ------
@@ -174,48 +183,71 @@ def scan(src: str | os.PathLike[str], *, nb_workers: int | None = None) -> ScanR
         If there is nothing at ``src``, or no TIFF file in it.
     ArgumentError
         If it is a file of another name, or ``nb_workers`` no positive int.
+    TiffReadError
+        If a store cannot be asked.
     """
     start = time.perf_counter()
     check_nb_workers(nb_workers)
-    path = Path(absolute(src))
+    path = locate(src, storage_options)
     folders: tuple[FolderScan, ...]
-    if path.is_dir():
-        found = _folder(path, nb_workers)
-        below = [p for p in sorted(path.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    listed = _list(path)
+    if listed is not None:
+        found = _folder(path, listed, nb_workers)
+        below = [p for p in listed.folders if not p.name.startswith(".")]
         if not found.n_files and below and not found.hidden:
-            folders = tuple(_folder(p, nb_workers) for p in below)
+            folders = tuple(_folder(p, _list(p) or _Listed([], []), nb_workers) for p in below)
         else:
             folders = (found,)
         if not any(f.n_files for f in folders):
             raise PathNotFoundError(f"{path} holds no .tif or .tiff file, nor do its sub-folders")
-    elif path.name.lower().endswith(_SUFFIXES) and os.path.lexists(path):
-        folders = (_summary(str(path), [str(path)], nb_workers, (), ()),)
-    elif os.path.lexists(path):
-        raise ArgumentError(f"{path} is neither a folder nor a .tif or .tiff file")
+    elif is_tiff(path.name):
+        folders = (_summary(str(path), [place_of(path)], nb_workers, (), ()),)
     else:
-        raise PathNotFoundError(f"there is nothing at {path}")
+        raise ArgumentError(f"{path} is neither a folder nor a .tif or .tiff file")
     return ScanReport(str(path), folders, _differing(folders), time.perf_counter() - start)
 
 
-def _folder(path: Path, nb_workers: int | None) -> FolderScan:
+class _Listed(NamedTuple):
+    """What lies in a folder, each sorted by name."""
+
+    files: list[Any]
+    folders: list[Any]
+
+
+def _list(path: AnyPath) -> _Listed | None:
+    """List a folder; ``None`` where the path is that of a file, or of a link to nowhere."""
+    found: list[tuple[Any, bool]]
+    if isinstance(path, RemotePath):
+        with answered():
+            found = [(child, child.is_folder) for child in path.children()]
+            is_file = not found and path.is_file()
+        is_there = bool(found) or is_file
+    else:
+        is_there = os.path.lexists(path)
+        is_file = is_there and not path.is_dir()
+        found = [(p, p.is_dir()) for p in sorted(path.iterdir())] if path.is_dir() else []
+    if not is_there:
+        raise PathNotFoundError(f"there is nothing at {path}")
+    if is_file:
+        return None
+    return _Listed([p for p, below in found if not below], [p for p, below in found if below])
+
+
+def _folder(path: AnyPath, listed: _Listed, nb_workers: int | None) -> FolderScan:
     planes, hidden, others = [], [], []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            is_tiff = entry.name.lower().endswith(_SUFFIXES)
-            if entry.is_dir():
-                continue
-            if is_tiff and entry.name.startswith("."):
-                hidden.append(entry.name)
-            elif is_tiff:
-                planes.append(entry.path)
-            else:
-                others.append(entry.name)
-    return _summary(str(path), sorted(planes), nb_workers, sorted(hidden), sorted(others))
+    for file in listed.files:
+        if not is_tiff(file.name):
+            others.append(file.name)
+        elif file.name.startswith("."):
+            hidden.append(file.name)
+        else:
+            planes.append(place_of(file))
+    return _summary(str(path), planes, nb_workers, hidden, others)
 
 
 def _summary(
     path: str,
-    planes: list[str],
+    planes: list[Place],
     nb_workers: int | None,
     hidden: Sequence[str],
     others: Sequence[str],
@@ -224,7 +256,7 @@ def _summary(
     kind = found.kind
     codecs = found.compressions.most_common()
     named = [(CODEC_NAMES.get(number, str(number)), n) for number, n in codecs]
-    names = [os.path.basename(p) for p in planes]
+    names = [os.path.basename(str(p)) for p in planes]
     gaps, duplicates = check_numbering(names)
     return FolderScan(
         path=path,
@@ -254,7 +286,7 @@ def _added(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 def _differing(folders: Sequence[FolderScan]) -> str:
     for what in ("n_files", "shape", "dtype"):
-        values = {Path(f.path).name: getattr(f, what) for f in folders}
+        values = {os.path.basename(f.path): getattr(f, what) for f in folders}
         if len(set(values.values())) > 1:
             found = ", ".join(f"{name} has {value}" for name, value in values.items())
             return f"channels differ in {what.replace('n_files', 'their number of files')}: {found}"

@@ -30,7 +30,7 @@ from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
 from scout_dask_io.store.remote_nodes import remote_node
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.tiff.numbering import check_numbering
-from scout_dask_io.tiff.order import ORDERS
+from scout_dask_io.tiff.order import ORDERS, is_tiff
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.voxel import VoxelSize, as_voxel_size
 from scout_dask_io.zarr_reader import read_zarr
@@ -40,8 +40,6 @@ from scout_dask_io.zarr_reader import read_zarr
 Kind: TypeAlias = Literal["tiff", "folder", "channels", "zarr"]
 
 __all__ = ["Kind", "Opened", "kind_of", "locate_all", "open_any", "warn_of_numbering"]
-
-_TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +216,21 @@ def kind_of(path: AnyPath) -> Kind:
 
 
 def _kind_of_url(path: RemotePath) -> Kind:
+    if is_tiff(path.name) and path.is_file():
+        return "tiff"
     if remote_node(path) is not None:
         return "zarr"
+    folders = _list(path)
+    if folders is None:
+        return "folder"
+    if any(_list(folder) is None for folder in folders):
+        return "channels"
+    if path.is_file():
+        return "tiff"
     raise PathNotFoundError(
-        f"{path} holds no Zarr array (.zarray or zarr.json). Check the URL; TIFF files are "
-        "read from disks alone."
+        f"{path} holds no Zarr array (.zarray or zarr.json), no .tif or .tiff file, and no folder "
+        "with any. Check the URL; it may be of a TIFF file, a folder of planes, a folder of such "
+        "folders, or a Zarr array."
     )
 
 
@@ -250,11 +258,22 @@ def _scan(path: Path) -> list[Path] | None:
                     continue
                 if entry.is_dir():
                     folders.append(Path(entry.path))
-                elif entry.name.lower().endswith(_TIFF_SUFFIXES):
+                elif is_tiff(entry.name):
                     return None
     except PermissionError as err:
         raise PathNotFoundError(f"{path} cannot be listed: {err.strerror}") from err
     return folders
+
+
+def _list(path: RemotePath) -> list[RemotePath] | None:
+    """Give the folders in a folder of a store, or ``None`` if it has a TIFF file; hidden ones not.
+
+    The empty object that stands for a folder in some stores is no file.
+    """
+    shown = [child for child in path.children() if not child.name.startswith(".")]
+    if any(is_tiff(child.name) and not child.is_folder for child in shown):
+        return None
+    return [child for child in shown if child.is_folder]
 
 
 def _named(found: Any, array: da.Array) -> list[str] | None:

@@ -159,7 +159,7 @@ def verify(
     ----------
     src, dst : path-like
         Each a TIFF file, a folder of planes or of channels, a Zarr array, or an
-        OME-Zarr image, of which level 0 is compared.
+        OME-Zarr image, of which level 0 is compared; or the URL of one.
     deep : bool
         With one path, decode the chunks too; with two, all is decoded anyway.
     nb_workers : int, optional

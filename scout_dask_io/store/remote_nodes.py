@@ -87,7 +87,7 @@ def _check_layout(path: RemotePath, node: Node) -> None:
     if node.zarr_format == 3 or len(node.metadata["shape"]) < 2:
         return
     if separator_of(node.metadata) != "/" and any(
-        below and re.fullmatch("[0-9]+", name) for name, below in path.entries()
+        c.is_folder and re.fullmatch("[0-9]+", c.name) for c in path.children()
     ):
         raise LayoutError(
             f"{path}: chunks are nested, and .zarray does not say so: other software reads zeros. "

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import imagecodecs
 import numpy as np
 
+from scout_dask_io.errors import TiffReadError
 from scout_dask_io.tiff import files
 from scout_dask_io.tiff.cache import BoundedCache, SegmentTable
 from scout_dask_io.tiff.general import general_decoder, general_table, open_tiff, page_at
@@ -21,7 +22,7 @@ Decoder: TypeAlias = Callable[..., Any]
 #: One read of a raw page: offset from its first pixel, room, and what it gives.
 Step: TypeAlias = tuple[int, memoryview, Area, np.ndarray]
 
-__all__ = ["PIECE_NBYTES", "AreaReader", "Page", "Scratch"]
+__all__ = ["PIECE_NBYTES", "AreaReader", "Page", "Scratch", "unreadable"]
 
 #: Rows are handed on in pieces of about this size, which stay in the L2 cache
 #: between the read and the copy that the caller makes.
@@ -70,7 +71,7 @@ class Scratch:
 class Page(NamedTuple):
     """One page of an open file."""
 
-    fd: int
+    fd: files.OpenFile
     file: SourceFile
     ifd: int
     data: int
@@ -97,6 +98,30 @@ class AreaReader:
         self.scratch = scratch or Scratch()
         self._steps: list[Step] | None = None
 
+    @property
+    def reach_nbytes(self) -> int:
+        """The most that is read of a page, in bytes, where compression made nothing larger."""
+        if self.layout.coding == "raw":
+            return sum(len(room) for _, room, _, _ in self._all_steps())
+        return self.layout.segment_nbytes * sum(
+            len(downs) * len(acrosses) for _, downs, acrosses in self._groups(1)
+        )
+
+    def fetch(self, page: Page) -> None:
+        """Let a file in a store get what the area needs of a page, in as few requests as it can."""
+        if isinstance(page.fd, int):
+            return
+        if self.layout.coding == "raw":
+            steps = self._all_steps()
+            page.fd.expect([(page.data + offset, len(room)) for offset, room, _, _ in steps])
+        else:
+            table = self._table(page)
+            picks = [n for group in self._groups(1) for n in self._numbers(*group)]
+            offsets, counts = table.offsets[picks].tolist(), table.counts[picks].tolist()
+            page.fd.expect([(o, n) for o, n in zip(offsets, counts, strict=True) if n])
+        with self.gate:
+            page.fd.fetch()
+
     def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         """Yield ``(where, values)``, where ``where`` is relative to the area.
 
@@ -121,11 +146,14 @@ class AreaReader:
             raise Damaged(f"only {got} of {len(out)} bytes at offset {offset} could be read")
 
     def _raw(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
-        if self._steps is None:
-            self._steps = list(self._raw_steps())
-        for offset, buffer, where, values in self._steps:
+        for offset, buffer, where, values in self._all_steps():
             self._fill(page, page.data + offset, buffer)
             yield where, values
+
+    def _all_steps(self) -> list[Step]:
+        if self._steps is None:
+            self._steps = list(self._raw_steps())
+        return self._steps
 
     def _raw_steps(self) -> Iterator[Step]:
         """Yield the reads of a raw page: equal for all pages, into memory that stays."""
@@ -327,3 +355,11 @@ class AreaReader:
 
 def _range(span: slice) -> range:
     return range(span.start, span.stop)
+
+
+def unreadable(page: Page, err: Exception) -> TiffReadError:
+    """Give the error that names the file and the page."""
+    what = str(err) or type(err).__name__
+    return TiffReadError(
+        f"cannot read {page.file.path!r} (page whose directory is at byte {page.ifd}): {what}"
+    )

@@ -8,10 +8,10 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +22,14 @@ from scout_dask_io.errors import (
     TiffReadError,
 )
 from scout_dask_io.grid import Shape
-from scout_dask_io.tiff.files import open_found
+from scout_dask_io.remote import RemotePath
+from scout_dask_io.tiff.ahead import work_ahead
+from scout_dask_io.tiff.files import OpenFile, Place, open_found
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Ifd, Window, read_header, read_ifd
 from scout_dask_io.tiff.layout import DescribedPage, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.pages import describe_ifd
+from scout_dask_io.tiff.remote_file import is_unreached
 from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.survey import Refused, Survey, check_missing, filled_planes, refuse
@@ -70,7 +73,7 @@ class DescribedFile:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[tuple[int, SourceFile]]:
+def opened(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
     """Open a file; whatever goes wrong with it becomes one error that names it."""
     try:
         with open_found(path) as found:
@@ -78,10 +81,11 @@ def opened(path: str) -> Iterator[tuple[int, SourceFile]]:
     except (ScoutIOError, MemoryError):
         raise
     except Exception as err:
-        raise TiffReadError(f"cannot read {path!r}: {str(err) or type(err).__name__}") from err
+        what = str(err) or type(err).__name__
+        raise TiffReadError(f"cannot read {str(path)!r}: {what}") from err
 
 
-def describe_plane(path: str, allow_sparse: bool = False) -> DescribedFile:
+def describe_plane(path: Place, allow_sparse: bool = False) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
     OME metadata is not followed: in a folder, each file is what it holds.
@@ -104,7 +108,7 @@ def describe_plane(path: str, allow_sparse: bool = False) -> DescribedFile:
             extra = extra_series(tif)
             if extra:
                 raise TiffReadError(
-                    f"{path!r} holds {len(extra)} more image(s) beside the first "
+                    f"{file.path!r} holds {len(extra)} more image(s) beside the first "
                     f"{series.shape}: {', '.join(map(str, extra))}. One image a file was "
                     "expected; read the file alone with imread(path, series=...)."
                 )
@@ -130,7 +134,7 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
 
 
 def describe_planes(
-    paths: Sequence[str],
+    paths: Sequence[Place],
     nb_workers: int | None = None,
     *,
     lead: Shape | None = None,
@@ -180,11 +184,12 @@ def describe_planes(
         nb_workers=nb_workers,
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
+        options=_options_of(paths[0]),
     )
 
 
 def survey_planes(
-    paths: Sequence[str], nb_workers: int | None = None, allow_sparse: bool = False
+    paths: Sequence[Place], nb_workers: int | None = None, allow_sparse: bool = False
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
@@ -202,42 +207,38 @@ def survey_planes(
 
 
 def _describe_all(
-    paths: Sequence[str], nb_workers: int | None, allow_sparse: bool
+    paths: Sequence[Place], nb_workers: int | None, allow_sparse: bool
 ) -> Iterator[DescribedFile | Refused]:
-    workers = min(nb_workers or 8, -(-len(paths) // _BATCH))
-    if workers == 1:
-        yield from _describe_batch(paths, allow_sparse)
-        return
-    batches = [paths[k : k + _BATCH] for k in range(0, len(paths), _BATCH)]
-    with ThreadPoolExecutor(workers, thread_name_prefix="tiff-headers") as pool:
-        pending = iter(batches)
-        running = [
-            pool.submit(_describe_batch, b, allow_sparse) for b in islice(pending, 2 * workers)
-        ]
-        try:
-            while running:
-                yield from running.pop(0).result()
-                running += [
-                    pool.submit(_describe_batch, b, allow_sparse) for b in islice(pending, 1)
-                ]
-        finally:
-            for future in running:
-                future.cancel()
+    n_batch, workers = _BATCH, nb_workers or 8
+    if isinstance(paths[0], RemotePath):
+        n_batch, workers = 1, workers if paths[0].serves_threads else 1
+    batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
+    workers = min(workers, len(batches))
+    describe = partial(_describe_batch, allow_sparse=allow_sparse)
+    for found in work_ahead(describe, batches, workers, 2 * workers):
+        yield from found
 
 
-def _describe_batch(paths: Iterable[str], allow_sparse: bool) -> list[DescribedFile | Refused]:
+def _describe_batch(paths: Iterable[Place], allow_sparse: bool) -> list[DescribedFile | Refused]:
     return [_describe_or_refuse(path, allow_sparse) for path in paths]
 
 
-def _describe_or_refuse(path: str, allow_sparse: bool) -> DescribedFile | Refused:
+def _describe_or_refuse(path: Place, allow_sparse: bool) -> DescribedFile | Refused:
     try:
         return describe_plane(path, allow_sparse)
     except ScoutIOError as err:
+        # A store that does not answer after all tries would not for ten thousand files more.
+        if isinstance(path, RemotePath) and is_unreached(err):
+            raise
         return refuse(path, err)
 
 
+def _options_of(path: Place) -> dict[str, Any] | None:
+    return path.options if isinstance(path, RemotePath) else None
+
+
 def describe_image(
-    path: str, series: int = 0, level: int = 0, allow_sparse: bool = False
+    path: Place, series: int = 0, level: int = 0, allow_sparse: bool = False
 ) -> TiffSource:
     """Describe one image of a TIFF file: a series, at a resolution level.
 
@@ -257,7 +258,7 @@ def describe_image(
         with open_tiff(fd, file, _multifile=False) as tif:
             chosen = choose_series(tif, file, series, level)
             if series == 0:
-                warn_of_others(tif, path, stacklevel=4)
+                warn_of_others(tif, file.path, stacklevel=4)
             lead, pages = describe_series(tif, chosen, window, header, allow_sparse)
     layouts: dict[PageLayout, int] = {}
     table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in pages]
@@ -268,6 +269,7 @@ def describe_image(
         _token([file], f"series {series} level {level}"),
         series=series,
         level=level,
+        options=_options_of(path),
     )
 
 

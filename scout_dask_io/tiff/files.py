@@ -1,24 +1,38 @@
-"""Opening, checking and reading files: descriptors are short-lived, reads are exact."""
+"""Opening, checking and reading files: descriptors are short-lived, reads are exact.
+
+A file lies at a *place*: an absolute path, or a URL with what it takes to reach it.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
-from scout_dask_io.errors import (
-    ArgumentError,
-    PathNotFoundError,
-    SourceChangedError,
-    TiffReadError,
-)
-from scout_dask_io.remote import is_url
+from scout_dask_io.errors import PathNotFoundError, SourceChangedError, TiffReadError
+from scout_dask_io.remote import RemotePath, is_url, locate
 from scout_dask_io.tiff.layout import SourceFile
+from scout_dask_io.tiff.remote_file import RemoteFile, find_object
 
-__all__ = ["absolute", "find_file", "open_checked", "open_found", "read_at", "read_bytes"]
+#: Where a file or a folder lies.
+Place: TypeAlias = str | RemotePath
+#: A file that is open: a descriptor, or what stands for one of an object in a store.
+OpenFile: TypeAlias = int | RemoteFile
+
+__all__ = [
+    "OpenFile",
+    "Place",
+    "absolute",
+    "find_file",
+    "open_checked",
+    "open_found",
+    "place_of",
+    "read_at",
+    "read_bytes",
+]
 
 # O_NONBLOCK: opening a FIFO that took a file's place must not wait for a writer.
 # It changes nothing for regular files.
@@ -32,19 +46,22 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 
 
 def absolute(path: Any) -> str:
-    """Give a path as an absolute string; links are kept.
+    """Give a local path as an absolute string; links are kept."""
+    return os.path.abspath(os.fsdecode(path))
+
+
+def place_of(path: Any, storage_options: Mapping[str, Any] | None = None) -> Place:
+    """Give the place of a local path or of a URL. Nothing is looked at.
 
     Raises
     ------
     ArgumentError
-        If it is a URL.
+        If ``storage_options`` are given for a local path, or do not fit.
     """
-    if is_url(path):
-        raise ArgumentError(
-            f"{path} is a URL, expected a local path: TIFF files are read from disks alone. Copy "
-            "them to a disk, or mount the store."
-        )
-    return os.path.abspath(os.fsdecode(path))
+    if isinstance(path, RemotePath) or is_url(path) or storage_options:
+        found = locate(path, storage_options)
+        return found if isinstance(found, RemotePath) else str(found)
+    return absolute(path)
 
 
 def find_file(path: str) -> os.stat_result:
@@ -75,8 +92,12 @@ def find_file(path: str) -> os.stat_result:
 
 
 @contextmanager
-def open_found(path: str) -> Iterator[tuple[int, SourceFile]]:
+def open_found(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
     """Open a regular file for reading, with the facts that identify it."""
+    if isinstance(path, RemotePath):
+        file = find_object(path)
+        yield RemoteFile(path, file), file
+        return
     find_file(path)
     try:
         fd = os.open(path, _FLAGS)
@@ -146,12 +167,14 @@ def _moment(mtime_ns: int) -> str:
         return f"{mtime_ns} ns"
 
 
-def read_at(fd: int, offset: int, out: memoryview) -> int:
+def read_at(fd: OpenFile, offset: int, out: memoryview) -> int:
     """Read from a file into a buffer, as far as the file goes; give the number of bytes.
 
-    Every pixel and every table comes through here: tests replace it to see
-    which bytes are asked for.
+    Every pixel, and of a disk every table, comes through here: tests replace it to
+    see which bytes are asked for.
     """
+    if not isinstance(fd, int):
+        return fd.read(offset, out)
     done, wanted = 0, len(out)
     while done < wanted:
         got = _read_some(fd, offset + done, out[done:] if done else out)
@@ -175,8 +198,10 @@ else:  # Windows: the descriptor belongs to this call alone, so seeking is safe.
         return len(data)
 
 
-def read_bytes(fd: int, offset: int, nbytes: int) -> bytearray:
-    """Read up to ``nbytes`` bytes; fewer where the file ends before."""
+def read_bytes(fd: OpenFile, offset: int, nbytes: int) -> bytearray:
+    """Read up to ``nbytes`` bytes of a directory or a table; fewer where the file ends before."""
+    if not isinstance(fd, int):
+        return fd.head(offset, nbytes)
     out = bytearray(nbytes)
     got = read_at(fd, offset, memoryview(out))
     # Not cut in place: a profiler that looks at this thread's frames, as a dask

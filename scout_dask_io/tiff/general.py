@@ -11,8 +11,10 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.tiff.cache import SegmentTable
+from scout_dask_io.tiff.files import OpenFile
 from scout_dask_io.tiff.ifd import Damaged
 from scout_dask_io.tiff.layout import PageLayout, SourceFile
+from scout_dask_io.tiff.remote_file import Handle
 
 __all__ = ["general_decoder", "general_table", "open_tiff", "page_at"]
 
@@ -27,18 +29,24 @@ def page_at(tif: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
 
 
 @contextmanager
-def open_tiff(fd: int, file: SourceFile, **options: Any) -> Iterator[tifffile.TiffFile]:
+def open_tiff(fd: OpenFile, file: SourceFile, **options: Any) -> Iterator[tifffile.TiffFile]:
     """Let tifffile look at a file that is open already, so that it sees the same one."""
-    # Reads here go by offset, but tifffile begins at the descriptor's position.
-    os.lseek(fd, 0, os.SEEK_SET)
     with (
-        open(fd, "rb", closefd=False) as handle,
+        _as_python_has_it(fd) as handle,
         tifffile.TiffFile(handle, name=os.path.basename(file.path), **options) as tif,
     ):
         yield tif
 
 
-def general_decoder(fd: int, file: SourceFile, ifd: int) -> Callable[..., Any]:
+def _as_python_has_it(fd: OpenFile) -> Any:
+    if not isinstance(fd, int):
+        return Handle(fd)
+    # Reads here go by offset, but tifffile begins at the descriptor's position.
+    os.lseek(fd, 0, os.SEEK_SET)
+    return open(fd, "rb", closefd=False)
+
+
+def general_decoder(fd: OpenFile, file: SourceFile, ifd: int) -> Callable[..., Any]:
     """Give tifffile's decoder of the segments of a page; it holds no open file."""
     with open_tiff(fd, file, is_ome=False) as tif:
         decoder: Callable[..., Any] = page_at(tif, ifd).decode

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scout_dask_io.tiff.files import read_bytes
+from scout_dask_io.tiff.files import OpenFile, read_bytes
 
 __all__ = ["Damaged", "Header", "Ifd", "Window", "read_header", "read_ifd"]
 
@@ -39,7 +39,7 @@ class Header:
 class Window:
     """Bytes of a file through a small moving window: one read serves a whole IFD."""
 
-    def __init__(self, fd: int, size: int, reach: int = 4096) -> None:
+    def __init__(self, fd: OpenFile, size: int, reach: int = 4096) -> None:
         self.fd = fd
         self.size = size
         self._reach = reach

@@ -7,7 +7,7 @@ from typing import Any
 
 from scout_dask_io.grid import Shape
 from scout_dask_io.tiff.describe import opened
-from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.files import place_of
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Window, read_header
 from scout_dask_io.tiff.layout import CODEC_NAMES
@@ -42,7 +42,7 @@ class TiffInfo:
 
 
 def describe_path(path: Any) -> TiffInfo:
-    """Describe a TIFF file; reads its directories, no pixel.
+    """Describe a TIFF file, at a path or at a place in a store; reads its directories, no pixel.
 
     One file of a multi-file OME-TIFF is described by itself.
 
@@ -53,7 +53,7 @@ def describe_path(path: Any) -> TiffInfo:
     TiffReadError
         If it is damaged or no regular file.
     """
-    with opened(absolute(path)) as (fd, file):
+    with opened(place_of(path)) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
         options: dict[str, Any] = {"_multifile": False}

@@ -166,7 +166,11 @@ class DescribedPage:
 
 
 class SourceFile(NamedTuple):
-    """A file and the facts by which a change of it is noticed."""
+    """A file and the facts by which a change of it is noticed.
+
+    Of an object in a store ``path`` is its URL, ``mtime_ns`` a number that stands for its
+    state, and ``inode`` 0.
+    """
 
     path: str
     size: int
@@ -196,9 +200,11 @@ class FileTable:
         folders: dict[str, int] = {}
         names, facts = [], []
         for file in files:
-            folder, name = os.path.split(file.path)
+            name = os.path.basename(file.path)
             names.append(name)
-            folder = os.path.join(folder, "")  # ends in a separator: joining is adding
+            folder = file.path[
+                : len(file.path) - len(name)
+            ]  # with its separator: joining is adding
             at = folders.setdefault(folder, len(folders))
             facts.append((at, file.size, file.mtime_ns & 0xFFFFFFFFFFFFFFFF, file.inode))
         table = np.array(facts, dtype=np.uint64).reshape(len(names), 4)

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.tiff.files import absolute
+from scout_dask_io.remote import RemotePath
+from scout_dask_io.tiff.files import Place, place_of
+from scout_dask_io.tiff.remote_file import answered
 
-__all__ = ["ORDERS", "list_planes", "list_subfolders", "natural_key", "sort_names"]
+__all__ = ["ORDERS", "is_tiff", "list_planes", "list_subfolders", "natural_key", "sort_names"]
 
 ORDERS = ("alphabetical", "natural")
 _SUFFIXES = (".tif", ".tiff")
@@ -57,10 +59,16 @@ def sort_names(names: Sequence[str], order: str, where: str) -> list[str]:
     return alphabetical
 
 
-def list_planes(folder: Any, order: str = "alphabetical") -> list[str]:
-    """List the TIFF files of a folder as absolute paths, in stacking order.
+def is_tiff(name: str) -> bool:
+    """Tell whether a name is that of a TIFF file: ``.tif`` or ``.tiff``, in any case."""
+    return name.lower().endswith(_SUFFIXES)
 
-    ``.tif`` and ``.tiff`` count, in any case; hidden files and folders do not.
+
+def list_planes(folder: Any, order: str = "alphabetical") -> list[Place]:
+    """List the TIFF files of a folder, in stacking order.
+
+    ``.tif`` and ``.tiff`` count, in any case; hidden files and folders do not. The
+    folder is a path, or the place of one in a store.
 
     Raises
     ------
@@ -68,44 +76,63 @@ def list_planes(folder: Any, order: str = "alphabetical") -> list[str]:
         If the folder is missing or holds no TIFF file.
     ArgumentError
         If ``order`` is unknown or ``folder`` is a file.
+    TiffReadError
+        If a store cannot be asked.
     """
-    path = absolute(folder)
-    names = [
-        entry.name
-        for entry in _scan(path, "a file, not a folder; read it with imread")
-        if entry.name.lower().endswith(_SUFFIXES) and not entry.is_dir()
-    ]
-    if not names:
+    place = place_of(folder)
+    found = _list(place, "a file, not a folder; read it with imread")
+    planes = {name: p for name, (p, is_folder) in found.items() if is_tiff(name) and not is_folder}
+    if not planes:
         raise PathNotFoundError(
-            f"{path!r} holds no .tif or .tiff file (hidden files and sub-folders do not count)"
+            f"{str(place)!r} holds no .tif or .tiff file (hidden files and sub-folders do not "
+            "count)"
         )
-    return [os.path.join(path, name) for name in sort_names(names, order, path)]
+    return [planes[name] for name in sort_names(list(planes), order, str(place))]
 
 
-def list_subfolders(folder: Any) -> list[str]:
-    """List the sub-folders of a folder as absolute paths, sorted by name; hidden ones do not count.
+def list_subfolders(folder: Any) -> list[Place]:
+    """List the sub-folders of a folder, sorted by name; hidden ones do not count.
 
     Raises
     ------
     PathNotFoundError
         If the folder is missing or has no sub-folder.
     """
-    path = absolute(folder)
-    found = _scan(path, "a file, not a folder of channels; read it with imread")
-    names = sorted(entry.name for entry in found if entry.is_dir())
-    if not names:
+    place = place_of(folder)
+    found = _list(place, "a file, not a folder of channels; read it with imread")
+    folders = [found[name][0] for name in sorted(found) if found[name][1]]
+    if not folders:
         raise PathNotFoundError(
-            f"{path!r} has no sub-folder: one folder of planes a channel was expected. "
+            f"{str(place)!r} has no sub-folder: one folder of planes a channel was expected. "
             "Read a single folder of planes with imread_folder."
         )
-    return [os.path.join(path, name) for name in names]
+    return folders
 
 
-def _scan(path: str, if_file: str) -> list[os.DirEntry[str]]:
+def _list(place: Place, if_file: str) -> dict[str, tuple[Place, bool]]:
+    """Give what is in a folder and not hidden: by its name where it is, and whether a folder."""
+    if isinstance(place, RemotePath):
+        return _list_remote(place, if_file)
     try:
-        with os.scandir(path) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+        with os.scandir(place) as entries:
+            return {
+                entry.name: (os.path.join(place, entry.name), entry.is_dir())
+                for entry in entries
+                if not entry.name.startswith(".")
+            }
     except FileNotFoundError:
-        raise PathNotFoundError(f"there is no folder {path!r}") from None
+        raise PathNotFoundError(f"there is no folder {place!r}") from None
     except NotADirectoryError:
-        raise ArgumentError(f"{path!r} is {if_file}") from None
+        raise ArgumentError(f"{place!r} is {if_file}") from None
+
+
+def _list_remote(place: RemotePath, if_file: str) -> dict[str, tuple[Place, bool]]:
+    with answered():
+        found = place.children()
+        if not found and place.is_file():
+            raise ArgumentError(f"'{place}' is {if_file}")
+    if not found:
+        raise PathNotFoundError(
+            f"there is no folder '{place}': no object has a name that begins so. Check the URL."
+        )
+    return {p.name: (p, p.is_folder) for p in found if not p.name.startswith(".")}

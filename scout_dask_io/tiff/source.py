@@ -13,11 +13,13 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from scout_dask_io.errors import ScoutIOError, TiffReadError
+from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.grid import Region, Shape, normalize_index, region_shape, take
+from scout_dask_io.remote import RemotePath
 from scout_dask_io.source import FilledPlane, Piece, Source
-from scout_dask_io.tiff.decode import AreaReader, Page, Scratch
-from scout_dask_io.tiff.files import open_checked
+from scout_dask_io.tiff.decode import AreaReader, Page, Scratch, unreadable
+from scout_dask_io.tiff.fetch import fetch_pages
+from scout_dask_io.tiff.files import Place, open_checked
 from scout_dask_io.tiff.layout import (
     DATA,
     FILE,
@@ -28,6 +30,7 @@ from scout_dask_io.tiff.layout import (
     PageLayout,
     SourceFile,
 )
+from scout_dask_io.tiff.remote_file import RemoteFile
 
 __all__ = ["MAX_BLOCK_NBYTES", "TiffSource"]
 
@@ -81,6 +84,9 @@ class TiffSource(Source):
         Which image of a file, at which resolution, the pages are of.
     filled : sequence of FilledPlane
         What the pages of no file stand for.
+    options : dict, optional
+        What it takes to reach files in an object store; ``None`` says that they are
+        local. No part of the token, and shown nowhere: there may be secrets in it.
 
     Raises
     ------
@@ -102,12 +108,15 @@ class TiffSource(Source):
         series: int = 0,
         level: int = 0,
         filled: Sequence[FilledPlane] = (),
+        options: dict[str, Any] | None = None,
     ) -> None:
         self._files = files
         self._layouts = tuple(layouts)
         self._pages = pages
         self._first_file = 0
         self._filled = tuple(filled)
+        self._options = options
+        self.has_own_threads = options is not None  # pages are fetched ahead
         self._gate_key = token
         self._gate: _Gate | None = None
         self.token = token
@@ -133,8 +142,14 @@ class TiffSource(Source):
         """The files that are read, with the facts by which a change is noticed."""
         return [self._files[k] for k in range(len(self._files))]
 
+    def place_of(self, file: SourceFile) -> Place:
+        """Give where one of the files lies."""
+        return file.path if self._options is None else RemotePath(file.path, self._options)
+
     def landmarks(self) -> list[tuple[str, int]]:
-        """Give the first file and the last."""
+        """Give the first file and the last; none of a store, which tells by its answers."""
+        if self._options is not None:
+            return []
         ends = sorted({0, len(self._files) - 1})
         return [self._files[k][:2] for k in ends] if len(self._files) else []
 
@@ -185,7 +200,7 @@ class TiffSource(Source):
         readers = self._readers(region[n:])
         zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
         whole = tuple(slice(0, k) for k in zeros.shape[n:])
-        for place, number, page in self._open_pages(region[:n]):
+        for place, number, page in self._open_pages(region[:n], readers):
             if page is None:
                 yield (*place, *whole), zeros
                 continue
@@ -198,14 +213,16 @@ class TiffSource(Source):
             except (ScoutIOError, MemoryError):
                 raise
             except Exception as err:
-                raise _unreadable(page, err) from err
+                raise unreadable(page, err) from err
 
     def _readers(self, inner: Region) -> list[AreaReader]:
         area = (inner[0], inner[1], inner[2] if len(inner) > 2 else slice(0, 1))
         gate, scratch = self._shared_gate(), Scratch()
         return [AreaReader(layout, area, gate, scratch) for layout in self._layouts]
 
-    def _open_pages(self, lead: Region) -> Iterator[tuple[tuple[slice, ...], int, Page | None]]:
+    def _open_pages(
+        self, lead: Region, readers: Sequence[AreaReader]
+    ) -> Iterator[tuple[tuple[slice, ...], int, Page | None]]:
         """Yield where each page goes, its layout and the page, its file open.
 
         ``None`` stands for a page of zeros. A file is opened once for a run of
@@ -213,10 +230,22 @@ class TiffSource(Source):
         """
         picked = self._pages[lead]
         spans = [[slice(i, i + 1) for i in range(k)] for k in picked.shape[:-1]]
+        rows = picked.reshape(-1, 4).tolist()
+        if self._options is not None:
+            numbers = [row[LAYOUT] for row in rows]
+            some = RemotePath(self._files[0].path, self._options) if len(self._files) else None
+            pages = fetch_pages(
+                map(self._remote_page, rows),
+                numbers,
+                readers,
+                serves_threads=some is not None and some.serves_threads,
+            )
+            yield from zip(product(*spans), numbers, pages, strict=True)
+            return
         fd, opened = -1, -1
         file: SourceFile | None = None
         try:
-            for place, row in zip(product(*spans), picked.reshape(-1, 4).tolist(), strict=True):
+            for place, row in zip(product(*spans), rows, strict=True):
                 if row[FILE] == NO_FILE:
                     yield place, row[LAYOUT], None
                     continue
@@ -232,6 +261,13 @@ class TiffSource(Source):
             if fd >= 0:
                 os.close(fd)
 
+    def _remote_page(self, row: list[int]) -> Page | None:
+        if row[FILE] == NO_FILE:
+            return None
+        file = self._files[row[FILE] - self._first_file]
+        place = RemotePath(file.path, self._options or {})
+        return Page(RemoteFile(place, file), file, row[IFD], row[DATA])
+
     def read_into(self, region: Region, out: np.ndarray) -> None:
         """Read one region into an array of its shape, in native byte order."""
         n = self.lead_ndim
@@ -243,7 +279,7 @@ class TiffSource(Source):
             return
         # Pixels lie in the file as they will in memory: no copy is needed.
         readers = self._readers(inner)
-        for place, number, page in self._open_pages(region[:n]):
+        for place, number, page in self._open_pages(region[:n], readers):
             if page is None:
                 out[place] = 0
                 continue
@@ -253,7 +289,7 @@ class TiffSource(Source):
             except (ScoutIOError, MemoryError):
                 raise
             except Exception as err:
-                raise _unreadable(page, err) from err
+                raise unreadable(page, err) from err
 
     def __getitem__(self, index: Any) -> np.ndarray:
         region, rest = normalize_index(index, self.shape)
@@ -350,10 +386,3 @@ def _is_memory_image(layout: PageLayout) -> bool:
 def _cut(n: int, extent: int) -> tuple[int, ...]:
     whole, rest = divmod(n, extent)
     return (extent,) * whole + ((rest,) if rest else ())
-
-
-def _unreadable(page: Page, err: Exception) -> TiffReadError:
-    what = str(err) or type(err).__name__
-    return TiffReadError(
-        f"cannot read {page.file.path!r} (page whose directory is at byte {page.ifd}): {what}"
-    )

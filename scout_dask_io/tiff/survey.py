@@ -23,8 +23,11 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_shape
+from scout_dask_io.remote import RemotePath
 from scout_dask_io.source import FilledPlane
+from scout_dask_io.tiff.files import Place
 from scout_dask_io.tiff.layout import NO_FILE, PageLayout, SourceFile
+from scout_dask_io.tiff.remote_file import find_object
 
 if TYPE_CHECKING:
     from scout_dask_io.tiff.describe import DescribedFile
@@ -94,13 +97,16 @@ def check_missing(missing: str) -> None:
         )
 
 
-def refuse(path: str, error: ScoutIOError) -> Refused:
+def refuse(path: Place, error: ScoutIOError) -> Refused:
     """Give the record of a file that reading alone refuses."""
     try:
-        found = os.stat(path)
-        file = SourceFile(path, found.st_size, found.st_mtime_ns, found.st_ino)
+        if isinstance(path, RemotePath):
+            file = find_object(path)
+        else:
+            found = os.stat(path)
+            file = SourceFile(path, found.st_size, found.st_mtime_ns, found.st_ino)
     except (OSError, ValueError):
-        file = SourceFile(path, -1, -1, -1)
+        file = SourceFile(str(path), -1, -1, -1)
     cause = error.__cause__
     if isinstance(error, PathNotFoundError) or (
         isinstance(cause, OSError) and cause.errno in _UNREACHABLE
@@ -108,7 +114,8 @@ def refuse(path: str, error: ScoutIOError) -> Refused:
         kind = "unreachable"
     else:
         kind = "empty" if file.size == 0 else "unreadable"
-    return Refused(file, kind, str(error).removeprefix(f"cannot read {path!r}: "), error)
+    reason = str(error).removeprefix(f"cannot read {file.path!r}: ")
+    return Refused(file, kind, reason, error)
 
 
 class Survey:
@@ -222,7 +229,10 @@ class Survey:
     def list_refused(self, bad: Sequence[Refused]) -> str:
         """Give ``of '<folder>' cannot be read as one stack: 'a.tif' (it is empty), ...``."""
         folder = os.path.commonpath([os.path.dirname(f.path) for f in self._files])
-        shown = [f"{os.path.relpath(r.file.path, folder)!r} ({r.reason})" for r in bad[:NAMED]]
+        if not self._files[0].path.startswith(folder):  # a URL, which has two slashes in a row
+            folder = folder.replace("/", "//", 1)
+        start = len(os.path.join(folder, ""))
+        shown = [f"{r.file.path[start:]!r} ({r.reason})" for r in bad[:NAMED]]
         more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
         return f"of {folder!r} cannot be read as one stack: {', '.join(shown)}{more}"
 

@@ -11,8 +11,10 @@ from xml.etree import ElementTree
 
 import tifffile
 
+from scout_dask_io.errors import ChunkReadError
+from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.describe import opened
-from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.files import Place, place_of
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.voxel import ATTRIBUTE, MICROMETRES, VoxelSize, from_attribute
 
@@ -25,7 +27,7 @@ CSV_NAME = "voxel_size.csv"
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
 
 
-def csv_size(folder: str | os.PathLike[str]) -> VoxelSize | None:
+def csv_size(folder: str | os.PathLike[str] | RemotePath) -> VoxelSize | None:
     """Give what SCOUT's ``voxel_size.csv`` in a folder says, ``None`` if there is none.
 
     Warns
@@ -33,16 +35,16 @@ def csv_size(folder: str | os.PathLike[str]) -> VoxelSize | None:
     UserWarning
         If it is not three sizes, or cannot be read; it then does not count.
     """
-    path = os.path.join(folder, CSV_NAME)
+    place: Place = (
+        folder / CSV_NAME if isinstance(folder, RemotePath) else os.path.join(folder, CSV_NAME)
+    )
+    path = str(place)
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read(1000)
-    except FileNotFoundError:
-        return None
+        text = _start_of(place)
     except OSError as err:
         warnings.warn(
-            f"{path!r} cannot be read ({err.strerror}), so the voxel size that it states is not "
-            "known. Give voxel_size=, or mend the cause and try again.",
+            f"{path!r} cannot be read ({err.strerror or err}), so the voxel size that it states is "
+            "not known. Give voxel_size=, or mend the cause and try again.",
             UserWarning,
             stacklevel=4,
         )
@@ -50,6 +52,8 @@ def csv_size(folder: str | os.PathLike[str]) -> VoxelSize | None:
     except ValueError as err:
         found, text = None, str(err)
     else:
+        if text is None:
+            return None
         lines = [line for line in text.splitlines() if line.strip()]
         numbers = [part.strip() for part in lines[0].split(",")] if len(lines) == 1 else []
         found = from_attribute(numbers, path)
@@ -66,8 +70,28 @@ def csv_size(folder: str | os.PathLike[str]) -> VoxelSize | None:
     return VoxelSize(z, y, x, path)
 
 
+def _start_of(place: Place) -> str | None:
+    """Give the first thousand bytes of a text file; ``None`` where there is none."""
+    try:
+        if isinstance(place, RemotePath):
+            data = place.read(1000)
+        else:
+            with open(place, "rb") as file:
+                data = file.read(1000)
+    except FileNotFoundError:
+        return None
+    except ChunkReadError as err:
+        # So say stores of what is not there to who may not list what is.
+        if isinstance(err.__cause__, PermissionError):
+            return None
+        raise
+    return None if data is None else data.decode("utf-8-sig")
+
+
 def file_sizes(path: Any, series: int = 0, level: int = 0) -> list[VoxelSize]:
     """Give what a TIFF file states, the most telling first; reads its directories alone.
+
+    ``path`` is a path, or the place of an object in a store.
 
     Raises
     ------
@@ -75,7 +99,7 @@ def file_sizes(path: Any, series: int = 0, level: int = 0) -> list[VoxelSize]:
         If the file cannot be read.
     """
     with (
-        opened(absolute(path)) as (fd, file),
+        opened(place_of(path)) as (fd, file),
         open_tiff(fd, file, _multifile=False) as tif,
     ):
         return list(stated_sizes(tif, series, level))
