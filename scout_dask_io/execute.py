@@ -129,6 +129,7 @@ def run_tasks(
     report: Report | None = None,
     on_failure: Callable[[], None] | None = None,
     drain: Callable[[], Awaitable[None]] | None = None,
+    cache: Any = None,
 ) -> Any:
     """Compute the key ``final`` of a graph and give its value.
 
@@ -156,6 +157,8 @@ def run_tasks(
     drain
         The same on a cluster: a picklable coroutine function that each worker
         awaits after a failure.
+    cache : MutableMapping, optional
+        Where threads of this process keep results that are yet to be used; a dict by default.
 
     Raises
     ------
@@ -173,7 +176,7 @@ def run_tasks(
             return get(graph, final, num_workers=nb_workers)
         pool = ThreadPoolExecutor(nb_workers, thread_name_prefix="scout-dask-io")
         try:
-            return threaded.get(graph, final, pool=pool, num_workers=nb_workers)
+            return threaded.get(graph, final, cache, nb_workers, pool)
         except BaseException:
             if on_failure is not None:
                 on_failure()

@@ -107,9 +107,9 @@ def write_levels(
             units,
             array if source is None else None,
             tops[0],
+            image.write,
             compute=compute,
             progress=progress,
-            nb_workers=image.write.nb_workers,
             already=already,
         ),
     )

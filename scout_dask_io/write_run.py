@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +15,9 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.execute import run_tasks
+from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import reporting
+from scout_dask_io.spilling import SpillingCache, spilling_cache
 from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.regions import discard_region
 from scout_dask_io.store.units import Target, cancel, drain
@@ -66,10 +70,10 @@ def run_write(
     units: set[Any],
     array: da.Array | None,
     target: Target,
+    plan: WritePlan,
     *,
     compute: bool,
     progress: Any,
-    nb_workers: int,
     already: int,
 ) -> Any:
     """Compute the task ``final`` and give its value; with ``compute=False``, a Delayed of it.
@@ -87,7 +91,9 @@ def run_write(
     target : Target
         What they write; of several, one, since all have the same attempt. After a
         failure its tasks are stopped and waited for, and what cannot be used is removed.
-    compute, progress, nb_workers, already
+    plan : WritePlan
+        Its workers run the tasks, its ``max_mem`` bounds the blocks that wait on threads.
+    compute, progress, already
         As for :func:`~scout_dask_io.write_zarr` and :func:`~.execute.run_tasks`.
     """
     graph = HighLevelGraph.from_collections(
@@ -96,16 +102,20 @@ def run_write(
     if not compute:
         return DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
     try:
-        with reporting(progress, f"write {target.staging.destination.name}") as report:
+        with (
+            reporting(progress, f"write {target.staging.destination.name}") as report,
+            nullcontext() if array is None else _waiting(array, plan, target) as cache,
+        ):
             return run_tasks(
                 graph,
                 final,
                 units,
-                nb_workers=nb_workers,
+                nb_workers=plan.nb_workers,
                 already=already,
                 report=report,
                 on_failure=partial(cancel, target),
                 drain=partial(drain, target.attempt),
+                cache=cache,
             )
     except BaseException as err:
         if target.in_place:
@@ -113,6 +123,15 @@ def run_write(
         else:
             _leave(target, err)
         raise
+
+
+def _waiting(
+    array: da.Array, plan: WritePlan, target: Target
+) -> AbstractContextManager[SpillingCache]:
+    """Give the room for blocks that wait: what the tasks at work do not need themselves."""
+    at_work = 2 * math.prod(max(axis, default=0) for axis in array.chunks) * plan.itemsize
+    max_nbytes = max(plan.max_mem - plan.nb_workers * at_work, plan.max_mem // 4)
+    return spilling_cache(max_nbytes, getattr(target.staging, "tmp", None))
 
 
 def _leave(target: Target, err: BaseException) -> None:

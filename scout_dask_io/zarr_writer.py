@@ -148,9 +148,10 @@ def write_zarr(
     max_mem : int or str, optional
         Bytes, or a text such as ``"2GB"``, that one process may use beyond its
         imports; where not given, a quarter of the free memory, or on a cluster
-        half of the memory limit of the smallest worker. Blocks that dask keeps
-        between the stages of a computed array, as overlaps need, come on top:
-        write such an intermediate, or use workers, which spill them to disk.
+        half of the memory limit of the smallest worker. Computed blocks that
+        wait for their neighbours, as overlaps need, are kept in scratch files beside
+        the array where they are more than fit; with ``compute=False`` that is up to
+        what computes. What the caller's own functions need on top is not counted.
     nb_workers : int, optional
         Threads of a local run; the processor's count where not given.
     durable : bool
@@ -284,9 +285,9 @@ def write_zarr(
             units,
             array if source is None else None,
             target,
+            plan,
             compute=compute,
             progress=progress,
-            nb_workers=plan.nb_workers,
             already=len(done),
         ),
     )

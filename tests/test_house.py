@@ -39,7 +39,7 @@ FLOORS = [
     {"levels", "planesummary"},
     {"ome", "passes", "findings"},
     {"tiff", "store"},
-    {"lazy", "execute", "block_groups", "sheet"},
+    {"lazy", "execute", "block_groups", "sheet", "spilling"},
     {
         "write_tasks",
         "write_arguments",

@@ -20,7 +20,7 @@ from distributed import Client, LocalCluster
 from helpers import make_volume, python, write_planes
 
 import scout_dask_io as io
-from scout_dask_io import zarr_writer
+from scout_dask_io import write_run
 from scout_dask_io.errors import ResumeError, TargetExistsError, WriteError
 from scout_dask_io.store import sinks, units
 
@@ -446,7 +446,7 @@ def test_a_cancelled_unit_stops_at_its_next_band(
         cancelled.set()
 
     monkeypatch.setattr(sinks, "write_file", write)
-    monkeypatch.setattr(zarr_writer, "cancel", cancel)
+    monkeypatch.setattr(write_run, "cancel", cancel)
     array = da.from_array(data, chunks=(4, 16, 40)) + 0
     with pytest.raises(WriteError, match="No space left"):
         io.write_zarr(tmp_path / "a.zarr", array, (4, 16, 1), nb_workers=2)
