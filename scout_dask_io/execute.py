@@ -11,16 +11,33 @@ from typing import Any
 
 import dask
 from dask import threaded
+from dask._task_spec import Task
 from dask.base import get_scheduler
 from dask.callbacks import Callback
 from dask.system import CPU_COUNT
 
-from scout_dask_io.cluster import TIMEOUT_S, active_client, ask_workers, fleet_of
+from scout_dask_io.cluster import (
+    TIMEOUT_S,
+    Asked,
+    Needs,
+    active_client,
+    admit,
+    ask_workers,
+    fault_of_late_workers,
+    fleet_of,
+)
 from scout_dask_io.errors import ArgumentError, ClusterError, MemoryLimitError
 from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.plan import WritePlan
 
-__all__ = ["Report", "check_nb_workers", "planned", "run_tasks", "worker_count"]
+__all__ = [
+    "Report",
+    "admitting",
+    "check_nb_workers",
+    "planned",
+    "run_tasks",
+    "worker_count",
+]
 
 #: Called with finished units, all units, and bytes of elements finished.
 Report = Callable[[int, int, int], None]
@@ -103,6 +120,23 @@ def planned(
     )
 
 
+def admitting(tasks: dict[Any, Any], units: Set[Any], asked: Asked | None) -> dict[Any, Any]:
+    """Give tasks whose units look first whether their worker has what the job needs."""
+    if asked is None:
+        return tasks
+    return {
+        key: Task(key, _admit_and_call, asked.needs, task.func, *task.args, **task.kwargs)
+        if key in units
+        else task
+        for key, task in tasks.items()
+    }
+
+
+def _admit_and_call(needs: Needs, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    admit(needs)
+    return function(*args, **more)
+
+
 class _Counting(Callback):
     """Reports each finished unit of a local run."""
 
@@ -130,6 +164,7 @@ def run_tasks(
     on_failure: Callable[[], None] | None = None,
     drain: Callable[[], Awaitable[None]] | None = None,
     cache: Any = None,
+    asked: Asked | None = None,
 ) -> Any:
     """Compute the key ``final`` of a graph and give its value.
 
@@ -159,6 +194,9 @@ def run_tasks(
         awaits after a failure.
     cache : MutableMapping, optional
         Where threads of this process keep results that are yet to be used; a dict by default.
+    asked : Asked, optional
+        The workers that were asked before: where others joined since and lack
+        something, a failure names them.
 
     Raises
     ------
@@ -167,7 +205,7 @@ def run_tasks(
     """
     client = active_client()
     if client is not None:
-        return _run_on_cluster(client, graph, final, units, already, report, drain)
+        return _run_on_cluster(client, graph, final, units, already, report, drain, asked)
     get = get_scheduler()
     with ExitStack() as stack:
         if report is not None:
@@ -193,6 +231,7 @@ def _run_on_cluster(
     already: int,
     report: Report | None,
     drain: Callable[[], Awaitable[None]] | None,
+    asked: Asked | None,
 ) -> Any:
     from distributed import as_completed
 
@@ -209,6 +248,9 @@ def _run_on_cluster(
     except BaseException as err:
         _stop(client, futures, drain)
         lost = _lost(client, err)
+        is_new = isinstance(err, Exception) and not isinstance(err, ClusterError)
+        if lost is None and asked is not None and is_new:
+            lost = fault_of_late_workers(client, asked)
         if lost is None:
             raise
         raise lost from err

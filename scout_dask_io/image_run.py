@@ -13,6 +13,7 @@ import numpy as np
 from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed, delayed
 
+from scout_dask_io.cluster import Asked
 from scout_dask_io.downsample import HalvedSource
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.findings import Subject
@@ -59,6 +60,7 @@ def write_levels(
     durable: bool,
     compute: bool,
     progress: Any,
+    asked: Asked | None,
     shared: Any = None,
     subject: Subject | None = None,
 ) -> zarr.Group | Delayed:
@@ -68,6 +70,7 @@ def write_levels(
     ``attributes`` are those of each level. With ``shared``, the source of an array that
     stands, that becomes level 0 as it is stored, and the plan's levels come after it. With
     ``subject``, what the planes of level 0 are like is gathered and put beside the group.
+    ``asked`` is what ``preflight`` gave.
     """
     place, first = place_of(destination), int(shared is not None)
     settings = {**settings, "first": first, "qc": subject is not None}
@@ -111,6 +114,7 @@ def write_levels(
             compute=compute,
             progress=progress,
             already=already,
+            asked=asked,
         ),
     )
 

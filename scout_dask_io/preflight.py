@@ -9,7 +9,7 @@ from typing import Any
 
 import dask.array as da
 
-from scout_dask_io.cluster import active_client, check_workers
+from scout_dask_io.cluster import Asked, active_client, check_workers
 from scout_dask_io.lazy import sources_in
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.source import Source
@@ -20,12 +20,12 @@ __all__ = ["preflight"]
 
 def preflight(
     data: Sequence[Any], destination: AnyPath | None = None, *, in_place: bool = False
-) -> None:
+) -> Asked | None:
     """Ask each worker whether it sees the files, can write, and has the same libraries.
 
-    Without a client, nothing is done. Workers that join later are not asked: a
-    task of theirs that does not find its files fails with an error that names
-    the file.
+    Without a client, nothing is done. Workers that join later are asked by their
+    first unit, and named where a task of theirs fails: for that the result goes
+    to what runs the tasks.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def preflight(
     """
     client = active_client()
     if client is None:
-        return
+        return None
     sources = [
         source
         for item in data
@@ -50,4 +50,4 @@ def preflight(
         if not isinstance(destination, Path)
         else probing(destination, in_place=in_place) as folder
     ):
-        check_workers(client, files, folder)
+        return check_workers(client, files, folder)

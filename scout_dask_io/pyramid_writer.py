@@ -151,8 +151,7 @@ def write_ome_zarr(
     if qc:
         check_qc(plan.shape, np.dtype(plan.dtype), destination)
         subject = subject_of(destination, data, plan, axes=image.axes, attributes=attributes[0])
-    if compute:
-        preflight([data], destination)
+    asked = preflight([data], destination) if compute else None
     describe = partial(
         describe_image, metadata=metadata, version=version, axes=image.axes,
         shown=None if labels else (names, shown),
@@ -172,4 +171,5 @@ def write_ome_zarr(
         subject=subject,
         compute=compute,
         progress=progress,
+        asked=asked,
     )

@@ -13,8 +13,9 @@ from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from scout_dask_io.cluster import Asked
 from scout_dask_io.errors import ScoutIOError
-from scout_dask_io.execute import run_tasks
+from scout_dask_io.execute import admitting, run_tasks
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.progress import reporting
 from scout_dask_io.spilling import SpillingCache, spilling_cache
@@ -75,6 +76,7 @@ def run_write(
     compute: bool,
     progress: Any,
     already: int,
+    asked: Asked | None,
 ) -> Any:
     """Compute the task ``final`` and give its value; with ``compute=False``, a Delayed of it.
 
@@ -95,7 +97,11 @@ def run_write(
         Its workers run the tasks, its ``max_mem`` bounds the blocks that wait on threads.
     compute, progress, already
         As for :func:`~scout_dask_io.write_zarr` and :func:`~.execute.run_tasks`.
+    asked : Asked or None
+        The workers of a cluster that were asked; those that join later are asked by
+        their first unit.
     """
+    tasks = admitting(tasks, units, asked)
     graph = HighLevelGraph.from_collections(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
@@ -116,6 +122,7 @@ def run_write(
                 on_failure=partial(cancel, target),
                 drain=partial(drain, target.attempt),
                 cache=cache,
+                asked=asked,
             )
     except BaseException as err:
         if target.in_place:

@@ -201,8 +201,8 @@ def write_zarr(
         If a file cannot be written; the finished part stays for ``resume``.
     ClusterError
         If a worker of the cluster does not see the files or the destination, or
-        has other versions, before anything is created; or if the scheduler, or
-        the workers of one task, are lost.
+        has other versions, before anything is created, or later if it joins while
+        the job runs; or if the scheduler, or the workers of one task, are lost.
 
     Notes
     -----
@@ -232,8 +232,7 @@ def write_zarr(
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
         check_remote(destination, plan, data, overwrite=False)
-        if compute:
-            preflight([data], destination, in_place=True)
+        asked = preflight([data], destination, in_place=True) if compute else None
         note_filled(destination, where, data)
         target = begin_region(destination, fmt, where, plan.band, durable)
     else:
@@ -247,8 +246,7 @@ def write_zarr(
         if qc:
             check_qc(plan.shape, np.dtype(plan.dtype), destination)
             subject = subject_of(destination, data, plan, attributes=attributes)
-        if compute:
-            preflight([data], destination)
+        asked = preflight([data], destination) if compute else None
         resumed = place.resume(settings, [None], durable=durable) if resume else None
         if resumed is None and resume and not overwrite and is_finished(destination, settings):
             return _open(destination) if compute else cast(Any, delayed(_open)(destination))
@@ -289,6 +287,7 @@ def write_zarr(
             compute=compute,
             progress=progress,
             already=len(done),
+            asked=asked,
         ),
     )
 

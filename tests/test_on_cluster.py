@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import textwrap
 import time
@@ -14,7 +15,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from clusters import cluster, scheduler, worker
+from clusters import cluster, in_background, scheduler, wait_for, worker
 from distributed import Client
 from helpers import make_volume, python, write_planes
 
@@ -159,6 +160,91 @@ def test_a_worker_that_cannot_write_there_is_named(tmp_path: Path, client: Clien
     ):
         io.write_zarr(tmp_path / "new" / "a.zarr", VOLUME, CHUNKS)
     assert names(tmp_path) == before
+
+
+class WatchedSource(ArraySource):
+    """Reading ends when a worker that does not see the file has tried to."""
+
+    file = ""
+
+    def narrow(self, region):
+        return self, region
+
+    def landmarks(self):
+        return [(self.file, 3)]
+
+    def iter_pieces(self, region):
+        tried = Path(self.file).with_name("tried")
+        if not os.access(self.file, os.R_OK):
+            tried.touch()
+            raise TiffReadError(f"cannot read {self.file}")
+        while not tried.exists():
+            time.sleep(0.01)
+        yield from super().iter_pieces(region)
+
+
+def watched_source(folder: Path) -> WatchedSource:
+    folder.mkdir()
+    (folder / "planes").write_bytes(b"123")
+    source = WatchedSource(VOLUME, "watched")
+    source.file = str(folder / "planes")
+    return source
+
+
+def blind_and_older(folder: Path, file: str) -> Path:
+    """Give a path on which a worker has another version, and does not see a file."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        textwrap.dedent(f"""
+        import os, numcodecs
+        numcodecs.__version__ = "0.0.7"
+        stat, access = os.stat, os.access
+        def blind(path, *args, **kwargs):
+            if str(path) == {file!r}:
+                open({file!r}.replace("planes", "tried"), "w").close()
+                raise FileNotFoundError(2, "No such file or directory", path)
+            return stat(path, *args, **kwargs)
+        os.stat = blind
+        os.access = lambda path, mode: str(path) != {file!r} and access(path, mode)
+        """)
+    )
+    return folder
+
+
+# Units that read, which look first; and reads of dask's, which fail by themselves.
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_worker_that_joins_later_is_named_if_it_cannot_do_its_part(tmp_path: Path, offset: int):
+    source = watched_source(tmp_path / "data")
+    data = lazy_array(source, (4, -1, -1)) + offset if offset else lazy_array(source)
+    with cluster(1) as client:
+        known = set(client.nthreads())
+        write = in_background(lambda: io.write_zarr(tmp_path / "a.zarr", data, (4, 64, 64)))
+        wait_for(lambda: list(tmp_path.glob(".a.zarr.scout-partial")))
+        with worker(client, first_on_path=blind_and_older(tmp_path / "path", source.file)):
+            (address,) = set(client.nthreads()) - known
+            with pytest.raises(ClusterError, match="joined after the job began") as caught:
+                write.result(timeout=60)
+        assert f"worker {address}" in str(caught.value)
+        assert not any(w in str(caught.value) for w in known)
+        assert r"numcodecs is 0.0.7, here" in str(caught.value)
+        assert f"{source.file} cannot be seen: No such file or directory" in str(caught.value)
+        assert isinstance(caught.value.__cause__, TiffReadError) == bool(offset)
+        assert not (tmp_path / "a.zarr").exists()
+        wait_for(lambda: len(client.nthreads()) == 1)
+        array = io.write_zarr(tmp_path / "a.zarr", data, (4, 64, 64), resume=True)
+    assert (array[:] == VOLUME + offset).all()
+
+
+def test_units_of_a_verification_look_first_in_workers_that_were_not_asked(
+    tmp_path: Path, planes: Path, monkeypatch: pytest.MonkeyPatch
+):
+    io.write_zarr(tmp_path / "a.zarr", VOLUME, CHUNKS)
+    asked = module.Asked(module.Needs((("/nowhere/planes", 3),), ()), frozenset())
+    for job in ("check", "verify"):
+        monkeypatch.setattr(f"scout_dask_io.jobs.{job}.preflight", lambda *_: asked)
+    for sources in ((tmp_path / "a.zarr",), (planes, tmp_path / "a.zarr")):
+        with pytest.raises(ClusterError, match=r"worker tcp://.*/nowhere/planes cannot be seen"):
+            io.verify(*sources)
 
 
 def test_without_workers_there_is_an_error_and_not_an_endless_wait(

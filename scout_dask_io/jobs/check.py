@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from dask._task_spec import List, Task, TaskRef
 
+from scout_dask_io.cluster import Asked
 from scout_dask_io.errors import ArgumentError, ChunkReadError
-from scout_dask_io.execute import run_tasks, worker_count
+from scout_dask_io.execute import admitting, run_tasks, worker_count
 from scout_dask_io.filled import filled_of
 from scout_dask_io.grid import Region, Shape, chunk_counts
 from scout_dask_io.human import format_count, format_nbytes, format_s
@@ -208,8 +209,9 @@ def check(
     counts = chunk_counts(fmt.shape, fmt.chunks)
     mismatch = "" if manifest is None else _mismatch(fmt, manifest, counts)
     records = None if manifest is None or mismatch else manifest.records.reshape(-1)
-    preflight([source])
-    parts = _run(root, fmt, records, counts, deep, worker_count(nb_workers), progress, limit)
+    asked = preflight([source])
+    workers = worker_count(nb_workers)
+    parts = _run(root, fmt, records, counts, deep, workers, progress, limit, asked)
     total = sum((p.counts for p in parts), Counter[str]())
     return CheckReport(
         path=str(root),
@@ -252,6 +254,7 @@ def _run(
     workers: int,
     progress: bool | Report,
     limit: int,
+    asked: Asked | None,
 ) -> list[_Part]:
     n_chunks = int(np.prod(counts))
     tasks: dict[Any, Any] = {}
@@ -262,12 +265,13 @@ def _run(
         key = ("check", unit)
         tasks[key] = Task(key, _check, root, fmt, first, last, part, deep, limit)
     units = set(tasks)
+    tasks = admitting(tasks, units, asked)
     tasks["check-report"] = Task("check-report", list, List(*map(TaskRef, list(tasks))))
     # The arrays of an image are called by numbers.
     name = "/".join(str(root).split("/")[-2:]) if root.name.isdigit() else root.name
     with reporting(progress, f"check {name}") as report:
         found: list[_Part] = run_tasks(
-            tasks, "check-report", units, nb_workers=workers, report=report
+            tasks, "check-report", units, nb_workers=workers, report=report, asked=asked
         )
     return found
 

@@ -191,7 +191,7 @@ def pyramid(
         "levels": [level.shape for level in found],
         "shown": shown,
     }
-    preflight([top], destination)
+    asked = preflight([top], destination)
     describe = partial(
         describe_image, metadata=metadata, version=version, axes=axes,
         shown=None if labels else shown,
@@ -213,6 +213,7 @@ def pyramid(
         durable=durable,
         compute=True,
         progress=progress,
+        asked=asked,
         shared=source,
     )
     shapes = tuple(level.shape for level in found)

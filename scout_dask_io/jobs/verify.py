@@ -11,7 +11,7 @@ from typing import Any, overload
 from dask._task_spec import DataNode, List, Task, TaskRef
 
 from scout_dask_io.errors import ArgumentError, TiffReadError
-from scout_dask_io.execute import check_nb_workers, planned, run_tasks
+from scout_dask_io.execute import admitting, check_nb_workers, planned, run_tasks
 from scout_dask_io.grid import (
     Region,
     Shape,
@@ -275,7 +275,7 @@ def _compare(
     plan = planned(
         _plan_thirds, src.shape, *kind, src.read_shape, max_mem=max_mem, nb_workers=nb_workers
     )
-    preflight([src, dst])
+    asked = preflight([src, dst])
     tasks: dict[Any, Any] = {}
     pairs = zip(_narrowed(src, plan), _narrowed(dst, plan), plan.iter_units(), strict=True)
     for unit, ((a, at), (b, bt), region) in enumerate(pairs):
@@ -285,11 +285,17 @@ def _compare(
             chunks, limit,
         )  # fmt: skip
     units = set(tasks)
+    tasks = admitting(tasks, units, asked)
     parts = [TaskRef(key) for key in tasks]
     tasks["verify-report"] = Task("verify-report", merge, List(*parts), limit)
     with reporting(progress, f"verify {os.path.basename(right.path)}") as report:
         found: Compared = run_tasks(
-            tasks, "verify-report", units, nb_workers=plan.nb_workers, report=report
+            tasks,
+            "verify-report",
+            units,
+            nb_workers=plan.nb_workers,
+            report=report,
+            asked=asked,
         )
     return found
 
