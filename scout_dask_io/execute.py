@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Hashable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -38,6 +39,9 @@ __all__ = [
     "run_tasks",
     "worker_count",
 ]
+
+# How long units that finish are gathered before they are reported.
+REPORT_S = 0.05
 
 #: Called with finished units, all units, and bytes of elements finished.
 Report = Callable[[int, int, int], None]
@@ -233,17 +237,10 @@ def _run_on_cluster(
     drain: Callable[[], Awaitable[None]] | None,
     asked: Asked | None,
 ) -> Any:
-    from distributed import as_completed
-
     futures = client.get(graph, [final, *(units if report else ())], sync=False)
     try:
         if report is not None:
-            done, nbytes, total = already, 0, already + len(units)
-            report(done, total, 0)
-            for _, written in as_completed(futures[1:], with_results=True):
-                done += 1
-                nbytes += int(written)
-                report(done, total, nbytes)
+            _follow(client, futures[1:], already, report)
         return futures[0].result()
     except BaseException as err:
         _stop(client, futures, drain)
@@ -258,6 +255,24 @@ def _run_on_cluster(
         # An exception's traceback would hold them, and the cluster go on writing.
         for future in futures:
             future.release()
+
+
+def _follow(client: Any, futures: list[Any], already: int, report: Report) -> None:
+    """Report units as they finish; an error of one is raised."""
+    from distributed import as_completed
+
+    done, nbytes, total = already, 0, already + len(futures)
+    report(done, total, 0)
+    finished = as_completed(futures)
+    for first in finished:
+        if done + 1 < total:
+            # What units wrote is fetched for many at once: one by one, that doubled
+            # the cost of a unit to this process, from 1.2 to 2.4 ms of CPU.
+            time.sleep(REPORT_S)
+        for written in client.gather([first, *finished.next_batch(block=False)]):
+            done += 1
+            nbytes += int(written)
+            report(done, total, nbytes)
 
 
 def _stop(client: Any, futures: list[Any], drain: Callable[[], Awaitable[None]] | None) -> None:

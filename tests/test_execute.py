@@ -10,7 +10,7 @@ from typing import Any
 import dask
 import pytest
 from dask._task_spec import List, Task, TaskRef
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster, wait
 
 from scout_dask_io import execute
 from scout_dask_io.cluster import active_client
@@ -98,6 +98,32 @@ def test_units_are_reported_one_by_one_on_a_cluster(client: Client) -> None:
         found = run_tasks(graph, "final", units, nb_workers=2, report=calls)
     assert found == sum(10 + k for k in range(N_UNITS))
     check_calls(calls)
+
+
+def test_what_units_give_is_fetched_for_all_that_have_finished_at_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+    gather = client.gather
+
+    def counted(futures: Any) -> Any:
+        fetched.append(len(futures))
+        return gather(futures)
+
+    def sleep_until_all_have_finished(_: float) -> None:
+        wait([Future(key, client) for key in units])
+        for _ in range(5):
+            client.sync(asyncio.sleep, 0)  # the client's thread passes them on
+
+    graph, units = make_graph()
+    monkeypatch.setattr(client, "gather", counted)
+    monkeypatch.setattr(execute.time, "sleep", sleep_until_all_have_finished)
+    calls = Calls()
+    with client.as_current():
+        run_tasks(graph, "final", units, nb_workers=2, report=calls)
+    check_calls(calls)
+    assert sum(fetched) == N_UNITS
+    assert len(fetched) <= 3
 
 
 def test_no_report_runs_all_the_same(client: Client) -> None:
