@@ -235,7 +235,7 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n -= np.isnan(values).sum(axis=1)
         total = np.nansum(values, axis=1, dtype=np.float64)
     else:
-        total = values.sum(axis=1, dtype=np.float64 if values.dtype.itemsize > 4 else np.int64)
+        total = values.sum(axis=1, dtype=_sum_dtype(values))
     # A radix sort of 16 bits, four times as fast as the default; NaN go last.
     ordered = np.sort(values, axis=1, kind="stable")
     ranks = np.ceil(np.outer(n, PERCENTILES) / 100).astype(int) - 1
@@ -244,6 +244,13 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = np.take_along_axis(ordered, np.clip(ranks, 0, None), axis=1).astype(np.float64)
     found[n == 0] = np.nan
     return mean, found
+
+
+def _sum_dtype(values: np.ndarray) -> Any:
+    """Give the narrowest dtype that holds sums of rows: 32 bits are twice as fast as 64."""
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2 and values.shape[1] <= 2**16:
+        return np.uint32
+    return np.float64 if values.dtype.itemsize > 4 else np.int64
 
 
 def _edges(planes: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

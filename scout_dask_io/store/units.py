@@ -173,25 +173,23 @@ def _write_unit(target: Target, unit: int, region: Region, source: Source, insid
     buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
     writer = ChunkWriter(target, region)
     lower = Cascade(target.lower, target, region) if target.lower else None
-    planes = PlaneGatherer(fmt.shape, fmt.chunks, fmt.dtype, region) if target.qc else None
+    planes = PlaneGatherer(fmt.shape, fmt.dtype, region) if target.qc else None
     for part in iter_regions(region_shape(region), target.band):
         if target.attempt in _cancelled:
             raise Cancelled
         writer.check()
         buffer.begin(_shift(part, region))
         for where, values in source.iter_pieces(_shift(part, inside)):
+            if planes is not None:
+                values = planes.put(_shift(where, part), values)
             buffer.put(where, values)
         if not buffer.is_full():
             raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
         for index, chunk in buffer.iter_chunks():
-            # First, as both leave the chunk in the cache for the encoder, which leaves nothing.
-            if planes is not None:
-                planes.put(index, chunk)
             if lower is not None:
+                # First, as it leaves the chunk in the cache for the encoder, which leaves nothing.
                 lower.put(index, chunk)
             writer.write(index, chunk)
-        if planes is not None:
-            planes.flush()  # the next band takes the memory of these chunks
     if planes is not None:
         place: Any = target.staging  # on a disk; there are no records in object stores
         sink = FileSink(place, durable=target.durable, in_place=False)
