@@ -30,6 +30,8 @@ MAX_COST_NBYTES = 2 << 30
 SEEK_NBYTES = 128 << 10
 #: Bins along a long axis below which a picture says nothing any more.
 MIN_BINS = 64
+# Regions that are read, and held, at once.
+N_THREADS = 4
 _BAND_NBYTES = 32 << 20
 
 Runs = list[tuple[int, int]]
@@ -57,7 +59,7 @@ class Reader:
         """Read regions, in threads."""
         if isinstance(self.data, da.Array):
             return list(dask.compute(*(self.data[r] for r in regions)))
-        with ThreadPoolExecutor(4, thread_name_prefix="scout-dask-io") as pool:
+        with ThreadPoolExecutor(N_THREADS, thread_name_prefix="scout-dask-io") as pool:
             return list(pool.map(self.data.read, regions))
 
 
@@ -162,8 +164,8 @@ def sample(
     else:
         outs = [np.zeros(plan.bins, np.float32)]
     jobs = list(_bands(reader, plan, itemsize))
-    for start in range(0, len(jobs), 8):
-        some = jobs[start : start + 8]
+    for start in range(0, len(jobs), N_THREADS):
+        some = jobs[start : start + N_THREADS]
         for region, values in zip(some, reader.read(some), strict=True):
             function = np.maximum if projections else np.add
             where, parts = _reduce(region, np.asarray(values, np.float32), plan.step, function)
