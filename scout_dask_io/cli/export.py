@@ -97,7 +97,7 @@ def export(
       scout-dask-io export volume.zarr volume.ome.tif
       scout-dask-io export a.zarr fiji.tif --imagej --dtype uint8 --scale 0,4000
       scout-dask-io export volume.zarr cut.tif --axis y --box 0:30,100:400,:
-      scout-dask-io export s3://lab/brain.zarr planes/ --storage-option profile=lab
+      scout-dask-io export s3://lab/a.zarr planes/ --storage-option profile=lab
     """
     from scout_dask_io.jobs.export import export
 

@@ -46,7 +46,7 @@ def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any)
     For example:
       scout-dask-io preview brain brain.png
       scout-dask-io preview volume.zarr volume.png --mode max
-      scout-dask-io preview s3://lab/brain.ome.zarr brain.png --storage-option profile=lab
+      scout-dask-io preview s3://lab/a.zarr a.png --storage-option profile=lab
     """
     from scout_dask_io.jobs.preview import check_output, preview
 
