@@ -316,12 +316,10 @@ def preview_text(made: Mapping[str, Any]) -> str:
 
     ``made`` has the fields of a :class:`~.preview.Preview` but the image, and ``path``.
     """
-    places = ", ".join(
-        f"{a} = {k}" for a, k in zip("zyx"[-len(made["at"]) :], made["at"], strict=True)
-    )
-    shown = "maximum projections"
-    if made["mode"] != "max":
-        shown = f"planes {places}" if len(made["at"]) > 2 else "the plane"
+    shown = "the plane"
+    if len(made["step"]) > 2:
+        places = ", ".join(f"{a} = {k}" for a, k in zip("zyx", made["at"], strict=False))
+        shown = f"planes {places}" if made["mode"] == "slices" else "maximum projections"
     names = made["channels"] or [""] * len(made["limits"])
     contrast = [
         f"{name} {low:.4g} to {high:.4g}".strip()

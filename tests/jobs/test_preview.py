@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import dask.array as da
@@ -287,3 +288,25 @@ def test_the_command_makes_a_picture_of_real_data(tmp_path: Path, capsys):
     with pytest.raises(SystemExit, match="1"):
         main(["preview", str(brain), str(out)])
     assert "give --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shape", "mode", "shows"),
+    [
+        ((5, 40, 50), "max", "maximum projections"),
+        ((5, 40, 50), "slices", "planes z = 2, y = 20, x = 25"),
+        ((2, 5, 40, 50), "max", "maximum projections"),
+        ((40, 50), "slices", "the plane"),
+        ((40, 50), "max", "the plane"),
+    ],
+    ids=str,
+)
+def test_the_command_says_what_its_picture_shows(
+    tmp_path: Path, capsys, shape: tuple[int, ...], mode: str, shows: str
+):
+    from scout_dask_io.cli import main
+
+    write_zarr(tmp_path / "a.zarr", make_volume(shape))
+    with pytest.raises(SystemExit, match="0"):
+        main(["preview", str(tmp_path / "a.zarr"), str(tmp_path / "a.png"), "--mode", mode])
+    assert re.search(rf"^ +shows +{shows}$", capsys.readouterr().out, re.MULTILINE)
