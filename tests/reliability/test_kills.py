@@ -241,6 +241,44 @@ def test_rows_05_11_a_writer_killed_at_any_operation_leaves_what_resume_needs(
     assert kills >= 10
 
 
+def killed_with_a_sheet(folder: str, nth: int) -> int:
+    faults = Faults(Path(folder), nth, kill=True)
+    with injected(faults), dask.config.set(scheduler="sync"):
+        small = make_volume((3, 17, 20), seed=5)
+        io.write_zarr(Path(folder) / "a.zarr", small, (2, 16, 16), nb_workers=1, qc=True)
+    return faults.count
+
+
+@pytest.mark.parametrize("step", [24, pytest.param(1, marks=pytest.mark.slow)])
+def test_rows_05_11_a_kill_at_any_operation_leaves_no_sheet_without_its_array(
+    tmp_path: Path, step: int
+):
+    def sheet(folder: Path) -> dict[str, Any]:
+        found = json.loads((folder / "a.zarr.qc.json").read_text())
+        assert (folder / "a.zarr.qc.html").read_text().endswith("</html>\n")
+        return {key: value for key, value in found.items() if key != "written"}
+
+    (tmp_path / "count").mkdir()
+    total = run(killed_with_a_sheet, str(tmp_path / "count"), 0).value
+    want = sheet(tmp_path / "count")
+    points = sorted({*range(1, total - 20, step), *range(total - 20, total + 1, 1 + step // 5)})
+    for nth in points:
+        folder = tmp_path / "w"
+        folder.mkdir()
+        outcome = run(killed_with_a_sheet, str(folder), nth)
+        assert outcome.signal == signal.SIGKILL, f"operation {nth}: {outcome}"
+        beside = sorted(p.name for p in folder.glob("a.zarr.*"))
+        assert beside == [] or (folder / "a.zarr").exists(), f"operation {nth}"
+        for name in beside:
+            assert (folder / name).read_bytes() != b"", f"operation {nth}"
+        small = make_volume((3, 17, 20), seed=5)
+        io.write_zarr(folder / "a.zarr", small, (2, 16, 16), nb_workers=1, qc=True, resume=True)
+        assert sheet(folder) == want, f"operation {nth}"
+        assert litter(folder, "a.zarr") == [], f"operation {nth}"
+        shutil.rmtree(folder)
+    figure("kill points", tried=len(points), wrong=0)
+
+
 def _prepared(folder: Path, job: str, old: np.ndarray) -> Path:
     folder.mkdir()
     if job in ("exchange", "two renames"):
