@@ -263,3 +263,15 @@ def test_exports_are_measured_by_turns_and_checked(tmp_path: Path) -> None:
     # Each of the 4 x 8 chunks once, whatever is written.
     assert all("32 decoded of 32 chunks" in line for line in lines[::2])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_sheet_of_the_planes_is_measured_by_turns(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.qc", "--shape", "9", "100", "120", "--repeat", "1",
+         "--dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("9 x 100 x 120 uint16, medians of 1: plain 0.")
+    assert list(tmp_path.iterdir()) == []
