@@ -540,6 +540,23 @@ def test_a_source_in_a_store_travels_and_says_nothing_of_its_keys(
     assert not any("hush" in key for key in source.__dict__ if key != "_options")
 
 
+def test_the_words_of_a_store_are_told_without_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = write_planes(tmp_path / "planes", make_volume((1, 8, 9)))
+    url = in_memory(path, "told/z0.tif")
+    lazy = io.imread(url, storage_options={"secret": "hush-hush"})
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("nobody is called hush-hush here")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_ranges", refuse)
+    with pytest.raises(TiffReadError, match=rf"{url}.*nobody is called \*\*\* here"):
+        lazy.compute()
+    with pytest.raises(TiffReadError, match=rf"{url}.*nobody is called \*\*\* here"):
+        io.imread_folder("memory://told", storage_options={"secret": "hush-hush"})
+
+
 def test_urls_and_local_paths_are_not_mixed_up(tmp_path: Path, volume: np.ndarray) -> None:
     paths = write_planes(tmp_path / "planes", volume)
     url = in_memory(paths[0], "mixed/z0000.tif")
@@ -579,6 +596,20 @@ def test_planes_of_a_store_go_to_a_disk_and_to_a_store_and_are_verified(
     with pytest.raises(ArgumentError, match="lie in each other"):
         io.convert(url, f"{url}/a.zarr", **settings)
     assert io.scan(url, **settings).ok
+
+
+def test_an_image_and_a_sheet_are_made_of_planes_in_a_store_of_any_kind(tmp_path: Path) -> None:
+    volume = make_volume((6, 90, 110))
+    for path in write_planes(tmp_path / "planes", volume):
+        in_memory(path, f"any/planes/{path.name}")
+    for target in (tmp_path / "a.ome.zarr", "memory://any/a.ome.zarr"):
+        io.convert("memory://any/planes", target, ome=True, levels=2, chunks=(4, 32, 32))
+        assert io.verify("memory://any/planes", target).equal
+        assert [level.shape for level in io.info(target).levels] == [(6, 90, 110), (3, 45, 55)]
+    io.convert("memory://any/planes", tmp_path / "b.zarr", qc=True)
+    assert io.verify(tmp_path / "planes", tmp_path / "b.zarr").equal
+    with pytest.raises(PathNotFoundError, match="no object 'memory://any/planes/none"):
+        io.imread("memory://any/planes/none.tif")
 
 
 @pytest.mark.in_process
