@@ -105,7 +105,7 @@ def _cut(region: Region, cell: Shape, n_parts: int) -> Iterator[Region]:
     Examples
     --------
     >>> [part[0] for part in _cut((slice(3, 20),), (4,), 2)]
-    [slice(3, 12, None), slice(12, 20, None)]
+    [slice(3, 8, None), slice(8, 20, None)]
     """
     axes: list[list[slice]] = []
     for want, size in zip(region, cell, strict=True):
