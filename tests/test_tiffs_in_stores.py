@@ -134,6 +134,7 @@ FLAVOURS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.in_process
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_every_kind_of_file_is_read_from_a_store_as_from_a_disk(
     tmp_path: Path, flavour: str
@@ -156,6 +157,7 @@ def test_every_kind_of_file_is_read_from_a_store_as_from_a_disk(
     assert (report.path, report.shape, report.segment) == (url, local.shape, io.info(path).segment)
 
 
+@pytest.mark.in_process
 def test_a_level_and_a_series_of_a_pyramid_are_read_from_a_store(tmp_path: Path) -> None:
     data = make_volume((128, 160))
     path = tmp_path / "pyramid.tif"
@@ -540,6 +542,7 @@ def test_a_source_in_a_store_travels_and_says_nothing_of_its_keys(
     assert not any("hush" in key for key in source.__dict__ if key != "_options")
 
 
+@pytest.mark.in_process
 def test_the_words_of_a_store_are_told_without_its_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -598,6 +601,7 @@ def test_planes_of_a_store_go_to_a_disk_and_to_a_store_and_are_verified(
     assert io.scan(url, **settings).ok
 
 
+@pytest.mark.in_process
 def test_an_image_and_a_sheet_are_made_of_planes_in_a_store_of_any_kind(tmp_path: Path) -> None:
     volume = make_volume((6, 90, 110))
     for path in write_planes(tmp_path / "planes", volume):
