@@ -49,7 +49,7 @@ h2 { font-size: 17px; margin: 26px 0 8px }
 .block { display: flex; flex-wrap: wrap; gap: 20px 28px; align-items: flex-start;
   break-inside: avoid; margin-top: 20px } h2 + .block { margin-top: 0 }
 .pictures { flex: 0 0 384px } .charts { flex: 1 1 480px; min-width: 0 }
-figure { margin: 0 0 14px }
+figure { margin: 0 0 14px; break-inside: avoid }
 figcaption { font-size: 13px; display: flex; flex-wrap: wrap; gap: 2px 14px }
 figcaption b { color: var(--ink); font-weight: 600 }
 .ortho { display: grid; gap: 4px; justify-content: start; align-items: start }
@@ -80,7 +80,7 @@ th { color: var(--dim); font-weight: 400 }
 footer { margin-top: 24px; padding-top: 10px; border-top: 1px solid var(--rule); font-size: 13px }
 @media print { :root { --back: #fff; --card: #f5f6f8; --ink: #000; --dim: #444; --rule: #ccc;
   --line: #1f6feb; --alt: #b3541e; --bad: #c62f2f; --warn: #a86500; --good: #2b7a3d }
-  body { padding: 0; font-size: 12px; -webkit-print-color-adjust: exact;
+  body { padding: 0; max-width: none; zoom: .62; -webkit-print-color-adjust: exact;
   print-color-adjust: exact } }
 """
 
