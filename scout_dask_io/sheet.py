@@ -178,9 +178,13 @@ def _along_z(document: dict[str, Any], at: slice, index: list[int]) -> str:
         [i for d in document["duplicates"] for i in d["planes"]]
     )  # fmt: skip
     marks = [
-        Marks(blank, "blank", "blank"),
-        Marks(same, "same", "identical"),
-        Marks(filled, "filled", "not read"),
+        # As many as there are points.
+        Marks(sorted({z // step * step for z in found}), kind, label)
+        for found, kind, label in (
+            (blank, "blank", "blank"),
+            (same, "same", "identical"),
+            (filled, "filled", "not read"),
+        )
     ]
     most = values("p99", "max")
     axis = f"plane along {planes['axes'][-1]}"
