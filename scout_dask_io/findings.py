@@ -11,7 +11,7 @@ import numpy as np
 
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_count
-from scout_dask_io.planestats import sample_steps
+from scout_dask_io.planestats import grid_steps, sample_thinning
 from scout_dask_io.planesummary import PERCENTILES, VolumeSummary
 from scout_dask_io.source import FilledPlane
 
@@ -88,7 +88,8 @@ def qc_document(
         for d in duplicates
         if len(kept := tuple(k for k in d.planes if k not in filled)) > 1
     ]
-    step_y, step_x = sample_steps(subject.shape)
+    step_y, step_x = grid_steps(subject.shape)
+    thin_y, thin_x = sample_thinning(subject.shape)
     n_pixels = math.prod(subject.shape)
     n_saturated = int(summary.n_saturated.sum())
     names = _Names(subject, lead)
@@ -112,7 +113,7 @@ def qc_document(
         "voxel_size_um": None if subject.voxel_size_um is None else list(subject.voxel_size_um),
         "exact": "min, max, n_saturated, n_not_finite, blank, and duplicates that were compared",
         "sampled": {
-            "means_percentiles_histogram": _every(2 * step_y, 2 * step_x),
+            "means_percentiles_histogram": _every(thin_y * step_y, thin_x * step_x),
             "projections": _every(step_y, step_x),
         },
         "blank": [_index(k, lead) for k in blank],

@@ -170,5 +170,5 @@ def png_bytes(image: np.ndarray) -> bytes:
 def gray_png(image: np.ndarray) -> bytes:
     """Give a ``(y, x)`` uint8 image as a PNG file, in a few milliseconds and not the smallest."""
     out = io.BytesIO()
-    Image.fromarray(image).save(out, "PNG", compress_level=3)
+    Image.fromarray(image).save(out, "PNG", compress_level=1)
     return out.getvalue()

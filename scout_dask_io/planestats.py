@@ -18,7 +18,15 @@ import numpy as np
 
 from scout_dask_io.grid import Region, Shape
 
-__all__ = ["SATURATED", "PlaneGatherer", "Record", "no_planes", "sample_steps", "saturated"]
+__all__ = [
+    "SATURATED",
+    "PlaneGatherer",
+    "Record",
+    "grid_steps",
+    "no_planes",
+    "sample_thinning",
+    "saturated",
+]
 
 #: The largest values of cameras of 12, 14 and 16 bits, in arrays whose dtype holds more.
 SATURATED = (4095, 16383, 65535)
@@ -64,15 +72,31 @@ def saturated(dtype: np.dtype[Any]) -> tuple[int, ...]:
     return (*(v for v in SATURATED if v < top), top)
 
 
-def sample_steps(shape: Shape) -> tuple[int, int]:
-    """Give the distance in pixels, along y and x, of the grid whose pixels are kept.
+def grid_steps(shape: Shape) -> tuple[int, int]:
+    """Give the distance in pixels, along y and x, of the grid whose pixels are looked at.
 
     Examples
     --------
-    >>> sample_steps((100, 2048, 7000)), sample_steps((30, 50))
+    >>> grid_steps((100, 2048, 7000)), grid_steps((30, 50))
     ((8, 28), (1, 1))
     """
     y, x = (max(-(-n // GRID), LEAST_STEP if n > TINY else 1) for n in shape[-2:])
+    return y, x
+
+
+def sample_thinning(shape: Shape) -> tuple[int, int]:
+    """Give how many pixels of the grid, along y and x, one of the sample stands for.
+
+    About 64 along each axis are enough for percentiles, and sorting more is what a
+    sheet would cost most.
+
+    Examples
+    --------
+    >>> sample_thinning((100, 2048, 700)), sample_thinning((30, 50))
+    ((4, 2), (1, 1))
+    """
+    grid = (-(-n // t) for n, t in zip(shape[-2:], grid_steps(shape), strict=True))
+    y, x = (4 if n > 192 else 2 if n > 96 else 1 for n in grid)
     return y, x
 
 
@@ -84,7 +108,7 @@ class Record:
     planes : numpy.ndarray
         The exact part, one entry a plane, in C order of the axes before the last two.
     sample : numpy.ndarray
-        ``(plane, y, x)``: every second pixel of the grid along y and x.
+        ``(plane, y, x)``: of the pixels of the grid, those that percentiles rest on.
     xy, zy, zx : numpy.ndarray
         Maxima of all pixels of the grid: ``(series, y, x)`` along z, ``(plane, y)`` along
         x and ``(plane, x)`` along y.
@@ -132,7 +156,7 @@ class PlaneGatherer:
         self._numbers = np.arange(n_planes).reshape(self._lead)
         self._low, self._high = _limits(n_planes, self._dtype)
         self._n, self._n_strange, self._n_top = np.zeros((3, n_planes), np.int64)
-        self._steps = sample_steps(shape)
+        self._steps, self._thinning = grid_steps(shape), sample_thinning(shape)
         # Pixels of the grid before the unit, and those in it.
         ends = list(zip(region[-2:], self._steps, strict=True))
         self._before = tuple(-(-s.start // t) for s, t in ends)
@@ -203,11 +227,12 @@ class PlaneGatherer:
         n_z = self._lead[-1] if self._lead else 1
         stack = self._sample
         largest: Any = np.fmax if stack.dtype.kind == "f" else np.maximum
+        ty, tx = self._thinning
         each = stack.reshape(-1, n_z, *stack.shape[1:])
         arrays = (
             self._exact(),
-            # Pixels of the coarser grid, counted from the array's first.
-            stack[:, self._before[0] % 2 :: 2, self._before[1] % 2 :: 2],
+            # Counted from the array's first.
+            stack[:, -self._before[0] % ty :: ty, -self._before[1] % tx :: tx],
             largest.reduce(each, axis=1),
             _max_along(stack, 2, largest),
             _max_along(stack, 1, largest),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.grid import Blocks, Region, Shape, iter_block_regions
-from scout_dask_io.planestats import Record, no_planes, sample_steps, saturated
+from scout_dask_io.planestats import Record, grid_steps, no_planes, sample_thinning, saturated
 
 __all__ = ["N_SHOWN", "PERCENTILES", "Projections", "VolumeSummary", "candidates", "summarise"]
 
@@ -168,7 +168,7 @@ def _slabs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield planes that lie in the same units: their numbers, and their sample put together."""
     numbers = _numbers(shape)
-    steps = sample_steps(shape)
+    steps, (thin_y, thin_x) = grid_steps(shape), sample_thinning(shape)
     grid = tuple(-(-n // t) for n, t in zip(shape[-2:], steps, strict=True))
     whole: np.ndarray | None = None
     n_parts = len(units[-2]) * len(units[-1])
@@ -176,10 +176,10 @@ def _slabs(
         at = numbers[region[:-2]].reshape(-1)
         record = Record(load(unit), dtype)
         if unit % n_parts == 0:
-            whole = np.zeros((len(at), *(-(-n // 2) for n in grid)), dtype)
+            whole = np.zeros((len(at), -(-grid[0] // thin_y), -(-grid[1] // thin_x)), dtype)
         top, left = (-(-s.start // t) for s, t in zip(region[-2:], steps, strict=True))
         shown.put(region, at, record, top, left)
-        y, x = -(-top // 2), -(-left // 2)
+        y, x = -(-top // thin_y), -(-left // thin_x)
         high, wide = record.sample.shape[1:]
         if whole is not None:
             whole[:, y : y + high, x : x + wide] = record.sample
@@ -193,7 +193,7 @@ class _Shown:
     def __init__(self, shape: Shape, dtype: np.dtype[Any]) -> None:
         self._n_z = shape[-3] if len(shape) > 2 else 1
         self._step = -(-self._n_z // N_ROWS)
-        grid = tuple(-(-n // t) for n, t in zip(shape[-2:], sample_steps(shape), strict=True))
+        grid = tuple(-(-n // t) for n, t in zip(shape[-2:], grid_steps(shape), strict=True))
         n = min(N_SHOWN, math.prod(shape[:-3]))
         rows = -(-self._n_z // self._step)
         low = np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf

@@ -27,6 +27,7 @@ N_POINTS = 600
 PICTURE, SIDE, NARROW = 300, 384, 28
 # Of the projections: dim parts are to be seen too.
 GAMMA = 0.7
+_GAMMA_OF = np.rint(255 * (np.arange(256) / 255) ** GAMMA).astype(np.uint8)
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --card: #f5f6f8; --ink: #1b1f24; --dim: #626b76;
@@ -276,8 +277,9 @@ def _picture(
     image: np.ndarray, limits: tuple[float, float], w: int, h: int, alt: str, over: str = ""
 ) -> str:
     low, high = limits
-    shown = np.nan_to_num((image.astype(np.float64) - low) / (high - low), posinf=1, neginf=0)
-    png = gray_png(np.rint(np.clip(shown, 0, 1) ** GAMMA * 255).astype(np.uint8))
+    shown = (image.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    shown = np.nan_to_num(shown, posinf=255, neginf=0)
+    png = gray_png(_GAMMA_OF[np.clip(shown, 0, 255).astype(np.uint8)])
     data = base64.b64encode(png).decode()
     return (
         f'<div><img alt="{alt}" width="{w}" height="{h}" src="data:image/png;base64,{data}"/>'

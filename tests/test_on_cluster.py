@@ -79,7 +79,7 @@ def test_the_sheet_of_the_planes_is_gathered_from_all_workers(planes: Path, tmp_
     found = json.loads((tmp_path / "a.zarr.qc.json").read_text())
     assert found["planes"]["min"] == VOLUME.min(axis=(1, 2)).tolist()
     assert found["planes"]["max"] == VOLUME.max(axis=(1, 2)).tolist()
-    sample = VOLUME[:, ::2, ::2].mean(axis=(1, 2))
+    sample = VOLUME.mean(axis=(1, 2))
     np.testing.assert_allclose(found["planes"]["mean"], sample, atol=1e-4)
     assert (tmp_path / "a.zarr.qc.html").read_text().endswith("</html>\n")
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import make_volume
 
 from scout_dask_io.grid import iter_block_regions, iter_regions, region_shape, uniform_blocks
-from scout_dask_io.planestats import PlaneGatherer, Record, sample_steps, saturated
+from scout_dask_io.planestats import PlaneGatherer, Record, grid_steps, sample_thinning, saturated
 from scout_dask_io.planesummary import PERCENTILES, VolumeSummary, candidates, summarise
 
 
@@ -57,8 +57,8 @@ def test_planes_are_as_numpy_finds_them(
     assert np.array_equal(got.planes["min"], planes.min(axis=(1, 2)))
     assert np.array_equal(got.planes["max"], planes.max(axis=(1, 2)))
     assert got.planes["n"].tolist() == [n] * len(planes)
-    sy, sx = sample_steps(shape)
-    sample = planes[:, :: 2 * sy, :: 2 * sx].reshape(len(planes), -1)
+    (sy, sx), (ty, tx) = grid_steps(shape), sample_thinning(shape)
+    sample = planes[:, :: ty * sy, :: tx * sx].reshape(len(planes), -1)
     np.testing.assert_allclose(got.mean, sample.mean(axis=1, dtype="f8"), rtol=1e-6)
     want = np.percentile(sample.astype("f8"), PERCENTILES, axis=1, method="inverted_cdf").T
     assert np.array_equal(got.percentiles, want)
@@ -73,7 +73,7 @@ def test_planes_are_as_numpy_finds_them(
 def test_projections_are_maxima_of_the_pixels_of_the_grid() -> None:
     volume = make_volume((2, 5, 150, 90))
     got = gather(volume, (1, 2, 16, 32), (1, 4, 48, 64))
-    assert sample_steps(volume.shape) == (4, 4)
+    assert grid_steps(volume.shape) == (4, 4)
     grid = volume[..., ::4, ::4]
     assert len(got.projections) == 2
     for channel, found in zip(grid, got.projections, strict=True):
@@ -118,7 +118,7 @@ def test_what_is_not_finite_is_counted_and_left_out_of_everything_else() -> None
     finite = np.where(np.isinf(volume), np.nan, volume)
     assert got.planes["min"][1] == np.nanmin(finite[1])
     assert got.planes["max"][1] == np.nanmax(finite[1])
-    sample = finite[:, ::2, ::2]
+    sample = finite
     np.testing.assert_allclose(got.mean[1], np.nanmean(sample[1], dtype="f8"), rtol=1e-6)
     assert np.isnan(got.mean[2])
     assert np.isnan(got.percentiles[2]).all()
@@ -127,7 +127,7 @@ def test_what_is_not_finite_is_counted_and_left_out_of_everything_else() -> None
 
 def test_a_constant_volume_has_one_bin() -> None:
     got = gather(np.full((3, 20, 30), 7, "u2"), (2, 16, 16), (2, 20, 30))
-    assert (got.edges.tolist(), got.counts.tolist()) == ([7, 8], [[3 * 10 * 15]])
+    assert (got.edges.tolist(), got.counts.tolist()) == ([7, 8], [[3 * 20 * 30]])
     assert candidates(got) == []
 
 

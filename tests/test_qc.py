@@ -232,16 +232,16 @@ def test_a_constant_volume_is_blank_throughout(tmp_path: Path) -> None:
 
 @pytest.mark.in_process
 def test_planes_that_agree_in_all_that_was_gathered_are_compared(tmp_path: Path) -> None:
-    # Two rows that change places: no sum and no maximum of the grid sees it.
-    volume = np.zeros((4, 64, 64), "u2")
+    # Two rows that change places: none is of the grid.
+    volume = np.zeros((4, 80, 80), "u2")
     volume[0, 1, 8:12] = 7
     volume[1, 3, 8:12] = 7
     volume[2, 3, 8:12] = 7
-    volume[3] = make_volume((64, 64))
-    io.write_zarr(tmp_path / "a.zarr", volume, (4, 64, 64), qc=True)
+    volume[3] = make_volume((80, 80))
+    io.write_zarr(tmp_path / "a.zarr", volume, (4, 80, 80), qc=True)
     assert document(tmp_path / "a.zarr")["duplicates"] == [{"planes": [[1], [2]], "compared": True}]
     with patch.object(qc_run, "PROOF_NBYTES", 0):
-        io.write_zarr(tmp_path / "b.zarr", volume, (4, 64, 64), qc=True)
+        io.write_zarr(tmp_path / "b.zarr", volume, (4, 80, 80), qc=True)
     assert document(tmp_path / "b.zarr")["findings"] == [
         "3 planes are probably identical (not every pixel was compared): z=0 to 2."
     ]
