@@ -169,7 +169,7 @@ class PlaneGatherer:
 
         They come as they are stored, so that what follows need not swap their bytes again.
         Here a piece is in the cache of the processor and no chunk is cut yet: minima
-        and maxima of 512 kB take 12 microseconds, and a call of numpy is made a piece.
+        and maxima of 512 kB take 12 microseconds, the calls around them as many.
         """
         values = values.astype(self._stored, copy=False)
         high, wide = values.shape[-2:]
@@ -183,9 +183,25 @@ class PlaneGatherer:
             # Consecutive nearly always, and then what is indexed is a view.
             run = last - first + 1 == stop - start
             at: Any = slice(first, last + 1) if run else numbers[start:stop]
-            self._count(at, planes[start:stop])
+            if stop - start > 1 or not self._count_one(first, planes[start]):
+                self._count(at, planes[start:stop])
             self._keep(at, where[-2].start, where[-1].start, planes[start:stop])
         return values
+
+    def _count_one(self, number: int, plane: np.ndarray) -> bool:
+        """Count rows of one plane, unless there is more to do than minimum and maximum.
+
+        As :meth:`_count`, with a third of its calls, each of which waits for memory.
+        """
+        flat = np.ascontiguousarray(plane).reshape(-1)
+        low, high = np.minimum.reduce(flat), np.maximum.reduce(flat)
+        strange = self._dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high))
+        if strange or self._seen_tops or high in self._tops:
+            return False
+        self._n[number] += flat.size
+        self._low[number] = min(low, self._low[number])
+        self._high[number] = max(high, self._high[number])
+        return True
 
     def _count(self, at: Any, planes: np.ndarray) -> None:
         """Count whole rows of some planes."""
