@@ -2,10 +2,10 @@
 
 A *plane* is one ``(y, x)`` section; the axes before are counted through in C
 order. What :class:`PlaneGatherer` keeps of one write unit is a *record*, bytes of
-at most a sixteenth of the unit, usually a few hundredths: exact of every plane
-are the least, the largest and the saturated values; everything else rests on
-pixels of a grid. Records do not depend on the order of pieces, and parts of one
-plane in several records add up, so units may be written anywhere and in any order.
+about a hundredth of the unit where planes are large: exact of every plane are the
+least, the largest and the saturated values; everything else rests on pixels of a
+grid. Records do not depend on the order of pieces, and parts of one plane in several
+records add up, so units may be written anywhere and in any order.
 """
 
 from __future__ import annotations

@@ -162,9 +162,10 @@ def write_zarr(
         the array: ``<path>.qc.html``, a sheet to look at, and ``<path>.qc.json``. Blank,
         identical and saturated planes, least and largest values are exact; means,
         percentiles, histograms and projections of a sample. The files appear right
-        after the array, and are replaced with it. A task holds up to a sixteenth of its unit
-        for it beside what ``max_mem`` counts, and usually a sixtieth. Not at URLs, and not
-        with ``region``.
+        after the array, and are replaced with it. Beside what ``max_mem`` counts, a task
+        holds about a sixtieth of its unit for it, a sixteenth where planes are small, and
+        all where they have at most 64 pixels along both axes. Not at URLs, and not with
+        ``region``.
     region : tuple of slice, optional
         Write into the array that stands at ``path``: only these chunks, with
         its own chunks or shards, codec and fill value. It must start and end on the edges
