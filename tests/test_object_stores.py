@@ -441,10 +441,19 @@ def cluster() -> Iterator[Any]:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_a_cluster_writes_and_reads_s3(lab: Lab, volume: np.ndarray, cluster: Any) -> None:
+def test_a_cluster_writes_and_reads_s3(
+    lab: Lab, volume: np.ndarray, cluster: Any, tmp_path: Path
+) -> None:
     data = da.from_array(volume, chunks=(4, 16, 41)) + np.uint16(0)
     io.write_zarr(lab.url, data, CHUNKS, storage_options=lab.options)
     np.testing.assert_array_equal(lab.by_zarr(), volume)
     lazy = io.read_zarr(lab.url, storage_options=lab.options, chunks=(4, 16, -1))
     np.testing.assert_array_equal(lazy.compute(), volume)
     assert io.verify(lab.url, storage_options=lab.options).ok
+    # Chunks of odd extents: the lower level is read back from the one above, by its tasks.
+    image = f"s3://{lab.bucket}/image.zarr"
+    io.write_ome_zarr(image, data, (5, 9, 17), levels=2, storage_options=lab.options)
+    low = io.read_zarr(image, level=1, storage_options=lab.options)
+    io.write_ome_zarr(tmp_path / "a.zarr", volume, (5, 9, 17), levels=2)
+    np.testing.assert_array_equal(low.compute(), io.read_zarr(tmp_path / "a.zarr", level=1))
+    assert io.verify(image, storage_options=lab.options).ok
