@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from object_store import Lab, faulty_proxy, options
 import scout_dask_io as io
 from scout_dask_io.errors import PathNotFoundError, WriteError
 
-CHUNKS = {"brain": (16, 256, 256), "synthetic": (4, 16, 32)}
+CHUNKS = {"brain": (16, 256, 256), "synthetic": (4, 16, 64)}
 FAULTS = (500, 503, "cut", "half")
 
 
@@ -70,12 +69,16 @@ def planes(of: str, tmp_path: Path) -> Planes:
     return Planes(of, tmp_path / "planes")
 
 
-BOTH = [("synthetic", "image"), ("brain", "array")]
-of_both = pytest.mark.parametrize(("of", "kind"), BOTH)
+of_both = pytest.mark.parametrize(("of", "kind"), [("synthetic", "image"), ("brain", "array")])
 
 
 @pytest.mark.parametrize(
-    ("of", "kind"), [*BOTH, pytest.param("brain", "image", marks=pytest.mark.slow)]
+    ("of", "kind"),
+    [
+        ("synthetic", "image"),
+        pytest.param("brain", "array", marks=pytest.mark.slow),
+        pytest.param("brain", "image", marks=pytest.mark.slow),
+    ],
 )
 def test_planes_go_to_s3_and_back(
     lab: Lab, planes: Planes, of: str, kind: str, tmp_path: Path
@@ -94,16 +97,15 @@ def test_planes_go_to_s3_and_back(
 @pytest.mark.slow
 @of_both
 def test_faults_on_the_way_change_no_bit(lab: Lab, planes: Planes, of: str, kind: str) -> None:
-    met: Counter[tuple[str, str]] = Counter()
+    met: dict[tuple[str, str], int] = {}
     done: Counter[Any] = Counter()
 
     def fault(method: str, path: str) -> Any:
-        # A third of all requests fails when it is first made, in one of four ways.
-        met[method, path] += 1
-        number = zlib.crc32(f"{method} {path}".encode())
-        if number % 3 or met[method, path] > 1 or (method == "HEAD" and number % 4 > 1):
+        # Every sixth request fails when it is first made, in one of four ways by turns.
+        number = len(met)
+        if (method, path) in met or met.setdefault((method, path), number) % 6:
             return None
-        wrong = FAULTS[number // 3 % 4]
+        wrong = FAULTS[number // 6 % 4]
         wrong = "cut" if wrong == "half" and method != "GET" else wrong
         done[wrong] += 1
         return wrong
@@ -113,7 +115,7 @@ def test_faults_on_the_way_change_no_bit(lab: Lab, planes: Planes, of: str, kind
         planes.write(kind, lab.url, settings)
         planes.check(kind, lab.url, settings)
     assert set(done) == set(FAULTS)
-    assert sum(done.values()) > 20
+    assert sum(done.values()) >= 12
     planes.check(kind, lab.url, lab.options)
 
 
@@ -127,7 +129,7 @@ def test_a_connection_that_stays_cut_ends_the_write_and_resume_goes_on(
     def fault(method: str, path: str) -> Any:
         if method == "PUT":
             puts.append(path.partition("a.zarr/")[2].partition("?")[0])
-        return "cut" if len(puts) > allowed[0] else None
+        return "cut" if method == "PUT" and len(puts) > allowed[0] else None
 
     planes.write(kind, f"{lab.url}-whole", lab.options, nb_workers=1)
     whole = lab.names("deep/a.zarr-whole")
