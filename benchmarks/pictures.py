@@ -53,7 +53,7 @@ DEFLATE: dict[str, Any] = {
 # -- data ----------------------------------------------------------------------------------------
 
 
-def make_planes(folder: Path) -> Path:
+def make_planes(folder: Path) -> None:
     """Make a folder of planes that are all links to one."""
     folder.mkdir()
     small = camera_noise((1, 500, 500))[0]
@@ -61,23 +61,22 @@ def make_planes(folder: Path) -> Path:
     tifffile.imwrite(first, np.tile(small, (PLANES[1] // 500, PLANES[2] // 500)))
     for z in range(1, PLANES[0]):
         os.link(first, folder / f"z{z:05d}.tif")
-    return folder
 
 
-def make_volume(folder: Path) -> tuple[Path, Path]:
-    """Make an OME-Zarr image of a terabyte whose chunks are links; give it, and its level 0."""
+def make_volume(folder: Path) -> None:
+    """Make an OME-Zarr image of a terabyte whose chunks are links."""
     small = camera_noise((64, 64, 64))
     levels = [512, 256, 128, 64, 32, 16]
     io.write_ome_zarr(folder, np.tile(small, (8, 8, 8)), levels=len(levels), voxel_size=(1, 1, 1))
     grown = EXTENT // levels[0]
+    chunk = folder / "chunk"
+    (folder / "0" / "0" / "0" / "0").rename(chunk)
     for number, extent in enumerate(levels):
         level = folder / str(number)
         metadata = json.loads((level / ".zarray").read_text())
         metadata["shape"] = [extent * grown] * 3
         (level / ".zarray").write_text(json.dumps(metadata))
         (level / ".scout-manifest").unlink()
-        chunk = level / "chunk"
-        (level / "0" / "0" / "0").rename(chunk)
         for old in level.glob("[0-9]*"):
             shutil.rmtree(old)
         n = extent * grown // CHUNK
@@ -90,19 +89,17 @@ def make_volume(folder: Path) -> tuple[Path, Path]:
             row = level / str(z) / str(y)
             row.mkdir(parents=True, exist_ok=True)
             os.link(chunk, row / str(x))
-        chunk.unlink()
+    chunk.unlink()
     (folder / ".scout-manifest").unlink()
-    return folder, folder / "0"
 
 
-def make_array(path: Path, shape: tuple[int, int, int]) -> Path:
+def make_array(path: Path, shape: tuple[int, int, int]) -> None:
     """Write the array that is exported."""
     small = camera_noise((64, 256, 256))
     times = [-(-n // m) for n, m in zip(shape, small.shape, strict=True)]
     whole = np.tile(small, times)[tuple(slice(n) for n in shape)]
     whole += np.arange(shape[0], dtype="u2")[:, None, None]  # no plane is like another
     io.write_zarr(path, whole)
-    return path
 
 
 # -- what is measured ------------------------------------------------------------------------------

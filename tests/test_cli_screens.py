@@ -29,6 +29,7 @@ COMMANDS = {
     "info of planes": "info planes",
     "plan": "convert planes b.zarr --ome --dry-run",
     "convert": "convert planes b.zarr",
+    "convert with a sheet": "convert planes b.zarr --qc",
     "verify": "verify planes a.zarr",
     "verify one": "verify a.zarr",
     "verify an image": "verify i.zarr --deep",
