@@ -157,7 +157,9 @@ def scratch_tasks(
 
     A task a block, a task a unit, and a task a block that removes its file once
     the units that need it are written, so memory holds a block and a band per
-    worker, and the disk about a slab.
+    worker, and the disk about a slab. On a cluster too: dask's P2P rechunk of 128
+    planes of 2048 x 2048 took 1.2 times the time and CPU of this, and 808 MB of a
+    worker where this took 157 (``python -m benchmarks.cluster rechunk``).
     """
     staging: Any = target.staging
     tasks: Tasks = {}

@@ -106,6 +106,50 @@ def test_every_case_runs_at_the_small_size_and_is_right(tmp_path: Path) -> None:
         assert not [r for r in case["runs"] if r["status"] == "failed" or "WRONG" in r["check"]]
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_the_cluster_benchmark_says_how_conversions_scale(tmp_path: Path) -> None:
+    command = ("-m", "benchmarks.cluster", "scaling", "--repeat", "1", "--dir", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, *command, "--shape", "70", "130", "150"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for kind in ("of a cluster", "plain"):
+        assert f"two processes {kind} are" in done.stdout
+        assert f"1 {kind}: " in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_functions_take_turns_whose_order_turns() -> None:
+    by_turns = importlib.import_module("benchmarks.cluster").by_turns
+    called: list[str] = []
+
+    def run(name: str) -> float:
+        called.append(name)
+        return float(len(called))
+
+    found = by_turns(3, {"a": lambda: run("a"), "b": lambda: run("b")})
+    assert "".join(called) == "baabbaab"
+    # The first round is a warm-up.
+    assert found == {"a": [3.0, 6.0, 7.0], "b": [4.0, 5.0, 8.0]}
+
+
+def test_described_planes_are_those_of_a_folder_of_such_files(tmp_path: Path) -> None:
+    described = importlib.import_module("benchmarks.described").described_planes((5, 20, 33))
+    for z in range(5):
+        tifffile.imwrite(tmp_path / f"{z}.tif", np.full((20, 33), z, "u2"), metadata=None)
+    real = importlib.import_module("scout_dask_io.readers").imread_folder(tmp_path)
+    assert (described.shape, described.dtype) == (real.shape, real.dtype)
+    found = importlib.import_module("scout_dask_io.lazy").source_of(real)
+    assert described.read_shape == found.read_shape
+    assert described.default_chunks == found.default_chunks
+
+
 @pytest.mark.parametrize("compression", ["none", "lzw", "deflate"])
 def test_a_single_wrong_voxel_is_reported(tmp_path: Path, compression: str) -> None:
     job = job_of(tmp_path, compression=compression, rows_per_strip=7)

@@ -75,33 +75,10 @@ def plan(job: Job) -> Callable[[], dict[str, Any]]:
     no files. Describing them is not timed: the index case measures it.
     """
     import scout_dask_io as io
+    from benchmarks.described import described_planes
     from scout_dask_io.lazy import lazy_array
-    from scout_dask_io.tiff.layout import DATA, FILE, IFD, FileTable, PageLayout, SourceFile
-    from scout_dask_io.tiff.source import TiffSource
 
-    n_planes, rows, columns = job.shape
-    layout = PageLayout(
-        rows=rows,
-        columns=columns,
-        samples=0,
-        planar=False,
-        dtype="<u2",
-        compression=1,
-        predictor=1,
-        tiled=False,
-        segment_rows=rows,
-        segment_columns=columns,
-        coding="raw",
-    )
-    pages = np.zeros((n_planes, 4), np.int64)
-    pages[:, FILE] = np.arange(n_planes)
-    pages[:, IFD], pages[:, DATA] = 8, 256
-    size = 256 + rows * columns * 2
-    files = FileTable.of(
-        SourceFile(f"/volume/ch0/z{z:06d}.tif", size, 1_560_000_000_000_000_000 + z, 1_000 + z)
-        for z in range(n_planes)
-    )
-    source = TiffSource(files, [layout], pages, "described", file_ndim=1)
+    source = described_planes(job.shape)
 
     def work() -> dict[str, Any]:
         lazy = lazy_array(source)
