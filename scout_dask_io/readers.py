@@ -16,8 +16,10 @@ import dask.array as da
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
-from scout_dask_io.remote import RemotePath, is_url
-from scout_dask_io.store.image import read_image
+from scout_dask_io.ome import Multiscale
+from scout_dask_io.remote import AnyPath, RemotePath, is_url, locate
+from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.files import Place, place_of
 from scout_dask_io.tiff.order import list_planes, list_subfolders
@@ -260,12 +262,14 @@ def imread_channels(
 
     Channels are the sub-folders in order of their names (hidden ones do not
     count); :func:`channel_names` gives the names. Each is read as by
-    :func:`imread_folder`, and all headers are checked against each other.
+    :func:`imread_folder`, and all headers are checked against each other. Of an
+    OME-Zarr image the full level is given, as its chunks lie.
 
     Parameters
     ----------
     path : str or path
-        The dataset folder, e.g. with ``color_0/`` and ``color_1/`` inside, or its URL.
+        The dataset folder, e.g. with ``color_0/`` and ``color_1/`` inside, or an
+        OME-Zarr image; or the URL of either.
     nb_workers : int, optional
         How many threads of a process read these files at once.
     chunks : optional
@@ -305,6 +309,9 @@ def imread_channels(
     """
     workers = check_nb_workers(nb_workers)
     place = place_of(path, storage_options)
+    image = read_image(place)
+    if image is not None:
+        return _image_channels(locate(place), image, chunks)
     planes: list[list[Place]] = []
     folders = list_subfolders(place)
     for folder in folders:
@@ -320,6 +327,22 @@ def imread_channels(
     every = [p for channel in planes for p in channel]
     source = describe_planes(every, workers, lead=lead, missing=missing, allow_sparse=allow_sparse)
     return lazy_array(source, chunks, name="imread")
+
+
+def _image_channels(place: AnyPath, image: Multiscale, chunks: Any) -> da.Array:
+    """Give the full level of an image as ``(c, z, y, x)``; an axis that it lacks is 1 long."""
+    axes = "czyx"
+    if image.axes != "".join(a for a in axes if a in image.axes):
+        raise ArgumentError(
+            f"{place} has the axes {image.axes!r}, and channels are (c, z, y, x) or some of these: "
+            "read it with read_zarr"
+        )
+    source = open_source(place_of_level(place, image, 0))
+    if image.axes == axes:
+        return lazy_array(source, chunks, name="read-zarr")
+    whole = lazy_array(source, name="read-zarr")
+    array: da.Array = whole[tuple(slice(None) if a in image.axes else None for a in axes)]
+    return array if chunks is None else array.rechunk(chunks)
 
 
 def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None) -> list[str]:

@@ -76,6 +76,28 @@ def test_every_level_at_a_url_is_read(stored: Lab, local: Path) -> None:
         io.read_zarr(f"{stored.url}/0", level=1, **settings)
 
 
+def test_channels_of_an_image_are_read_as_those_of_a_dataset(
+    damaged: InMemory, local: Path, tmp_path: Path
+) -> None:
+    for place in (local, damaged.url):
+        lazy = io.imread_channels(place, chunks=(1, 3, -1, -1))
+        assert (lazy.chunks, io.channel_names(place)) == (
+            ((1, 1), (3, 3, 3), (40,), (50,)), ["syto", "sox2"]
+        )  # fmt: skip
+        np.testing.assert_array_equal(lazy.compute(), BOTH)
+    for axes, part, shape in (
+        ("zyx", BOTH[0], (1, 9, 40, 50)),
+        ("cyx", BOTH[:, 0], (2, 1, 40, 50)),
+    ):
+        io.write_ome_zarr(tmp_path / axes, part, CHUNKS, axes=axes, levels=1)
+        lazy = io.imread_channels(tmp_path / axes)
+        assert (lazy.shape, lazy.dtype) == (shape, np.dtype("u2"))
+        np.testing.assert_array_equal(lazy.compute(), part.reshape(shape))
+    io.write_ome_zarr(tmp_path / "t", BOTH, CHUNKS, axes="tzyx", levels=1)
+    with pytest.raises(ArgumentError, match="'tzyx'"):
+        io.imread_channels(tmp_path / "t")
+
+
 def test_sizes_that_the_group_alone_states_are_found(damaged: InMemory) -> None:
     for level in range(3):
         damaged.fs.rm(f"{damaged.key}/{level}/.zattrs")
