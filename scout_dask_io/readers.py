@@ -260,8 +260,8 @@ def imread_channels(
 ) -> da.Array:
     """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
 
-    Channels are the sub-folders in order of their names (hidden ones do not
-    count); :func:`channel_names` gives the names. Each is read as by
+    Channels are the sub-folders in order of their names (hidden ones and ``*.zarr`` do
+    not count); :func:`channel_names` gives the names. Each is read as by
     :func:`imread_folder`, and all headers are checked against each other. Of an
     OME-Zarr image the full level is given, as its chunks lie.
 

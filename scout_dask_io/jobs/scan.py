@@ -18,7 +18,7 @@ from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.files import Place, place_of
 from scout_dask_io.tiff.layout import CODEC_NAMES
 from scout_dask_io.tiff.numbering import check_numbering
-from scout_dask_io.tiff.order import is_tiff, natural_key
+from scout_dask_io.tiff.order import is_channel, is_tiff, natural_key
 from scout_dask_io.tiff.remote_file import answered
 from scout_dask_io.tiff.survey import Survey
 
@@ -193,7 +193,7 @@ def scan(
     listed = _list(path)
     if listed is not None:
         found = _folder(path, listed, nb_workers)
-        below = [p for p in listed.folders if not p.name.startswith(".")]
+        below = [p for p in listed.folders if is_channel(p.name)]
         if not found.n_files and below and not found.hidden:
             folders = tuple(_folder(p, _list(p) or _Listed([], []), nb_workers) for p in below)
         else:

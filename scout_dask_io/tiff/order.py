@@ -13,7 +13,15 @@ from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.files import Place, place_of
 from scout_dask_io.tiff.remote_file import answered
 
-__all__ = ["ORDERS", "is_tiff", "list_planes", "list_subfolders", "natural_key", "sort_names"]
+__all__ = [
+    "ORDERS",
+    "is_channel",
+    "is_tiff",
+    "list_planes",
+    "list_subfolders",
+    "natural_key",
+    "sort_names",
+]
 
 ORDERS = ("alphabetical", "natural")
 _SUFFIXES = (".tif", ".tiff")
@@ -64,6 +72,14 @@ def is_tiff(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES)
 
 
+def is_channel(name: str) -> bool:
+    """Tell whether a sub-folder's name may be that of a channel: not if hidden, nor ``*.zarr``.
+
+    What was converted may lie beside the channels that it was made of.
+    """
+    return not name.startswith(".") and not name.lower().endswith(".zarr")
+
+
 def list_planes(folder: Any, order: str = "alphabetical") -> list[Place]:
     """List the TIFF files of a folder, in stacking order.
 
@@ -91,7 +107,9 @@ def list_planes(folder: Any, order: str = "alphabetical") -> list[Place]:
 
 
 def list_subfolders(folder: Any) -> list[Place]:
-    """List the sub-folders of a folder, sorted by name; hidden ones do not count.
+    """List the sub-folders of a folder, sorted by name.
+
+    Those that :func:`is_channel` is false of do not count.
 
     Raises
     ------
@@ -100,7 +118,7 @@ def list_subfolders(folder: Any) -> list[Place]:
     """
     place = place_of(folder)
     found = _list(place, "a file, not a folder of channels; read it with imread")
-    folders = [found[name][0] for name in sorted(found) if found[name][1]]
+    folders = [found[name][0] for name in sorted(found) if found[name][1] and is_channel(name)]
     if not folders:
         raise PathNotFoundError(
             f"{str(place)!r} has no sub-folder: one folder of planes a channel was expected. "

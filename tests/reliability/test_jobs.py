@@ -222,6 +222,18 @@ def test_scan_reads_no_pixel_and_tells_channels_apart(
     assert "color_1 has 2" in report.mismatch
 
 
+def test_a_zarr_beside_the_channels_that_it_was_made_of_is_no_channel(tmp_path: Path):
+    volume = make_volume((2, 3, 30, 31))
+    write_channels(tmp_path / "brain", volume)
+    io.convert(tmp_path / "brain" / "color_0", tmp_path / "brain" / "color_0.zarr")
+    report = io.scan(tmp_path / "brain")
+    assert report.ok
+    assert len(report.folders) == 2
+    assert io.channel_names(tmp_path / "brain") == ["color_0", "color_1"]
+    assert io.convert(tmp_path / "brain", tmp_path / "both.zarr").shape == volume.shape
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "both.zarr"), volume)
+
+
 def test_scan_of_one_file_and_of_nothing(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", VOLUME, photometric="minisblack")
     (found,) = io.scan(tmp_path / "a.tif").folders

@@ -82,7 +82,7 @@ def test_missing_empty_or_wrong_folders_are_errors(tmp_path):
 
 
 def test_subfolders_are_channels_in_order_of_their_names(tmp_path):
-    for name in ["ch1", "ch0", ".cache"]:
+    for name in ["ch1", "ch0", ".cache", "ch0.zarr", "all.ome.ZARR"]:
         (tmp_path / name).mkdir()
     (tmp_path / "notes.txt").touch()
     assert names(list_subfolders(tmp_path)) == ["ch0", "ch1"]
