@@ -260,9 +260,9 @@ def test_scan_takes_equal_steps_for_no_gap(tmp_path: Path):
 def command(*args: Any, code: int = 0) -> str:
     from click.testing import CliRunner
 
-    from scout_dask_io.cli import cli
+    from scout_dask_io.cli.base import State, cli
 
-    done = CliRunner().invoke(cli, [str(a) for a in args], standalone_mode=False)
+    done = CliRunner().invoke(cli, [str(a) for a in args], obj=State(), standalone_mode=False)
     assert done.exception is None, done.exception
     assert (done.return_value or 0) == code, done.output
     return done.stdout
