@@ -20,7 +20,7 @@ import scout_dask_io as io
 from scout_dask_io import qc_run
 from scout_dask_io.errors import ArgumentError, LayoutError, ResumeError, TargetExistsError
 from scout_dask_io.jobs.convert import convert, plan_convert
-from scout_dask_io.store import staging
+from scout_dask_io.store import publishing
 
 CHUNKS = (4, 16, 32)
 
@@ -305,7 +305,7 @@ def test_a_kill_between_the_array_and_its_sheet_is_mended_by_resuming(tmp_path: 
     volume = striking()
     out = tmp_path / "a.zarr"
     with (
-        patch.object(staging, "move_beside", side_effect=OSError(5, "Input/output error")),
+        patch.object(publishing, "move_beside", side_effect=OSError(5, "Input/output error")),
         pytest.raises(io.WriteError, match="stands, whole, but not what lies beside it"),
     ):
         io.write_zarr(out, volume, CHUNKS, qc=True)

@@ -1,7 +1,7 @@
 """Files that tell of an array and lie beside it: ``<array>.qc.json`` and ``<array>.qc.html``.
 
 They are made in a folder of the unfinished write and moved to their names right
-after the array got its own; :func:`~scout_dask_io.store.staging.recover` moves
+after the array got its own; :func:`~scout_dask_io.store.publishing.recover` moves
 what a kill in between has left. Only files of their kind are ever replaced.
 """
 

@@ -15,14 +15,12 @@ from scout_dask_io.store.disk import naming_errors
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.metadata import read_node
 from scout_dask_io.store.nested import LayoutStore, NestedDirectoryStore, NestedGroupStore
+from scout_dask_io.store.publishing import check_destination, publish, recover
 from scout_dask_io.store.staging import (
     begin_staging,
-    check_destination,
     discard_staging,
     drop_staging,
     find_staging,
-    publish,
-    recover,
 )
 
 __all__ = ["make_local", "open_alike", "open_local"]

@@ -37,15 +37,13 @@ from scout_dask_io.store.growing import (
 )
 from scout_dask_io.store.journal import CHUNK_RECORD, read_units
 from scout_dask_io.store.manifest import MANIFEST_NAME, write_manifest
+from scout_dask_io.store.publishing import check_destination, publish, recover
 from scout_dask_io.store.staging import (
     Staging,
     begin_staging,
-    check_destination,
     discard_staging,
     drop_staging,
     find_staging,
-    publish,
-    recover,
     sweep,
 )
 from scout_dask_io.store.units import Target

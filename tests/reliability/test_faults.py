@@ -25,7 +25,7 @@ from harness import figure, litter, tree
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
-from scout_dask_io.store import staging
+from scout_dask_io.store import publishing
 
 OLD = make_volume((2, 5, 7), seed=1)
 NEW = make_volume((2, 17, 20), seed=2)
@@ -89,7 +89,7 @@ def _scratch(path: Path, again: bool) -> None:
 
 def _two_renames(path: Path, again: bool) -> None:
     # As where the system cannot let two directories change places.
-    with patch.object(staging, "exchange", lambda a, b: False):
+    with patch.object(publishing, "exchange", lambda a, b: False):
         _write(path, NEW, overwrite=True, resume=again)
 
 

@@ -184,11 +184,11 @@ def test_the_kill_loop_finds_the_naive_writer(tmp_path: Path):
 
 
 def killed_at(folder: str, nth: int, job: str) -> None:
-    from scout_dask_io.store import staging
+    from scout_dask_io.store import publishing
 
     root = Path(folder)
     if job == "two renames":
-        staging.exchange = lambda a, b: False  # type: ignore[assignment]
+        publishing.exchange = lambda a, b: False  # type: ignore[assignment]
     with injected(Faults(root, nth, kill=True)) as faults, dask.config.set(scheduler="sync"):
         if job == "imsave":
             io.imsave(root / "a.tif", da.from_array(data(2)[:6, :50, :60], chunks=(1, 50, 60)))
