@@ -24,7 +24,7 @@ from helpers import make_volume, shared_data, write_planes
 
 import scout_dask_io
 from scout_dask_io.jobs.convert import convert
-from scout_dask_io.jobs.render import as_options
+from scout_dask_io.jobs.messages import as_options
 
 ROOT = str(Path(scout_dask_io.__file__).parent.parent)
 COMMAND = [sys.executable, "-m", "scout_dask_io"]

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.screen import for_people
-from scout_dask_io.jobs import render
+from scout_dask_io.jobs.json_text import to_json
 
 __all__ = [
     "State",
@@ -109,4 +109,4 @@ def print_report(
 ) -> None:
     """Print a report as JSON or as text; where it is to be quiet, as JSON alone."""
     if as_json or not quiet:
-        click.echo(render.to_json(report) if as_json else for_people(text(report)))
+        click.echo(to_json(report) if as_json else for_people(text(report)))

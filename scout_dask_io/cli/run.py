@@ -14,7 +14,8 @@ import click
 from scout_dask_io.cli.base import State, cli
 from scout_dask_io.cli.screen import for_people
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.jobs import render
+from scout_dask_io.jobs.json_text import to_json
+from scout_dask_io.jobs.messages import as_options, error_text, notes_text
 from scout_dask_io.progress import say
 
 __all__ = ["main"]
@@ -44,11 +45,11 @@ def _run(args: Sequence[str] | None, state: State) -> int:
         failure: BaseException = err
         # click raises an Abort of its own from a KeyboardInterrupt.
         cause = err if isinstance(err, KeyboardInterrupt) else err.__cause__
-        kept = render.notes_text(cause) if cause is not None else ""
+        kept = notes_text(cause) if cause is not None else ""
         text, code = f"interrupted. {kept or state.if_interrupted}".strip(), 130
     except Exception as err:
         failure = err
-        text = render.error_text(err)
+        text = error_text(err)
         code = 2 if isinstance(err, ArgumentError) else state.code_of_errors
     if state.debug:
         traceback.print_exception(failure)
@@ -61,14 +62,14 @@ def _tell_json(args: Sequence[str] | None, failure: BaseException, text: str) ->
     """Where JSON was asked for, give an error as an object on stdout too."""
     if "--json" in (sys.argv[1:] if args is None else args):
         error = {"type": type(failure).__name__, "message": text}
-        click.echo(render.to_json({"error": error}))
+        click.echo(to_json({"error": error}))
 
 
 def _warner(state: State) -> Callable[..., None]:
     """Give what takes the place of ``warnings.showwarning``: one line a warning, each once."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
-        text = render.as_options(str(message))
+        text = as_options(str(message))
         for_users = not issubclass(category, _FOR_DEVELOPERS)
         if (for_users or state.debug) and text not in state.warned:
             state.warned.add(text)

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from typing import TextIO
 
-from scout_dask_io.jobs.render import as_options
+from scout_dask_io.jobs.messages import as_options
 
 __all__ = ["columns", "fold", "for_people", "relative"]
 

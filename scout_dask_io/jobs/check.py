@@ -18,7 +18,8 @@ from scout_dask_io.execute import admitting, run_tasks, worker_count
 from scout_dask_io.filled import filled_of
 from scout_dask_io.grid import Region, Shape, chunk_counts
 from scout_dask_io.human import format_count, format_nbytes, format_s
-from scout_dask_io.jobs.render import filled_text, to_json
+from scout_dask_io.jobs.json_text import to_json
+from scout_dask_io.jobs.render import filled_text
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.remote import AnyPath, RemotePath, locate

@@ -8,7 +8,7 @@ from typing import Any
 
 from scout_dask_io.human import format_count
 from scout_dask_io.jobs.check import CheckReport, check
-from scout_dask_io.jobs.render import to_json
+from scout_dask_io.jobs.json_text import to_json
 from scout_dask_io.ome import Multiscale
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.store.image import place_of_level, read_image

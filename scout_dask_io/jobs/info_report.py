@@ -8,7 +8,8 @@ from typing import Any
 
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_count, format_nbytes, format_shape
-from scout_dask_io.jobs.render import filled_text, to_json, voxel_text
+from scout_dask_io.jobs.json_text import to_json
+from scout_dask_io.jobs.render import filled_text, voxel_text
 from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.growing import Unfinished
 from scout_dask_io.store.manifest import ManifestInfo

@@ -24,7 +24,7 @@ from scout_dask_io.image_run import (
 )
 from scout_dask_io.jobs.destination import check_target, stored_nbytes
 from scout_dask_io.jobs.image import as_image
-from scout_dask_io.jobs.render import to_json
+from scout_dask_io.jobs.json_text import to_json
 from scout_dask_io.jobs.sources import locate_all, open_any
 from scout_dask_io.lazy import source_of
 from scout_dask_io.levels import plan_levels

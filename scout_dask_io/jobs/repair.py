@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scout_dask_io.errors import PathNotFoundError
 from scout_dask_io.human import format_count
-from scout_dask_io.jobs.render import to_json
+from scout_dask_io.jobs.json_text import to_json
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.disk import naming_errors
 from scout_dask_io.store.layout import detect_layout, stale_files

@@ -12,7 +12,7 @@ from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_count, format_nbytes, format_shape
-from scout_dask_io.jobs.render import to_json
+from scout_dask_io.jobs.json_text import to_json
 from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.files import Place, place_of

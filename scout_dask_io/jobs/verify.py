@@ -22,7 +22,7 @@ from scout_dask_io.jobs.check import CheckReport, check
 from scout_dask_io.jobs.check_image import ImageCheckReport, check_image
 from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare_unit, merge, shift
 from scout_dask_io.jobs.image import as_image
-from scout_dask_io.jobs.render import to_json
+from scout_dask_io.jobs.json_text import to_json
 from scout_dask_io.jobs.sources import Opened, kind_of, locate_all, open_any
 from scout_dask_io.lazy import source_of
 from scout_dask_io.memory import parse_nbytes
