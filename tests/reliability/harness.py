@@ -33,6 +33,7 @@ PRELOAD = [
     "pytest",
     "scout_dask_io.readers",
     "scout_dask_io.tiff_writer",
+    "scout_dask_io.zarr_reader",
     "scout_dask_io.zarr_writer",
     "tifffile",
     "zarr",
