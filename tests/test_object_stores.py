@@ -348,6 +348,8 @@ def test_new_zarr_and_open_work_on_a_url(lab: Lab, volume: np.ndarray) -> None:
     with pytest.raises(TargetExistsError, match="already holds"):
         io.new_zarr(lab.url, SHAPE, CHUNKS, "u2", **settings)
     assert io.new_zarr(lab.url, SHAPE, CHUNKS, "u2", mode="a", **settings)[0, 0, 0] == 1
+    with pytest.raises(TargetExistsError, match="an array of dtype uint16, asked for uint8"):
+        io.new_zarr(lab.url, SHAPE, CHUNKS, "u1", mode="a", **settings)
     like = io.new_zarr_like(f"s3://{lab.bucket}/like", array, **settings)
     assert (like.shape, like.chunks, like.dtype) == (SHAPE, CHUNKS, np.dtype("u2"))
     with pytest.raises(PathNotFoundError, match="no Zarr array or group"):

@@ -13,9 +13,10 @@ import zarr
 from scout_dask_io.errors import LayoutError, PathNotFoundError, ScoutIOError, TargetExistsError
 from scout_dask_io.store.disk import naming_errors
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.metadata import read_node
+from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nested import LayoutStore, NestedDirectoryStore, NestedGroupStore
 from scout_dask_io.store.publishing import check_destination, publish, recover
+from scout_dask_io.store.settings import as_asked
 from scout_dask_io.store.staging import (
     begin_staging,
     discard_staging,
@@ -40,7 +41,6 @@ def open_local(path: Path, nested: bool, mode: str) -> zarr.Array[Any] | zarr.Gr
     LayoutError
         If both layouts lie on disk, or the metadata are damaged.
     """
-    kind = NestedGroupStore if nested else LayoutStore
     if not os.path.lexists(path):
         # An overwrite that was cut between its two renames is undone first.
         recover(path)
@@ -52,22 +52,30 @@ def open_local(path: Path, nested: bool, mode: str) -> zarr.Array[Any] | zarr.Gr
     if mode in ("a", "r", "r+"):
         node = read_node(path)
         if node is not None:
-            read_only = mode == "r"
-            if node.kind == "array":
-                return _open_array(path, nested, read_only=read_only)
-            with _naming_errors(path):
-                return zarr.open_group(
-                    kind(path, read_only=read_only),
-                    mode="r" if read_only else "r+",
-                    zarr_format=node.zarr_format,
-                )
+            return _open_node(path, node, nested, mode)
         _check_absent(path, mode)
     return make_local(
         path,
-        kind,
+        _group_kind(nested),
         lambda store: zarr.create_group(store=store, zarr_format=2),
         overwrite=mode == "w",
     )
+
+
+def _group_kind(nested: bool) -> type[LayoutStore]:
+    return NestedGroupStore if nested else LayoutStore
+
+
+def _open_node(path: Path, node: Node, nested: bool, mode: str) -> zarr.Array[Any] | zarr.Group:
+    read_only = mode == "r"
+    if node.kind == "array":
+        return _open_array(path, nested, read_only=read_only)
+    with _naming_errors(path):
+        return zarr.open_group(
+            _group_kind(nested)(path, read_only=read_only),
+            mode="r" if read_only else "r+",
+            zarr_format=node.zarr_format,
+        )
 
 
 def _open_array(path: Path, nested: bool, *, read_only: bool) -> zarr.Array[Any]:
@@ -106,17 +114,7 @@ def open_alike(path: Path, settings: Mapping[str, Any], mode: str) -> zarr.Array
         if mode != "a":
             _check_absent(path, mode)
         return None
-    if node.kind != "array":
-        raise TargetExistsError(f"{path} holds a Zarr group, expected an array. Use another path.")
-    array = _open_array(path, True, read_only=mode == "r")
-    for name in ("shape", "chunks", "dtype"):
-        found, expected = getattr(array, name), settings[name]
-        if found != expected:
-            raise TargetExistsError(
-                f"{path} holds an array of {name} {found}, asked for {expected}. Give "
-                "overwrite=True to replace it, or another path."
-            )
-    return array
+    return as_asked(path, _open_node(path, node, True, mode), settings)
 
 
 def make_local(

@@ -16,12 +16,12 @@ from scout_dask_io.errors import (
     ChunkReadError,
     LayoutError,
     PathNotFoundError,
-    TargetExistsError,
 )
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.store.layout import OWN_PREFIX
 from scout_dask_io.store.metadata import Node, read_node, separator_of
 from scout_dask_io.store.remote_growing import MARKER_NAME, check_free, clear, find_unfinished
+from scout_dask_io.store.settings import as_asked
 
 __all__ = ["check_whole", "make_remote", "open_remote", "remote_node", "store_of"]
 
@@ -108,21 +108,28 @@ def open_remote(path: RemotePath, mode: str) -> zarr.Array[Any] | zarr.Group:
     if mode in ("a", "r", "r+"):
         node = remote_node(path)
         if node is not None:
-            read_only = mode == "r"
-            kind: Any = zarr.open_array if node.kind == "array" else zarr.open_group
-            opened: zarr.Array[Any] | zarr.Group = kind(
-                store=store_of(path, read_only=read_only),
-                mode="r" if read_only else "r+",
-                zarr_format=node.zarr_format,
-            )
-            return opened
+            return _open_node(path, node, mode)
         if mode != "a":
-            raise PathNotFoundError(
-                f"{path}: there is no Zarr array or group. Check the URL; mode {mode!r} creates "
-                "nothing."
-            )
+            raise _absent(path, mode)
     return make_remote(
         path, lambda store: zarr.create_group(store=store, zarr_format=2), overwrite=mode == "w"
+    )
+
+
+def _open_node(path: RemotePath, node: Node, mode: str) -> zarr.Array[Any] | zarr.Group:
+    read_only = mode == "r"
+    kind: Any = zarr.open_array if node.kind == "array" else zarr.open_group
+    opened: zarr.Array[Any] | zarr.Group = kind(
+        store=store_of(path, read_only=read_only),
+        mode="r" if read_only else "r+",
+        zarr_format=node.zarr_format,
+    )
+    return opened
+
+
+def _absent(path: RemotePath, mode: str) -> PathNotFoundError:
+    return PathNotFoundError(
+        f"{path}: there is no Zarr array or group. Check the URL; mode {mode!r} creates nothing."
     )
 
 
@@ -154,15 +161,12 @@ def open_alike(path: RemotePath, settings: dict[str, Any], mode: str) -> zarr.Ar
     ------
     TargetExistsError
         If what is there is another.
+    PathNotFoundError
+        If nothing is there, and ``mode`` makes none.
     """
     node = remote_node(path)
-    if node is None and mode == "a":
+    if node is None:
+        if mode != "a":
+            raise _absent(path, mode)
         return None
-    found = open_remote(path, mode)
-    names = ("shape", "chunks", "dtype")
-    if isinstance(found, zarr.Group) or any(getattr(found, n) != settings[n] for n in names):
-        raise TargetExistsError(
-            f"{path} holds something else than was asked for. Give overwrite=True to replace it, "
-            "or another path."
-        )
-    return found
+    return as_asked(path, _open_node(path, node, mode), settings)

@@ -13,11 +13,11 @@ from numcodecs import Blosc, GZip, Zstd
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
 
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.errors import ArgumentError, TargetExistsError
 from scout_dask_io.grid import Shape, check_chunks, expand_chunks
 from scout_dask_io.store.codecs import blosc_blocksize, resolve_codec
 
-__all__ = ["array_settings", "v3_compressors"]
+__all__ = ["array_settings", "as_asked", "v3_compressors"]
 
 DEFAULT_CHUNKS = (64, 64, 64)
 # What zarr.create_array takes and zarr.create does not.
@@ -109,3 +109,25 @@ def _fit_chunks(shape: Shape, chunks: Any) -> Shape:
     if len(given) == len(shape):
         given = tuple(max(n, 1) if c == -1 else c for c, n in zip(given, shape, strict=True))
     return check_chunks(shape, given)
+
+
+def as_asked(
+    path: object, found: zarr.Array[Any] | zarr.Group, settings: Mapping[str, Any]
+) -> zarr.Array[Any]:
+    """Give what stands at a path if it is an array of the shape, chunks and dtype asked for.
+
+    Raises
+    ------
+    TargetExistsError
+        If it is not, naming what differs.
+    """
+    if isinstance(found, zarr.Group):
+        raise TargetExistsError(f"{path} holds a Zarr group, expected an array. Use another path.")
+    for name in ("shape", "chunks", "dtype"):
+        there, expected = getattr(found, name), settings[name]
+        if there != expected:
+            raise TargetExistsError(
+                f"{path} holds an array of {name} {there}, asked for {expected}. Give "
+                "overwrite=True to replace it, or another path."
+            )
+    return found
