@@ -15,7 +15,7 @@ from scout_dask_io.errors import MemoryLimitError
 from scout_dask_io.grid import Blocks, Shape, uniform_blocks
 from scout_dask_io.levels import Level
 from scout_dask_io.plan import UNIT_NBYTES, WritePlan, grow_unit, unit_target
-from scout_dask_io.plan_computed import blocks_fit_chunks, plan_gather
+from scout_dask_io.plan_computed import blocks_fit_chunks, plan_computed
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
 # of its size. Units of a few seconds do for that where they are many: none waits long at the end.
@@ -114,7 +114,7 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
     if blocks is None:
         return None
     try:
-        found = plan_gather(
+        found = plan_computed(
             blocks,
             plan.dtype,
             itemsize,

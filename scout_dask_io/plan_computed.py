@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
+from typing import NamedTuple
 
 from scout_dask_io.errors import MemoryLimitError
 from scout_dask_io.grid import Blocks, Shape, uniform_blocks
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.plan import COPIES, WritePlan, grow_unit, unit_target
 
-__all__ = ["blocks_fit_chunks", "plan_blocks", "plan_gather"]
+__all__ = ["blocks_fit_chunks", "plan_computed"]
 
 
 def blocks_fit_chunks(blocks: Blocks, chunks: Shape) -> bool:
@@ -23,7 +24,7 @@ def blocks_fit_chunks(blocks: Blocks, chunks: Shape) -> bool:
     return all(size % c == 0 for axis, c in zip(blocks, chunks, strict=True) for size in axis[:-1])
 
 
-def plan_blocks(
+def plan_computed(
     blocks: Blocks,
     dtype: str,
     itemsize: int,
@@ -34,98 +35,109 @@ def plan_blocks(
     n_copies: int = COPIES,
     n_threads: int = 0,
 ) -> WritePlan:
-    """Plan the writing of computed blocks that are whole chunks: one unit a block.
+    """Plan the writing of an array that is computed block by block.
+
+    Blocks that are whole chunks are units as they are. Others are put together to units
+    in memory, where those fit that are computed before their units can be written; in
+    smaller units if need be; and by way of scratch files where even those do not fit.
+    Units are cut for ``n_threads`` in all, where several processes share the work.
 
     Raises
     ------
     MemoryLimitError
-        If two of the largest blocks, what computing one takes at the least, do not fit.
+        If two of the largest blocks, what computing one takes at the least, do not fit
+        in ``max_mem``.
     """
+    room = _Room(nb_workers, max_mem, n_copies * math.prod(chunks) * itemsize, dtype)
+    if blocks_fit_chunks(blocks, chunks):
+        cut = _whole_blocks(blocks, itemsize, chunks, room)
+    else:
+        cut = _gathered(blocks, itemsize, chunks, room, n_threads or nb_workers)
     shape = tuple(sum(axis) for axis in blocks)
-    block = tuple(max(axis, default=0) for axis in blocks)
-    mem = 2 * math.prod(block) * itemsize + n_copies * math.prod(chunks) * itemsize
-    workers = _workers_that_fit(mem, nb_workers, max_mem, block, dtype)
-    total = math.prod(shape) * itemsize
     return WritePlan(
         shape=shape,
         dtype=dtype,
         itemsize=itemsize,
         chunks=chunks,
-        units=blocks,
-        band=chunks,
-        nb_workers=workers,
+        units=cut.units,
+        band=cut.band,
+        nb_workers=cut.nb_workers,
         max_mem=max_mem,
-        projected_mem=mem * workers,
-        read_nbytes=total,
-        route="blocks",
+        projected_mem=cut.projected_mem,
+        read_nbytes=math.prod(shape) * itemsize,
+        route=cut.route,
     )
 
 
-def plan_gather(
-    blocks: Blocks,
-    dtype: str,
-    itemsize: int,
-    chunks: Shape,
-    *,
-    nb_workers: int,
-    max_mem: int,
-    n_copies: int = COPIES,
-    n_threads: int = 0,
-) -> WritePlan:
-    """Plan the writing of computed blocks that cross chunk borders.
+class _Room(NamedTuple):
+    """What there is to work in; ``copies_nbytes`` is what encoding takes beside a band."""
 
-    Units are put together in memory where the blocks that are computed before
-    their units can be written fit, in smaller units if need be, and by way of
-    scratch files where even those do not fit.
+    nb_workers: int
+    max_mem: int
+    copies_nbytes: int
+    dtype: str
 
-    Raises
-    ------
-    MemoryLimitError
-        If two of the largest blocks do not fit in ``max_mem``.
-    """
+    def workers_that_fit(self, mem: int, block: Shape) -> int:
+        """Give how many tasks of ``mem`` bytes each go at once."""
+        workers = min(self.nb_workers, self.max_mem // mem) if mem else self.nb_workers
+        if workers < 1:
+            raise MemoryLimitError(
+                f"max_mem={format_nbytes(self.max_mem)} cannot hold the array's own blocks: "
+                f"computing one of {block} {self.dtype} takes about {format_nbytes(mem)}. Raise "
+                "max_mem, or give the array smaller blocks where it is made (chunks= of the "
+                "reader)."
+            )
+        return workers
+
+
+class _Cut(NamedTuple):
+    """How an array is cut into units, and what that takes; as :class:`WritePlan` has it."""
+
+    route: str
+    units: Blocks
+    band: Shape
+    nb_workers: int
+    projected_mem: int
+
+
+def _whole_blocks(blocks: Blocks, itemsize: int, chunks: Shape, room: _Room) -> _Cut:
+    """Make each block a unit."""
+    block = _largest(blocks)
+    mem = 2 * math.prod(block) * itemsize + room.copies_nbytes
+    workers = room.workers_that_fit(mem, block)
+    return _Cut("blocks", blocks, chunks, workers, mem * workers)
+
+
+def _gathered(blocks: Blocks, itemsize: int, chunks: Shape, room: _Room, n_threads: int) -> _Cut:
+    """Make units of parts of blocks, which wait in memory, or in files, for their neighbours."""
     shape = tuple(sum(axis) for axis in blocks)
-    block = tuple(max(axis, default=0) for axis in blocks)
+    block = _largest(blocks)
     block_nbytes = math.prod(block) * itemsize
-    chunk_nbytes = math.prod(chunks) * itemsize
     total = math.prod(shape) * itemsize
-    target = unit_target(min(total, 2**28), n_threads or nb_workers)
+    target = unit_target(min(total, 2**28), n_threads)
     # Whole rows of chunks along the last axis keep the copies long.
     wide = (*chunks[:-1], -(-max(shape[-1], 1) // chunks[-1]) * chunks[-1])
-    route, workers = "gather", nb_workers
     for band, nbytes in ((wide, target), (wide, 0), (chunks, 0)):
         unit = grow_unit(shape, band, itemsize, nbytes)
-        held = _most_held(blocks, unit, nb_workers) * itemsize
-        in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + n_copies * chunk_nbytes
-        projected = min(held, total) + nb_workers * in_hand
-        if projected <= max_mem:
+        held = _most_held(blocks, unit, room.nb_workers) * itemsize
+        in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + room.copies_nbytes
+        projected = min(held, total) + room.nb_workers * in_hand
+        if projected <= room.max_mem:
+            return _Cut("gather", uniform_blocks(shape, unit), band, room.nb_workers, projected)
+    chunk_nbytes = math.prod(chunks) * itemsize
+    for band in (wide, chunks):
+        # A block, and its result or the band that it is read back into.
+        held = block_nbytes + max(block_nbytes, math.prod(band) * itemsize)
+        mem = held + room.copies_nbytes + chunk_nbytes
+        if mem * room.nb_workers <= room.max_mem:
             break
-    else:
-        route = "scratch"
-        for band in (wide, chunks):
-            # A block, and its result or the band that it is read back into.
-            mem = (
-                block_nbytes
-                + max(block_nbytes, math.prod(band) * itemsize)
-                + (n_copies + 1) * chunk_nbytes
-            )
-            if mem * nb_workers <= max_mem:
-                break
-        workers = _workers_that_fit(mem, nb_workers, max_mem, block, dtype)
-        projected = mem * workers
-        unit = grow_unit(shape, band, itemsize, target)
-    return WritePlan(
-        shape=shape,
-        dtype=dtype,
-        itemsize=itemsize,
-        chunks=chunks,
-        units=uniform_blocks(shape, unit),
-        band=band,
-        nb_workers=workers,
-        max_mem=max_mem,
-        projected_mem=projected,
-        read_nbytes=total,
-        route=route,
-    )
+    workers = room.workers_that_fit(mem, block)
+    unit = grow_unit(shape, band, itemsize, target)
+    return _Cut("scratch", uniform_blocks(shape, unit), band, workers, mem * workers)
+
+
+def _largest(blocks: Blocks) -> Shape:
+    return tuple(max(axis, default=0) for axis in blocks)
 
 
 def _most_held(blocks: Blocks, unit: Shape, nb_workers: int) -> int:
@@ -164,14 +176,3 @@ def _most_touched(axis: tuple[int, ...], step: int) -> int:
         low, high = bisect_right(edges, start) - 1, bisect_left(edges, stop)
         most = max(most, edges[high] - edges[low])
     return most
-
-
-def _workers_that_fit(mem: int, nb_workers: int, max_mem: int, block: Shape, dtype: str) -> int:
-    workers = min(nb_workers, max_mem // mem) if mem else nb_workers
-    if workers < 1:
-        raise MemoryLimitError(
-            f"max_mem={format_nbytes(max_mem)} cannot hold the array's own blocks: computing one "
-            f"of {block} {dtype} takes about {format_nbytes(mem)}. Raise max_mem, or give the "
-            "array smaller blocks where it is made (chunks= of the reader)."
-        )
-    return workers

@@ -18,7 +18,7 @@ from scout_dask_io.grid import expand_chunks
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.lazy import source_of, sources_in
 from scout_dask_io.plan import WritePlan, plan_source
-from scout_dask_io.plan_computed import blocks_fit_chunks, plan_blocks, plan_gather
+from scout_dask_io.plan_computed import plan_computed
 from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.sharding import fit_shards
 from scout_dask_io.source import ArraySource, Source
@@ -99,9 +99,7 @@ def plan_write(
         if source is not None:
             plan = planned(plan_source, source.shape, *kind, source.read_shape, **room)
         else:
-            aligned = blocks_fit_chunks(data.chunks, extents)
-            planner = plan_blocks if aligned else plan_gather
-            plan = planned(planner, data.chunks, *kind, **room)
+            plan = planned(plan_computed, data.chunks, *kind, **room)
     except MemoryLimitError as err:
         if fitted is None:
             raise

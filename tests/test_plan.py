@@ -26,7 +26,7 @@ from scout_dask_io.grid import (
 )
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.plan import WritePlan, plan_source
-from scout_dask_io.plan_computed import blocks_fit_chunks, plan_blocks, plan_gather
+from scout_dask_io.plan_computed import blocks_fit_chunks, plan_computed
 
 MB = 10**6
 
@@ -68,8 +68,7 @@ def block_plans(draw: st.DrawFn) -> tuple[WritePlan, Blocks]:
     shape, chunks = draw(grids())
     blocks = draw(cuts(shape))
     least = 2 * math.prod(map(max, blocks)) * 2 + 7 * math.prod(chunks) * 2
-    plan = plan_blocks if blocks_fit_chunks(blocks, chunks) else plan_gather
-    found = plan(
+    found = plan_computed(
         blocks,
         "<u2",
         2,
@@ -283,17 +282,17 @@ def test_a_source_that_does_not_fit_is_refused_with_what_it_needs() -> None:
     assert isinstance(caught.value, MemoryError)
 
 
-@pytest.mark.parametrize("plan", [plan_blocks, plan_gather])
-def test_blocks_that_do_not_fit_in_max_mem_are_refused_with_the_numbers(plan: object) -> None:
-    blocks = ((64, 36), (1000,), (1000,)) if plan is plan_blocks else ((50, 50), (1000,), (1000,))
+@pytest.mark.parametrize("along_z", [(64, 36), (50, 50)], ids=["whole chunks", "across chunks"])
+def test_blocks_that_do_not_fit_in_max_mem_are_refused_with_the_numbers(along_z: Shape) -> None:
+    blocks = (along_z, (1000,), (1000,))
     with pytest.raises(MemoryLimitError, match=r"max_mem=10 MB .* \(\d+, 1000, 1000\) <u2"):
-        plan(blocks, "<u2", 2, (64, 64, 64), nb_workers=2, max_mem=10 * MB)  # type: ignore[operator]
+        plan_computed(blocks, "<u2", 2, (64, 64, 64), nb_workers=2, max_mem=10 * MB)
 
 
 def test_planes_that_fit_are_gathered_and_larger_ones_go_through_scratch() -> None:
     blocks = ((1,) * 200, (2048,), (2048,))
     routes = [
-        plan_gather(blocks, "<u2", 2, (64, 64, 64), nb_workers=2, max_mem=m * MB).route
+        plan_computed(blocks, "<u2", 2, (64, 64, 64), nb_workers=2, max_mem=m * MB).route
         for m in (60, 200, 4000)
     ]
     assert routes == ["scratch", "scratch", "gather"]
