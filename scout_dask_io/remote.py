@@ -22,7 +22,6 @@ from scout_dask_io.errors import (
     ArgumentError,
     ChunkReadError,
     ScoutIOError,
-    SourceChangedError,
     TargetExistsError,
     WriteError,
 )
@@ -326,20 +325,6 @@ class RemotePath:
             raise
         except Exception as err:
             raise WriteError(f"{self.url}: {doing} ({self.told(err)})") from err
-
-    def check_identity(self, expected: tuple[str, ...] | None) -> None:
-        """Refuse an object that was written again, or removed, since it was looked at.
-
-        Raises
-        ------
-        SourceChangedError
-            If it was.
-        """
-        if self.identity() != expected:
-            raise SourceChangedError(
-                f"{self.url} is no longer the object that was opened: it was written again or "
-                "removed. Open it again to read what is there now."
-            )
 
     def told(self, err: Exception) -> str:
         """Give the words of the store's own library, but for the secrets that it may repeat."""

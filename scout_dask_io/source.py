@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from scout_dask_io.errors import ShapeMismatchError
 from scout_dask_io.grid import (
     Region,
     Shape,
@@ -38,7 +37,6 @@ __all__ = [
     "Piece",
     "PiecesSource",
     "Source",
-    "StackedSource",
     "ViewSource",
 ]
 
@@ -195,67 +193,6 @@ class PiecesSource(Source):
             shared = intersect(where, region)
             if shared is not None:
                 yield relative_to(shared, region), values[relative_to(shared, where)]
-
-
-class StackedSource(Source):
-    """Sources of one shape and dtype, stacked along a new first axis.
-
-    Raises
-    ------
-    ShapeMismatchError
-        If there is no source, or they differ in shape or dtype.
-    """
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        if not sources:
-            raise ShapeMismatchError("nothing to stack: no sources were given")
-        first = sources[0]
-        for n, other in enumerate(sources):
-            if other.shape != first.shape or other.dtype != first.dtype:
-                raise ShapeMismatchError(
-                    f"source {n} is {other.shape} {other.dtype}, source 0 is "
-                    f"{first.shape} {first.dtype}: they cannot be stacked"
-                )
-        self.sources = tuple(sources)
-        self.shape = (len(sources), *first.shape)
-        self.dtype = first.dtype
-        self.token = "+".join(s.token for s in sources)
-
-    @property
-    def read_shape(self) -> Shape:
-        """One of the stacked sources' own, the largest per axis."""
-        each = zip(*(s.read_shape for s in self.sources), strict=True)
-        return (1, *(max(extents) for extents in each))
-
-    @property
-    def default_chunks(self) -> tuple[tuple[int, ...], ...]:
-        """The blocks of the first source, one source a block along the new axis."""
-        return ((1,) * len(self.sources), *self.sources[0].default_chunks)
-
-    @property
-    def filled(self) -> tuple[FilledPlane, ...]:
-        """Those of all the sources."""
-        return tuple(
-            replace(f, plane=(k, *f.plane)) for k, s in enumerate(self.sources) for f in s.filled
-        )
-
-    def iter_pieces(self, region: Region) -> Iterator[Piece]:
-        """Yield each source's pieces in turn."""
-        for k in range(region[0].start, region[0].stop):
-            at = slice(k - region[0].start, k - region[0].start + 1)
-            for where, values in self.sources[k].iter_pieces(region[1:]):
-                yield (at, *where), values[np.newaxis]
-
-    def landmarks(self) -> list[tuple[str, int]]:
-        """Give those of the stacked sources."""
-        return [found for source in self.sources for found in source.landmarks()]
-
-    def narrow(self, region: Region) -> tuple[Source, Region]:
-        """Narrow each source that the region touches, and drop the others."""
-        touched = self.sources[region[0]]
-        parts = [s.narrow(region[1:]) for s in touched]
-        narrowed = StackedSource([p[0] for p in parts])
-        return narrowed, (slice(0, len(parts)), *parts[0][1])
 
 
 class ViewSource(Source):

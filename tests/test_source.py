@@ -11,9 +11,8 @@ import pytest
 from dask.base import tokenize
 from helpers import make_volume
 
-from scout_dask_io.errors import ShapeMismatchError
 from scout_dask_io.grid import Region, full_region, region_shape
-from scout_dask_io.source import ArraySource, Piece, PiecesSource, Source, StackedSource
+from scout_dask_io.source import ArraySource, Piece, PiecesSource, Source
 
 SHAPE = (5, 7, 9)
 REGION = (slice(1, 4), slice(2, 7), slice(3, 8))
@@ -49,11 +48,10 @@ def sources() -> dict[str, tuple[Source, np.ndarray]]:
         "array": (ArraySource(volume, "t"), volume),
         "pieces": (PiecesSource(SHAPE, halves, volume.dtype), volume),
         "rows": (RowsSource(volume), volume),
-        "stacked": (StackedSource([ArraySource(p, f"p{z}") for z, p in enumerate(volume)]), volume),
     }
 
 
-@pytest.fixture(params=["array", "pieces", "rows", "stacked"])
+@pytest.fixture(params=["array", "pieces", "rows"])
 def case(request: pytest.FixtureRequest) -> tuple[Source, np.ndarray]:
     return sources()[request.param]
 
@@ -145,39 +143,6 @@ def test_a_narrowed_array_source_carries_its_part_alone() -> None:
     whole = ArraySource(volume, "t")
     part, _ = whole.narrow((slice(3, 4), slice(0, 50), slice(0, 60)))
     assert len(pickle.dumps(part)) < len(pickle.dumps(whole)) / 30
-
-
-def test_a_narrowed_stack_carries_the_touched_sources_alone() -> None:
-    source, _ = sources()["stacked"]
-    narrowed, inside = source.narrow((slice(2, 4), slice(1, 2), slice(0, 9)))
-    assert isinstance(narrowed, StackedSource)
-    assert [s.token for s in narrowed.sources] == ["p2", "p3"]
-    assert inside[0] == slice(0, 2)
-
-
-def test_a_stack_has_its_sources_blocks_and_segments() -> None:
-    source, _ = sources()["stacked"]
-    assert source.default_chunks == ((1,) * 5, (7,), (9,))
-    assert source.read_shape == (1, 1, 1)
-    assert source.token == "p0+p1+p2+p3+p4"
-
-
-@pytest.mark.parametrize(
-    ("others", "message"),
-    [
-        ([np.zeros((7, 8), "u2")], r"source 1 is \(7, 8\) uint16, source 0 is \(7, 9\) uint16"),
-        ([np.zeros((7, 9), "u2"), np.zeros((7, 9), "f4")], "source 2 is .* float32"),
-    ],
-)
-def test_sources_that_differ_are_not_stacked(others: list[np.ndarray], message: str) -> None:
-    arrays = [np.zeros((7, 9), "u2"), *others]
-    with pytest.raises(ShapeMismatchError, match=message):
-        StackedSource([ArraySource(a, "t") for a in arrays])
-
-
-def test_nothing_is_not_stacked() -> None:
-    with pytest.raises(ShapeMismatchError, match="nothing to stack"):
-        StackedSource([])
 
 
 def test_dask_names_a_source_by_its_token() -> None:

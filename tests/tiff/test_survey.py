@@ -21,7 +21,7 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.lazy import source_of
 from scout_dask_io.readers import imread_channels, imread_folder, imread_parallel
-from scout_dask_io.source import FilledPlane, StackedSource
+from scout_dask_io.source import FilledPlane
 
 VOLUME = make_volume((7, 45, 37))
 
@@ -151,19 +151,6 @@ def test_a_narrowed_source_of_filled_planes_alone_carries_no_file(tmp_path):
         np.testing.assert_array_equal(part.read(region), filled(VOLUME, (2,), (3,))[start:stop])
         names = [f"z{k:04d}.tif" for k in range(start, stop) if k not in (2, 3)]
         assert [os.path.basename(f.path) for f in part.files] == names
-
-
-def test_a_stack_of_filled_sources_says_where_each_plane_is(tmp_path):
-    volumes = [VOLUME, VOLUME + 1]
-    sources = []
-    for n, volume in enumerate(volumes):
-        paths = write_planes(tmp_path / str(n), volume)
-        _empty(paths[n])
-        with pytest.warns(UserWarning, match="1 of the 7"):
-            sources.append(source_of(imread_folder(tmp_path / str(n), missing="fill")))
-    stacked = StackedSource(sources)
-    assert [f.plane for f in stacked.filled] == [(0, 0), (1, 1)]
-    np.testing.assert_array_equal(stacked[:], filled(np.stack(volumes), (0, 0), (1, 1)))
 
 
 def test_stacks_of_pages_are_filled_file_by_file(tmp_path):
