@@ -15,7 +15,8 @@ import numpy as np
 from dask.system import CPU_COUNT
 
 from scout_dask_io.execute import check_nb_workers
-from scout_dask_io.grid import Region, Shape, normalize_index, region_shape, relative_to, take
+from scout_dask_io.grid import Region, Shape, region_shape, relative_to
+from scout_dask_io.indexing import normalize_index, take, takes_all
 from scout_dask_io.lazy import source_of
 from scout_dask_io.source import Source
 
@@ -69,14 +70,10 @@ def read_region(array: da.Array, index: Any, nb_workers: int | None = None) -> n
     if source is None:
         return np.asarray(array[index].compute())
     region, rest = normalize_index(index, source.shape)
-    if n_threads == 1 or source.has_own_threads or not all(map(_is_run, rest)):
+    if n_threads == 1 or source.has_own_threads or not all(map(takes_all, rest)):
         # Sources know what not to read of a list or a slice with steps.
         return source[index]
     return take(_read(source, region, n_threads), rest)
-
-
-def _is_run(item: Any) -> bool:
-    return isinstance(item, int) or (isinstance(item, slice) and item.step in (None, 1))
 
 
 def _read(source: Source, region: Region, n_threads: int) -> np.ndarray:

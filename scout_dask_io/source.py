@@ -22,12 +22,11 @@ from scout_dask_io.grid import (
     cuts,
     full_region,
     intersect,
-    normalize_index,
     region_shape,
     region_size,
     relative_to,
-    take,
 )
+from scout_dask_io.indexing import normalize_index, take
 
 Piece: TypeAlias = tuple[Region, np.ndarray]
 

@@ -99,6 +99,14 @@ def test_as_many_threads_as_asked_for_read_side_by_side():
     assert threading.current_thread().name not in source.threads
 
 
+def test_a_region_that_is_asked_for_backwards_is_read_by_several_threads_too():
+    source = CellSource()
+    source.meeting = threading.Barrier(2)
+    found = io.read_region(lazy_array(source), np.s_[3::-1, ::-1, :16], 2)
+    np.testing.assert_array_equal(found, source.array[3::-1, ::-1, :16])
+    assert len(source.threads) == 2
+
+
 def test_one_worker_is_the_calling_thread():
     source = CellSource()
     io.read_region(lazy_array(source), ..., nb_workers=1)

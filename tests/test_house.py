@@ -24,6 +24,7 @@ MAX_LINES = 400
 FLOORS = [
     {"errors", "human", "amplification", "picture", "charts"},
     {"grid"},
+    {"indexing"},
     {
         "source",
         "plan",
@@ -78,6 +79,7 @@ WITHOUT_DASK = {
     "errors",
     "human",
     "grid",
+    "indexing",
     "source",
     "plan",
     "plan_computed",

@@ -14,7 +14,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from scout_dask_io.errors import ScoutIOError
-from scout_dask_io.grid import Region, Shape, normalize_index, region_shape, take
+from scout_dask_io.grid import Region, Shape, region_shape
+from scout_dask_io.indexing import normalize_index, take, takes_all
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.source import FilledPlane, Piece, Source
 from scout_dask_io.tiff.decode import AreaReader, Page, Scratch, unreadable
@@ -294,7 +295,7 @@ class TiffSource(Source):
     def __getitem__(self, index: Any) -> np.ndarray:
         region, rest = normalize_index(index, self.shape)
         n = self.lead_ndim
-        if all(isinstance(r, int) or _is_run(r) for r in rest[:n]):
+        if all(map(takes_all, rest[:n])):
             return take(self.read(region), rest)
         # Steps and lists along the leading axes must not read what lies between.
         picks = [
@@ -373,10 +374,6 @@ def _load(state: dict[str, Any], shape: Shape, pages: bytes) -> TiffSource:
     source._pages = np.frombuffer(pages, np.int64).reshape(shape)
     source.dtype = np.dtype(source._layouts[0].dtype).newbyteorder("=")
     return source
-
-
-def _is_run(item: Any) -> bool:
-    return isinstance(item, slice) and item.step in (None, 1, -1)
 
 
 def _is_memory_image(layout: PageLayout) -> bool:
