@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from itertools import product
+from contextlib import AbstractContextManager
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -18,43 +14,21 @@ from scout_dask_io.grid import Region, Shape, region_shape
 from scout_dask_io.indexing import normalize_index, take, takes_all
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.source import FilledPlane, Piece, Source
-from scout_dask_io.tiff.decode import AreaReader, Page, Scratch, unreadable
-from scout_dask_io.tiff.fetch import fetch_pages
-from scout_dask_io.tiff.files import Place, open_checked
+from scout_dask_io.tiff.decode import AreaReader, Scratch, unreadable
+from scout_dask_io.tiff.files import Place
+from scout_dask_io.tiff.gate import shared_gate
 from scout_dask_io.tiff.layout import (
-    DATA,
-    FILE,
-    IFD,
-    LAYOUT,
-    NO_FILE,
     FileTable,
     PageLayout,
     SourceFile,
 )
-from scout_dask_io.tiff.remote_file import RemoteFile
+from scout_dask_io.tiff.open_pages import open_pages
+from scout_dask_io.tiff.page_table import PageTable
 
 __all__ = ["MAX_BLOCK_NBYTES", "TiffSource"]
 
 #: A dask block is a page by default, up to this size.
 MAX_BLOCK_NBYTES = 256 << 20
-
-
-class _Gate:
-    """Lets at most so many threads read the files of one array at once."""
-
-    def __init__(self, limit: int) -> None:
-        self._slots = threading.BoundedSemaphore(limit)
-
-    def __enter__(self) -> None:
-        self._slots.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._slots.release()
-
-
-# All parts of an array in a process share one gate; it goes with the last part.
-_gates: WeakValueDictionary[tuple[str, int], _Gate] = WeakValueDictionary()
-_gates_lock = threading.Lock()
 
 
 class TiffSource(Source):
@@ -111,37 +85,34 @@ class TiffSource(Source):
         filled: Sequence[FilledPlane] = (),
         options: dict[str, Any] | None = None,
     ) -> None:
-        self._files = files
-        self._layouts = tuple(layouts)
-        self._pages = pages
-        self._first_file = 0
+        self.table = PageTable(files, tuple(layouts), pages)
         self._filled = tuple(filled)
         self._options = options
         self.has_own_threads = options is not None  # pages are fetched ahead
         self._gate_key = token
-        self._gate: _Gate | None = None
+        self._gate: AbstractContextManager[Any] | None = None
         self.token = token
         self.nb_workers = nb_workers
         self.file_ndim = file_ndim
         self.series = series
         self.level = level
-        self.dtype = np.dtype(layouts[0].dtype).newbyteorder("=")
+        self.dtype = _native(layouts[0])
         self.shape = (*pages.shape[:-1], *layouts[0].shape)
 
     @property
     def lead_ndim(self) -> int:
         """Number of axes before the page's own."""
-        return self._pages.ndim - 1
+        return self.table.pages.ndim - 1
 
     @property
     def layouts(self) -> tuple[PageLayout, ...]:
         """The layouts that the pages have."""
-        return self._layouts
+        return self.table.layouts
 
     @property
     def files(self) -> list[SourceFile]:
         """The files that are read, with the facts by which a change is noticed."""
-        return [self._files[k] for k in range(len(self._files))]
+        return [self.table.files[k] for k in range(len(self.table.files))]
 
     def place_of(self, file: SourceFile) -> Place:
         """Give where one of the files lies."""
@@ -151,8 +122,9 @@ class TiffSource(Source):
         """Give the first file and the last; none of a store, which tells by its answers."""
         if self._options is not None:
             return []
-        ends = sorted({0, len(self._files) - 1})
-        return [self._files[k][:2] for k in ends] if len(self._files) else []
+        files = self.table.files
+        ends = sorted({0, len(files) - 1})
+        return [files[k][:2] for k in ends] if len(files) else []
 
     @property
     def filled(self) -> tuple[FilledPlane, ...]:
@@ -166,7 +138,7 @@ class TiffSource(Source):
     @property
     def read_shape(self) -> Shape:
         """A row of raw pages, a strip or a tile of others; the largest where pages differ."""
-        each = zip(*(layout.read_shape for layout in self._layouts), strict=True)
+        each = zip(*(layout.read_shape for layout in self.table.layouts), strict=True)
         return (1,) * self.lead_ndim + tuple(max(extents) for extents in each)
 
     @property
@@ -201,7 +173,7 @@ class TiffSource(Source):
         readers = self._readers(region[n:])
         zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
         whole = tuple(slice(0, k) for k in zeros.shape[n:])
-        for place, number, page in self._open_pages(region[:n], readers):
+        for place, number, page in open_pages(self.table, region[:n], readers, self._options):
             if page is None:
                 yield (*place, *whole), zeros
                 continue
@@ -218,56 +190,8 @@ class TiffSource(Source):
 
     def _readers(self, inner: Region) -> list[AreaReader]:
         area = (inner[0], inner[1], inner[2] if len(inner) > 2 else slice(0, 1))
-        gate, scratch = self._shared_gate(), Scratch()
-        return [AreaReader(layout, area, gate, scratch) for layout in self._layouts]
-
-    def _open_pages(
-        self, lead: Region, readers: Sequence[AreaReader]
-    ) -> Iterator[tuple[tuple[slice, ...], int, Page | None]]:
-        """Yield where each page goes, its layout and the page, its file open.
-
-        ``None`` stands for a page of zeros. A file is opened once for a run of
-        pages, and closed before the next.
-        """
-        picked = self._pages[lead]
-        spans = [[slice(i, i + 1) for i in range(k)] for k in picked.shape[:-1]]
-        rows = picked.reshape(-1, 4).tolist()
-        if self._options is not None:
-            numbers = [row[LAYOUT] for row in rows]
-            some = RemotePath(self._files[0].path, self._options) if len(self._files) else None
-            pages = fetch_pages(
-                map(self._remote_page, rows),
-                numbers,
-                readers,
-                serves_threads=some is not None and some.serves_threads,
-            )
-            yield from zip(product(*spans), numbers, pages, strict=True)
-            return
-        fd, opened = -1, -1
-        file: SourceFile | None = None
-        try:
-            for place, row in zip(product(*spans), rows, strict=True):
-                if row[FILE] == NO_FILE:
-                    yield place, row[LAYOUT], None
-                    continue
-                if row[FILE] != opened or file is None:
-                    if fd >= 0:
-                        os.close(fd)
-                        fd = -1
-                    opened = row[FILE]
-                    file = self._files[opened - self._first_file]
-                    fd = open_checked(file)
-                yield place, row[LAYOUT], Page(fd, file, row[IFD], row[DATA])
-        finally:
-            if fd >= 0:
-                os.close(fd)
-
-    def _remote_page(self, row: list[int]) -> Page | None:
-        if row[FILE] == NO_FILE:
-            return None
-        file = self._files[row[FILE] - self._first_file]
-        place = RemotePath(file.path, self._options or {})
-        return Page(RemoteFile(place, file), file, row[IFD], row[DATA])
+        gate, scratch = self._own_gate(), Scratch()
+        return [AreaReader(layout, area, gate, scratch) for layout in self.table.layouts]
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         """Read one region into an array of its shape, in native byte order."""
@@ -275,12 +199,12 @@ class TiffSource(Source):
         inner = region[n:]
         whole_rows = region_shape(inner[1:]) == self.shape[n + 1 :]
         as_in_memory = whole_rows and out.size and out[(0,) * n].flags.c_contiguous
-        if not as_in_memory or not all(_is_memory_image(layout) for layout in self._layouts):
+        if not as_in_memory or not all(_is_memory_image(layout) for layout in self.table.layouts):
             super().read_into(region, out)
             return
         # Pixels lie in the file as they will in memory: no copy is needed.
         readers = self._readers(inner)
-        for place, number, page in self._open_pages(region[:n], readers):
+        for place, number, page in open_pages(self.table, region[:n], readers, self._options):
             if page is None:
                 out[place] = 0
                 continue
@@ -302,7 +226,7 @@ class TiffSource(Source):
             np.arange(s.start, s.stop)[slice(0, 1) if isinstance(r, int) else r]
             for s, r in zip(region[:n], rest[:n], strict=True)
         ]
-        part = self._with_pages(self._pages[np.ix_(*picks)], "picked")
+        part = self._part(np.ix_(*picks), "picked")
         whole = tuple(slice(0, len(k)) for k in picks)
         kept = tuple(0 if isinstance(r, int) else slice(None) for r in rest[:n])
         return take(part.read((*whole, *region[n:])), (*kept, *rest[n:]))
@@ -313,67 +237,40 @@ class TiffSource(Source):
         lead = region[:n]
         if region_shape(lead) == self.shape[:n]:
             return self, region
-        part = self._with_pages(self._pages[lead], ",".join(f"{s.start}:{s.stop}" for s in lead))
+        part = self._part(lead, ",".join(f"{s.start}:{s.stop}" for s in lead))
         inner = tuple(slice(0, s.stop - s.start) for s in lead)
         return part, (*inner, *region[n:])
 
-    def _with_pages(self, pages: np.ndarray, where: str) -> TiffSource:
+    def _part(self, lead: Any, where: str) -> TiffSource:
+        """Give a source of some of the pages, by an index along the leading axes."""
         part = object.__new__(TiffSource)
         part.__dict__.update(self.__dict__)
-        part.shape = (*pages.shape[:-1], *self.shape[self.lead_ndim :])
+        part.table = self.table.part(lead)
+        part.shape = (*part.table.pages.shape[:-1], *self.shape[self.lead_ndim :])
         part.token = f"{self.token}[{where}]"
-        part._pages = pages
         part._filled = ()
-        if pages.size == 0:
-            return part
-        if len(self._layouts) > 1:
-            used, numbers = np.unique(pages[..., LAYOUT], return_inverse=True)
-            part._layouts = tuple(self._layouts[k] for k in used.tolist())
-            part._pages = pages = pages.copy()
-            pages[..., LAYOUT] = numbers.reshape(pages.shape[:-1])
-        read = pages[..., FILE] != NO_FILE
-        numbers = pages[..., FILE][read]
-        if not numbers.size:
-            part._files, part._first_file = self._files.span(0, 0), 0
-        elif len(self._files) > 1:
-            low, high = int(numbers.min()), int(numbers.max())
-            if high - low < numbers.size:
-                start = low - self._first_file
-                part._files = self._files.span(start, start + high - low + 1)
-                part._first_file = low
-            else:
-                used, renamed = np.unique(numbers, return_inverse=True)
-                part._files = self._files.pick((used - self._first_file).tolist())
-                part._pages = pages = pages.copy()
-                pages[..., FILE][read] = renamed.reshape(-1)
-                part._first_file = 0
         return part
 
-    def _shared_gate(self) -> AbstractContextManager[Any]:
-        if self.nb_workers is None:
-            return nullcontext()
+    def _own_gate(self) -> AbstractContextManager[Any]:
         if self._gate is None:
-            key = (self._gate_key, self.nb_workers)
-            with _gates_lock:
-                gate = _gates.get(key)
-                if gate is None:
-                    gate = _gates[key] = _Gate(self.nb_workers)
-            self._gate = gate
+            self._gate = shared_gate(self._gate_key, self.nb_workers)
         return self._gate
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = dict(self.__dict__, _gate=None)
-        pages = state.pop("_pages")
-        state.pop("dtype")
-        return _load, (state, pages.shape, pages.tobytes())
+        del state["dtype"]
+        return _load, (state,)
 
 
-def _load(state: dict[str, Any], shape: Shape, pages: bytes) -> TiffSource:
+def _load(state: dict[str, Any]) -> TiffSource:
     source = object.__new__(TiffSource)
     source.__dict__.update(state)
-    source._pages = np.frombuffer(pages, np.int64).reshape(shape)
-    source.dtype = np.dtype(source._layouts[0].dtype).newbyteorder("=")
+    source.dtype = _native(source.layouts[0])
     return source
+
+
+def _native(layout: PageLayout) -> np.dtype[Any]:
+    return np.dtype(layout.dtype).newbyteorder("=")
 
 
 def _is_memory_image(layout: PageLayout) -> bool:

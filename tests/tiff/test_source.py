@@ -180,7 +180,7 @@ def test_a_hundred_thousand_planes_pickle_in_twenty_megabytes(tmp_path):
         SourceFile(f"/data/brain_2024_11_03/channel_0/z{z:06d}_488nm.tif", 8_388_900, 2**60 + z, z)
         for z in range(n)
     ]
-    pages = np.repeat(one._pages, n, axis=0)
+    pages = np.repeat(one.table.pages, n, axis=0)
     pages[:, 0] = np.arange(n)
     source = TiffSource(FileTable.of(described), one.layouts, pages, "many", file_ndim=1)
     data = pickle.dumps(source)
@@ -201,7 +201,7 @@ def test_a_block_over_256_mib_is_cut_into_whole_segments(tmp_path):
     large = type(layout)(
         **{**{f: getattr(layout, f) for f in layout.__slots__}, "rows": 20_000, "columns": 20_000}
     )
-    source = TiffSource(FileTable.of(small.files), [large], small._pages, "large")
+    source = TiffSource(FileTable.of(small.files), [large], small.table.pages, "large")
     rows, columns = source.default_chunks
     assert columns == (20_000,)
     assert sum(rows) == 20_000
@@ -339,7 +339,7 @@ def test_the_fast_decoder_gives_what_tifffiles_does(
             "extra": ord(order),  # as where tifffile described the page
         }
     )
-    source._layouts = (native,)
+    source.table.layouts = (native,)
     general = source[3:40, 5:30]
     assert used == ["general"]
     np.testing.assert_array_equal(fast, general)
