@@ -125,7 +125,8 @@ def attributes_with(
 def _of_place(place: Place) -> Iterator[VoxelSize]:
     is_tiff_file = place.is_file() if isinstance(place, RemotePath) else not os.path.isdir(place)
     if is_tiff_file:
-        yield from _of_planes(place, in_dataset=False)
+        yield from _beside_planes(place, in_dataset=False)
+        yield from file_sizes(place)
     elif read_node(place) is not None:
         yield from _of_zarr(place if isinstance(place, RemotePath) else Path(place))
     else:
@@ -140,11 +141,12 @@ def _of_folder(folder: Place) -> Iterator[VoxelSize]:
         planes = list_planes(list_subfolders(folder)[0])
     for plane in planes:
         try:
-            found = list(_of_planes(plane))
+            found = file_sizes(plane)
         except TiffReadError:
             if plane == planes[-1]:
                 raise
             continue
+        yield from _beside_planes(plane)
         yield from found
         return
 
@@ -153,24 +155,23 @@ def _of_source(source: Source) -> Iterator[VoxelSize]:
     if isinstance(source, (ChunkFileSource, ZarrSource)):
         yield from _of_zarr(source.root)
     elif isinstance(source, TiffSource):
-        first = source.place_of(source.files[0])
-        yield from _of_planes(first, source.series, source.level, in_dataset=source.file_ndim > 0)
+        if source.level == 0:
+            first = source.place_of(source.table.files[0])
+            yield from _beside_planes(first, in_dataset=source.file_ndim > 0)
+        yield from source.stated_sizes
 
 
-def _of_planes(
-    first: Place, series: int = 0, level: int = 0, *, in_dataset: bool = True
-) -> Iterator[VoxelSize]:
-    """Yield what is stated for planes of which the first is given, and its folder's neighbours."""
+def _beside_planes(first: Place, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
+    """Yield what is stated in the folder of planes of which the first is given, and above it."""
     above: Sequence[str | RemotePath]
     if isinstance(first, RemotePath):
         above = first.parents
     else:
         above = (os.path.dirname(first), os.path.dirname(os.path.dirname(first)))
     for place in above[: 1 + in_dataset]:
-        found = csv_size(place) if level == 0 else None
+        found = csv_size(place)
         if found is not None:
             yield found
-    yield from file_sizes(first, series, level)
 
 
 def _of_zarr(path: AnyPath) -> Iterator[VoxelSize]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ import zarr
 from helpers import make_volume, shared_data, write_channels, write_planes
 
 import scout_dask_io as io
-from scout_dask_io.errors import ArgumentError, PathNotFoundError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
+from scout_dask_io.tiff import voxel as tiff_voxel
 from scout_dask_io.voxel import as_voxel_size, merge_sizes
 
 VOLUME = make_volume((5, 21, 34))
@@ -111,6 +115,51 @@ def test_a_folder_is_known_by_the_first_plane_that_can_be_read(tmp_path: Path):
         plane.write_bytes(b"")
     with pytest.raises(io.TiffReadError, match=r"z0004\.tif"):
         io.voxel_size(tmp_path / "p")
+
+
+def test_a_write_opens_the_first_file_as_often_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    paths = write_planes(tmp_path / "p", VOLUME, **IMAGEJ)
+    opened: Counter[str] = Counter()
+    os_open = os.open
+
+    def counted(path, *args, **more):
+        opened[os.fspath(path)] += 1
+        return os_open(path, *args, **more)
+
+    monkeypatch.setattr(os, "open", counted)
+    array = io.write_zarr(tmp_path / "a.zarr", io.imread_folder(tmp_path / "p"))
+    assert array.attrs["voxel_size_um"] == [3.0, 0.25, 0.5]
+    np.testing.assert_array_equal(array[:], VOLUME)
+    # Once to describe it, once for its pixels, which are one unit.
+    assert {path.name: opened[str(path)] for path in paths} == {p.name: 2 for p in paths}
+    opened.clear()
+    io.write_zarr(tmp_path / "b.zarr", io.imread(paths[0]))
+    assert opened[str(paths[0])] == 2
+
+
+def test_the_first_plane_that_is_read_states_the_size_where_others_are_filled(tmp_path: Path):
+    paths = write_planes(tmp_path / "p", VOLUME, **IMAGEJ)
+    paths[0].write_bytes(b"")
+    with pytest.warns(UserWarning, match="1 of the 5 files"):
+        planes = io.imread_folder(tmp_path / "p", missing="fill")
+    assert quiet_size(planes) == io.VoxelSize(3.0, 0.25, 0.5, "ImageJ metadata of z0001.tif")
+
+
+def test_planes_are_read_where_what_they_state_cannot_be_made_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise struct.error("unpack requires a buffer of 8 bytes")
+
+    paths = write_planes(tmp_path / "p", VOLUME)
+    monkeypatch.setattr(tiff_voxel, "stated_sizes", fail)
+    planes = io.imread_folder(tmp_path / "p")
+    assert quiet_size(planes) is None
+    np.testing.assert_array_equal(planes.compute(), VOLUME)
+    with pytest.raises(TiffReadError, match=r"z0000\.tif.*buffer of 8"):
+        io.voxel_size(paths[0])
 
 
 def test_nothing_is_invented(tmp_path: Path):

@@ -7,8 +7,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +23,7 @@ from scout_dask_io.errors import (
 from scout_dask_io.grid import Shape
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.ahead import work_ahead
-from scout_dask_io.tiff.files import OpenFile, Place, open_found
+from scout_dask_io.tiff.files import Place, opened
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Ifd, Window, read_header, read_ifd
 from scout_dask_io.tiff.layout import DescribedPage, FileTable, PageLayout, SourceFile
@@ -33,13 +32,14 @@ from scout_dask_io.tiff.remote_file import is_unreached
 from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.survey import Refused, Survey, check_missing, filled_planes, refuse
+from scout_dask_io.tiff.voxel import file_sizes, sizes_in, stated_sizes
+from scout_dask_io.voxel import VoxelSize
 
 __all__ = [
     "DescribedFile",
     "describe_image",
     "describe_plane",
     "describe_planes",
-    "opened",
     "survey_planes",
 ]
 
@@ -55,11 +55,15 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class DescribedFile:
-    """One file of a stack: how its pages are arranged, and where they lie."""
+    """One file of a stack: how its pages are arranged, and where they lie.
+
+    ``stated`` is what it says about the size of a voxel, where that was asked.
+    """
 
     file: SourceFile
     lead: Shape
     pages: tuple[DescribedPage, ...]
+    stated: tuple[VoxelSize, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -72,23 +76,13 @@ class DescribedFile:
         return np.dtype(self.pages[0].layout.dtype).newbyteorder("=")
 
 
-@contextmanager
-def opened(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
-    """Open a file; whatever goes wrong with it becomes one error that names it."""
-    try:
-        with open_found(path) as found:
-            yield found
-    except (ScoutIOError, MemoryError):
-        raise
-    except Exception as err:
-        what = str(err) or type(err).__name__
-        raise TiffReadError(f"cannot read {str(path)!r}: {what}") from err
-
-
-def describe_plane(path: Place, allow_sparse: bool = False) -> DescribedFile:
+def describe_plane(
+    path: Place, allow_sparse: bool = False, *, sizes: bool = False
+) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
-    OME metadata is not followed: in a folder, each file is what it holds.
+    OME metadata is not followed: in a folder, each file is what it holds. With ``sizes``
+    it is asked for the size of a voxel, which takes longer than all the rest.
 
     Raises
     ------
@@ -102,7 +96,7 @@ def describe_plane(path: Place, allow_sparse: bool = False) -> DescribedFile:
             ifd = read_ifd(window, header, header.first)
             page = describe_ifd(ifd, window, allow_sparse)
             if page is not None and _is_only_page(ifd, window, page.layout):
-                return DescribedFile(file, (), (page,))
+                return DescribedFile(file, (), (page,), sizes_in(fd, file) if sizes else ())
         with open_tiff(fd, file, is_ome=False) as tif:
             series = choose_series(tif, file, 0, 0)
             extra = extra_series(tif)
@@ -113,7 +107,7 @@ def describe_plane(path: Place, allow_sparse: bool = False) -> DescribedFile:
                     "expected; read the file alone with imread(path, series=...)."
                 )
             lead, pages = describe_series(tif, series, window, header, allow_sparse)
-            return DescribedFile(file, lead, pages)
+        return DescribedFile(file, lead, pages, sizes_in(fd, file) if sizes else ())
 
 
 def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
@@ -162,7 +156,7 @@ def describe_planes(
         If ``missing`` is no policy.
     """
     check_missing(missing)
-    survey = survey_planes(paths, nb_workers, allow_sparse)
+    survey = survey_planes(paths, nb_workers, allow_sparse, sizes=True)
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(missing)
     files, layouts, table = survey.table(left_out)
@@ -185,13 +179,28 @@ def describe_planes(
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
         options=_options_of(paths[0]),
+        stated=_sizes_of_first(paths, survey, left_out),
     )
 
 
+def _sizes_of_first(
+    paths: Sequence[Place], survey: Survey, left_out: Container[int]
+) -> Sequence[VoxelSize]:
+    """Give what the first file of a stack that is read states about the size of a voxel."""
+    first = next(place for place in range(len(survey)) if place not in left_out)
+    return survey.stated if first == 0 else file_sizes(paths[first])
+
+
 def survey_planes(
-    paths: Sequence[Place], nb_workers: int | None = None, allow_sparse: bool = False
+    paths: Sequence[Place],
+    nb_workers: int | None = None,
+    allow_sparse: bool = False,
+    *,
+    sizes: bool = False,
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
+
+    With ``sizes`` the first is asked for the size of a voxel too.
 
     Raises
     ------
@@ -201,31 +210,33 @@ def survey_planes(
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
-    for found in _describe_all(paths, nb_workers, allow_sparse):
+    for found in _describe_all(paths, nb_workers, allow_sparse, paths[0] if sizes else None):
         survey.add(found)
     return survey
 
 
 def _describe_all(
-    paths: Sequence[Place], nb_workers: int | None, allow_sparse: bool
+    paths: Sequence[Place], nb_workers: int | None, allow_sparse: bool, sized: Place | None
 ) -> Iterator[DescribedFile | Refused]:
     n_batch, workers = _BATCH, nb_workers or 8
     if isinstance(paths[0], RemotePath):
         n_batch, workers = 1, workers if paths[0].serves_threads else 1
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
-    describe = partial(_describe_batch, allow_sparse=allow_sparse)
+    describe = partial(_describe_batch, allow_sparse=allow_sparse, sized=sized)
     for found in work_ahead(describe, batches, workers, 2 * workers):
         yield from found
 
 
-def _describe_batch(paths: Iterable[Place], allow_sparse: bool) -> list[DescribedFile | Refused]:
-    return [_describe_or_refuse(path, allow_sparse) for path in paths]
+def _describe_batch(
+    paths: Iterable[Place], allow_sparse: bool, sized: Place | None
+) -> list[DescribedFile | Refused]:
+    return [_describe_or_refuse(path, allow_sparse, path is sized) for path in paths]
 
 
-def _describe_or_refuse(path: Place, allow_sparse: bool) -> DescribedFile | Refused:
+def _describe_or_refuse(path: Place, allow_sparse: bool, sizes: bool) -> DescribedFile | Refused:
     try:
-        return describe_plane(path, allow_sparse)
+        return describe_plane(path, allow_sparse, sizes=sizes)
     except ScoutIOError as err:
         # A store that does not answer after all tries would not for ten thousand files more.
         if isinstance(path, RemotePath) and is_unreached(err):
@@ -260,6 +271,7 @@ def describe_image(
             if series == 0:
                 warn_of_others(tif, file.path, stacklevel=4)
             lead, pages = describe_series(tif, chosen, window, header, allow_sparse)
+            stated = tuple(stated_sizes(tif, series, level))
     layouts: dict[PageLayout, int] = {}
     table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in pages]
     return TiffSource(
@@ -270,6 +282,7 @@ def describe_image(
         series=series,
         level=level,
         options=_options_of(path),
+        stated=stated,
     )
 
 

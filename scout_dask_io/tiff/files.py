@@ -12,7 +12,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from scout_dask_io.errors import PathNotFoundError, SourceChangedError, TiffReadError
+from scout_dask_io.errors import (
+    PathNotFoundError,
+    ScoutIOError,
+    SourceChangedError,
+    TiffReadError,
+)
 from scout_dask_io.remote import RemotePath, is_url, locate
 from scout_dask_io.tiff.layout import SourceFile
 from scout_dask_io.tiff.remote_file import RemoteFile, find_object
@@ -29,6 +34,7 @@ __all__ = [
     "find_file",
     "open_checked",
     "open_found",
+    "opened",
     "place_of",
     "read_at",
     "read_bytes",
@@ -110,6 +116,19 @@ def open_found(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
         yield fd, SourceFile(path, found.st_size, found.st_mtime_ns & _MASK, found.st_ino)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def opened(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
+    """Open a file; whatever goes wrong with it becomes one error that names it."""
+    try:
+        with open_found(path) as found:
+            yield found
+    except (ScoutIOError, MemoryError):
+        raise
+    except Exception as err:
+        what = str(err) or type(err).__name__
+        raise TiffReadError(f"cannot read {str(path)!r}: {what}") from err
 
 
 def open_checked(file: SourceFile) -> int:

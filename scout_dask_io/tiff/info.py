@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scout_dask_io.grid import Shape
-from scout_dask_io.tiff.describe import opened
-from scout_dask_io.tiff.files import place_of
+from scout_dask_io.tiff.files import opened, place_of
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Window, read_header
 from scout_dask_io.tiff.layout import CODEC_NAMES

@@ -8,8 +8,8 @@ from typing import Any
 
 from scout_dask_io.errors import PathNotFoundError, TiffReadError
 from scout_dask_io.tiff.annotate import SOFTWARE
-from scout_dask_io.tiff.describe import describe_image, describe_plane, opened
-from scout_dask_io.tiff.files import absolute
+from scout_dask_io.tiff.describe import describe_image, describe_plane
+from scout_dask_io.tiff.files import absolute, opened
 from scout_dask_io.tiff.ifd import Window, read_header, read_ifd
 
 __all__ = ["is_whole", "read_record", "record_text"]

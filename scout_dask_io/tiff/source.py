@@ -24,6 +24,7 @@ from scout_dask_io.tiff.layout import (
 )
 from scout_dask_io.tiff.open_pages import open_pages
 from scout_dask_io.tiff.page_table import PageTable
+from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["MAX_BLOCK_NBYTES", "TiffSource"]
 
@@ -59,6 +60,9 @@ class TiffSource(Source):
         Which image of a file, at which resolution, the pages are of.
     filled : sequence of FilledPlane
         What the pages of no file stand for.
+    stated : sequence of VoxelSize
+        What the first file says about the size of a voxel, the most telling first. As
+        ``filled``, it is known of the whole stack, and not of its parts.
     options : dict, optional
         What it takes to reach files in an object store; ``None`` says that they are
         local. No part of the token, and shown nowhere: there may be secrets in it.
@@ -83,10 +87,12 @@ class TiffSource(Source):
         series: int = 0,
         level: int = 0,
         filled: Sequence[FilledPlane] = (),
+        stated: Sequence[VoxelSize] = (),
         options: dict[str, Any] | None = None,
     ) -> None:
         self.table = PageTable(files, tuple(layouts), pages)
         self._filled = tuple(filled)
+        self.stated_sizes = tuple(stated)
         self._options = options
         self.has_own_threads = options is not None  # pages are fetched ahead
         self._gate_key = token
@@ -248,7 +254,7 @@ class TiffSource(Source):
         part.table = self.table.part(lead)
         part.shape = (*part.table.pages.shape[:-1], *self.shape[self.lead_ndim :])
         part.token = f"{self.token}[{where}]"
-        part._filled = ()
+        part._filled = part.stated_sizes = ()
         return part
 
     def _own_gate(self) -> AbstractContextManager[Any]:

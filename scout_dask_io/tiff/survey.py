@@ -28,6 +28,7 @@ from scout_dask_io.source import FilledPlane
 from scout_dask_io.tiff.files import Place
 from scout_dask_io.tiff.layout import NO_FILE, PageLayout, SourceFile
 from scout_dask_io.tiff.remote_file import find_object
+from scout_dask_io.voxel import VoxelSize
 
 if TYPE_CHECKING:
     from scout_dask_io.tiff.describe import DescribedFile
@@ -129,6 +130,8 @@ class Survey:
         self._layouts: dict[PageLayout, int] = {}
         self._kind_of_layout: dict[tuple[Shape, int], int] = {}
         self._refused: dict[int, Refused] = {}
+        #: What the first file states about the size of a voxel.
+        self.stated: tuple[VoxelSize, ...] = ()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -141,6 +144,8 @@ class Survey:
             self._pages.append(())
             self._files.append(found.file)
             return
+        if not self._files:
+            self.stated = found.stated
         layouts = self._layouts
         pages = tuple(
             (layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in found.pages

@@ -11,14 +11,14 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from scout_dask_io.errors import ChunkReadError
+from scout_dask_io.errors import ChunkReadError, ScoutIOError
 from scout_dask_io.remote import RemotePath
-from scout_dask_io.tiff.describe import opened
-from scout_dask_io.tiff.files import Place, place_of
+from scout_dask_io.tiff.files import OpenFile, Place, opened, place_of
 from scout_dask_io.tiff.general import open_tiff
+from scout_dask_io.tiff.layout import SourceFile
 from scout_dask_io.voxel import ATTRIBUTE, MICROMETRES, VoxelSize, from_attribute
 
-__all__ = ["CSV_NAME", "csv_size", "file_sizes", "stated_sizes"]
+__all__ = ["CSV_NAME", "csv_size", "file_sizes", "sizes_in", "stated_sizes"]
 
 #: SCOUT's file of voxel sizes: three numbers (z, y, x) in nanometres, comma-separated.
 CSV_NAME = "voxel_size.csv"
@@ -103,6 +103,20 @@ def file_sizes(path: Any, series: int = 0, level: int = 0) -> list[VoxelSize]:
         open_tiff(fd, file, _multifile=False) as tif,
     ):
         return list(stated_sizes(tif, series, level))
+
+
+def sizes_in(fd: OpenFile, file: SourceFile) -> tuple[VoxelSize, ...]:
+    """Give what a file that is open states; metadata that tifffile cannot make out state nothing.
+
+    For who describes the file anyway, and must not refuse it for what stands beside its pixels.
+    """
+    try:
+        with open_tiff(fd, file, _multifile=False) as tif:
+            return tuple(stated_sizes(tif))
+    except (ScoutIOError, OSError, MemoryError):
+        raise
+    except Exception:
+        return ()
 
 
 def stated_sizes(tif: tifffile.TiffFile, series: int = 0, level: int = 0) -> Iterator[VoxelSize]:

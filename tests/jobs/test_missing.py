@@ -228,9 +228,9 @@ def test_convert_reads_each_header_once(tmp_path: Path, monkeypatch: pytest.Monk
     looked: list[str] = []
     real = describe.describe_plane
 
-    def note(path: str, allow_sparse: bool) -> Any:
+    def note(path: str, *args: Any, **more: Any) -> Any:
         looked.append(Path(path).name)
-        return real(path, allow_sparse)
+        return real(path, *args, **more)
 
     monkeypatch.setattr(describe, "describe_plane", note)
     convert(tmp_path / "planes", tmp_path / "a.zarr", chunks=CHUNKS)
