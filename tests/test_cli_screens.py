@@ -37,6 +37,7 @@ COMMANDS = {
     "repair": "repair a.zarr",
     "pyramid": "pyramid a.zarr b.zarr",
     "export": "export i.zarr out --dtype uint8 --scale 0,100",
+    "plan of an export": "export i.zarr out --dry-run",
     "export a file": "export a.zarr out.ome.tif",
     "preview": "preview i.zarr out.png",
     "demo": "demo made",

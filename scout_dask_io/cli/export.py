@@ -6,8 +6,16 @@ from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import State, command, flag, path_argument, print_report
+from scout_dask_io.cli.base import (
+    State,
+    command,
+    flag,
+    path_argument,
+    print_report,
+    render_report,
+)
 from scout_dask_io.cli.options import (
+    dry_run,
     max_mem,
     overwrite,
     quiet,
@@ -15,7 +23,6 @@ from scout_dask_io.cli.options import (
     voxel_size,
     workers,
 )
-from scout_dask_io.jobs import render
 
 
 def _box(_: click.Context, __: click.Parameter, text: str | None) -> list[slice] | None:
@@ -80,11 +87,18 @@ _options = (
 
 @command(
     path_argument("zarr"), path_argument("out"), *_options, voxel_size, overwrite, workers,
-    max_mem, storage_options, quiet,
+    max_mem, dry_run, storage_options, quiet,
 )  # fmt: skip
 @click.pass_obj
 def export(
-    state: State, /, zarr: str, out: str, quiet: bool, as_json: bool, **options: Any
+    state: State,
+    /,
+    zarr: str,
+    out: str,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Write the array at ZARR, or a part of it, as TIFF.
 
@@ -94,15 +108,19 @@ def export(
 
     For example:
       scout-dask-io export volume.zarr planes/
+      scout-dask-io export volume.zarr volume.ome.tif --dry-run
       scout-dask-io export volume.zarr volume.ome.tif
       scout-dask-io export a.zarr fiji.tif --imagej --dtype uint8 --scale 0,4000
       scout-dask-io export volume.zarr cut.tif --axis y --box 0:30,100:400,:
       scout-dask-io export s3://lab/a.zarr planes/ --storage-option profile=lab
     """
-    from scout_dask_io.jobs.export import export
+    from scout_dask_io.jobs.export import export, plan_export
 
+    if dry_run:
+        print_report(plan_export(zarr, out, **options), render_report, as_json)
+        return
     state.if_interrupted = (
         f"What stands in {out} is whole. The same command with --resume goes on from there."
     )
     report = export(zarr, out, progress=not quiet, **options)
-    print_report(report, render.export_text, as_json, quiet)
+    print_report(report, render_report, as_json, quiet)

@@ -6,88 +6,28 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.execute import worker_count
 from scout_dask_io.filled import filled_in
-from scout_dask_io.grid import Shape
+from scout_dask_io.grid import region_size
 from scout_dask_io.human import format_count
-from scout_dask_io.jobs.export_files import name_files, prepare
+from scout_dask_io.jobs.destination import free_nbytes
+from scout_dask_io.jobs.export_files import make_folders, name_files, standing
+from scout_dask_io.jobs.export_layout import file_kind, for_imagej, lay_out
 from scout_dask_io.jobs.export_parts import plan_parts
+from scout_dask_io.jobs.export_report import ExportPlan, ExportReport
 from scout_dask_io.jobs.export_run import Job, run
-from scout_dask_io.jobs.export_source import Selection, select
-from scout_dask_io.jobs.export_values import Clipped, Conversion, plan_conversion
+from scout_dask_io.jobs.export_source import select
+from scout_dask_io.jobs.export_values import plan_conversion
 from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.progress import Report, reporting
-from scout_dask_io.remote import is_url, locate
+from scout_dask_io.remote import AnyPath, is_url, locate
 from scout_dask_io.source import FilledPlane
-from scout_dask_io.tiff.encode import TiffLayout, plan_layout
-from scout_dask_io.tiff_writer import is_ome_name
-from scout_dask_io.voxel import VoxelSize
 
-__all__ = ["ExportReport", "export"]
-
-_IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What :func:`export` wrote.
-
-    Attributes
-    ----------
-    path : str
-        The file or the folder.
-    kind : str
-        ``"planes"``, ``"tiff"``, ``"imagej"`` or ``"ome"``.
-    n_files, n_written : int
-        TIFF files that stand there now, and those written by this call; the
-        others stood already (``resume=True``).
-    shape : tuple of int
-        Of what was exported, in elements, in the order in which it is stored.
-    axes : str
-        A letter an axis.
-    dtype : str
-        Of the elements as written.
-    nbytes, stored_nbytes : int
-        Size of the elements, and of the files, in bytes.
-    n_levels : int
-        Resolutions.
-    voxel_size : VoxelSize or None
-        As written; z is the distance of planes.
-    channels : tuple of str
-        Names of the channels, as written.
-    clipped : Clipped
-        Elements, written by this call, that lay outside of ``scale`` or that the
-        dtype could not hold.
-    filled : tuple of FilledPlane
-        Planes of the array whose files could not be read when it was made.
-    read_amplification : float
-        How often a chunk was decoded, on average; above 1 where ``max_mem``
-        does not hold a row of chunks.
-    elapsed_s : float
-        From opening the source to the last file standing.
-    """
-
-    path: str
-    kind: str
-    n_files: int
-    n_written: int
-    shape: Shape
-    axes: str
-    dtype: str
-    nbytes: int
-    stored_nbytes: int
-    n_levels: int
-    voxel_size: VoxelSize | None
-    channels: tuple[str, ...]
-    clipped: Clipped
-    filled: tuple[FilledPlane, ...]
-    read_amplification: float
-    elapsed_s: float
+__all__ = ["export", "plan_export"]
 
 
 def export(
@@ -210,135 +150,143 @@ def export(
         If a file cannot be written.
     """
     start = time.perf_counter()
+    place, job, filled = _prepare(
+        src, out, level, axis, region, dtype, scale, imagej, n_levels, compress, voxel_size,
+        nb_workers, max_mem, storage_options,
+    )  # fmt: skip
+    files, layout = job.files, job.layout
+    done = standing(files, place, job.records(), overwrite=overwrite, resume=resume)
+    make_folders(files, sweep=overwrite or resume)
+    with reporting(progress, "export") as report:
+        run(job, done, report)
+    lost = job.conversion.told(job.clipped, job.n_elements)
+    if lost:
+        warnings.warn(lost, UserWarning, stacklevel=2)
+    return ExportReport(
+        path=os.fspath(out),
+        kind=job.kind,
+        n_files=len(files.paths),
+        n_written=len(files.paths) - len(done),
+        shape=job.chosen.view.shape,
+        axes=job.chosen.axes,
+        dtype=str(job.conversion.dtype),
+        nbytes=layout.dtype.itemsize * job.n_elements,
+        stored_nbytes=sum(os.stat(p).st_size for p in files.paths),
+        n_levels=layout.n_levels,
+        voxel_size=job.chosen.voxel,
+        channels=job.chosen.channels,
+        clipped=job.clipped,
+        filled=filled,
+        read_amplification=job.parts.read_amplification,
+        elapsed_s=time.perf_counter() - start,
+    )
+
+
+def plan_export(
+    src: Any,
+    out: str | os.PathLike[str],
+    *,
+    level: int | None = None,
+    axis: str = "z",
+    region: Any = None,
+    dtype: Any = None,
+    scale: Sequence[float] | None = None,
+    imagej: bool = False,
+    n_levels: int | None = None,
+    compress: int | None = None,
+    voxel_size: Any = None,
+    nb_workers: int | None = None,
+    max_mem: int | str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> ExportPlan:
+    """Give what :func:`export` would do with the same arguments, without writing anything.
+
+    Reads metadata, and with ``resume`` the headers of files that stand. Whatever
+    :func:`export` would refuse before it writes is refused here with the same error.
+    """
+    place, job, filled = _prepare(
+        src, out, level, axis, region, dtype, scale, imagej, n_levels, compress, voxel_size,
+        nb_workers, max_mem, storage_options,
+    )  # fmt: skip
+    files, layout, parts, view = job.files, job.file_layout, job.parts, job.chosen.view
+    done = standing(files, place, job.records(), overwrite=overwrite, resume=resume)
+    n_read = sum(map(region_size, job.todo(done)))
+    return ExportPlan(
+        source="the array" if place is None else str(place),
+        destination=os.fspath(out),
+        kind=job.kind,
+        n_files=len(files.paths),
+        first_file=str(files.paths[0]),
+        last_file=str(files.paths[-1]),
+        n_standing=len(done),
+        n_replaced=sum(path.exists() for path in files.paths) - len(done),
+        shape=view.shape,
+        axes=job.chosen.axes,
+        dtype=str(job.conversion.dtype),
+        nbytes=layout.dtype.itemsize * job.n_elements,
+        written_nbytes=layout.nbytes * (len(files.paths) - len(done)),
+        levels=tuple(layout.levels),
+        segment=(layout.tile,) * 2 if layout.tile else (layout.rows_per_strip, layout.width),
+        compress=layout.compress,
+        bigtiff=layout.big,
+        voxel_size=job.chosen.voxel,
+        channels=job.chosen.channels,
+        filled=filled,
+        chunks=tuple(min(c, n) for c, n in zip(view.read_shape, view.shape, strict=True)),
+        read_nbytes=round(n_read * view.dtype.itemsize * parts.read_amplification),
+        read_amplification=parts.read_amplification,
+        nb_workers=parts.nb_workers,
+        max_mem=parts.max_mem,
+        projected_mem=parts.projected_mem,
+        free_nbytes=free_nbytes(files.paths[0]) or 0,
+    )
+
+
+def _prepare(
+    src: Any,
+    out: str | os.PathLike[str],
+    level: int | None,
+    axis: str,
+    region: Any,
+    dtype: Any,
+    scale: Sequence[float] | None,
+    imagej: bool,
+    n_levels: int | None,
+    compress: int | None,
+    voxel_size: Any,
+    nb_workers: int | None,
+    max_mem: int | str | None,
+    storage_options: Mapping[str, Any] | None,
+) -> tuple[AnyPath | None, Job, tuple[FilledPlane, ...]]:
+    """Give where the source lies, if at a path, what there is to do, and its filled planes."""
     if is_url(out):
         raise ArgumentError(
             f"{out} is a URL, expected a local path: TIFF files go to disks alone. Export them to "
             "one, and copy them from there."
         )
-    if isinstance(src, (str, os.PathLike)):
-        src = locate(src, storage_options)
-    elif storage_options:
+    place = locate(src, storage_options) if isinstance(src, (str, os.PathLike)) else None
+    if place is None and storage_options:
         raise ArgumentError("storage_options are for URLs, and the source is an array")
     target = Path(out)
-    kind = _kind(target, imagej)
-    if n_levels is not None and kind != "ome":
-        raise ArgumentError("n_levels is for an OME-TIFF, a name that ends in .ome.tif")
-    chosen = select(src, level=level, axis=axis, region=region, voxel_size=voxel_size)
+    kind = file_kind(target, imagej)
+    chosen = select(place or src, level=level, axis=axis, region=region, voxel_size=voxel_size)
     if kind == "imagej":
-        chosen = _for_imagej(chosen)
+        chosen = for_imagej(chosen)
     filled = filled_in(chosen.view.source)
     if filled:
         warnings.warn(
             f"{format_count(len(filled), 'plane')} of the array could not be read when it was "
             "made, and are exported with the fill value that they hold; info names them",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     conversion = plan_conversion(chosen.view.dtype, dtype, scale)
-    layout = _plan_layout(kind, chosen, conversion, compress, n_levels)
+    layout = lay_out(kind, chosen, conversion, compress, n_levels)
     parts = plan_parts(chosen.view, layout, worker_count(nb_workers), resolve_max_mem(max_mem))
     files = name_files(target, chosen, layout.n_pages)
     job = Job(kind, chosen, conversion, layout, parts, files)
     if kind != "planes":
         job.notes(0)  # what the file cannot say is refused before anything is written
-    records = {path: job.record(k) for k, path in enumerate(files.paths)}
-    done = prepare(files, src, records, overwrite=overwrite, resume=resume)
-    with reporting(progress, "export") as report:
-        run(job, done, report)
-    _warn_of_clipping(job)
-    return ExportReport(
-        path=os.fspath(target),
-        kind=kind,
-        n_files=len(files.paths),
-        n_written=len(files.paths) - len(done),
-        shape=chosen.view.shape,
-        axes=chosen.axes,
-        dtype=str(conversion.dtype),
-        nbytes=layout.dtype.itemsize * job.n_elements,
-        stored_nbytes=sum(os.stat(p).st_size for p in files.paths),
-        n_levels=layout.n_levels,
-        voxel_size=chosen.voxel,
-        channels=chosen.channels,
-        clipped=job.clipped,
-        filled=filled,
-        read_amplification=parts.read_amplification,
-        elapsed_s=time.perf_counter() - start,
-    )
-
-
-def _kind(target: Path, imagej: bool) -> str:
-    name = target.name.lower()
-    ome = is_ome_name(name)
-    if imagej and (ome or not name.endswith((".tif", ".tiff"))):
-        raise ArgumentError(
-            f"imagej=True writes one file, and {target} is not the name of one: give a name that "
-            "ends in .tif, and not in .ome.tif"
-        )
-    if ome:
-        return "ome"
-    if imagej:
-        return "imagej"
-    return "tiff" if name.endswith((".tif", ".tiff")) else "planes"
-
-
-def _for_imagej(chosen: Selection) -> Selection:
-    """Give the axes in ImageJ's order."""
-    strange = set(chosen.axes) - set("tzcyxs")
-    if strange:
-        raise ArgumentError(
-            f"ImageJ knows the axes t, z, c, y, x, and the array of shape {chosen.view.shape} has "
-            f"{', '.join(chosen.axes)}: leave imagej out, or export a region of one element"
-        )
-    return chosen.reordered("".join(a for a in "tzcyxs" if a in chosen.axes))
-
-
-def _plan_layout(
-    kind: str,
-    chosen: Selection,
-    conversion: Conversion,
-    compress: int | None,
-    n_levels: int | None,
-) -> TiffLayout:
-    shape, dtype = chosen.view.shape, conversion.dtype
-    if n_levels is not None and (isinstance(n_levels, bool) or not 1 <= n_levels <= 32):
-        raise ArgumentError(f"n_levels must be a whole number from 1 to 32, got {n_levels!r}")
-    row_axis = len(shape) - (3 if chosen.colour else 2)
-    layout = plan_layout(
-        shape,
-        dtype,
-        (0 if kind == "imagej" else 1) if compress is None else compress,
-        step=min(chosen.view.read_shape[row_axis], shape[row_axis]),
-        tiled=kind == "ome",
-        n_levels=n_levels,
-        colour=chosen.colour,
-    )
-    if kind != "imagej":
-        return layout
-    good = dtype.name in _IMAGEJ_DTYPES if layout.samples == 1 else shape[-1] == 3
-    if not good or (layout.samples == 3 and dtype.name != "uint8"):
-        raise ArgumentError(
-            f"ImageJ reads uint8, uint16, float32 and RGB of uint8, and this would be {dtype}: "
-            "give dtype= one of them, with scale=(low, high) where it does not hold every value"
-        )
-    if layout.big and layout.compress:
-        raise ArgumentError(
-            "ImageJ reads files above 4 GB only where nothing is compressed: give compress=0"
-        )
-    return replace(layout, big=False, one_directory=layout.big)
-
-
-def _warn_of_clipping(job: Job) -> None:
-    clipped = job.clipped
-    named = {"below": clipped.n_below, "above": clipped.n_above, "not a number": clipped.n_nan}
-    beyond = ", ".join(f"{n:,} {where}" for where, n in named.items() if n)
-    if not beyond:
-        return
-    share = f"{clipped.total:,} pixels ({100 * clipped.total / job.n_elements:.2g} %)"
-    if job.conversion.scale is None:
-        text = (
-            f"{share} are beyond what {job.conversion.dtype} holds, and became infinite: {beyond}"
-        )
-    else:
-        low, high = job.conversion.scale
-        text = f"{share} lie outside of {low:g} to {high:g}, and were clipped: {beyond}"
-    warnings.warn(text, UserWarning, stacklevel=3)
+    return place, job, filled

@@ -21,7 +21,7 @@ from scout_dask_io.tiff.draft import sweep_drafts
 from scout_dask_io.tiff.record import is_whole, read_record
 from scout_dask_io.tiff_writer import check_target
 
-__all__ = ["Files", "name_files", "prepare"]
+__all__ = ["Files", "make_folders", "name_files", "standing"]
 
 _TIFF = (".tif", ".tiff")
 
@@ -93,10 +93,10 @@ def name_files(target: Path, selection: Selection, n_pages: int) -> Files:
     return Files(tuple(dict.fromkeys((target, *folders))), paths, 1)
 
 
-def prepare(
+def standing(
     files: Files, src: Any, records: Mapping[Path, dict[str, Any]], *, overwrite: bool, resume: bool
 ) -> set[Path]:
-    """Check what stands there, make the folders, and give the files that need not be written.
+    """Check what stands there, and give the files that need not be written. Nothing is changed.
 
     Those are, with ``resume``, files that an export of the same source with the
     same settings wrote, and that are whole.
@@ -110,8 +110,6 @@ def prepare(
         a mixture with the new files.
     ResumeError
         If a file is of another export, and ``overwrite`` is not given.
-    WriteError
-        If a folder cannot be made.
     """
     top = files.folders[0] if files.folders else files.paths[0]
     _refuse_inside_source(top, src)
@@ -126,14 +124,24 @@ def prepare(
         for path in files.paths:
             if path.exists() and _is_done(path, records[path], files.pages_each == 1, overwrite):
                 done.add(path)
+    return done
+
+
+def make_folders(files: Files, *, sweep: bool) -> None:
+    """Make the folders of the files; with ``sweep``, remove what killed exports left in them.
+
+    Raises
+    ------
+    WriteError
+        If a folder cannot be made.
+    """
     for folder in files.folders:
         try:
             folder.mkdir(exist_ok=True)
         except OSError as err:
             raise WriteError(f"{folder} cannot be made: {err.strerror or err}") from err
-    if overwrite or resume:
+    if sweep:
         sweep_drafts(files.paths)
-    return done
 
 
 def _is_done(path: Path, record: dict[str, Any], one_page: bool, overwrite: bool) -> bool:

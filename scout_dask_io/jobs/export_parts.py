@@ -44,6 +44,8 @@ class Parts:
         Bands that are encoded or wait at once.
     read_amplification : float
         How often a chunk is decoded, on average.
+    max_mem, projected_mem : int
+        What may be used, and what all that is in memory at once takes, in bytes.
     """
 
     shape: Shape
@@ -54,6 +56,8 @@ class Parts:
     ahead: int
     encode_ahead: int
     read_amplification: float
+    max_mem: int
+    projected_mem: int
 
     @property
     def _cuts(self) -> list[list[int]]:
@@ -105,15 +109,18 @@ def plan_parts(view: ViewSource, layout: TiffLayout, nb_workers: int, max_mem: i
             at_once = (max_mem - fixed) // part
             if at_once >= 2:
                 workers = min(nb_workers, at_once - 1)
+                ahead = min(workers + 1, at_once - 1)
                 return Parts(
                     shape=view.shape,
                     slab=tuple(slab),
                     rows=rows,
                     phase=tuple(p % s for p, s in zip(view.phase, (*slab, rows), strict=False)),
                     nb_workers=workers,
-                    ahead=min(workers + 1, at_once - 1),
+                    ahead=ahead,
                     encode_ahead=encode_ahead,
                     read_amplification=_amplification(view, slab),
+                    max_mem=max_mem,
+                    projected_mem=fixed + (ahead + 1) * part,  # those ahead, and one in hand
                 )
         if n_pages == 1:
             raise MemoryLimitError(

@@ -77,6 +77,22 @@ class Job:
             "file": number,
         }
 
+    def records(self) -> dict[Path, dict[str, Any]]:
+        """Give what each file's own note says."""
+        return {path: self.record(k) for k, path in enumerate(self.files.paths)}
+
+    def wanted(self, done: set[Path]) -> np.ndarray:
+        """Tell of each page, in the shape of the axes that count them, whether it is written."""
+        pages = range(self.layout.n_pages)
+        return np.array([self.files.place(page)[0] not in done for page in pages], bool).reshape(
+            self.layout.lead
+        )
+
+    def todo(self, done: set[Path]) -> list[Region]:
+        """Give the parts that have a page to be written."""
+        wanted = self.wanted(done)
+        return [part for part in self.parts if wanted[part[: wanted.ndim]].any()]
+
     def notes(self, number: int) -> Notes:
         """Give what a file says of itself."""
         chosen, layout = self.chosen, self.file_layout
@@ -148,10 +164,7 @@ def _iter_rows(job: Job, done: set[Path], report: Report | None) -> Generator[Ro
     """Yield the rows of all pages that are to be written, part after part."""
     lead = job.layout.lead
     pages = np.arange(job.layout.n_pages).reshape(lead)
-    wanted = np.array(
-        [job.files.place(page)[0] not in done for page in range(job.layout.n_pages)], bool
-    ).reshape(lead)
-    todo = [part for part in job.parts if wanted[part[: len(lead)]].any()]
+    wanted, todo = job.wanted(done), job.todo(done)
     n_done, nbytes = len(job.parts) - len(todo), 0
     if n_done and report is not None:
         report(n_done, len(job.parts), 0)

@@ -67,6 +67,18 @@ class Conversion:
             out[index] = self._scaled(page) if table is None else table[_as_index(page)]
         return out, clipped
 
+    def told(self, clipped: Clipped, n_elements: int) -> str:
+        """Say what did not fit, of so many elements; empty where all did."""
+        named = {"below": clipped.n_below, "above": clipped.n_above, "not a number": clipped.n_nan}
+        beyond = ", ".join(f"{n:,} {where}" for where, n in named.items() if n)
+        if not beyond:
+            return ""
+        share = f"{clipped.total:,} pixels ({100 * clipped.total / n_elements:.2g} %)"
+        if self.scale is None:
+            return f"{share} are beyond what {self.dtype} holds, and became infinite: {beyond}"
+        low, high = self.scale
+        return f"{share} lie outside of {low:g} to {high:g}, and were clipped: {beyond}"
+
     def _cast(self, values: np.ndarray) -> tuple[np.ndarray, Clipped]:
         if self.dtype == self.source:
             return values, Clipped()

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from scout_dask_io.grid import Region, Shape
     from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport, QcReport
     from scout_dask_io.jobs.demo import DemoReport
-    from scout_dask_io.jobs.export import ExportReport
     from scout_dask_io.jobs.verify import VerifyReport
     from scout_dask_io.plan import WritePlan
     from scout_dask_io.source import FilledPlane
@@ -27,12 +26,18 @@ _FILLED_NAMED = 10
 _FINDINGS = 6
 
 __all__ = [
+    "array_text",
     "convert_text",
     "demo_text",
-    "export_text",
+    "filled_rows",
     "filled_text",
+    "levels_text",
+    "memory_text",
     "plan_text",
     "preview_text",
+    "read_text",
+    "room_text",
+    "table",
     "verify_text",
     "voxel_text",
 ]
@@ -42,20 +47,21 @@ def convert_text(report: ConvertReport, src: str) -> str:
     """Say what was written, how fast, and how to check it."""
     smaller = f", {report.ratio:.2f} times smaller" if report.ratio > 1 else ""
     rows = [
-        ("array", _array(report)),
-        ("levels", _levels(report.levels)),
+        ("array", array_text(report)),
+        ("levels", levels_text(report.levels)),
         ("chunks", f"{format_count(report.n_chunks, 'chunk')} of {format_shape(report.chunks)}"),
         ("on disk", format_nbytes(report.stored_nbytes) + smaller),
         ("took", f"{format_s(report.elapsed_s)}, {format_nbytes(report.nbytes_per_s)}/s"),
         ("resumed", _resumed(report)),
-        *_filled(report.filled),
+        *filled_rows(report.filled),
         *_qc(report.qc),
         ("check it", command("verify", src, report.path)),
     ]
-    return f"Wrote {report.path}\n{_table(rows)}"
+    return f"Wrote {report.path}\n{table(rows)}"
 
 
-def _levels(shapes: Sequence[Shape]) -> str:
+def levels_text(shapes: Sequence[Shape]) -> str:
+    """Say how many levels there are, and their shapes; empty where there are none."""
     return f"{len(shapes)}: {', '.join(map(format_shape, shapes))}" if shapes else ""
 
 
@@ -78,7 +84,8 @@ def filled_text(filled: Sequence[FilledPlane]) -> list[str]:
     return lines
 
 
-def _filled(filled: Sequence[FilledPlane]) -> list[tuple[str, str]]:
+def filled_rows(filled: Sequence[FilledPlane]) -> list[tuple[str, str]]:
+    """Give :func:`filled_text` as rows of a table."""
     return [("filled" if n == 0 else "", line) for n, line in enumerate(filled_text(filled))]
 
 
@@ -97,12 +104,9 @@ def plan_text(plan: ConvertPlan) -> str:
     """Say what a conversion would do, and what it would take."""
     write = plan.write
     tasks = "those that publish the image" if plan.levels else "one that publishes the array"
-    reading = format_nbytes(write.read_nbytes)
-    if write.read_amplification > 1.005:
-        reading += f", each pixel {write.read_amplification:.2f} times on average"
     rows = [
-        ("array", _array(write)),
-        ("levels", _levels(plan.levels)),
+        ("array", array_text(write)),
+        ("levels", levels_text(plan.levels)),
         ("channels", ", ".join(plan.channels)),
         ("voxel", voxel_text(plan.voxel_size)),
         ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
@@ -110,25 +114,39 @@ def plan_text(plan: ConvertPlan) -> str:
         ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
         ("tasks", f"{plan.n_tasks:,}: one a unit, and {tasks}"),
         ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
-        (
-            "memory",
-            f"{format_nbytes(write.projected_mem)} projected peak, "
-            f"{format_nbytes(write.max_mem)} allowed, beside Python itself",
-        ),
-        ("reads", reading),
+        ("memory", memory_text(write)),
+        ("reads", read_text(write)),
         ("files", f"{plan.n_files:,} at most"),
         ("sheet", f"{plan.qc_sheet}, and a JSON file" if plan.qc_sheet else ""),
         ("advice", plan.advice),
-        (
-            "disk",
-            f"{format_nbytes(write.nbytes)} before compression"
-            + (f", {format_nbytes(plan.free_nbytes)} free" if plan.free_nbytes else ""),
-        ),
-        *_filled(plan.filled),
+        ("disk", room_text(write.nbytes, plan.free_nbytes)),
+        *filled_rows(plan.filled),
         ("replaces", f"the array at {plan.destination}" if plan.replaces else ""),
         ("resumes", "the unfinished write beside it" if plan.resumes else ""),
     ]
-    return f"Would convert {plan.source} to {plan.destination}; nothing was written\n{_table(rows)}"
+    return f"Would convert {plan.source} to {plan.destination}; nothing was written\n{table(rows)}"
+
+
+def memory_text(plan: Any) -> str:
+    """Say what a plan is expected to use, and may."""
+    return (
+        f"{format_nbytes(plan.projected_mem)} projected peak, {format_nbytes(plan.max_mem)} "
+        "allowed, beside Python itself"
+    )
+
+
+def read_text(plan: Any) -> str:
+    """Say how much a plan reads, and how often."""
+    again = ""
+    if plan.read_amplification > 1.005:
+        again = f", each pixel {plan.read_amplification:.2f} times on average"
+    return format_nbytes(plan.read_nbytes) + again
+
+
+def room_text(nbytes: int, free_nbytes: int | None) -> str:
+    """Say what is to be written, and what is free there."""
+    free = "" if free_nbytes is None else f", {format_nbytes(free_nbytes)} free"
+    return f"{format_nbytes(nbytes)} before compression{free}"
 
 
 def voxel_text(size: VoxelSize | None) -> str:
@@ -184,25 +202,6 @@ def _index(index: Shape) -> str:
     return "[" + ", ".join(map(str, index)) + "]"
 
 
-def export_text(report: ExportReport) -> str:
-    """Say what was written, and how fast."""
-    files = format_count(report.n_files, "file")
-    stood = report.n_files - report.n_written
-    rate = format_nbytes(report.nbytes / max(report.elapsed_s, 1e-9))
-    rows = [
-        ("array", f"{_array(report)} ({', '.join(report.axes)})"),
-        ("channels", ", ".join(report.channels)),
-        ("voxel", str(report.voxel_size or "")),
-        ("levels", f"{report.n_levels}" if report.n_levels > 1 else ""),
-        ("on disk", f"{files}, {format_nbytes(report.stored_nbytes)}"),
-        *_filled(report.filled),
-        ("stood", f"{format_count(stood, 'file')} of an earlier run" if stood else ""),
-        ("took", format_s(report.elapsed_s) + ("" if stood else f", {rate}/s")),
-    ]
-    title = "Wrote" if report.n_written else "Nothing to do for"
-    return f"{title} {report.path}\n{_table(rows)}"
-
-
 def preview_text(made: Mapping[str, Any]) -> str:
     """Say what a picture shows: planes, values that are black and full colour, and what was read.
 
@@ -227,7 +226,7 @@ def preview_text(made: Mapping[str, Any]) -> str:
         ("contrast", ", ".join(contrast)),
         ("read", f"{level}{a_pixel} {voxels} a pixel"),
     ]
-    return f"Wrote {made['path']}\n{_table(rows)}"
+    return f"Wrote {made['path']}\n{table(rows)}"
 
 
 def demo_text(report: DemoReport) -> str:
@@ -240,7 +239,7 @@ def demo_text(report: DemoReport) -> str:
             f"{format_count(convert.n_chunks, 'chunk')} of {format_shape(convert.chunks)}, "
             f"{format_nbytes(convert.stored_nbytes)}: {zarr}",
         ),
-        ("array", _array(convert)),
+        ("array", array_text(convert)),
         ("took", f"{format_s(convert.elapsed_s)} to convert"),
         ("verify", _verdict(report.verify)),
     ]
@@ -257,15 +256,17 @@ def demo_text(report: DemoReport) -> str:
         ("A maximum projection:", shlex.join([this_python(), "-c", python])),
     ]  # fmt: skip
     lines = [f"  {what}\n    {how}" for what, how in tries]
-    return "\n".join(["Done", _table(rows), "", "Try next", *lines])
+    return "\n".join(["Done", table(rows), "", "Try next", *lines])
 
 
-def _array(report: Any) -> str:
+def array_text(report: Any) -> str:
+    """Give shape, dtype and size of what has these."""
     from numpy import dtype  # here, since the command line's --help does without
 
     name = dtype(report.dtype).name
     return f"{format_shape(report.shape)}, {name}, {format_nbytes(report.nbytes)}"
 
 
-def _table(rows: Iterable[tuple[str, str]]) -> str:
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    """Give rows as lines, names before values; those without a value are left out."""
     return "\n".join(f"  {name:<10}{value}" for name, value in rows if value)

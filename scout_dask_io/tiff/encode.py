@@ -123,6 +123,12 @@ class TiffLayout:
         return level_extents(self.height, self.width, self.n_levels)
 
     @property
+    def nbytes(self) -> int:
+        """Size of the pixels of all levels before compression, in bytes."""
+        samples = sum(h * w for h, w in self.levels) * self.samples
+        return self.n_pages * samples * self.dtype.itemsize
+
+    @property
     def n_strips(self) -> int:
         """Strips of a page."""
         return -(-self.height // self.rows_per_strip)
