@@ -87,8 +87,10 @@ def plan_parts(view: ViewSource, layout: TiffLayout, nb_workers: int, max_mem: i
         If not even the rows of one plane that a chunk has fit.
     """
     n_lead = len(layout.lead)
-    chunk = tuple(min(c, n) for c, n in zip(view.read_shape, view.shape, strict=True))
+    # Not clipped to the view: a chunk is decoded whole, and parts end where chunks do.
+    chunk = view.read_shape
     step, height = chunk[n_lead], layout.height
+    n_steps = -(-(height + view.phase[n_lead]) // step)
     per_row = math.prod(view.shape[n_lead + 1 :])
     converted = layout.dtype.itemsize if layout.dtype != view.dtype else 0
     itemsize = view.dtype.itemsize + converted
@@ -98,14 +100,15 @@ def plan_parts(view: ViewSource, layout: TiffLayout, nb_workers: int, max_mem: i
     encode_ahead = int(np.clip(max_mem // 4 // max(2 * band_nbytes, 1), 1, 2 * CPU_COUNT))
     slab = list(chunk[:n_lead])
     while True:
-        n_pages = math.prod(slab)
-        grown = min(step * max(1, PART_NBYTES // (n_pages * per_row * itemsize * step)), height)
-        for rows in (grown, step):
+        n_pages = math.prod(min(s, n) for s, n in zip(slab, view.shape, strict=False))
+        row_nbytes = n_pages * per_row * itemsize
+        for n_steps_each in (min(n_steps, max(1, PART_NBYTES // (row_nbytes * step))), 1):
+            rows = step * n_steps_each
             aligned = rows % layout.rows_per_write == 0 or rows >= height
             fixed = waiting_nbytes(layout, n_pages, aligned=aligned and not view.phase[n_lead])
             fixed += 0 if layout.is_run else encode_ahead * 2 * band_nbytes
             # A part, and the chunk in hand before and after decoding.
-            part = n_pages * per_row * rows * itemsize + 2 * math.prod(chunk) * view.dtype.itemsize
+            part = row_nbytes * min(rows, height) + 2 * math.prod(chunk) * view.dtype.itemsize
             at_once = (max_mem - fixed) // part
             if at_once >= 2:
                 workers = min(nb_workers, at_once - 1)
@@ -124,8 +127,9 @@ def plan_parts(view: ViewSource, layout: TiffLayout, nb_workers: int, max_mem: i
                 )
         if n_pages == 1:
             raise MemoryLimitError(
-                f"max_mem={format_nbytes(max_mem)} cannot hold {step} rows of one plane of shape "
-                f"{view.shape[n_lead:]} {view.dtype} and a chunk of {chunk}, both of them twice: "
+                f"max_mem={format_nbytes(max_mem)} cannot hold {min(step, height)} rows of one "
+                f"plane of shape {view.shape[n_lead:]} {view.dtype} and a chunk of {chunk}, both "
+                "of them twice: "
                 f"about {format_nbytes(2 * part + fixed)} are needed. Raise max_mem."
             )
         longest = max(range(len(slab)), key=lambda axis: slab[axis])

@@ -435,6 +435,20 @@ def test_a_box_is_exported_and_each_of_its_chunks_decoded_once(
         assert files_in(tmp_path / "out")[0] == "c0/y0017.tif"
 
 
+@pytest.mark.parametrize("box", [(slice(2, 9), slice(5, 20)), (slice(5, 11), slice(9, 30))])
+@pytest.mark.parametrize("part_nbytes", [1, 2**23])
+def test_a_box_smaller_than_the_chunks_has_each_of_them_decoded_once(
+    tmp_path, monkeypatch, part_nbytes, box
+):
+    # Inside one chunk, and across the edge of two.
+    monkeypatch.setattr(export_parts, "PART_NBYTES", part_nbytes)
+    source = Recorded(make_volume((13, 40, 24)), (8, 24, 10))
+    report = export(source, tmp_path / "a.tif", region=[*box, slice(None)])
+    assert report.read_amplification == 1.0
+    assert source.decoded == Counter(iter_chunk_indices((*box, slice(0, 24)), source.chunks))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), source.data[box])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
