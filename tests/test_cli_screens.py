@@ -36,6 +36,7 @@ COMMANDS = {
     "verify a difference": "verify other.zarr a.zarr",
     "repair": "repair a.zarr",
     "pyramid": "pyramid a.zarr b.zarr",
+    "plan of a pyramid": "pyramid i.zarr b.zarr --levels 3 --dry-run",
     "export": "export i.zarr out --dtype uint8 --scale 0,100",
     "plan of an export": "export i.zarr out --dry-run",
     "export a file": "export a.zarr out.ome.tif",

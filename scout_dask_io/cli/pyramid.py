@@ -7,6 +7,7 @@ from typing import Any
 from scout_dask_io.cli.base import command, print_report, render_report, scheduling
 from scout_dask_io.cli.options import (
     codec,
+    dry_run,
     durable,
     labels,
     levels,
@@ -24,10 +25,17 @@ from scout_dask_io.cli.options import (
 
 @command(
     *src_dst, levels, labels, voxel_size, codec, workers, max_mem, overwrite, resume, durable,
-    scheduler, storage_options, quiet,
+    dry_run, scheduler, storage_options, quiet,
 )  # fmt: skip
 def pyramid(
-    src: str, dst: str, scheduler: str | None, quiet: bool, as_json: bool, **options: Any
+    src: str,
+    dst: str,
+    dry_run: bool,
+    durable: bool,
+    scheduler: str | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Add levels to the Zarr array SRC: an OME-Zarr image at DST.
 
@@ -38,10 +46,14 @@ def pyramid(
 
     For example:
       scout-dask-io pyramid brain.zarr brain.ome.zarr --voxel-size 4,1.8,1.8
+      scout-dask-io pyramid brain.zarr brain.ome.zarr --dry-run
       scout-dask-io pyramid nuclei.zarr nuclei.ome.zarr --labels --levels 3
     """
-    from scout_dask_io.jobs.pyramid import pyramid
+    from scout_dask_io.jobs.pyramid import plan_pyramid, pyramid
 
     with scheduling(scheduler, options["nb_workers"]):
-        report = pyramid(src, dst, progress=not quiet, **options)
+        if dry_run:
+            print_report(plan_pyramid(src, dst, **options), render_report, as_json)
+            return
+        report = pyramid(src, dst, durable=durable, progress=not quiet, **options)
     print_report(report, render_report, as_json, quiet)

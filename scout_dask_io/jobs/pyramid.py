@@ -5,87 +5,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from scout_dask_io.downsample import HalvedSource, method_for
-from scout_dask_io.errors import ArgumentError
-from scout_dask_io.grid import Shape
-from scout_dask_io.human import format_count, format_nbytes, format_s, format_shape
-from scout_dask_io.image_plan import plan_ome_zarr
 from scout_dask_io.image_run import (
     channel_labels,
     describe_image,
     level_attributes,
     write_levels,
 )
-from scout_dask_io.jobs.destination import check_target, stored_nbytes
-from scout_dask_io.jobs.image import as_image
-from scout_dask_io.jobs.json_text import to_json
-from scout_dask_io.jobs.sources import locate_all, open_any
-from scout_dask_io.lazy import source_of
-from scout_dask_io.levels import plan_levels
-from scout_dask_io.ome import VERSIONS, image_metadata
+from scout_dask_io.jobs.destination import free_nbytes, stored_nbytes
+from scout_dask_io.jobs.pyramid_report import PyramidPlan, PyramidReport
+from scout_dask_io.jobs.pyramid_source import added_levels
+from scout_dask_io.ome import image_metadata
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report
 from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.source import Source, ViewSource
-from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.formats import format_at
 from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.layout import detect_layout
+from scout_dask_io.store.usage import measure_array
 from scout_dask_io.write_arguments import compressor_of, settings_of
 
-__all__ = ["PyramidReport", "pyramid"]
-
-
-@dataclass(frozen=True, slots=True)
-class PyramidReport:
-    """What :func:`pyramid` wrote.
-
-    Attributes
-    ----------
-    src, path : str
-        The array, and the group of the image.
-    levels : tuple of tuple of int
-        Shapes, the full level first.
-    nbytes, stored_nbytes : int
-        Size of the elements of the levels that were added, and of their files, in bytes.
-    copied : bool
-        Whether the full level is a copy that the store made, and no link.
-    elapsed_s : float
-        From opening the array to the image standing at ``path``.
-    """
-
-    src: str
-    path: str
-    levels: tuple[Shape, ...]
-    nbytes: int
-    stored_nbytes: int
-    copied: bool
-    elapsed_s: float
-
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
-
-    def render(self) -> str:
-        """Give the report as text."""
-        shapes = ", ".join(map(format_shape, self.levels))
-        full = f"the files of {self.src}, shared with it: change neither in place"
-        if self.copied:
-            full = f"the objects of {self.src}, copied by the store"
-        return (
-            f"Wrote {self.path}\n"
-            f"  levels    {len(self.levels)}: {shapes}\n"
-            f"  added     {format_count(len(self.levels) - 1, 'level')}, "
-            f"{format_nbytes(self.nbytes)}, {format_nbytes(self.stored_nbytes)} on disk\n"
-            f"  full      {full}\n"
-            f"  took      {format_s(self.elapsed_s)}"
-        )
+__all__ = ["plan_pyramid", "pyramid"]
 
 
 def pyramid(
@@ -141,59 +82,27 @@ def pyramid(
         As for :func:`~scout_dask_io.write_ome_zarr`.
     """
     start = time.perf_counter()
-    source_path, destination = locate_all(src, dst, storage_options)
-    check_target(source_path, destination, overwrite=overwrite, resume=resume)
-    opened = open_any(source_path, voxel_size=voxel_size)
-    full = level_path(source_path, 0)
-    if opened.kind != "zarr":
-        raise ArgumentError(f"{source_path} is no Zarr array: use convert with ome=True")
-    _check_stored(full, destination)
-    data, axes, names = as_image(opened)
-    source = source_of(data)
-    if not isinstance(source, Source) or isinstance(source, ViewSource):
-        raise ArgumentError(
-            f"{source_path} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
-            "'tczyx': use convert with ome=True"
-        )
-    size = opened.voxel_size
-    found = plan_levels(source.shape, axes, size, levels)
-    if len(found) < 2:
-        raise ArgumentError(
-            f"{source_path} is {format_shape(source.shape)}: as small as the last level of a "
-            "pyramid, so there is none to add. levels= says how many the image is to have."
-        )
-    times = dict(zip(axes, found[1].total, strict=True))
-    method = method_for(np.dtype(source.dtype), labels)
-    top = HalvedSource(source, found[1].factors, method)
-    stored: Any = open_zarr(full, mode="r")
-    version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
-    image = plan_ome_zarr(
-        top,
-        stored.chunks,
-        levels=len(found) - 1,
-        axes=axes,
-        labels=labels,
-        voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
-        version=version,
-        shards=stored.shards if version == "0.5" else None,
-        codec=codec,
-        max_mem=max_mem,
-        nb_workers=nb_workers,
-    )
+    found = added_levels(
+        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
+        storage_options,
+    )  # fmt: skip
+    image, top, destination = found.image, found.top, found.destination
+    axes, size, shapes = image.axes, found.voxel_size, tuple(lv.shape for lv in found.levels)
     metadata = image_metadata(
-        destination.name, axes, found, size, version=version, method=method, labels=labels
-    )
-    shown = _shown(source_path, channel_labels(names, axes, source.shape, destination))
+        destination.name, axes, found.levels, size, version=found.version, method=image.method,
+        labels=labels,
+    )  # fmt: skip
+    labelled = channel_labels(found.channels, axes, shapes[0], destination)
+    shown = _shown(found.place, labelled)
     compressor = compressor_of(image.write, codec)
-    fill = None if stored.fill_value is None else np.asarray(stored.fill_value).item()
     settings = {
-        **settings_of(image.write, top, None, compressor, fill, metadata),
-        "levels": [level.shape for level in found],
+        **settings_of(image.write, top, None, compressor, found.fill_value, metadata),
+        "levels": list(shapes),
         "shown": shown,
     }
     asked = preflight([top], destination)
     describe = partial(
-        describe_image, metadata=metadata, version=version, axes=axes,
+        describe_image, metadata=metadata, version=found.version, axes=axes,
         shown=None if labels else shown,
     )  # fmt: skip
     write_levels(
@@ -203,58 +112,76 @@ def pyramid(
         None,
         settings,
         describe,
-        array_settings={
-            "compressor": compressor,
-            "fill_value": fill,
-        },
-        attributes=[level_attributes(lv, axes, size, names) for lv in found[1:]],
+        array_settings={"compressor": compressor, "fill_value": found.fill_value},
+        attributes=[level_attributes(lv, axes, size, found.channels) for lv in found.levels[1:]],
         overwrite=overwrite,
         resume=resume,
         durable=durable,
         compute=True,
         progress=progress,
         asked=asked,
-        shared=source,
+        shared=top.source,
     )
-    shapes = tuple(level.shape for level in found)
     return PyramidReport(
         src=os.fspath(src),
         path=os.fspath(dst),
         levels=shapes,
-        nbytes=sum(int(np.prod(s)) for s in shapes[1:]) * source.dtype.itemsize,
+        nbytes=found.added_nbytes,
         stored_nbytes=sum(stored_nbytes(destination / str(n)) for n in range(1, len(shapes))),
         copied=isinstance(destination, RemotePath),
         elapsed_s=time.perf_counter() - start,
     )
 
 
-def _check_stored(array: AnyPath, destination: AnyPath) -> None:
-    """Refuse an array that cannot be level 0 as it is stored."""
-    layout = detect_layout(array)
-    if format_at(array) is None or not layout.nested or (
-        layout.zarr_format == 2 and "dimension_separator" not in layout.metadata
-    ):  # fmt: skip
-        raise ArgumentError(
-            f"{array} does not say that its chunks are nested, or is no plain array of numbers, "
-            "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
-            "ome=True"
-        )
-    if not _lie_together(array, destination):
-        raise ArgumentError(
-            f"{destination} and {array} lie on different file systems or stores, which cannot "
-            "share files: choose a destination beside the array, or use convert with ome=True"
-        )
+def plan_pyramid(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    levels: int | None = None,
+    labels: bool = False,
+    voxel_size: Any = None,
+    codec: Any = "zstd",
+    overwrite: bool = False,
+    resume: bool = False,
+    max_mem: int | str | None = None,
+    nb_workers: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> PyramidPlan:
+    """Give what :func:`pyramid` would do with the same arguments, without writing anything.
 
-
-def _lie_together(array: AnyPath, destination: AnyPath) -> bool:
-    if isinstance(array, RemotePath) and isinstance(destination, RemotePath):
-        return bool(array.fs is destination.fs)
-    if isinstance(array, RemotePath) or isinstance(destination, RemotePath):
-        return False
-    there = destination.parent
-    while not there.exists():
-        there = there.parent
-    return there.stat().st_dev == array.stat().st_dev
+    Reads metadata, and lists the files of the array. Whatever :func:`pyramid` would
+    refuse before it writes is refused here with the same error; but whether what is
+    resumed was begun with the same settings is seen when it is.
+    """
+    found = added_levels(
+        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
+        storage_options,
+    )  # fmt: skip
+    image, plan = found.image, found.image.write
+    full = level_path(found.place, 0)
+    used = measure_array(full, detect_layout(full))
+    return PyramidPlan(
+        source=os.fspath(src),
+        destination=os.fspath(dst),
+        replaces=found.replaces,
+        resumes=found.resumes,
+        levels=tuple(level.shape for level in found.levels),
+        chunks=plan.chunks,
+        shards=plan.shards,
+        version=found.version,
+        method=image.method,
+        channels=tuple(found.channels or ()),
+        voxel_size=found.voxel_size,
+        copied=isinstance(found.destination, RemotePath),
+        n_shared_files=used.n_files,
+        shared_nbytes=used.stored_nbytes,
+        nbytes=found.added_nbytes,
+        # The group's metadata and manifest, and those of each level that is added.
+        n_files=image.n_files + (3 - (found.version == "0.5")) * len(found.levels),
+        write=plan,
+        n_tasks=image.n_units + len(image.passes),
+        free_nbytes=free_nbytes(found.destination),
+    )
 
 
 def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
