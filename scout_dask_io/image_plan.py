@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
-import dask.array as da
 import numpy as np
 
 from scout_dask_io.calibration import size_for
@@ -99,12 +98,9 @@ def plan_ome_zarr(
     passes: list[tuple[int, WritePlan]] = []
     first = 0
     while first < len(found):
-        blocks = None
-        if first == 0:
-            begun = plan
-            blocks = None if source is not None else cast(da.Array, array).chunks
-        else:
-            begun = plan_pass(plan, found, first)
+        begun = plan_pass(plan, found, first) if first else plan
+        # The passes after the first read a level that is stored.
+        blocks = array.chunks if array is not None and not first else None
         begun, n = fuse_levels(begun, found[first:], blocks)
         passes.append((first, begun))
         first += 1 + n

@@ -12,8 +12,9 @@ from dask.delayed import Delayed
 
 from scout_dask_io.calibration import size_for
 from scout_dask_io.filled import attributes_with_filled
+from scout_dask_io.image_attributes import channel_labels, describe_image, level_attributes
 from scout_dask_io.image_plan import plan_ome_zarr
-from scout_dask_io.image_run import channel_labels, describe_image, level_attributes, write_levels
+from scout_dask_io.image_run import write_levels
 from scout_dask_io.ome import check_colors, image_metadata
 from scout_dask_io.preflight import preflight
 from scout_dask_io.qc_run import check_qc, subject_of

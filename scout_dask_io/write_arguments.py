@@ -16,24 +16,23 @@ from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.execute import planned
 from scout_dask_io.grid import expand_chunks
 from scout_dask_io.human import format_nbytes
-from scout_dask_io.lazy import source_of, sources_in
+from scout_dask_io.lazy import source_of
 from scout_dask_io.plan import WritePlan, plan_source
 from scout_dask_io.plan_computed import plan_computed
-from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.sharding import fit_shards
 from scout_dask_io.source import ArraySource, Source
 from scout_dask_io.store.checksum import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec
 from scout_dask_io.store.settings import v3_compressors
 
-__all__ = ["check_fill", "check_remote", "compressor_of", "plan_write", "readable", "settings_of"]
+__all__ = ["check_fill", "compressor_of", "plan_write", "readable", "settings_of"]
 
 # zarr 3.4 puts a shard together in up to five times its memory, 3.1 in three times.
 SHARD_COPIES = 5
 
 
 def readable(data: Any) -> tuple[Source | None, da.Array | None]:
-    """Give data as a source that is read by regions, or as an array that must be computed.
+    """Give data as a source that is read by regions, or else as an array that must be computed.
 
     Raises
     ------
@@ -59,7 +58,8 @@ def readable(data: Any) -> tuple[Source | None, da.Array | None]:
             f"axes of {dtype}"
         )
     if isinstance(data, da.Array):
-        return source_of(data), data
+        source = source_of(data)
+        return (None, data) if source is None else (source, None)
     if isinstance(data, Source):
         return data, None
     return ArraySource(data, f"numpy-{dtype.str}-{data.shape}-{array_crc32c(data):08x}"), None
@@ -135,42 +135,6 @@ def check_fill(fill_value: Any, dtype: str) -> None:
         fits = False
     if not fits:
         raise ArgumentError(f"fill_value must be a number of dtype {dtype}, got {fill_value!r}")
-
-
-def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
-    """Refuse what goes on a disk and not in an object store, of a write that is to begin there.
-
-    An object store has no room for blocks that are kept for a while. And on a disk
-    what is overwritten stands until the new is whole; in a store it is removed first,
-    so data must not be read from it.
-
-    Raises
-    ------
-    MemoryLimitError, ArgumentError
-        If it is asked for.
-    """
-    if not isinstance(destination, RemotePath):
-        return
-    if plan.route == "scratch":
-        raise MemoryLimitError(
-            f"max_mem cannot hold a row of the array's blocks, which cross the borders of "
-            f"chunks, and {destination} has no disk to keep them on. Raise max_mem, give the "
-            "array smaller blocks, or write to a disk first and copy that."
-        )
-    sources = sources_in(data) if isinstance(data, da.Array) else [data]
-    if overwrite and any(_lies_in(source, destination) for source in sources):
-        raise ArgumentError(
-            f"the data are read from {destination}, which overwrite=True removes before they are "
-            "written: write to another path"
-        )
-
-
-def _lies_in(source: Any, place: RemotePath) -> bool:
-    # A view has what it is a view of.
-    root, below = getattr(source, "root", None), getattr(source, "source", None)
-    if below is not None and _lies_in(below, place):
-        return True
-    return isinstance(root, RemotePath) and f"{root}/".startswith(f"{place}/")
 
 
 def settings_of(

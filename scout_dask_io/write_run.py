@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import dask
 import dask.array as da
+from dask._task_spec import List, Task, TaskRef
 from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -66,9 +69,11 @@ def _optimize_apart(graph: HighLevelGraph, keys: Any, **_: Any) -> HighLevelGrap
 
 
 def run_write(
+    name: str,
     tasks: dict[Any, Any],
-    final: str,
     units: set[Any],
+    ends: Sequence[Any],
+    publish: Callable[[list[Any]], Any],
     array: da.Array | None,
     target: Target,
     plan: WritePlan,
@@ -78,16 +83,20 @@ def run_write(
     already: int,
     asked: Asked | None,
 ) -> Any:
-    """Compute the task ``final`` and give its value; with ``compute=False``, a Delayed of it.
+    """Compute the tasks of a write, publish, and give what that gives; or else a Delayed of it.
 
     Parameters
     ----------
+    name : str
+        Names the write.
     tasks : dict
-        All tasks of the write.
-    final : str
-        The key of the one that publishes.
+        All its tasks, but the one that publishes.
     units : set
         The keys of those that count as progress.
+    ends : sequence of key
+        Those that must be done before it is published.
+    publish
+        Called in the last task, with what the ends gave.
     array : dask.array.Array or None
         What the tasks use blocks of.
     target : Target
@@ -101,7 +110,12 @@ def run_write(
         The workers of a cluster that were asked; those that join later are asked by
         their first unit.
     """
+    final = f"{name}-publish"
     tasks = admitting(tasks, units, asked)
+    tasks = {**tasks, final: Task(final, publish, List(*map(TaskRef, ends)))}
+    if compute and array is not None:
+        # Slices are fused into the reads under them.
+        (array,) = dask.optimize(array)
     graph = HighLevelGraph.from_collections(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import dask
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed, delayed
 
 from scout_dask_io.calibration import attributes_with
@@ -21,21 +20,19 @@ from scout_dask_io.plan import WritePlan
 from scout_dask_io.preflight import preflight
 from scout_dask_io.qc_run import check_qc, put_sheet, subject_of
 from scout_dask_io.remote import RemotePath, locate
-from scout_dask_io.store.beside import check_beside
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.growing import NewArray, is_finished
+from scout_dask_io.store.growing import NewArray
 from scout_dask_io.store.place import place_of
 from scout_dask_io.store.regions import begin_region, check_region, finish_region, stored_format
 from scout_dask_io.store.units import Target, working
 from scout_dask_io.write_arguments import (
     check_fill,
-    check_remote,
     compressor_of,
     plan_write,
     readable,
     settings_of,
 )
+from scout_dask_io.write_begin import begin_or_resume, check_remote
 from scout_dask_io.write_run import run_write
 from scout_dask_io.write_tasks import unit_tasks
 
@@ -220,7 +217,6 @@ def write_zarr(
     ((30, 100, 100), (16, 64, 64))
     """
     destination = locate(path, storage_options)
-    place = place_of(destination)
     source, array = readable(data)
     subject = None
     if region is not None:
@@ -240,60 +236,53 @@ def write_zarr(
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
         check_fill(fill_value, plan.dtype)
-        attributes = attributes_with(attributes, data, voxel_size)
-        attributes = attributes_with_filled(attributes, data)
+        attributes = attributes_with_filled(attributes_with(attributes, data, voxel_size), data)
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
-        settings["qc"] = qc
         if qc:
             check_qc(plan.shape, np.dtype(plan.dtype), destination)
             subject = subject_of(destination, data, plan, attributes=attributes)
         asked = preflight([data], destination) if compute else None
-        resumed = place.resume(settings, [None], durable=durable) if resume else None
-        if resumed is None and resume and not overwrite and is_finished(destination, settings):
+        of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
+        of_array |= {"attributes": attributes, "zarr_format": plan.zarr_format}
+        of_array |= {"shards": plan.shards} if plan.shards else {}
+        begun = begin_or_resume(
+            destination,
+            data,
+            plan,
+            [NewArray(plan.shape, plan.chunks, plan.dtype, of_array)],
+            {**settings, "qc": qc},
+            {"units": plan.units},
+            overwrite=overwrite,
+            resume=resume,
+            durable=durable,
+            qc=qc,
+        )
+        if begun is None:
             return _open(destination) if compute else cast(Any, delayed(_open)(destination))
-        if qc:
-            check_beside(local_path(destination), overwrite=overwrite)
-        if resumed is None:
-            check_remote(destination, plan, data, overwrite=overwrite)
-            of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
-            of_array |= {"attributes": attributes, "zarr_format": plan.zarr_format}
-            of_array |= {"shards": plan.shards} if plan.shards else {}
-            new = NewArray(plan.shape, plan.chunks, plan.dtype, of_array)
-            noted = {**settings, "units": plan.units}
-            (target,) = place.begin([new], noted, overwrite=overwrite, durable=durable)
-        else:
-            (target,), stored = resumed
-            plan = replace(plan, units=tuple(map(tuple, stored["units"])))
+        (target,), noted = begun
+        plan = replace(plan, units=tuple(map(tuple, noted["units"])))
         target = replace(target, band=plan.band, qc=qc)
-    if compute and array is not None and source is None:
-        # Slices are fused into the reads under them.
-        (array,) = dask.optimize(array)
     done = set() if target.in_place else target.staging.finished()
     name = f"write-{target.staging.job_id}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
-    final = f"{name}-publish"
-    tasks[final] = Task(
-        final, _finish, target, plan.units, overwrite, subject, List(*map(TaskRef, ends))
+    written = run_write(
+        name,
+        tasks,
+        {key for key in tasks if key[0] == name},
+        ends,
+        partial(_publish, target, plan.units, overwrite, subject),
+        array,
+        target,
+        plan,
+        compute=compute,
+        progress=progress,
+        already=len(done),
+        asked=asked,
     )
-    units = {key for key in tasks if key[0] == name}
-    return cast(
-        "zarr.Array[Any] | Delayed",
-        run_write(
-            tasks,
-            final,
-            units,
-            array if source is None else None,
-            target,
-            plan,
-            compute=compute,
-            progress=progress,
-            already=len(done),
-            asked=asked,
-        ),
-    )
+    return cast("zarr.Array[Any] | Delayed", written)
 
 
-def _finish(
+def _publish(
     target: Target, units: Blocks, overwrite: bool, subject: Subject | None, written: list[Any]
 ) -> zarr.Array[Any]:
     with working(target):

@@ -44,6 +44,7 @@ FLOORS = [
     {
         "write_tasks",
         "write_arguments",
+        "write_begin",
         "write_run",
         "calibration",
         "filled",
@@ -52,7 +53,7 @@ FLOORS = [
         "direct",
     },
     {"qc_run"},
-    {"readers", "zarr_reader", "zarr_writer", "tiff_writer", "image_plan"},
+    {"readers", "zarr_reader", "zarr_writer", "tiff_writer", "image_plan", "image_attributes"},
     {"image_run"},
     {"pyramid_writer"},
     {"jobs"},

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scout_dask_io as io
-from scout_dask_io import image_run
+from scout_dask_io import image_attributes
 from scout_dask_io.errors import (
     ArgumentError,
     LayoutError,
@@ -442,7 +442,7 @@ def test_a_level_outside_of_its_image_is_refused(tmp_path: Path):
 def test_contrast_of_a_large_level_is_measured_on_some_of_it(tmp_path: Path, monkeypatch):
     from scout_dask_io.store import zarr_source
 
-    monkeypatch.setattr(image_run, "SAMPLED", 20_000)
+    monkeypatch.setattr(image_attributes, "SAMPLED", 20_000)
     reads: list[str] = []
     real = zarr_source.read_file
     monkeypatch.setattr(

@@ -8,12 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from scout_dask_io.image_run import (
-    channel_labels,
-    describe_image,
-    level_attributes,
-    write_levels,
-)
+from scout_dask_io.image_attributes import channel_labels, describe_image, level_attributes
+from scout_dask_io.image_run import write_levels
 from scout_dask_io.jobs.destination import free_nbytes, stored_nbytes
 from scout_dask_io.jobs.pyramid_report import PyramidPlan, PyramidReport
 from scout_dask_io.jobs.pyramid_source import added_levels
