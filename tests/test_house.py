@@ -52,7 +52,7 @@ FLOORS = [
         "sampling",
         "direct",
     },
-    {"qc_run"},
+    {"qc_run", "tiff_rows"},
     {"readers", "zarr_reader", "zarr_writer", "tiff_writer", "image_plan", "image_attributes"},
     {"image_run"},
     {"pyramid_writer"},

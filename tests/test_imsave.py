@@ -21,7 +21,7 @@ import zarr
 from dask.array.core import normalize_chunks
 from helpers import make_volume, python, read_ome
 
-from scout_dask_io import tiff_writer
+from scout_dask_io import tiff_rows
 from scout_dask_io.calibration import voxel_size
 from scout_dask_io.errors import (
     ArgumentError,
@@ -213,7 +213,7 @@ def test_a_stored_zarr_array_is_not_loaded_whole(tmp_path, monkeypatch):
 def test_a_dask_array_is_streamed_and_each_block_computed_once(
     tmp_path, monkeypatch, shape, chunks, dtype, compress, window
 ):
-    monkeypatch.setattr(tiff_writer, "WINDOW_NBYTES", window)
+    monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", window)
     monkeypatch.setattr(encode, "STRIP_NBYTES", 16 * 40 * 2)
     monkeypatch.setattr(encode, "LEAST_STRIP_NBYTES", 40)
     probe = Probe(shape, chunks, dtype)
@@ -224,7 +224,7 @@ def test_a_dask_array_is_streamed_and_each_block_computed_once(
 
 @pytest.mark.parametrize("compress", [0, 1])
 def test_no_more_than_a_few_blocks_live_at_one_time(tmp_path, monkeypatch, compress):
-    monkeypatch.setattr(tiff_writer, "WINDOW_NBYTES", 1)
+    monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 1)
     monkeypatch.setattr(encode, "STRIP_NBYTES", 16 * 48 * 2)
     probe = Probe((32, 64, 48), (4, 16, 24))
     imsave(tmp_path / "a.tif", probe.array, compress)
@@ -237,7 +237,7 @@ def test_no_more_than_a_few_blocks_live_at_one_time(tmp_path, monkeypatch, compr
 
 def test_a_window_holds_about_its_bytes(tmp_path, monkeypatch):
     probe = Probe((64, 16, 32), (1, -1, -1))
-    monkeypatch.setattr(tiff_writer, "WINDOW_NBYTES", 4 * 16 * 32 * 2)
+    monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 4 * 16 * 32 * 2)
     imsave(tmp_path / "a.tif", probe.array, 0)
     # One group of four, and the last block of the group before.
     assert 4 <= probe.peak <= 5
@@ -245,7 +245,7 @@ def test_a_window_holds_about_its_bytes(tmp_path, monkeypatch):
 
 
 def test_planes_cut_into_cubes_are_read_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiff_writer, "WINDOW_NBYTES", 1)
+    monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 1)
     monkeypatch.setattr(encode, "STRIP_NBYTES", 16 * 48 * 2)
     probe = Probe((32, 64, 48), (1, -1, -1))
     imsave(tmp_path / "a.tif", probe.array.rechunk((8, 16, 16)))
@@ -256,7 +256,7 @@ def test_planes_cut_into_cubes_are_read_once(tmp_path, monkeypatch):
 
 
 def test_a_maximum_to_divide_by_is_computed_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiff_writer, "WINDOW_NBYTES", 1)
+    monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 1)
     probe = Probe((32, 20, 30), (2, -1, -1))
     imsave(tmp_path / "a.tif", probe.array / probe.array.max())
     assert_reads_back(tmp_path / "a.tif", probe.data / probe.data.max())
@@ -267,7 +267,7 @@ def test_a_maximum_to_divide_by_is_computed_once(tmp_path, monkeypatch):
 
 
 def test_overlapping_blocks_are_computed_a_few_times_at_most(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiff_writer, "WINDOW_NBYTES", 1)
+    monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 1)
     probe = Probe((32, 20, 30), (2, -1, -1))
     smooth = probe.array.map_overlap(lambda b: b, depth={0: 1}, boundary="none", dtype="u2")
     imsave(tmp_path / "a.tif", smooth)
@@ -289,7 +289,7 @@ def test_the_active_scheduler_is_used(tmp_path, scheduler):
 def test_a_cluster_computes_the_blocks(tmp_path, monkeypatch, processes):
     from distributed import Client, LocalCluster
 
-    monkeypatch.setattr(tiff_writer, "WINDOW_NBYTES", 5_000)
+    monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 5_000)
     data = make_volume((20, 50, 40))
     with (
         LocalCluster(
@@ -421,7 +421,7 @@ def failing(error: BaseException, at: int) -> da.Array:
     "error", [ValueError("bad block"), OSError("bad disk"), KeyboardInterrupt(), SystemExit(3)]
 )
 def test_a_block_that_raises_leaves_the_old_file(old_file, monkeypatch, error, at, compress):
-    monkeypatch.setattr(tiff_writer, "WINDOW_NBYTES", 1)
+    monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 1)
     with dask.config.set(scheduler="sync"), pytest.raises(type(error)) as caught:
         imsave(old_file, failing(error, at), compress)
     # As it was raised: not dressed up as an error of writing.
@@ -493,8 +493,8 @@ def test_a_long_stack_streams_in_little_memory(tmp_path):
         "-c",
         "import resource, sys\n"
         "import dask.array as da\n"
-        "from scout_dask_io import tiff_writer\n"
-        "tiff_writer.WINDOW_NBYTES = 2**23\n"
+        "from scout_dask_io import tiff_rows, tiff_writer\n"
+        "tiff_rows.WINDOW_NBYTES = 2**23\n"
         "def save(n_planes):\n"
         "    data = da.ones((n_planes, 512, 1024), dtype='u2', chunks=(1, -1, -1))\n"
         "    tiff_writer.imsave(sys.argv[1], data)\n"

@@ -17,12 +17,13 @@ from scout_dask_io.jobs.export_parts import Parts
 from scout_dask_io.jobs.export_source import Selection
 from scout_dask_io.jobs.export_values import Clipped, Conversion
 from scout_dask_io.progress import Report
+from scout_dask_io.tiff.ahead import work_ahead
 from scout_dask_io.tiff.annotate import Notes, imagej_notes, ome_notes, plain_notes
 from scout_dask_io.tiff.bands import Rows
 from scout_dask_io.tiff.draft import TiffDraft
 from scout_dask_io.tiff.encode import TiffLayout, plan_layout
 from scout_dask_io.tiff.record import record_text
-from scout_dask_io.tiff_writer import encode_in_order, in_order
+from scout_dask_io.tiff_writer import encode_in_order
 
 __all__ = ["Job", "run"]
 
@@ -168,7 +169,7 @@ def _iter_rows(job: Job, done: set[Path], report: Report | None) -> Generator[Ro
     n_done, nbytes = len(job.parts) - len(todo), 0
     if n_done and report is not None:
         report(n_done, len(job.parts), 0)
-    read = in_order(job.read, ((p,) for p in todo), job.parts.nb_workers, job.parts.ahead)
+    read = work_ahead(job.read, todo, job.parts.nb_workers, job.parts.ahead)
     with closing(read):
         for region, values, clipped in read:
             job.clipped += clipped

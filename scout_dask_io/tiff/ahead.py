@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -16,31 +15,44 @@ __all__ = ["work_ahead"]
 
 def work_ahead(
     work: Callable[[_Item], _Result], items: Iterable[_Item], n_threads: int, n_ahead: int
-) -> Iterator[_Result]:
+) -> Generator[_Result]:
     """Yield ``work(item)`` of each item, in order.
 
     No item is taken from ``items`` before there is room for it, and that in the thread
-    that asks for results. With one thread, all is done there. When the caller stops
-    asking, what has not begun is left undone.
+    that asks for results. Where the items end in an error, it is raised once the results
+    of those before it are out. On the way out, however that comes about, what has not
+    begun is left undone and the rest is waited for, so nothing runs on.
 
     Parameters
     ----------
     n_threads : int
         Items worked on at once.
     n_ahead : int
-        Items under way, or done and not yet asked for.
+        Items under way, or done and not yet asked for. With one, all is done in the
+        thread that asks.
     """
-    if n_threads <= 1:
+    if n_ahead <= 1:
         yield from map(work, items)
         return
-    pending = iter(items)
+    pending: Iterator[_Item] | None = iter(items)
     running: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="tiff-ahead") as pool:
+    failure: Exception | None = None
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="scout-tiff") as pool:
         try:
-            running += (pool.submit(work, item) for item in islice(pending, n_ahead))
-            while running:
+            while True:
+                while pending is not None and len(running) < n_ahead:
+                    try:
+                        # No name for the item: it is not to be held here while it is waited for.
+                        running.append(pool.submit(work, next(pending)))
+                    except StopIteration:
+                        pending = None
+                    except Exception as err:
+                        failure, pending = err, None
+                if not running:
+                    break
                 yield running.popleft().result()
-                running += (pool.submit(work, item) for item in islice(pending, 1))
+            if failure is not None:
+                raise failure
         finally:
             for future in running:
                 future.cancel()

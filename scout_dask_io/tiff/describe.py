@@ -224,7 +224,7 @@ def _describe_all(
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
     describe = partial(_describe_batch, allow_sparse=allow_sparse, sized=sized)
-    for found in work_ahead(describe, batches, workers, 2 * workers):
+    for found in work_ahead(describe, batches, workers, 2 * workers if workers > 1 else 1):
         yield from found
 
 

@@ -40,6 +40,23 @@ def test_items_are_worked_on_at_once():
     assert list(waited) == [True] * 4
 
 
+def test_an_error_of_the_items_comes_after_the_results_of_those_before_it():
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise ValueError("no more")
+
+    found = []
+    with pytest.raises(ValueError, match="no more"):
+        found.extend(work_ahead(lambda k: k, items(), 2, 5))
+    assert found == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("n_ahead", "is_own"), [(1, True), (2, False)])
+def test_with_one_at_a_time_the_thread_that_asks_does_the_work(n_ahead: int, is_own: bool):
+    threads = set(work_ahead(lambda _: threading.get_ident(), range(5), 1, n_ahead))
+    assert (threads == {threading.get_ident()}) == is_own
+
+
 def test_an_error_comes_in_its_turn_and_ends_the_work():
     begun: list[int] = []
 
