@@ -11,7 +11,7 @@ import dask.array as da
 from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed, delayed
 
-from scout_dask_io.cluster import Asked
+from scout_dask_io.admission import Asked
 from scout_dask_io.downsample import HalvedSource
 from scout_dask_io.findings import Subject
 from scout_dask_io.grid import Blocks

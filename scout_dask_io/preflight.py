@@ -9,7 +9,8 @@ from typing import Any
 
 import dask.array as da
 
-from scout_dask_io.cluster import Asked, active_client, check_workers
+from scout_dask_io.admission import Asked, check_workers
+from scout_dask_io.cluster import active_client
 from scout_dask_io.lazy import sources_in
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.source import Source

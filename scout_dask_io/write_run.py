@@ -16,7 +16,7 @@ from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from scout_dask_io.cluster import Asked
+from scout_dask_io.admission import Asked
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.execute import admitting, run_tasks
 from scout_dask_io.plan import WritePlan

@@ -12,7 +12,7 @@ import pytest
 from dask._task_spec import List, Task, TaskRef
 from distributed import Client, Future, LocalCluster, wait
 
-from scout_dask_io import execute
+from scout_dask_io import cluster_run, execute
 from scout_dask_io.cluster import active_client
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.execute import check_nb_workers, run_tasks, worker_count
@@ -117,7 +117,7 @@ def test_what_units_give_is_fetched_for_all_that_have_finished_at_once(
 
     graph, units = make_graph()
     monkeypatch.setattr(client, "gather", counted)
-    monkeypatch.setattr(execute.time, "sleep", sleep_until_all_have_finished)
+    monkeypatch.setattr(cluster_run.time, "sleep", sleep_until_all_have_finished)
     calls = Calls()
     with client.as_current():
         run_tasks(graph, "final", units, nb_workers=2, report=calls)

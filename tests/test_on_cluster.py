@@ -21,6 +21,7 @@ from helpers import make_volume, python, write_planes
 
 import scout_dask_io as io
 from scout_dask_io import cluster as module
+from scout_dask_io.admission import Asked, Needs
 from scout_dask_io.errors import ClusterError, MemoryLimitError, TiffReadError, WriteError
 from scout_dask_io.lazy import lazy_array
 from scout_dask_io.source import ArraySource
@@ -239,7 +240,7 @@ def test_units_of_a_verification_look_first_in_workers_that_were_not_asked(
     tmp_path: Path, planes: Path, monkeypatch: pytest.MonkeyPatch
 ):
     io.write_zarr(tmp_path / "a.zarr", VOLUME, CHUNKS)
-    asked = module.Asked(module.Needs((("/nowhere/planes", 3),), ()), frozenset())
+    asked = Asked(Needs((("/nowhere/planes", 3),), ()), frozenset())
     for job in ("check", "verify"):
         monkeypatch.setattr(f"scout_dask_io.jobs.{job}.preflight", lambda *_: asked)
     for sources in ((tmp_path / "a.zarr",), (planes, tmp_path / "a.zarr")):

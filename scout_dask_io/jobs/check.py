@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from dask._task_spec import List, Task, TaskRef
 
-from scout_dask_io.cluster import Asked
+from scout_dask_io.admission import Asked
 from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.execute import admitting, run_tasks, worker_count
 from scout_dask_io.filled import filled_of
