@@ -16,7 +16,7 @@ from scout_dask_io.human import format_nbytes
 from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.sharding import advise_shards, fit_shards
 from scout_dask_io.store.publishing import check_destination
-from scout_dask_io.store.remote_growing import check_free, find_unfinished
+from scout_dask_io.store.remote_contents import check_free, find_unfinished
 from scout_dask_io.store.staging import find_staging
 
 __all__ = [

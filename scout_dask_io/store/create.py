@@ -18,8 +18,9 @@ from zarr.storage import MemoryStore
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.remote import RemotePath, locate
 from scout_dask_io.store import local_nodes, remote_nodes
+from scout_dask_io.store.layout_store import LayoutStore
 from scout_dask_io.store.local_nodes import make_local, open_local
-from scout_dask_io.store.nested import LayoutStore, NestedDirectoryStore
+from scout_dask_io.store.nested import NestedDirectoryStore
 from scout_dask_io.store.remote_nodes import make_remote, open_remote
 from scout_dask_io.store.settings import array_settings
 

@@ -19,7 +19,8 @@ from scout_dask_io.grid import Blocks, Shape, chunk_counts, iter_block_regions
 from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.store.remote_growing import RemoteStaging, find_unfinished
+from scout_dask_io.store.remote_contents import find_unfinished
+from scout_dask_io.store.remote_growing import RemoteStaging
 from scout_dask_io.store.staging import Staging, find_staging
 
 __all__ = [

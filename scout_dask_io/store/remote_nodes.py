@@ -12,15 +12,11 @@ from typing import Any, TypeVar
 import zarr
 from zarr.storage import FsspecStore
 
-from scout_dask_io.errors import (
-    ChunkReadError,
-    LayoutError,
-    PathNotFoundError,
-)
+from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.store.layout import OWN_PREFIX
 from scout_dask_io.store.metadata import Node, read_node, separator_of
-from scout_dask_io.store.remote_growing import MARKER_NAME, check_free, clear, find_unfinished
+from scout_dask_io.store.remote_contents import MARKER_NAME, check_free, clear, find_unfinished
 from scout_dask_io.store.settings import as_asked
 
 __all__ = ["check_whole", "make_remote", "open_remote", "remote_node", "store_of"]

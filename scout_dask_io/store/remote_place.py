@@ -30,13 +30,8 @@ from scout_dask_io.store.growing import (
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import MANIFEST_NAME, manifest_bytes, parse_manifest
 from scout_dask_io.store.metadata import parse_metadata
-from scout_dask_io.store.remote_growing import (
-    RemoteStaging,
-    begin,
-    check_free,
-    find_unfinished,
-    finish_clearing,
-)
+from scout_dask_io.store.remote_contents import check_free, find_unfinished
+from scout_dask_io.store.remote_growing import RemoteStaging, begin, finish_clearing
 from scout_dask_io.store.remote_nodes import store_of
 from scout_dask_io.store.units import Target
 from scout_dask_io.store.zarr_source import ZarrSource

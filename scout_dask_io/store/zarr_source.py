@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
-from scout_dask_io.errors import (
-    ChunkReadError,
-    PathNotFoundError,
-    ScoutIOError,
-    SourceChangedError,
-)
+from scout_dask_io.errors import ChunkReadError, PathNotFoundError, ScoutIOError
 from scout_dask_io.grid import (
     Blocks,
     Region,
@@ -33,8 +26,8 @@ from scout_dask_io.source import Piece, Source
 from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.format import ArrayFormat
+from scout_dask_io.store.identity import array_token, check_identity, identity_of
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.manifest import MANIFEST_NAME
 from scout_dask_io.store.region_notes import note_states
 
 __all__ = ["ChunkFileSource", "ZarrSource", "open_source"]
@@ -91,7 +84,7 @@ class ChunkFileSource(Source):
     def __init__(self, root: Path, fmt: ArrayFormat, token: str) -> None:
         self.root = root
         self.format = fmt
-        self._identity = _identity(root)
+        self._identity = identity_of(root)
         self.shape = fmt.shape
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
@@ -151,31 +144,7 @@ class ChunkFileSource(Source):
         SourceChangedError
             If it was replaced or removed.
         """
-        _check_identity(self.root, self._identity)
-
-
-def _identity(root: AnyPath) -> tuple[Any, ...] | None:
-    """Give what tells the array at a path from another one that takes its place."""
-    if isinstance(root, RemotePath):
-        # The manifest names the write, which the metadata may not tell from the next.
-        # One of v2 needs two requests for all: this is asked once a block.
-        node = (root / ".zarray").identity() or (root / "zarr.json").identity()
-        return node and (node, (root / MANIFEST_NAME).identity())
-    for name in (".zarray", "zarr.json"):
-        with suppress(OSError):
-            info = os.stat(root / name)
-            return info.st_ino, info.st_size, info.st_mtime_ns
-    return None
-
-
-def _check_identity(root: AnyPath, expected: tuple[Any, ...] | None) -> None:
-    # An overwrite puts another array in this one's place: chunks of both
-    # would make a whole that never was.
-    if _identity(root) != expected:
-        raise SourceChangedError(
-            f"{root} is no longer the array that was opened: it was replaced, resized or "
-            "removed. Open it again to read what is there now."
-        )
+        check_identity(self.root, self._identity)
 
 
 class ZarrSource(Source):
@@ -192,7 +161,7 @@ class ZarrSource(Source):
     ) -> None:
         self.root = root
         self._growing = growing
-        self.identity = None if growing else _identity(root)
+        self.identity = None if growing else identity_of(root)
         self._array = array
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
@@ -247,7 +216,7 @@ class ZarrSource(Source):
             If it was replaced or removed.
         """
         if not self._growing:
-            _check_identity(self.root, self.identity)
+            check_identity(self.root, self.identity)
 
 
 def open_source(
@@ -282,29 +251,5 @@ def open_source(
     fmt = None
     if layout.zarr_format == 2:
         fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
-    token = _array_token(root)
+    token = array_token(root)
     return ZarrSource(root, array, token) if fmt is None else ChunkFileSource(root, fmt, token)
-
-
-def _array_token(root: Path) -> str:
-    """Name the state of a stored array: its metadata file, and its directories' last changes.
-
-    A chunk that is added or replaced by a rename changes its directory; one
-    that is overwritten in place does not, and cannot be seen without reading.
-    At most 4,096 directories are looked at.
-    """
-    newest, seen, queue = 0, 0, [os.fspath(root)]
-    while queue and seen < 4096:
-        here = queue.pop()
-        seen += 1
-        newest = max(newest, os.stat(here).st_mtime_ns)
-        with os.scandir(here) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    queue.append(entry.path)
-                elif entry.name[:1].isdigit():
-                    # Chunk files: no directory lies beside them.
-                    break
-    meta = root / (".zarray" if (root / ".zarray").exists() else "zarr.json")
-    info = os.stat(meta)
-    return json.dumps([os.fspath(root), info.st_size, info.st_mtime_ns, info.st_ino, newest, seen])
