@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scout_dask_io.calibration import voxel_size as voxel_size
+    from scout_dask_io.channel_reader import channel_names as channel_names
+    from scout_dask_io.channel_reader import imread_channels as imread_channels
     from scout_dask_io.direct import read_region as read_region
     from scout_dask_io.errors import ArgumentError as ArgumentError
     from scout_dask_io.errors import ChunkError as ChunkError
@@ -41,9 +43,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.scan import scan as scan
     from scout_dask_io.jobs.verify import verify as verify
     from scout_dask_io.pyramid_writer import write_ome_zarr as write_ome_zarr
-    from scout_dask_io.readers import channel_names as channel_names
     from scout_dask_io.readers import imread as imread
-    from scout_dask_io.readers import imread_channels as imread_channels
     from scout_dask_io.readers import imread_folder as imread_folder
     from scout_dask_io.readers import imread_parallel as imread_parallel
     from scout_dask_io.store.create import new_zarr as new_zarr
@@ -63,11 +63,11 @@ __version__ = "0.1.0"
 # a test holds the two against each other.
 _HOMES = {
     "calibration": ("voxel_size",),
+    "channel_reader": ("channel_names", "imread_channels"),
     "errors": (
         "ArgumentError",
         "ChunkError",
         "ChunkReadError",
-        "ClusterError",
         "ClusterError",
         "LayoutError",
         "MemoryLimitError",
@@ -91,13 +91,7 @@ _HOMES = {
     "jobs.verify": ("verify",),
     "direct": ("read_region",),
     "pyramid_writer": ("write_ome_zarr",),
-    "readers": (
-        "channel_names",
-        "imread",
-        "imread_channels",
-        "imread_folder",
-        "imread_parallel",
-    ),
+    "readers": ("imread", "imread_folder", "imread_parallel"),
     "store.create": ("new_zarr", "new_zarr_like", "open"),
     "store.nested": ("NestedDirectoryStore",),
     "tiff_writer": ("imsave",),

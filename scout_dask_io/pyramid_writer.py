@@ -19,12 +19,7 @@ from scout_dask_io.ome import check_colors, image_metadata
 from scout_dask_io.preflight import preflight
 from scout_dask_io.qc_run import check_qc, subject_of
 from scout_dask_io.remote import RemotePath, locate
-from scout_dask_io.write_arguments import (
-    check_fill,
-    compressor_of,
-    readable,
-    settings_of,
-)
+from scout_dask_io.write_arguments import check_fill, compressor_of, readable, settings_of
 
 if TYPE_CHECKING:
     import zarr

@@ -16,7 +16,7 @@ from scout_dask_io.errors import ShapeMismatchError
 from scout_dask_io.grid import Region, Shape, full_region, intersect, region_shape, relative_to
 from scout_dask_io.source import Piece
 from scout_dask_io.tiff.bands import Rows
-from scout_dask_io.tiff.encode import TiffLayout
+from scout_dask_io.tiff.write_layout import TiffLayout
 
 __all__ = ["common_step", "computed_rows", "cut_points", "rows_of"]
 

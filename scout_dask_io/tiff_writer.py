@@ -14,11 +14,7 @@ import numpy as np
 from dask.system import CPU_COUNT
 
 from scout_dask_io.calibration import size_for
-from scout_dask_io.errors import (
-    ArgumentError,
-    PathNotFoundError,
-    TargetExistsError,
-)
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, TargetExistsError
 from scout_dask_io.grid import full_region
 from scout_dask_io.levels import AXES
 from scout_dask_io.remote import is_url
@@ -26,7 +22,8 @@ from scout_dask_io.tiff.ahead import work_ahead
 from scout_dask_io.tiff.annotate import Notes, ome_notes, plain_notes
 from scout_dask_io.tiff.bands import Rows, Values, iter_bands
 from scout_dask_io.tiff.draft import TiffDraft
-from scout_dask_io.tiff.encode import Band, TiffLayout, encode_band, plan_layout
+from scout_dask_io.tiff.encode import Band, encode_band
+from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff_rows import common_step, computed_rows, rows_of
 from scout_dask_io.voxel import VoxelSize
 

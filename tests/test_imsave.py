@@ -31,7 +31,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.readers import imread
-from scout_dask_io.tiff import draft, encode
+from scout_dask_io.tiff import draft, write_layout
 from scout_dask_io.tiff_writer import imsave
 
 DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
@@ -214,8 +214,8 @@ def test_a_dask_array_is_streamed_and_each_block_computed_once(
     tmp_path, monkeypatch, shape, chunks, dtype, compress, window
 ):
     monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", window)
-    monkeypatch.setattr(encode, "STRIP_NBYTES", 16 * 40 * 2)
-    monkeypatch.setattr(encode, "LEAST_STRIP_NBYTES", 40)
+    monkeypatch.setattr(write_layout, "STRIP_NBYTES", 16 * 40 * 2)
+    monkeypatch.setattr(write_layout, "LEAST_STRIP_NBYTES", 40)
     probe = Probe(shape, chunks, dtype)
     imsave(tmp_path / "a.tif", probe.array, compress)
     assert_reads_back(tmp_path / "a.tif", probe.data)
@@ -225,7 +225,7 @@ def test_a_dask_array_is_streamed_and_each_block_computed_once(
 @pytest.mark.parametrize("compress", [0, 1])
 def test_no_more_than_a_few_blocks_live_at_one_time(tmp_path, monkeypatch, compress):
     monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 1)
-    monkeypatch.setattr(encode, "STRIP_NBYTES", 16 * 48 * 2)
+    monkeypatch.setattr(write_layout, "STRIP_NBYTES", 16 * 48 * 2)
     probe = Probe((32, 64, 48), (4, 16, 24))
     imsave(tmp_path / "a.tif", probe.array, compress)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), probe.data)
@@ -246,7 +246,7 @@ def test_a_window_holds_about_its_bytes(tmp_path, monkeypatch):
 
 def test_planes_cut_into_cubes_are_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(tiff_rows, "WINDOW_NBYTES", 1)
-    monkeypatch.setattr(encode, "STRIP_NBYTES", 16 * 48 * 2)
+    monkeypatch.setattr(write_layout, "STRIP_NBYTES", 16 * 48 * 2)
     probe = Probe((32, 64, 48), (1, -1, -1))
     imsave(tmp_path / "a.tif", probe.array.rechunk((8, 16, 16)))
     assert_reads_back(tmp_path / "a.tif", probe.data)
@@ -314,7 +314,7 @@ def test_a_cluster_computes_the_blocks(tmp_path, monkeypatch, processes):
 
 def test_bigtiff_is_written_when_the_size_asks_for_it(tmp_path, monkeypatch):
     data = make_volume((3, 40, 30))
-    monkeypatch.setattr(encode, "CLASSIC_NBYTES", data.nbytes)
+    monkeypatch.setattr(write_layout, "CLASSIC_NBYTES", data.nbytes)
     imsave(tmp_path / "big.tif", data)
     imsave(tmp_path / "small.tif", data[:2])
     for name, is_big in (("big.tif", True), ("small.tif", False)):

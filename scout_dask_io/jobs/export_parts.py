@@ -15,7 +15,7 @@ from scout_dask_io.grid import Region, Shape, cuts, full_region
 from scout_dask_io.human import format_nbytes
 from scout_dask_io.source import ViewSource
 from scout_dask_io.tiff.bands import waiting_nbytes
-from scout_dask_io.tiff.encode import TiffLayout
+from scout_dask_io.tiff.write_layout import TiffLayout
 
 __all__ = ["Parts", "plan_parts"]
 

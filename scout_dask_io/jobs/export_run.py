@@ -21,8 +21,8 @@ from scout_dask_io.tiff.ahead import work_ahead
 from scout_dask_io.tiff.annotate import Notes, imagej_notes, ome_notes, plain_notes
 from scout_dask_io.tiff.bands import Rows
 from scout_dask_io.tiff.draft import TiffDraft
-from scout_dask_io.tiff.encode import TiffLayout, plan_layout
 from scout_dask_io.tiff.record import record_text
+from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff_writer import encode_in_order
 
 __all__ = ["Job", "run"]

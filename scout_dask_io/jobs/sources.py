@@ -13,16 +13,12 @@ from typing import Any, Literal, TypeAlias
 import dask.array as da
 
 from scout_dask_io.calibration import voxel_size as stated_voxel_size
+from scout_dask_io.channel_reader import channel_names, imread_channels
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.filled import filled_in
 from scout_dask_io.lazy import source_of
-from scout_dask_io.readers import (
-    channel_names,
-    imread,
-    imread_channels,
-    imread_folder,
-)
+from scout_dask_io.readers import imread, imread_folder
 from scout_dask_io.remote import AnyPath, RemotePath, is_url, locate
 from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.image import read_image

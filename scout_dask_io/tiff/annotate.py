@@ -16,8 +16,8 @@ from typing import Any
 import tifffile
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.tiff.encode import TiffLayout
 from scout_dask_io.tiff.encode_ifd import Tag
+from scout_dask_io.tiff.write_layout import TiffLayout
 from scout_dask_io.voxel import ATTRIBUTE, VoxelSize
 
 __all__ = [

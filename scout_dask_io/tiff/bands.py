@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from scout_dask_io.downsample import downsample, method_for
-from scout_dask_io.tiff.encode import TiffLayout
+from scout_dask_io.tiff.write_layout import TiffLayout
 
 #: Page number, first row in the page, rows not yet encoded.
 Rows: TypeAlias = tuple[int, int, np.ndarray]

@@ -14,12 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.errors import (
-    ArgumentError,
-    PathNotFoundError,
-    ScoutIOError,
-    TiffReadError,
-)
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.grid import Shape
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.ahead import work_ahead

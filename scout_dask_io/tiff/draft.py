@@ -21,8 +21,9 @@ import tifffile
 
 from scout_dask_io.errors import WriteError
 from scout_dask_io.tiff.annotate import Notes, common_tags, first_page_tags, plain_notes
-from scout_dask_io.tiff.encode import Band, Encoded, TiffLayout
+from scout_dask_io.tiff.encode import Band, Encoded
 from scout_dask_io.tiff.encode_ifd import HEADER_NBYTES, Tag, encode_directory, encode_header
+from scout_dask_io.tiff.write_layout import TiffLayout
 
 __all__ = ["TiffDraft", "sweep_drafts"]
 

@@ -15,6 +15,7 @@ import zarr
 from helpers import make_volume, read_ome, shared_data, write_planes
 
 from scout_dask_io.calibration import voxel_size
+from scout_dask_io.channel_reader import imread_channels
 from scout_dask_io.errors import (
     ArgumentError,
     MemoryLimitError,
@@ -32,11 +33,11 @@ from scout_dask_io.jobs.export_parts import Parts, plan_parts
 from scout_dask_io.jobs.export_source import select
 from scout_dask_io.jobs.export_values import Clipped
 from scout_dask_io.lazy import lazy_array
-from scout_dask_io.readers import imread, imread_channels, imread_folder
+from scout_dask_io.readers import imread, imread_folder
 from scout_dask_io.source import Piece, Source, ViewSource
 from scout_dask_io.store.create import new_zarr
-from scout_dask_io.tiff import draft, encode
-from scout_dask_io.tiff.encode import plan_layout
+from scout_dask_io.tiff import draft, write_layout
+from scout_dask_io.tiff.write_layout import plan_layout
 from scout_dask_io.zarr_writer import write_zarr
 
 
@@ -220,8 +221,8 @@ def test_a_reader_s_array_and_a_source_are_exported_too(tmp_path):
 @pytest.mark.parametrize("part_nbytes", [1, 2**23])
 def test_each_chunk_is_decoded_once(tmp_path, monkeypatch, name, compress, part_nbytes):
     monkeypatch.setattr(export_parts, "PART_NBYTES", part_nbytes)
-    monkeypatch.setattr(encode, "STRIP_NBYTES", 1000)
-    monkeypatch.setattr(encode, "LEAST_STRIP_NBYTES", 100)
+    monkeypatch.setattr(write_layout, "STRIP_NBYTES", 1000)
+    monkeypatch.setattr(write_layout, "LEAST_STRIP_NBYTES", 100)
     source = Recorded(make_volume((2, 13, 50, 40)), (2, 4, 16, 12))
     report = export(source, tmp_path / name, compress=compress)
     assert set(source.decoded) == set(np.ndindex(chunk_counts(source.shape, source.chunks)))
@@ -266,7 +267,7 @@ def test_max_mem_bounds_the_workers_and_then_the_planes(tmp_path, monkeypatch):
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_created(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "STRIP_NBYTES", 16 * 64 * 2)
+    monkeypatch.setattr(write_layout, "STRIP_NBYTES", 16 * 64 * 2)
     source = Recorded(make_volume((16, 64, 64)), (8, 16, 16))
     for name in ("a.tif", "out"):
         with pytest.raises(MemoryLimitError, match=r"max_mem=9 kB cannot hold 16 rows"):
@@ -418,8 +419,8 @@ def test_a_box_is_exported_and_each_of_its_chunks_decoded_once(
     tmp_path, monkeypatch, name, axis, compress
 ):
     monkeypatch.setattr(export_parts, "PART_NBYTES", 1)
-    monkeypatch.setattr(encode, "STRIP_NBYTES", 500)
-    monkeypatch.setattr(encode, "LEAST_STRIP_NBYTES", 100)
+    monkeypatch.setattr(write_layout, "STRIP_NBYTES", 500)
+    monkeypatch.setattr(write_layout, "LEAST_STRIP_NBYTES", 100)
     source = Recorded(make_volume((2, 13, 70, 45)), (1, 4, 16, 12))
     box = (slice(3, 11), (17, 66), slice(None, 44))
     report = export(source, tmp_path / name, region=box, axis=axis, compress=compress)
@@ -650,7 +651,7 @@ def test_an_imagej_hyperstack_has_its_axes_sizes_and_ranges(tmp_path, dtype, com
 
 
 def test_a_stack_too_large_for_classic_tiff_has_one_directory(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "CLASSIC_NBYTES", 10_000)
+    monkeypatch.setattr(write_layout, "CLASSIC_NBYTES", 10_000)
     data = make_volume((11, 40, 30))
     source = Recorded(data, (4, 16, 16))
     with pytest.raises(ArgumentError, match=r"above 4 GB only where nothing is compressed"):

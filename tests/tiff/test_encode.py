@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from scout_dask_io.errors import ArgumentError, WriteError
 from scout_dask_io.tiff import draft as draft_module
-from scout_dask_io.tiff import encode
+from scout_dask_io.tiff import write_layout
 from scout_dask_io.tiff.draft import TiffDraft
-from scout_dask_io.tiff.encode import Band, TiffLayout, encode_strip, plan_layout
+from scout_dask_io.tiff.encode import Band, encode_strip
 from scout_dask_io.tiff.encode_ifd import Tag, encode_directory
+from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 
 
 def strips_of(layout: TiffLayout, data: np.ndarray) -> list[Band]:
@@ -116,14 +117,15 @@ def test_bigtiff_is_chosen_by_the_size_before_compression(shape, dtype, big, com
     step=st.integers(1, 5000),
 )
 def test_a_strip_is_of_reasonable_size_and_ends_where_steps_do(height, row_nbytes, step):
-    rows = encode._choose_rows(height, row_nbytes, step)
+    rows = write_layout._choose_rows(height, row_nbytes, step)
     assert 1 <= rows <= height
-    assert rows == 1 or rows * row_nbytes <= encode.STRIP_NBYTES
-    small = row_nbytes * step <= encode.STRIP_NBYTES
+    assert rows == 1 or rows * row_nbytes <= write_layout.STRIP_NBYTES
+    small = row_nbytes * step <= write_layout.STRIP_NBYTES
     if step < height and small:
         assert rows == height or rows % step == 0
-    if row_nbytes * height >= encode.STRIP_NBYTES and row_nbytes < encode.LEAST_STRIP_NBYTES:
-        assert rows * row_nbytes >= encode.LEAST_STRIP_NBYTES / 2
+    least = write_layout.LEAST_STRIP_NBYTES
+    if row_nbytes * height >= write_layout.STRIP_NBYTES and row_nbytes < least:
+        assert rows * row_nbytes >= least / 2
 
 
 def test_strips_of_default_chunks_are_a_chunk_high():
@@ -133,7 +135,7 @@ def test_strips_of_default_chunks_are_a_chunk_high():
 @pytest.mark.parametrize("compress", [0, 1])
 @pytest.mark.parametrize("dtype", ["?", "u1", "u2", "f4", "f8"])
 def test_strips_may_be_written_in_any_order(tmp_path, dtype, compress, monkeypatch):
-    monkeypatch.setattr(encode, "STRIP_NBYTES", 400)
+    monkeypatch.setattr(write_layout, "STRIP_NBYTES", 400)
     data = make_volume((5, 43, 29), dtype)
     layout = plan_layout(data.shape, dtype, compress)
     strips = strips_of(layout, data)
@@ -192,7 +194,7 @@ def test_a_higher_level_is_no_larger():
     ("shape", "dtype"), [((3, 7, 9), "u2"), ((2, 7, 9, 4), "u1"), ((7, 9), "?")]
 )
 def test_a_bigtiff_reads_back_with_both_libraries(tmp_path, shape, dtype, compress, monkeypatch):
-    monkeypatch.setattr(encode, "CLASSIC_NBYTES", 10)
+    monkeypatch.setattr(write_layout, "CLASSIC_NBYTES", 10)
     data = make_volume(shape, dtype)
     write(tmp_path / "a.tif", plan_layout(shape, dtype, compress), data)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:

@@ -13,14 +13,10 @@ import pytest
 import tifffile
 from helpers import make_volume, write_channels, write_planes
 
-from scout_dask_io.errors import (
-    ArgumentError,
-    PathNotFoundError,
-    ShapeMismatchError,
-    TiffReadError,
-)
+from scout_dask_io.channel_reader import imread_channels
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError, TiffReadError
 from scout_dask_io.lazy import source_of
-from scout_dask_io.readers import imread_channels, imread_folder, imread_parallel
+from scout_dask_io.readers import imread_folder, imread_parallel
 from scout_dask_io.source import FilledPlane
 
 VOLUME = make_volume((7, 45, 37))
