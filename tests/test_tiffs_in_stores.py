@@ -31,7 +31,7 @@ from scout_dask_io.errors import (
     TiffReadError,
 )
 from scout_dask_io.lazy import source_of
-from scout_dask_io.tiff import decode
+from scout_dask_io.tiff import segments
 
 SHAPE = (7, 300, 410)
 STRIPS = {"rowsperstrip": 3, "compression": "zlib"}
@@ -44,7 +44,7 @@ def volume() -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode._tables.clear()
+    segments._tables.clear()
     # What s3fs tries five times five times takes it half a minute to give up.
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
 

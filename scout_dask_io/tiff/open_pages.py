@@ -10,7 +10,7 @@ from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.grid import Region
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.ahead import work_ahead
-from scout_dask_io.tiff.decode import AreaReader, Page, unreadable
+from scout_dask_io.tiff.area import AreaReader, Page, unreadable
 from scout_dask_io.tiff.files import open_checked
 from scout_dask_io.tiff.layout import DATA, FILE, IFD, LAYOUT, NO_FILE, SourceFile
 from scout_dask_io.tiff.page_table import PageTable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from scout_dask_io.grid import Region, Shape, region_shape
 from scout_dask_io.indexing import normalize_index, take, takes_all
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.source import FilledPlane, Piece, Source
-from scout_dask_io.tiff.decode import AreaReader, Scratch, unreadable
+from scout_dask_io.tiff.area import AreaReader, Scratch, unreadable
+from scout_dask_io.tiff.decode import RawReader, area_reader
 from scout_dask_io.tiff.files import Place
 from scout_dask_io.tiff.gate import shared_gate
 from scout_dask_io.tiff.layout import (
@@ -197,7 +198,7 @@ class TiffSource(Source):
     def _readers(self, inner: Region) -> list[AreaReader]:
         area = (inner[0], inner[1], inner[2] if len(inner) > 2 else slice(0, 1))
         gate, scratch = self._own_gate(), Scratch()
-        return [AreaReader(layout, area, gate, scratch) for layout in self.table.layouts]
+        return [area_reader(layout, area, gate, scratch) for layout in self.table.layouts]
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         """Read one region into an array of its shape, in native byte order."""
@@ -209,7 +210,7 @@ class TiffSource(Source):
             super().read_into(region, out)
             return
         # Pixels lie in the file as they will in memory: no copy is needed.
-        readers = self._readers(inner)
+        readers = cast("list[RawReader]", self._readers(inner))
         for place, number, page in open_pages(self.table, region[:n], readers, self._options):
             if page is None:
                 out[place] = 0

@@ -15,10 +15,10 @@ import tifffile
 from helpers import make_volume, python, write_planes
 
 from scout_dask_io.errors import SourceChangedError, TiffReadError
-from scout_dask_io.tiff import decode, files
-from scout_dask_io.tiff.decode import AreaReader
+from scout_dask_io.tiff import files, segments
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.layout import FileTable, SourceFile
+from scout_dask_io.tiff.segments import SegmentReader
 from scout_dask_io.tiff.source import TiffSource
 
 Reads = list[tuple[str, int, int]]
@@ -36,7 +36,7 @@ def reads(monkeypatch) -> Reads:
         seen.append((name, offset, got))
         return got
 
-    decode._tables.clear()
+    segments._tables.clear()
     monkeypatch.setattr(files, "read_at", record)
     return seen
 
@@ -328,9 +328,9 @@ def test_the_fast_decoder_gives_what_tifffiles_does(
     assert source.layouts[0].coding == "direct"
     fast = source[3:40, 5:30]
     used: list[str] = []
-    real = AreaReader._general
+    real = SegmentReader._general
     monkeypatch.setattr(
-        AreaReader, "_direct", lambda self, page: used.append("general") or real(self, page)
+        SegmentReader, "_direct", lambda self, page: used.append("general") or real(self, page)
     )
     native = type(source.layouts[0])(
         **{

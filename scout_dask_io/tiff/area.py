@@ -1,0 +1,116 @@
+"""One area of pages that share a layout: what is common to all ways to read it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from scout_dask_io.errors import TiffReadError
+from scout_dask_io.tiff import files
+from scout_dask_io.tiff.ifd import Damaged
+from scout_dask_io.tiff.layout import PageLayout, SourceFile
+
+#: ``(rows, columns, samples)``, where pages without samples have one.
+Area: TypeAlias = tuple[slice, slice, slice]
+
+__all__ = ["PIECE_NBYTES", "Area", "AreaReader", "Page", "Scratch", "span", "unreadable"]
+
+#: Rows are handed on in pieces of about this size, which stay in the L2 cache
+#: between the read and the copy that the caller makes.
+PIECE_NBYTES = 1 << 20
+
+
+class Scratch:
+    """Memory that is used again from page to page of one call; never shared by threads."""
+
+    def __init__(self) -> None:
+        self._pixels = np.empty(0, np.uint8)
+        self._coded = bytearray()
+
+    def pixels(self, nbytes: int) -> np.ndarray:
+        """Give room for decoded bytes."""
+        if self._pixels.size < nbytes:
+            self._pixels = np.empty(nbytes, np.uint8)
+        return self._pixels[:nbytes]
+
+    def coded(self, nbytes: int) -> memoryview:
+        """Give room for bytes as they lie in the file."""
+        if len(self._coded) < nbytes:
+            self._coded = bytearray(nbytes)
+        return memoryview(self._coded)[:nbytes]
+
+
+class Page(NamedTuple):
+    """One page of an open file."""
+
+    fd: files.OpenFile
+    file: SourceFile
+    ifd: int
+    data: int
+
+
+class AreaReader(ABC):
+    """Reads one area of pages that share a layout; made once for a whole call.
+
+    ``gate`` is held while bytes are read, and never while the caller works.
+    Not to be shared by threads.
+    """
+
+    def __init__(
+        self,
+        layout: PageLayout,
+        area: Area,
+        gate: AbstractContextManager[Any],
+        scratch: Scratch | None = None,
+    ) -> None:
+        self.layout = layout
+        self.area = area
+        self.gate = gate
+        self.scratch = scratch or Scratch()
+
+    @property
+    @abstractmethod
+    def reach_nbytes(self) -> int:
+        """The most that is read of a page, in bytes, where compression made nothing larger."""
+
+    @abstractmethod
+    def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
+        """Yield ``(where, values)``, where ``where`` is relative to the area.
+
+        ``values`` has three axes, and is good until the next is asked for.
+        """
+
+    def fetch(self, page: Page) -> None:
+        """Let a file in a store get what the area needs of a page, in as few requests as it can."""
+        if isinstance(page.fd, int):
+            return
+        page.fd.expect(self._ranges(page))
+        with self.gate:
+            page.fd.fetch()
+
+    @abstractmethod
+    def _ranges(self, page: Page) -> Sequence[tuple[int, int]]:
+        """Give offset and length of what will be read."""
+
+    def _fill(self, page: Page, offset: int, out: memoryview) -> None:
+        with self.gate:
+            got = files.read_at(page.fd, offset, out)
+        if got != len(out):
+            raise Damaged(f"only {got} of {len(out)} bytes at offset {offset} could be read")
+
+
+def span(one: slice) -> range:
+    """Give the numbers in a slice of step 1."""
+    return range(one.start, one.stop)
+
+
+def unreadable(page: Page, err: Exception) -> TiffReadError:
+    """Give the error that names the file and the page."""
+    what = str(err) or type(err).__name__
+    return TiffReadError(
+        f"cannot read {page.file.path!r} (page whose directory is at byte {page.ifd}): {what}"
+    )
