@@ -16,10 +16,11 @@ import dask.array as da
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
-from scout_dask_io.remote import RemotePath, is_url
+from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.files import Place, place_of
 from scout_dask_io.tiff.order import list_planes
+from scout_dask_io.urls import is_url
 
 __all__ = [
     "imread",

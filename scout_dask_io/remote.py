@@ -6,17 +6,12 @@ object is read whole or in part, and appears whole when it is written.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
-
-import fsspec
-from fsspec.core import url_to_fs
 
 from scout_dask_io.errors import (
     ArgumentError,
@@ -25,25 +20,11 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
+from scout_dask_io.urls import file_system, is_url, without_secrets
 
-__all__ = ["AnyPath", "RemotePath", "is_url", "locate"]
+__all__ = ["AnyPath", "RemotePath", "locate"]
 
-# Names of options whose values are never shown.
-_SECRET = re.compile("key|secret|token|pass|cred|sas|signature|connection_string|user|account")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 _T = TypeVar("_T")
-
-
-def is_url(path: Any) -> bool:
-    """Tell whether a path is a URL: text that begins with ``scheme://``, of a scheme of fsspec.
-
-    Anything else is local: a ``Path``, and text with ``::`` in it, which fsspec
-    would take for a chain of places.
-    """
-    if not isinstance(path, str) or "::" in path:
-        return False
-    match = _SCHEME.match(path)
-    return match is not None and match[1] in fsspec.available_protocols()
 
 
 def locate(
@@ -138,17 +119,7 @@ class RemotePath:
         process, bound = self.__dict__.get("_bound", (0, None))
         if process == os.getpid():
             return bound
-        # Without listings kept: other machines write to the same store.
-        options = {"use_listings_cache": False, **self.options}
-        try:
-            found = url_to_fs(self.url, **options)[0]
-        except ImportError as err:
-            raise ArgumentError(
-                f"{self.url} needs a library that is not installed: {err}. For s3:// it comes "
-                "with pip install 'scout-dask-io[s3]'."
-            ) from err
-        except (TypeError, ValueError) as err:
-            raise ArgumentError(f"{self.url}: storage_options do not fit: {err}") from err
+        found = file_system(self.url, self.options)
         if found.async_impl:
             self.__dict__["_bound"] = (os.getpid(), found)
         return found
@@ -195,26 +166,6 @@ class RemotePath:
         except Exception as err:  # whatever the store's own library raises
             raise ChunkReadError(f"{self.url}: cannot be read ({self.told(err)})") from err
 
-    def read_object(self, path: str, room: bytearray) -> memoryview | None:
-        """Give the object of a chunk, as ``chunkfile.read_file`` gives its file.
-
-        Raises
-        ------
-        ChunkReadError
-            If it is larger than ``room``, or cannot be read.
-        """
-        here = self / path[len(self.key) + 1 :]
-        found = here.info()
-        if found is None:
-            return None
-        if int(found["size"]) > len(room):
-            raise ChunkReadError(
-                f"{here}: the object has {found['size']} bytes, more than any encoding of this "
-                f"array's chunks ({len(room)}). It is damaged or belongs to another array."
-            )
-        data = here.read()
-        return None if data is None else memoryview(data)
-
     def is_file(self) -> bool:
         """Tell whether there is an object of this name."""
         return self.info() is not None
@@ -222,10 +173,6 @@ class RemotePath:
     def exists(self) -> bool:
         """Tell whether there is an object of this name, or one whose name begins with it."""
         return self.is_file() or next(self.find(), None) is not None
-
-    def is_dir(self) -> bool:
-        """Tell whether there are objects below this name."""
-        return not self.is_file() and self.exists()
 
     def read_bytes(self) -> bytes:
         """Give the whole object.
@@ -329,21 +276,7 @@ class RemotePath:
     def told(self, err: Exception) -> str:
         """Give the words of the store's own library, but for the secrets that it may repeat."""
         text = f"{type(err).__name__}: {str(err) or 'no reason given'}"
-        for secret in sorted(_secrets(self.options), key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
-
-    def token(self, *parts: Any) -> str:
-        """Give a text that names this place and its state."""
-        return json.dumps([self.url, *parts])
+        return without_secrets(text, self.options)
 
 
 AnyPath: TypeAlias = Path | RemotePath
-
-
-def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _secrets(value)
-        elif isinstance(value, str) and len(value) > 3 and _SECRET.search(name.lower()):
-            yield value

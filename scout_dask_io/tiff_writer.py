@@ -17,7 +17,6 @@ from scout_dask_io.calibration import size_for
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TargetExistsError
 from scout_dask_io.grid import full_region
 from scout_dask_io.levels import AXES
-from scout_dask_io.remote import is_url
 from scout_dask_io.tiff.ahead import work_ahead
 from scout_dask_io.tiff.annotate import Notes, ome_notes, plain_notes
 from scout_dask_io.tiff.bands import Rows, Values, iter_bands
@@ -25,6 +24,7 @@ from scout_dask_io.tiff.draft import TiffDraft
 from scout_dask_io.tiff.encode import Band, encode_band
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff_rows import common_step, computed_rows, rows_of
+from scout_dask_io.urls import is_url
 from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["check_target", "encode_in_order", "imsave", "is_ome_name"]

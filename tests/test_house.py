@@ -23,7 +23,7 @@ MAX_LINES = 400
 # entry is a folder, its modules may also import each other.
 FLOORS = [
     {"errors", "human", "amplification", "picture", "charts"},
-    {"grid"},
+    {"grid", "urls"},
     {"indexing"},
     {
         "source",
@@ -77,7 +77,7 @@ DOORS = {
     "imagecodecs": {"tiff"},
     "zarr": {"store"},
     "numcodecs": {"store"},
-    "fsspec": {"remote"},
+    "fsspec": {"urls"},
     "click": {"cli"},
     "tqdm": {"progress"},
     "PIL": {"picture"},
@@ -96,6 +96,7 @@ WITHOUT_DASK = {
     "chunkbuffer",
     "voxel",
     "amplification",
+    "urls",
     "remote",
     "tiff",
     "store",

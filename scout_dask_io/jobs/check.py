@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,6 +30,7 @@ from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
 from scout_dask_io.store.format3 import ObjectDecoder
 from scout_dask_io.store.formats import StoredFormat, decoder_of, format_at
 from scout_dask_io.store.manifest import UNKNOWN, Manifest, read_manifest
+from scout_dask_io.store.remote_contents import read_object
 from scout_dask_io.store.zarr_source import open_source
 
 Decoder: TypeAlias = ChunkDecoder | ObjectDecoder
@@ -292,7 +294,7 @@ def _check(
     grid = chunk_counts(fmt.shape, fmt.chunks)
     decoder = decoder_of(fmt) if deep else None
     room = bytearray(fmt.max_nbytes)
-    read: Reader = root.read_object if isinstance(root, RemotePath) else read_file
+    read: Reader = partial(read_object, root) if isinstance(root, RemotePath) else read_file
     above = root.key if isinstance(root, RemotePath) else str(root)
     for number in range(first, last):
         index = tuple(int(i) for i in np.unravel_index(number, grid))

@@ -24,8 +24,9 @@ from scout_dask_io.jobs.export_source import select
 from scout_dask_io.jobs.export_values import plan_conversion
 from scout_dask_io.memory import resolve_max_mem
 from scout_dask_io.progress import Report, reporting
-from scout_dask_io.remote import AnyPath, is_url, locate
+from scout_dask_io.remote import AnyPath, locate
 from scout_dask_io.source import FilledPlane
+from scout_dask_io.urls import is_url
 
 __all__ = ["export", "plan_export"]
 

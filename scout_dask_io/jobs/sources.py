@@ -19,7 +19,7 @@ from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.filled import filled_in
 from scout_dask_io.lazy import source_of
 from scout_dask_io.readers import imread, imread_folder
-from scout_dask_io.remote import AnyPath, RemotePath, is_url, locate
+from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.source import FilledPlane
 from scout_dask_io.store.image import read_image
 from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
@@ -28,6 +28,7 @@ from scout_dask_io.store.staging import find_staging
 from scout_dask_io.tiff.numbering import check_numbering
 from scout_dask_io.tiff.order import ORDERS, is_tiff
 from scout_dask_io.tiff.source import TiffSource
+from scout_dask_io.urls import is_url
 from scout_dask_io.voxel import VoxelSize, as_voxel_size
 from scout_dask_io.zarr_reader import read_zarr
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from scout_dask_io.errors import LayoutError, TargetExistsError
+from scout_dask_io.errors import ChunkReadError, LayoutError, TargetExistsError
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
 
-__all__ = ["MARKER_NAME", "check_free", "clear", "find_unfinished"]
+__all__ = ["MARKER_NAME", "check_free", "clear", "find_unfinished", "read_object"]
 
 #: The object that says that an array or image is not whole.
 MARKER_NAME = ".scout-unfinished"
@@ -122,3 +122,24 @@ def _depth(name: str) -> tuple[int, str]:
 
 def _is_node_file(name: str) -> bool:
     return name.rpartition("/")[2] in NODE_FILES
+
+
+def read_object(root: RemotePath, path: str, room: bytearray) -> memoryview | None:
+    """Give the object of a chunk, as :func:`~.store.chunkfile.read_file` gives its file.
+
+    Raises
+    ------
+    ChunkReadError
+        If it is larger than ``room``, or cannot be read.
+    """
+    here = root / path[len(root.key) + 1 :]
+    found = here.info()
+    if found is None:
+        return None
+    if int(found["size"]) > len(room):
+        raise ChunkReadError(
+            f"{here}: the object has {found['size']} bytes, more than any encoding of this "
+            f"array's chunks ({len(room)}). It is damaged or belongs to another array."
+        )
+    data = here.read()
+    return None if data is None else memoryview(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -245,7 +246,7 @@ def open_source(
     if isinstance(root, RemotePath):
         # A region that was written changes what is there, and not what the array is.
         source = ZarrSource(root, array, "")
-        source.token = root.token(source.identity, note_states(root))
+        source.token = json.dumps([root.url, source.identity, note_states(root)])
         return source
     layout = detect_layout(root, nested=nested)
     fmt = None

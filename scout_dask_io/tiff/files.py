@@ -18,9 +18,10 @@ from scout_dask_io.errors import (
     SourceChangedError,
     TiffReadError,
 )
-from scout_dask_io.remote import RemotePath, is_url, locate
+from scout_dask_io.remote import RemotePath, locate
 from scout_dask_io.tiff.layout import SourceFile
 from scout_dask_io.tiff.remote_file import RemoteFile, find_object
+from scout_dask_io.urls import is_url
 
 #: Where a file or a folder lies.
 Place: TypeAlias = str | RemotePath
