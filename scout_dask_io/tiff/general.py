@@ -12,8 +12,8 @@ import tifffile
 
 from scout_dask_io.tiff.cache import SegmentTable
 from scout_dask_io.tiff.files import OpenFile
-from scout_dask_io.tiff.ifd import Damaged
 from scout_dask_io.tiff.layout import PageLayout, SourceFile
+from scout_dask_io.tiff.pages import check_segments
 from scout_dask_io.tiff.remote_file import Handle
 
 __all__ = ["general_decoder", "general_table", "open_tiff", "page_at"]
@@ -57,22 +57,5 @@ def general_table(page: tifffile.TiffPage, layout: PageLayout, size: int) -> Seg
     """Give the segments of a page as tifffile sees them, checked against the file."""
     offsets = np.array(page.dataoffsets, np.int64)
     counts = np.array(page.databytecounts, np.int64)
-    n = layout.n_segments
-    if len(offsets) < n or len(counts) < n:
-        raise Damaged(
-            f"its page needs {n} segments, but it lists {len(offsets)} offsets "
-            f"and {len(counts)} sizes"
-        )
-    offsets, counts = offsets[:n], counts[:n]
-    if layout.sparse:
-        hole = (offsets == 0) | (counts == 0)
-        offsets, counts = np.where(hole, 0, offsets), np.where(hole, 0, counts)
-    unwritten = (offsets < 0) | (counts < 0) if layout.sparse else (offsets <= 0) | (counts <= 0)
-    bad = unwritten | (counts > size) | (offsets > size - counts)
-    if bool(bad.any()):
-        k = int(np.flatnonzero(bad)[0])
-        raise Damaged(
-            f"segment {k} of {n} claims {counts[k]} bytes at offset {offsets[k]} "
-            f"of a file of {size} bytes; it is truncated or the segment was never written"
-        )
+    offsets, counts = check_segments(offsets, counts, layout, size)
     return SegmentTable(offsets, counts, page.jpegtables, page.jpegheader)

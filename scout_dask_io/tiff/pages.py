@@ -17,6 +17,7 @@ __all__ = [
     "DIRECT_CODECS",
     "JPEG_TABLES",
     "check_claims",
+    "check_segments",
     "describe_ifd",
     "has_quirks",
     "read_segments",
@@ -171,12 +172,25 @@ def read_segments(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndar
         If there are fewer than the page needs, one is at offset 0 or empty, or
         one ends outside of the file.
     """
-    what = "tiles" if layout.tiled else "strips"
     n = layout.n_segments
     offsets = ifd.numbers(324 if layout.tiled and 324 in ifd.entries else 273, window)
     counts = ifd.numbers(325 if layout.tiled and 325 in ifd.entries else 279, window)
     if not len(counts) and layout.compression == 1:
         counts = np.array([_segment_nbytes(layout, k) for k in range(n)], np.int64)
+    return check_segments(offsets, counts, layout, window.size)
+
+
+def check_segments(
+    offsets: np.ndarray, counts: np.ndarray, layout: PageLayout, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give offset and byte count of every segment of a page in a file of ``size`` bytes.
+
+    Raises
+    ------
+    Damaged
+        As :func:`read_segments`.
+    """
+    what, n = "tiles" if layout.tiled else "strips", layout.n_segments
     if len(offsets) < n or len(counts) < n:
         raise Damaged(
             f"its page of {layout.rows} rows needs {n} {what}, "
@@ -195,11 +209,12 @@ def read_segments(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndar
             "zeros there)"
         )
     # Compared without adding: offset + count may not fit 64 bits.
-    if bool((counts > window.size).any()) or bool((offsets > window.size - counts).any()):
-        bad = int(np.flatnonzero((counts > window.size) | (offsets > window.size - counts))[0])
+    beyond = (counts > size) | (offsets > size - counts)
+    if bool(beyond.any()):
+        bad = int(np.flatnonzero(beyond)[0])
         raise Damaged(
             f"segment {bad} of its {n} {what} ends at byte {int(offsets[bad]) + int(counts[bad])}, "
-            f"but the file has {window.size} bytes; it is truncated"
+            f"but the file has {size} bytes; it is truncated"
         )
     return offsets, counts
 
