@@ -34,6 +34,18 @@ def cluster(n: int, *, threads: int = 1, limit: Any = "auto", **settings: Any) -
         yield client
 
 
+@contextmanager
+def cluster_in_process(threads: int) -> Iterator[Client]:
+    """Give a client of one worker in this process, which is not the one that runs by default."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=threads, processes=False, dashboard_address=None
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        yield client
+
+
 def start(*command: str, first_on_path: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
     """Start one of dask's own commands, silent, with this process's import path."""
     paths = [str(first_on_path)] if first_on_path else []

@@ -9,8 +9,9 @@ from typing import Any
 
 import dask
 import pytest
+from clusters import cluster_in_process
 from dask._task_spec import List, Task, TaskRef
-from distributed import Client, Future, LocalCluster, wait
+from distributed import Client, Future, wait
 
 from scout_dask_io import cluster_run, execute
 from scout_dask_io.cluster import active_client
@@ -51,12 +52,7 @@ def make_graph(work: Any = identity) -> tuple[dict[Any, Any], set[Any]]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=3, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster, set_as_default=False) as found,
-    ):
+    with cluster_in_process(3) as found:
         yield found
 
 

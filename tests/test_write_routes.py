@@ -14,9 +14,10 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from clusters import cluster_in_process
 from dask.callbacks import Callback
 from dask.delayed import Delayed
-from distributed import Client, LocalCluster
+from distributed import Client
 from helpers import make_volume, python, write_planes
 
 import scout_dask_io as io
@@ -40,12 +41,7 @@ def _nothing_computed_nothing_broken() -> None:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster, set_as_default=False) as found,
-    ):
+    with cluster_in_process(1) as found:
         yield found
 
 

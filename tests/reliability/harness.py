@@ -86,6 +86,7 @@ class Child:
     pipe: Any
     started: float = field(default_factory=time.monotonic)
     seconds: float = 90.0
+    last_said: str = ""
 
     def wait_for(self, word: str) -> None:
         """Wait until the child says ``word`` (with :func:`say`)."""
@@ -101,7 +102,7 @@ class Child:
             os.kill(self.process.pid, number)
 
     def join(self) -> Outcome:
-        """Wait for the end and give what became of the child."""
+        """Wait for the end and give what became of the child; ``last_said`` is its last word."""
         outcome = Outcome()
         try:
             while self.pipe.poll(self.seconds + 20):
@@ -109,6 +110,7 @@ class Child:
                 if kind == "done":
                     outcome = rest[0]
                     break
+                self.last_said = rest[0]
         except (EOFError, OSError):
             pass
         self.process.join(20)

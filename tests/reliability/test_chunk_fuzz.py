@@ -91,21 +91,12 @@ def make(path: Path, codec: str) -> None:
 
 def mutants(path: Path, codec: str, seed: int, n: int, reader: str = "ours") -> Counter[str]:
     child = start(fuzz, str(path), codec, seed, n, reader, seconds=120)
-    last = ""
-    while child.pipe.poll(60):
-        try:
-            message = child.pipe.recv()
-        except EOFError:
-            break
-        if message[0] == "said":
-            last = message[1]
-            continue
-        outcome = message[1]
-        assert not outcome.error, f"{codec}, seed {seed}, mutant {last}: {outcome}"
-        assert outcome.peak_nbytes < 64 * MiB + 4 * 8 * 32 * 32 * 2, outcome.peak_nbytes
-        child.join()
-        return Counter(outcome.value)
-    pytest.fail(f"{codec}, seed {seed}, mutant {last}: {child.join()}")
+    outcome = child.join()
+    told = f"{codec}, seed {seed}, mutant {child.last_said}: {outcome}"
+    assert not outcome.error, told
+    assert outcome.value is not None, told
+    assert outcome.peak_nbytes < 64 * MiB + 4 * 8 * 32 * 32 * 2, outcome.peak_nbytes
+    return Counter(outcome.value)
 
 
 @pytest.mark.parametrize("n", [34, pytest.param(170, marks=pytest.mark.slow)])

@@ -122,20 +122,11 @@ def fuzz(folder: str, encoding: str, seed: int, n: int, how: str) -> Counter[str
 
 def mutants(folder: Path, encoding: str, n: int, how: str = "ours") -> Counter[str]:
     child = start(fuzz, str(folder), encoding, SEED, n, how, seconds=120, memory_nbytes=1 * GiB)
-    last = ""
-    while child.pipe.poll(120):
-        try:
-            message = child.pipe.recv()
-        except EOFError:
-            break
-        if message[0] == "said":
-            last = message[1]
-            continue
-        outcome = message[1]
-        child.join()
-        assert not outcome.error, f"{encoding}, mutant {last}: {outcome}"
-        return Counter(outcome.value)
-    pytest.fail(f"{encoding}, seed {SEED}, mutant {last}: {child.join()}")
+    outcome = child.join()
+    told = f"{encoding}, seed {SEED}, mutant {child.last_said}: {outcome}"
+    assert not outcome.error, told
+    assert outcome.value is not None, told
+    return Counter(outcome.value)
 
 
 @pytest.mark.parametrize("n", [12, pytest.param(120, marks=pytest.mark.slow)])
