@@ -79,6 +79,15 @@ class ChunkBuffer:
             cells[...] = values[taken].reshape(cells.shape)
         self._filled += region_size(where)
 
+    def part(self, cell: Shape, inside: Region) -> np.ndarray:
+        """Give a part of one chunk to be filled in place; it counts as put in.
+
+        ``cell`` is the chunk's grid index relative to the band's first chunk.
+        """
+        self._filled += region_size(inside)
+        found: np.ndarray = self._cells[cell][inside]
+        return found
+
     def _split(self, where: slice, chunk: int) -> Parts:
         # A band's pieces are cut alike over and over: plane by plane, row by row.
         key = (where.start, where.stop, chunk)

@@ -41,6 +41,7 @@ __all__ = [
     "region_shape",
     "region_size",
     "relative_to",
+    "shifted",
     "uniform_blocks",
 ]
 
@@ -72,6 +73,13 @@ def relative_to(region: Region, origin: Region) -> Region:
     """Give ``region`` in coordinates that begin where ``origin`` begins."""
     return tuple(
         slice(s.start - o.start, s.stop - o.start) for s, o in zip(region, origin, strict=True)
+    )
+
+
+def shifted(region: Region, origin: Region) -> Region:
+    """Give ``region``, which begins where ``origin`` does, in the coordinates of ``origin``."""
+    return tuple(
+        slice(s.start + o.start, s.stop + o.start) for s, o in zip(region, origin, strict=True)
     )
 
 

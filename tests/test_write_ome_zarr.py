@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scout_dask_io as io
-from scout_dask_io import image_attributes
+from scout_dask_io import image_attributes, piecewise
 from scout_dask_io.errors import (
     ArgumentError,
     LayoutError,
@@ -31,7 +31,7 @@ from scout_dask_io.levels import plan_levels
 from scout_dask_io.ome import parse_image
 from scout_dask_io.passes import fuse_levels
 from scout_dask_io.plan import plan_source
-from scout_dask_io.store import sinks
+from scout_dask_io.store import cascade, sinks
 from scout_dask_io.store.manifest import read_manifest
 
 SIZE = io.VoxelSize(4.0, 1.8, 1.8, "given")
@@ -118,6 +118,32 @@ def test_every_way_to_write_gives_the_same_levels(tmp_path: Path, route: str):
     assert starts == [0, 1, 2, 3] if route == "odd" else starts[:2] != [0, 1]
     io.write_ome_zarr(tmp_path / "a.zarr", data, chunks, levels=4, max_mem=max_mem, nb_workers=2)
     check(tmp_path / "a.zarr", VOLUME, plan.levels)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("rows", [150, 16, 7])
+@pytest.mark.parametrize("size", [SIZE, None])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_planes_are_halved_as_they_are_read_unless_they_are_too_large_for_the_cache(
+    tmp_path: Path, monkeypatch, size, rows: int, compression: str | None, cached: bool
+):
+    taken = []
+    cut = cascade.Cascade.put
+
+    def put(self, index, chunk):
+        taken.append(self._pieces.is_whole())
+        cut(self, index, chunk)
+
+    monkeypatch.setattr(cascade.Cascade, "put", put)
+    if not cached:
+        monkeypatch.setattr(piecewise, "CACHED_NBYTES", 1)
+    write_planes(tmp_path / "p", VOLUME, compression=compression, rowsperstrip=rows)
+    io.write_ome_zarr(
+        tmp_path / "a.zarr", io.imread_folder(tmp_path / "p"), (8, 32, 32), levels=2,
+        voxel_size=size,
+    )  # fmt: skip
+    check(tmp_path / "a.zarr", VOLUME, plan_levels(VOLUME.shape, "zyx", size, 2))
+    assert taken == [cached] * (3 * 5 * 5)
 
 
 @settings(max_examples=60)

@@ -8,13 +8,15 @@ of the level below.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scout_dask_io.chunkbuffer import ChunkBuffer
 from scout_dask_io.downsample import downsample
-from scout_dask_io.grid import Region, Shape, chunk_counts, region_shape
+from scout_dask_io.grid import Region, Shape, chunk_counts, region_shape, shifted
+from scout_dask_io.piecewise import PieceHalver
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.formats import encoder_of
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -78,21 +80,46 @@ class Cascade:
         self.writer = ChunkWriter(here.target, self._region)
         self._buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
         self._buffer.begin(self._region)
+        self._first = tuple(s.start // c for s, c in zip(self._region, fmt.chunks, strict=True))
         self._next = Cascade(tuple(rest), here.target, self._region) if rest else None
+        self._missing = math.prod(chunk_counts(region_shape(region), above.format.chunks))
+        self._pieces = PieceHalver(here.factors, here.method, fmt.dtype)
+        self._band = self._region
+
+    def begin(self, band: Region) -> None:
+        """Start a band of the level above, ``band`` in its array's coordinates."""
+        self._pieces.begin(region_shape(band))
+        self._band = tuple(
+            slice(s.start // f - r.start, -(-s.stop // f) - r.start)
+            for s, f, r in zip(band, self._factors, self._region, strict=True)
+        )
+
+    def take(self, where: Region, values: np.ndarray) -> None:
+        """Take a piece of the band, while it is in the processor's cache."""
+        found = self._pieces.put(where, values)
+        if found is not None:
+            self._buffer.put(shifted(found[0], self._band), found[1])
 
     def put(self, index: Shape, chunk: np.ndarray) -> None:
-        """Take a chunk of the level above; what lies past the array's edge does not count."""
-        fmt = self._above
-        cell = tuple(
-            slice(i * c, min((i + 1) * c, n))
-            for i, c, n in zip(index, fmt.chunks, fmt.shape, strict=True)
-        )
-        inside = tuple(slice(0, s.stop - s.start) for s in cell)
-        where = tuple(
-            slice(s.start // f - r.start, -(-s.stop // f) - r.start)
-            for s, f, r in zip(cell, self._factors, self._region, strict=True)
-        )
-        self._buffer.put(where, downsample(chunk[inside], self._factors, self._method))
+        """Take a chunk of the level above, for nothing where the band's pieces sufficed.
+
+        What lies past the array's edge does not count.
+        """
+        self._missing -= 1
+        if self._pieces.is_whole():
+            return
+        above = self._above
+        # Chunks of both levels have one extent, so what a chunk becomes lies in one chunk.
+        cell, inside, part = [], [], []
+        for i, f, first, c, n in zip(
+            index, self._factors, self._first, above.chunks, above.shape, strict=True
+        ):
+            extent, start = min(c, n - i * c), i % f * (c // f)
+            cell.append(i // f - first)
+            inside.append(slice(extent))
+            part.append(slice(start, start + -(-extent // f)))
+        out = self._buffer.part(tuple(cell), tuple(part))
+        downsample(chunk[tuple(inside)], self._factors, self._method, out)
 
     def finish(self, unit: int) -> None:
         """Write the level's chunks and note them, and do so for the levels below.
@@ -102,7 +129,7 @@ class Cascade:
         RuntimeError
             If chunks of the level above were left out.
         """
-        if not self._buffer.is_full():
+        if self._missing:
             raise RuntimeError(
                 f"unit {unit} lacks chunks of the level above {self.writer.target.staging.where}"
             )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.chunkbuffer import ChunkBuffer
-from scout_dask_io.grid import Region, Shape, iter_regions, region_shape
+from scout_dask_io.grid import Region, Shape, iter_regions, region_shape, shifted
 from scout_dask_io.planestats import PlaneGatherer
 from scout_dask_io.source import Source
 from scout_dask_io.store.cascade import Cascade, ChunkWriter
@@ -178,10 +178,15 @@ def _write_unit(target: Target, unit: int, region: Region, source: Source, insid
         if target.attempt in _cancelled:
             raise Cancelled
         writer.check()
-        buffer.begin(_shift(part, region))
-        for where, values in source.iter_pieces(_shift(part, inside)):
+        band = shifted(part, region)
+        buffer.begin(band)
+        if lower is not None:
+            lower.begin(band)
+        for where, values in source.iter_pieces(shifted(part, inside)):
             if planes is not None:
-                values = planes.put(_shift(where, part), values)
+                values = planes.put(shifted(where, part), values)
+            if lower is not None:
+                lower.take(where, values)
             buffer.put(where, values)
         if not buffer.is_full():
             raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
@@ -211,9 +216,3 @@ def shift(region: Region, origin: Shape) -> Region:
     if not origin:
         return region
     return tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, origin, strict=True))
-
-
-def _shift(part: Region, origin: Region) -> Region:
-    return tuple(
-        slice(p.start + o.start, p.stop + o.start) for p, o in zip(part, origin, strict=True)
-    )
