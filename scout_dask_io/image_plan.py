@@ -17,6 +17,7 @@ from scout_dask_io.levels import Level, axes_of, plan_levels
 from scout_dask_io.ome import VERSIONS
 from scout_dask_io.passes import fuse_levels, halved_blocks, stored_extent
 from scout_dask_io.plan import WritePlan, plan_source
+from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.write_arguments import compressor_of, plan_write, readable
 
 __all__ = ["ImagePlan", "plan_ome_zarr", "plan_pass"]
@@ -78,7 +79,7 @@ def plan_ome_zarr(
     voxel_size: Any = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: Any = "zstd",
+    codec: Any = LEVEL_CODECS,
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
 ) -> ImagePlan:
@@ -92,7 +93,8 @@ def plan_ome_zarr(
         raise ArgumentError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     source, array = readable(data)
     plan = plan_write(source, array, chunks, max_mem, nb_workers, VERSIONS[version], shards)
-    compressor_of(plan, codec)
+    for each in codecs_of_levels(codec):
+        compressor_of(plan, each)
     letters = axes_of(len(plan.shape), channels=channels is not None, axes=axes)
     found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
     passes: list[tuple[int, WritePlan]] = []

@@ -41,8 +41,7 @@ def write_levels(
     settings: dict[str, Any],
     describe: Callable[[Any], dict[str, Any]],
     *,
-    array_settings: dict[str, Any],
-    attributes: Sequence[dict[str, Any]],
+    arrays: Sequence[dict[str, Any]],
     overwrite: bool,
     resume: bool,
     durable: bool,
@@ -55,7 +54,7 @@ def write_levels(
     """Write the levels of a plan, or finish writing them, and give the group its name.
 
     ``describe`` gives the group's attributes from the path of the lowest level;
-    ``attributes`` are those of each level. With ``shared``, the source of an array that
+    ``arrays`` are the settings of each level's array. With ``shared``, the source of an array that
     stands, that becomes level 0 as it is stored, and the plan's levels come after it. With
     ``subject``, what the planes of level 0 are like is gathered and put beside the group.
     ``asked`` is what ``preflight`` gave.
@@ -66,7 +65,7 @@ def write_levels(
         destination,
         array if source is None else source,
         image.write,
-        _new_arrays(image, first, array_settings, attributes),
+        _new_arrays(image, first, arrays),
         settings,
         {"passes": [(first + n, plan.units) for n, plan in image.passes]},
         overwrite=overwrite,
@@ -105,18 +104,17 @@ def write_levels(
 def _new_arrays(
     image: ImagePlan,
     first: int,
-    array_settings: dict[str, Any],
-    attributes: Sequence[dict[str, Any]],
+    arrays: Sequence[dict[str, Any]],
 ) -> list[NewArray]:
     """Give the levels as arrays that are to grow, from the number ``first`` on."""
     plan = image.write
+    of_v3: dict[str, Any] = {}
     if plan.zarr_format == 3:
         # Version 0.5 asks for the axes' names in the arrays too; Zarr v2 has no place for them.
         of_v3 = {"zarr_format": 3, "shards": plan.shards, "dimension_names": list(image.axes)}
-        array_settings = {**array_settings, **of_v3}
     return [
-        NewArray(level.shape, plan.chunks, plan.dtype, {**array_settings, "attributes": own}, n)
-        for n, (level, own) in enumerate(zip(image.levels, attributes, strict=True), start=first)
+        NewArray(level.shape, plan.chunks, plan.dtype, {**own, **of_v3}, n)
+        for n, (level, own) in enumerate(zip(image.levels, arrays, strict=True), start=first)
     ]
 
 

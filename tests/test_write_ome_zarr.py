@@ -297,6 +297,8 @@ def test_an_interrupted_image_is_finished_and_only_what_is_missing_is_written(
             io.write_ome_zarr(path, data, (4, 32, 32), **options)
         with pytest.raises(ResumeError, match="levels"):
             io.write_ome_zarr(path, data, (4, 32, 32), **{**options, "levels": 3}, resume=True)
+        with pytest.raises(ResumeError, match="codec"):
+            io.write_ome_zarr(path, data, (4, 32, 32), **options, codec="zstd", resume=True)
         limit[0] = 10**9
         io.write_ome_zarr(path, data, (4, 32, 32), **options, resume=True)
         # What is written twice are chunks of the one unit that was cut off, 32 planes.
@@ -540,3 +542,35 @@ def test_napari_ome_zarr_makes_layers_of_the_levels(tmp_path: Path, version: str
     assert [name.rpartition(" ")[2] for name in options["name"]] == ["syto", "sox2"]
     assert [level.shape for level in data] == [(2, 21, 150, 134), (2, 21, 75, 67), (2, 11, 38, 34)]
     np.testing.assert_array_equal(np.asarray(data[0]), both)
+
+
+def codecs(path: Path, n: int) -> list[str]:
+    """Give what the metadata of each level name as its codec."""
+    metas = [json.loads((path / str(k) / ".zarray").read_text()) for k in range(n)]
+    return [m["compressor"].get("cname", m["compressor"]["id"]) for m in metas]
+
+
+def test_lower_levels_have_a_codec_of_their_own_where_one_is_asked_for_or_none(tmp_path: Path):
+    options: dict[str, Any] = {"levels": 3, "overwrite": True}
+    path = tmp_path / "a.zarr"
+    levels = plan_levels(VOLUME.shape, "zyx", None, 3)
+    for codec, expected in [
+        ({}, ["zstd", "lz4", "lz4"]),
+        ({"codec": "zstd"}, ["zstd"] * 3),
+        ({"codec": {"id": "zlib", "level": 1}}, ["zlib"] * 3),
+        ({"codec": ("lz4", {"id": "zlib", "level": 1})}, ["lz4", "zlib", "zlib"]),
+    ]:
+        io.write_ome_zarr(path, VOLUME, (8, 32, 32), **options, **codec)
+        assert codecs(path, 3) == expected
+        check(path, VOLUME, levels)
+    before = files(path)
+    for bad in [("zstd", "lz4", "lz4"), ("zstd", "zip")]:
+        with pytest.raises(ArgumentError, match="codec"):
+            io.write_ome_zarr(path, VOLUME, (8, 32, 32), **options, codec=bad)
+    assert files(path) == before
+    io.pyramid(path / "0", tmp_path / "b.zarr", levels=3)
+    assert codecs(tmp_path / "b.zarr", 3) == ["lz4", "lz4", "lz4"]  # the full one as it stood
+    io.convert(path / "0", tmp_path / "c.zarr")
+    assert json.loads((tmp_path / "c.zarr/.zarray").read_text())["compressor"]["cname"] == "zstd"
+    io.convert(path / "0", tmp_path / "d.zarr", ome=True, levels=2)
+    assert codecs(tmp_path / "d.zarr", 2) == ["zstd", "lz4"]

@@ -129,7 +129,9 @@ shards = click.option(
     "arrays of over a million chunks. Zarr format 3 alone has them.",
 )  # fmt: skip
 codec = click.option(
-    "--codec", type=click.Choice(["zstd", "lz4", "none"]), default="zstd", show_default=True,
+    "--codec", type=click.Choice(["zstd", "lz4", "none"]),
+    show_default="zstd, and lz4 for the lower levels of an image",
+    callback=lambda ctx, option, value: value or ("zstd", "lz4"),
     help="Compression; lz4 is faster, its files are a little larger.",
 )  # fmt: skip
 voxel_size = click.option(

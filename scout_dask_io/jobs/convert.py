@@ -29,6 +29,7 @@ from scout_dask_io.qc_run import check_qc_place
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.sharding import advise_shards
 from scout_dask_io.store.beside import sheet_paths
+from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.image import read_image
@@ -46,7 +47,7 @@ def convert(
     labels: bool = False,
     levels: int | None = None,
     chunks: int | Sequence[int] = (64, 64, 64),
-    codec: Any = "zstd",
+    codec: Any = LEVEL_CODECS,
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
@@ -85,7 +86,10 @@ def convert(
     levels : int, optional
         How many levels the image has, with the full one; by default down to one of at
         most 256 elements along each axis.
-    chunks, codec, zarr_format, shards, overwrite, resume, max_mem, nb_workers, durable, progress
+    codec
+        Of the array, as for :func:`~scout_dask_io.write_zarr`; or of the full level of an
+        image and of those below it, as for :func:`~scout_dask_io.write_ome_zarr`.
+    chunks, zarr_format, shards, overwrite, resume, max_mem, nb_workers, durable, progress
         As for :func:`~scout_dask_io.write_zarr`.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
@@ -136,7 +140,7 @@ def convert(
         warn_of_an_old_sheet(destination)
     before = _finished_before(destination, overwrite=overwrite, resume=resume)
     options: dict[str, Any] = {
-        "codec": codec,
+        "codec": codec if ome else codecs_of_levels(codec)[0],
         "shards": shards,
         "max_mem": max_mem,
         "nb_workers": nb_workers,
@@ -191,7 +195,7 @@ def plan_convert(
     labels: bool = False,
     levels: int | None = None,
     chunks: int | Sequence[int] = (64, 64, 64),
-    codec: Any = "zstd",
+    codec: Any = LEVEL_CODECS,
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
@@ -220,7 +224,7 @@ def plan_convert(
         check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
     data, axes, names = as_image(opened) if ome else (opened.array, "", opened.channels)
     options: dict[str, Any] = {
-        "codec": codec,
+        "codec": codec if ome else codecs_of_levels(codec)[0],
         "shards": shards,
         "max_mem": max_mem,
         "nb_workers": nb_workers,

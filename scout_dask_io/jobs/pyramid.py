@@ -17,6 +17,7 @@ from scout_dask_io.ome import image_metadata
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report
 from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.usage import measure_array
@@ -32,7 +33,7 @@ def pyramid(
     levels: int | None = None,
     labels: bool = False,
     voxel_size: Any = None,
-    codec: Any = "zstd",
+    codec: Any = LEVEL_CODECS,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -78,8 +79,9 @@ def pyramid(
         As for :func:`~scout_dask_io.write_ome_zarr`.
     """
     start = time.perf_counter()
+    _, lower = codecs_of_levels(codec)
     found = added_levels(
-        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
+        src, dst, levels, labels, voxel_size, lower, overwrite, resume, max_mem, nb_workers,
         storage_options,
     )  # fmt: skip
     image, top, destination = found.image, found.top, found.destination
@@ -90,7 +92,7 @@ def pyramid(
     )  # fmt: skip
     labelled = channel_labels(found.channels, axes, shapes[0], destination)
     shown = _shown(found.place, labelled)
-    compressor = compressor_of(image.write, codec)
+    compressor = compressor_of(image.write, lower)
     settings = {
         **settings_of(image.write, top, None, compressor, found.fill_value, metadata),
         "levels": list(shapes),
@@ -108,8 +110,14 @@ def pyramid(
         None,
         settings,
         describe,
-        array_settings={"compressor": compressor, "fill_value": found.fill_value},
-        attributes=[level_attributes(lv, axes, size, found.channels) for lv in found.levels[1:]],
+        arrays=[
+            {
+                "compressor": compressor,
+                "fill_value": found.fill_value,
+                "attributes": level_attributes(level, axes, size, found.channels),
+            }
+            for level in found.levels[1:]
+        ],
         overwrite=overwrite,
         resume=resume,
         durable=durable,
@@ -136,7 +144,7 @@ def plan_pyramid(
     levels: int | None = None,
     labels: bool = False,
     voxel_size: Any = None,
-    codec: Any = "zstd",
+    codec: Any = LEVEL_CODECS,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -149,8 +157,9 @@ def plan_pyramid(
     refuse before it writes is refused here with the same error; but whether what is
     resumed was begun with the same settings is seen when it is.
     """
+    _, lower = codecs_of_levels(codec)
     found = added_levels(
-        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
+        src, dst, levels, labels, voxel_size, lower, overwrite, resume, max_mem, nb_workers,
         storage_options,
     )  # fmt: skip
     image, plan = found.image, found.image.write

@@ -14,7 +14,7 @@ from numcodecs.registry import get_codec
 
 from scout_dask_io.errors import ArgumentError, ChunkError
 
-__all__ = ["PRESETS", "blosc_blocksize", "resolve_codec"]
+__all__ = ["LEVEL_CODECS", "PRESETS", "blosc_blocksize", "codecs_of_levels", "resolve_codec"]
 
 #: What the names stand for. Bitshuffle suits the 12 to 14 used bits of camera pixels.
 PRESETS: dict[str, dict[str, Any] | None] = {
@@ -22,6 +22,12 @@ PRESETS: dict[str, dict[str, Any] | None] = {
     "lz4": {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": Blosc.BITSHUFFLE},
     "none": None,
 }
+
+#: Of the full level of an image, and of those below. Averages of pixels take zstd half as long
+#: again as the pixels do. lz4 takes less than half of that, its files are 4 to 9 % larger (below
+#: level 0, so 1 to 2 % in all), and viewers, which read these levels most, decode them in 0.7
+#: of the time.
+LEVEL_CODECS = ("zstd", "lz4")
 
 # Above these, larger blocks bring nothing more, and whole chunks of 8 MiB lose.
 BLOCK_NBYTES = 2**20
@@ -48,6 +54,26 @@ def blosc_blocksize(chunk_nbytes: int, itemsize: int) -> int:
         return min(chunk_nbytes, BLOCK_NBYTES)
     large = WIDE_BLOCK_ITEMS * itemsize
     return large if chunk_nbytes >= large else min(chunk_nbytes, WIDE_SMALL_ITEMS * itemsize)
+
+
+def codecs_of_levels(codec: Any) -> tuple[Any, Any]:
+    """Give the codec of an image's full level and that of the levels below it.
+
+    A tuple holds the two; anything else stands for both.
+
+    Examples
+    --------
+    >>> codecs_of_levels(("zstd", "lz4")), codecs_of_levels("none")
+    (('zstd', 'lz4'), ('none', 'none'))
+    """
+    if not isinstance(codec, tuple):
+        return codec, codec
+    if len(codec) != 2:
+        raise ArgumentError(
+            "codec must be one for all levels, or two: of the full level and of those below it; "
+            f"got {codec!r}"
+        )
+    return codec
 
 
 def resolve_codec(codec: Any, chunk_nbytes: int, itemsize: int) -> Codec | None:
