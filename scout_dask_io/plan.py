@@ -56,6 +56,8 @@ class WritePlan:
         Of the array, in elements.
     dtype : str
         Of the array.
+    itemsize : int
+        Size of an element, in bytes.
     units : tuple of tuple of int
         Extents of the write units per axis, in order, as dask writes blocks.
     band : tuple of int

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -92,7 +96,7 @@ def test_the_help_of_each_command_fits_and_names_json(name: str, width: int):
     with click.Context(cli, info_name="scout-dask-io", **settings) as above:
         text = command.get_help(click.Context(command, above, name))
     assert max(map(len, text.splitlines())) <= width
-    assert "--json" in text
+    assert "--json-help" in text
     assert "For example:\n" in text
     assert not re.search(r"--\w+-\n", text), "an option's name is broken in two"
 
@@ -112,25 +116,90 @@ def test_each_report_fits_on_a_terminal(
     assert f"{here}/" not in out
 
 
-@pytest.mark.parametrize("line", COMMANDS.values(), ids=COMMANDS)
-def test_json_is_one_object_whose_keys_are_words(here: Path, line: str, capsys: Any):
-    assert run(line, "--json") in (0, 1)
-    found = json.loads(capsys.readouterr().out)
-    assert isinstance(found, dict)
-    assert "error" not in found
-    keys = list(_keys(found))
-    assert keys
-    # `compressions` of a scan counts by the names of codecs.
-    assert [k for k in keys if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", k)] == []
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_each_key_of_the_json_is_explained_and_no_other(
+    made: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    if name == "view":
+        _let_view_end(monkeypatch)
+    assert run(f"{name} --json-help") == 0
+    cases = explained(capsys.readouterr().out)
+    seen = set()
+    lines = [line for line in (*COMMANDS.values(), "view a.zarr") if line.split()[0] == name]
+    for n, line in enumerate(lines):
+        shutil.copytree(made, tmp_path / str(n))
+        monkeypatch.chdir(tmp_path / str(n))
+        assert run(line, "--json") in (0, 1)
+        found = json.loads(capsys.readouterr().out)
+        assert isinstance(found, dict)
+        fitting = [case for case, keys in cases.items() if fits(found, keys)]
+        assert len(fitting) == 1, f"{line} gives {list(found)}"
+        seen.update(fitting)
+    assert seen == set(cases)
 
 
-def _keys(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield from value
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _keys(item)
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_the_help_of_the_json_fits_and_explains_each_key(
+    name: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((width, 25)))
+    assert run(f"{name} --json-help") == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    for case, keys in explained(out).items():
+        assert keys, case
+        # There is more than the type in brackets.
+        assert [k for k, text in _walk(keys) if not re.match(r"\w|'|\"", text)] == []
+        strange = [k for k, _ in _walk(keys) if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", k)]
+        assert strange == []
+    assert "`" not in out
+    assert '"error"' in out
+
+
+def explained(page: str) -> dict[str, Any]:
+    """Give what a page of ``--json-help`` says: by command a tree of keys, each with its text."""
+    cases: dict[str, Any] = {}
+    for line in page.splitlines():
+        if line.endswith("prints one object:"):
+            above: list[Any] = [cases.setdefault(line, {})]
+        elif row := re.match(r"((?:  ){1,6})([a-z0-9_]+(?:, [a-z0-9_]+)*)(?: +|$)(.*)", line):
+            above = above[: len(row[1]) // 2]
+            entry = [row[3], {}]
+            above[-1].update(dict.fromkeys(row[2].split(", "), entry))
+            above.append(entry[1])
+        elif line.startswith(" " * 28):
+            entry[0] = f"{entry[0]} {line.strip()}".strip()
+    return cases
+
+
+def fits(found: Any, keys: dict[str, Any]) -> bool:
+    """Tell whether an object, or each of some, has just the keys that are explained."""
+    if isinstance(found, list):
+        return all(fits(item, keys) for item in found)
+    if not isinstance(found, dict):
+        return found is None
+    return set(found) == set(keys) and all(
+        not below or fits(found[name], below) for name, (_, below) in keys.items()
+    )
+
+
+def _walk(keys: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, (text, below) in keys.items():
+        yield name, text
+        yield from _walk(below)
+
+
+def _let_view_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the browser view end once it has printed its address."""
+    page = pytest.importorskip("scout_dask_io.view.page")
+
+    def ended(event: threading.Event) -> None:
+        raise KeyboardInterrupt
+
+    shown = SimpleNamespace(url="http://127.0.0.1:1/v/token/")
+    monkeypatch.setattr(page, "viewer", lambda *_, **__: nullcontext(shown))
+    monkeypatch.setattr(threading.Event, "wait", ended)
 
 
 @pytest.mark.parametrize(("line", "code"), FAILURES.values(), ids=FAILURES)

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from scout_dask_io.cli.json_help import Held, json_help_flag
 from scout_dask_io.cli.screen import for_people
 from scout_dask_io.jobs.json_text import to_json
 
@@ -69,11 +70,15 @@ def cli() -> None:
     """Microscopy TIFF planes into chunked Zarr arrays, and back, in bounded memory."""
 
 
-def command(*parameters: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command of a function, with these parameters, ``--json`` and ``--debug``."""
+def command(*parameters: Any, held: Held) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a function, with these parameters, ``--json`` and ``--debug``.
+
+    ``held`` gives the keys of its JSON.
+    """
 
     def add(function: Callable[..., Any]) -> click.Command:
-        for parameter in reversed((*parameters, as_json_flag, debug_flag)):
+        ends = (as_json_flag, json_help_flag(held), debug_flag)
+        for parameter in reversed((*parameters, *ends)):
             function = parameter(function)
         return cli.command(help=_help(function))(function)
 

@@ -15,6 +15,7 @@ from scout_dask_io.cli.base import (
     render_report,
     scheduling,
 )
+from scout_dask_io.cli.json_help import keys_of
 from scout_dask_io.cli.options import (
     deep,
     max_mem,
@@ -27,9 +28,27 @@ from scout_dask_io.cli.options import (
 from scout_dask_io.jobs import render
 
 
+def _verify_held() -> dict[str, Any]:
+    from scout_dask_io.jobs.check import CheckReport
+    from scout_dask_io.jobs.check_image import ImageCheckReport
+    from scout_dask_io.jobs.verify import VerifyReport
+
+    return {
+        "SRC DST": keys_of(VerifyReport),
+        "ARRAY": keys_of(CheckReport),
+        "IMAGE": keys_of(ImageCheckReport),
+    }
+
+
+def _repair_held() -> dict[str, Any]:
+    from scout_dask_io.jobs.repair import RepairReport
+
+    return {"": keys_of(RepairReport)}
+
+
 @command(
     path_argument("src"), path_argument("dst", required=False), deep, workers, max_mem,
-    order, scheduler, storage_options, quiet,
+    order, scheduler, storage_options, quiet, held=_verify_held,
 )  # fmt: skip
 @click.pass_obj
 def verify(
@@ -68,7 +87,11 @@ def verify(
     return 0 if report.ok else 1
 
 
-@command(path_argument("zarr"), flag("--dry-run", help="Say what would be done; change nothing."))
+@command(
+    path_argument("zarr"),
+    flag("--dry-run", help="Say what would be done; change nothing."),
+    held=_repair_held,
+)
 def repair(zarr: str, dry_run: bool, as_json: bool) -> None:
     """Mend the array or group at ZARR without touching its data.
 

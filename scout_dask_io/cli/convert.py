@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import State, command, print_report, scheduling
+from scout_dask_io.cli.json_help import keys_of
 from scout_dask_io.cli.options import (
     chunks,
     codec,
@@ -33,10 +34,16 @@ from scout_dask_io.cli.options import (
 from scout_dask_io.jobs import render
 
 
+def _held() -> dict[str, Any]:
+    from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport
+
+    return {"": keys_of(ConvertReport), "--dry-run": keys_of(ConvertPlan)}
+
+
 @command(
     *src_dst, ome, labels, levels, chunks, codec, zarr_format, shards, voxel_size, workers,
     max_mem, overwrite, resume, order, missing, qc, durable, dry_run, scheduler, storage_options,
-    quiet,
+    quiet, held=_held,
 )  # fmt: skip
 @click.pass_obj
 def convert(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from scout_dask_io.cli.base import command, path_argument, print_report
+from scout_dask_io.cli.json_help import keys_of
 from scout_dask_io.cli.options import quiet
 from scout_dask_io.jobs import render
 
 
-@command(path_argument("folder", metavar="[DIR]", required=False), quiet)
+def _held() -> dict[str, Any]:
+    from scout_dask_io.jobs.demo import DemoReport
+
+    return {"": keys_of(DemoReport)}
+
+
+@command(path_argument("folder", metavar="[DIR]", required=False), quiet, held=_held)
 def demo(folder: str | None, quiet: bool, as_json: bool) -> None:
     """Make a small synthetic dataset, convert it, verify it.
 

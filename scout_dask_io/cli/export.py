@@ -14,6 +14,7 @@ from scout_dask_io.cli.base import (
     print_report,
     render_report,
 )
+from scout_dask_io.cli.json_help import keys_of
 from scout_dask_io.cli.options import (
     dry_run,
     max_mem,
@@ -85,9 +86,15 @@ _options = (
 )  # fmt: skip
 
 
+def _held() -> dict[str, Any]:
+    from scout_dask_io.jobs.export_report import ExportPlan, ExportReport
+
+    return {"": keys_of(ExportReport), "--dry-run": keys_of(ExportPlan)}
+
+
 @command(
     path_argument("zarr"), path_argument("out"), *_options, voxel_size, overwrite, workers,
-    max_mem, dry_run, storage_options, quiet,
+    max_mem, dry_run, storage_options, quiet, held=_held,
 )  # fmt: skip
 @click.pass_obj
 def export(

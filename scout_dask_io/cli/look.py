@@ -7,10 +7,23 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import State, command, path_argument, print_report, render_report
+from scout_dask_io.cli.json_help import keys_of
 from scout_dask_io.cli.options import order, storage_options, workers
 
 
-@command(path_argument("path"), workers, order, storage_options)
+def _info_held() -> dict[str, Any]:
+    from scout_dask_io.jobs.info_report import InfoReport
+
+    return {"": keys_of(InfoReport)}
+
+
+def _scan_held() -> dict[str, Any]:
+    from scout_dask_io.jobs.scan import ScanReport
+
+    return {"": keys_of(ScanReport)}
+
+
+@command(path_argument("path"), workers, order, storage_options, held=_info_held)
 def info(path: str, as_json: bool, **options: Any) -> None:
     """Tell what PATH holds, without reading pixels.
 
@@ -27,7 +40,7 @@ def info(path: str, as_json: bool, **options: Any) -> None:
     print_report(info(path, **options), lambda report: report.render(), as_json)
 
 
-@command(path_argument("src"), workers, storage_options)
+@command(path_argument("src"), workers, storage_options, held=_scan_held)
 @click.pass_obj
 def scan(state: State, /, src: str, as_json: bool, **options: Any) -> int:
     """Name every TIFF file at SRC that does not fit the others.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
 
 from scout_dask_io.cli.base import command, path_argument, print_report
+from scout_dask_io.cli.json_help import Key, keys_of
 from scout_dask_io.cli.options import order, overwrite, storage_options, voxel_size
 from scout_dask_io.jobs import render
 
@@ -17,6 +19,13 @@ def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[floa
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a pair of numbers: give e.g. 1,99.8.") from None
     return low, high
+
+
+def _held() -> dict[str, Any]:
+    from scout_dask_io.jobs.preview import Preview
+
+    shown = [key for key in keys_of(Preview) if key.name != "image"]
+    return {"": [Key("path", "The picture.", "text"), *shown]}
 
 
 @command(
@@ -34,7 +43,7 @@ def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[floa
         "--percentiles", callback=_percentiles, metavar="LOW,HIGH", default="1,99.8",
         show_default=True, help="Of the values shown, that are black and full colour.",
     ),
-    voxel_size, order, overwrite, storage_options,
+    voxel_size, order, overwrite, storage_options, held=_held,
 )  # fmt: skip
 def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Make a picture of PATH: middle planes or projections.
@@ -53,6 +62,6 @@ def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any)
     check_output(out, overwrite=overwrite)
     made = preview(path, **options)
     written = made.save(out, overwrite=overwrite)
-    names = ("shape", "mode", "at", "limits", "channels", "level", "step", "voxel_size")
+    names = [f.name for f in dataclasses.fields(made) if f.name != "image"]
     report = {"path": written, **{n: getattr(made, n) for n in names}}
     print_report(report, render.preview_text, as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scout_dask_io.cli.base import command, print_report, render_report, scheduling
+from scout_dask_io.cli.json_help import keys_of
 from scout_dask_io.cli.options import (
     codec,
     dry_run,
@@ -23,9 +24,15 @@ from scout_dask_io.cli.options import (
 )
 
 
+def _held() -> dict[str, Any]:
+    from scout_dask_io.jobs.pyramid_report import PyramidPlan, PyramidReport
+
+    return {"": keys_of(PyramidReport), "--dry-run": keys_of(PyramidPlan)}
+
+
 @command(
     *src_dst, levels, labels, voxel_size, codec, workers, max_mem, overwrite, resume, durable,
-    dry_run, scheduler, storage_options, quiet,
+    dry_run, scheduler, storage_options, quiet, held=_held,
 )  # fmt: skip
 def pyramid(
     src: str,

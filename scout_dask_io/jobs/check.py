@@ -93,6 +93,7 @@ class CheckReport:
     filled : tuple of FilledPlane
         Planes that were never read: they hold the fill value, and are as written.
     elapsed_s : float
+        From opening the array to this report.
     """
 
     path: str

@@ -31,6 +31,7 @@ class ImageCheckReport:
     levels : tuple of CheckReport
         A report for each level that is there, the full one first.
     elapsed_s : float
+        From opening the image to this report.
     """
 
     path: str

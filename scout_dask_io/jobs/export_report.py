@@ -111,7 +111,7 @@ class ExportPlan:
     Attributes
     ----------
     source, destination : str
-        Paths; of a source or a lazy array, what it calls itself.
+        Paths; the source is ``"the array"`` where it was given as one.
     kind : str
         ``"planes"``, ``"tiff"``, ``"imagej"`` or ``"ome"``.
     n_files : int

@@ -18,7 +18,15 @@ __all__ = ["Clipped", "Conversion", "plan_conversion"]
 
 @dataclass(frozen=True, slots=True)
 class Clipped:
-    """Elements that did not fit: below the range, above it, and not a number."""
+    """Elements that did not fit.
+
+    Attributes
+    ----------
+    n_below, n_above : int
+        Below the range, and above it.
+    n_nan : int
+        Not a number.
+    """
 
     n_below: int = 0
     n_above: int = 0

@@ -128,6 +128,7 @@ class ScanReport:
     mismatch : str
         How channels differ; empty where they do not.
     elapsed_s : float
+        From the first listing to this report.
     """
 
     path: str

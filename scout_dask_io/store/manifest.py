@@ -97,7 +97,7 @@ class ManifestInfo:
 
     @property
     def checks(self) -> str:
-        """Say what can be checked."""
+        """What can be checked, in words."""
         text = f"size and CRC32C of {self.n_files:,} chunk files, {self.n_empty:,} chunks empty"
         if self.n_unknown:
             text += f", {self.n_unknown:,} of a region whose writing was not finished"
