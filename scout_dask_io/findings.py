@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.grid import Shape
-from scout_dask_io.human import format_count
+from scout_dask_io.human import format_count, format_percent
 from scout_dask_io.planestats import grid_steps, sample_thinning
 from scout_dask_io.planesummary import PERCENTILES, VolumeSummary
 from scout_dask_io.source import FilledPlane
@@ -209,11 +209,6 @@ def _runs(numbers: Sequence[int]) -> str:
     )
 
 
-def _share(n: int, of: int) -> str:
-    percent = 100 * n / of
-    return f"{percent:.2g} %" if percent >= 0.01 else "under 0.01 %"
-
-
 def _of_filled(filled: Sequence[FilledPlane], names: _Names) -> list[str]:
     if not filled:
         return []
@@ -256,7 +251,7 @@ def _of_strange(planes: np.ndarray, names: _Names, n_pixels: int) -> list[str]:
     n = int(planes["n_strange"].sum())
     be = "pixel is" if n == 1 else "pixels are"
     return [
-        f"{n:,} {be} NaN or infinite ({_share(n, n_pixels)}), in "
+        f"{n:,} {be} NaN or infinite ({format_percent(n, n_pixels)}), in "
         f"{format_count(len(where), 'plane')}: {names(where.tolist())}."
     ]
 
@@ -275,8 +270,9 @@ def _of_saturated(
     be = "pixel is" if n == 1 else "pixels are"
     most = ""
     if len(summary.n_saturated) > 1:
-        most = f", most at {names([worst])} ({_share(int(summary.n_saturated[worst]), per_plane)})"
+        share = format_percent(int(summary.n_saturated[worst]), per_plane)
+        most = f", most at {names([worst])} ({share})"
     return [
         f"{n:,} {be} saturated at {summary.saturation}, the largest value of {top} "
-        f"({_share(n, n_pixels)}){most}."
+        f"({format_percent(n, n_pixels)}){most}."
     ]

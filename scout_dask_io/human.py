@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["format_count", "format_nbytes", "format_s", "format_shape"]
+__all__ = ["format_count", "format_nbytes", "format_percent", "format_s", "format_shape"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -57,6 +57,21 @@ def format_count(n: int, noun: str, plural: str | None = None) -> str:
     ('1 chunk', '12,345 chunks')
     """
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def format_percent(n: int, of: int) -> str:
+    """Give a share in per cent and two digits; all of it and a little less are told apart.
+
+    Examples
+    --------
+    >>> format_percent(1, 8), format_percent(8, 8), format_percent(1, 10**6)
+    ('12 %', '100 %', 'under 0.01 %')
+    """
+    percent = 100 * n / of
+    # 99.5 would print as 1e+02
+    if percent >= 99.5:
+        return "100 %" if n == of else "over 99 %"
+    return f"{percent:.2g} %" if percent >= 0.01 or not n else "under 0.01 %"
 
 
 def format_shape(shape: Sequence[int]) -> str:

@@ -32,10 +32,10 @@ _GAMMA_OF = np.rint(255 * (np.arange(256) / 255) ** GAMMA).astype(np.uint8)
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --card: #f5f6f8; --ink: #1b1f24; --dim: #626b76;
   --rule: #d9dde3; --line: #1f6feb; --alt: #b3541e; --bad: #c62f2f;
-  --warn: #a86500; --good: #2b7a3d }
+  --warn: #a86500; --same: #7a3fc0; --good: #2b7a3d }
 @media (prefers-color-scheme: dark) { :root { --back: #14171b; --card: #1d2127; --ink: #e4e7eb;
   --dim: #98a2ae; --rule: #343a43; --line: #6ea8ff; --alt: #f0955c; --bad: #ff7b72; --warn: #e3b341;
-  --good: #6fcf87 } }
+  --same: #c9a7ff; --good: #6fcf87 } }
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: 24px 28px; max-width: 1120px; background: var(--back);
   color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif }
@@ -66,7 +66,7 @@ svg text { font-size: 11px; fill: var(--dim) } svg .small { font-size: 8px }
 .outer { opacity: .16 } .inner { opacity: .3 }
 .line.mean { stroke: var(--alt); stroke-dasharray: 4 3 }
 .line.max { stroke: var(--alt) } .line.hot { stroke: var(--bad) }
-.mark.blank { fill: var(--warn) } .mark.same { fill: var(--alt) } .mark.filled { fill: var(--bad) }
+.mark.blank { fill: var(--warn) } .mark.same { fill: var(--same) } .mark.filled { fill: var(--bad) }
 .bars { fill: var(--line) }
 .key { white-space: nowrap } .key i { display: inline-block; width: 16px; height: 0;
   margin-right: 5px; vertical-align: 4px; border-top: 2px solid var(--line) }
@@ -75,12 +75,13 @@ svg text { font-size: 11px; fill: var(--dim) } svg .small { font-size: 8px }
 .key i.hot { border-color: var(--bad) }
 .key i.blank, .key i.same, .key i.filled { width: 0; border: 5px solid transparent; border-top: 0;
   border-bottom: 8px solid var(--warn); vertical-align: 0 }
-.key i.same { border-bottom-color: var(--alt) } .key i.filled { border-bottom-color: var(--bad) }
+.key i.same { border-bottom-color: var(--same) } .key i.filled { border-bottom-color: var(--bad) }
 table { border-collapse: collapse } td, th { padding: 2px 16px 2px 0; text-align: right }
 th { color: var(--dim); font-weight: 400 }
 footer { margin-top: 24px; padding-top: 10px; border-top: 1px solid var(--rule); font-size: 13px }
 @media print { :root { --back: #fff; --card: #f5f6f8; --ink: #000; --dim: #444; --rule: #ccc;
-  --line: #1f6feb; --alt: #b3541e; --bad: #c62f2f; --warn: #a86500; --good: #2b7a3d }
+  --line: #1f6feb; --alt: #b3541e; --bad: #c62f2f; --warn: #a86500; --same: #7a3fc0;
+  --good: #2b7a3d }
   body { padding: 0; max-width: none; zoom: .62; -webkit-print-color-adjust: exact;
   print-color-adjust: exact } }
 """
@@ -298,8 +299,8 @@ def _footer(document: dict[str, Any]) -> str:
     n = format_count(len(document["planes"]["min"]), "plane")
     return (
         f"<footer>Of {n}, exact: least and largest values, blank and saturated pixels, and what is "
-        "said to be identical. From a sample, "
-        f"{_nth(coarse)}: means, percentiles, histogram; {_nth(fine)}: projections. "
+        f"said to be identical. Means, percentiles and histogram are of {_nth(coarse)}, "
+        f"projections of {_nth(fine)}. "
         "The JSON file beside this one has the figures of every plane.</footer>"
     )
 

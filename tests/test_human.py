@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from scout_dask_io.human import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.human import (
+    format_count,
+    format_nbytes,
+    format_percent,
+    format_s,
+    format_shape,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +58,18 @@ def test_counts_have_their_noun_in_the_right_number():
 
 def test_shapes_have_a_sign_between_extents():
     assert format_shape((2, 30, 510, 667)) == "2 x 30 x 510 x 667"
+
+
+@pytest.mark.parametrize(
+    ("n", "of", "text"),
+    [
+        (0, 7, "0 %"),
+        (1, 20_000, "under 0.01 %"),
+        (1, 10_000, "0.01 %"),
+        (994, 1000, "99 %"),
+        (1999, 2000, "over 99 %"),  # two digits of it would read 1e+02 %
+        (2000, 2000, "100 %"),
+    ],
+)
+def test_shares_have_two_digits_and_only_all_is_a_hundred(n: int, of: int, text: str):
+    assert format_percent(n, of) == text

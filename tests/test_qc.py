@@ -230,6 +230,17 @@ def test_a_constant_volume_is_blank_throughout(tmp_path: Path) -> None:
     check_sheet(tmp_path / "a.zarr")
 
 
+def test_a_plane_that_is_saturated_throughout_is_a_hundred_per_cent_of_it(tmp_path: Path) -> None:
+    volume = make_volume((5, 40, 50))
+    volume[2] = 65535
+    io.write_zarr(tmp_path / "a.zarr", volume, CHUNKS, qc=True)
+    found = document(tmp_path / "a.zarr")["findings"]
+    assert found[-1] == (
+        "2,000 pixels are saturated at 65535, the largest value of uint16 (20 %), "
+        "most at z=2 (100 %)."
+    )
+
+
 @pytest.mark.in_process
 def test_planes_that_agree_in_all_that_was_gathered_are_compared(tmp_path: Path) -> None:
     # Two rows that change places: none is of the grid.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.human import format_percent
 
 __all__ = ["Clipped", "Conversion", "plan_conversion"]
 
@@ -81,7 +82,7 @@ class Conversion:
         beyond = ", ".join(f"{n:,} {where}" for where, n in named.items() if n)
         if not beyond:
             return ""
-        share = f"{clipped.total:,} pixels ({100 * clipped.total / n_elements:.2g} %)"
+        share = f"{clipped.total:,} pixels ({format_percent(clipped.total, n_elements)})"
         if self.scale is None:
             return f"{share} are beyond what {self.dtype} holds, and became infinite: {beyond}"
         low, high = self.scale
