@@ -7,7 +7,6 @@ that gives ``None``, or a function that gives layers. Nothing of napari is impor
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,7 +24,6 @@ Paths: TypeAlias = "str | Sequence[str]"
 #: Data, what napari's ``add_image`` takes besides, and the kind of layer.
 Layer: TypeAlias = tuple[Any, dict[str, Any], str]
 
-_COLOR = re.compile("#[0-9A-Fa-f]{6}")
 _SUFFIXES = (".tif", ".tiff")
 
 
@@ -80,8 +78,7 @@ def _layer(volume: Volume) -> Layer:
     if len(windows) == (len(volume.channels) or 1) and None not in windows:
         shown["contrast_limits"] = list(windows) if volume.channels else windows[0]
     colors = [f"#{color}" for color in volume.colors]
-    # Others wrote the metadata: what is no colour is left to napari.
-    if len(colors) == (len(volume.channels) or 1) and all(map(_COLOR.fullmatch, colors)):
+    if len(colors) == (len(volume.channels) or 1):
         shown["colormap"] = colors if volume.channels else colors[0]
     levels = list(volume.levels)
     shown["multiscale"] = len(levels) > 1

@@ -18,9 +18,11 @@ from scout_dask_io.levels import Level
 from scout_dask_io.voxel import MICROMETRES, VoxelSize
 
 __all__ = [
+    "COLORS",
     "VERSIONS",
     "Multiscale",
     "StoredLevel",
+    "channel_colors",
     "check_colors",
     "image_metadata",
     "omero_metadata",
@@ -30,8 +32,9 @@ __all__ = [
 #: Versions that are written, each with the Zarr format it prescribes.
 VERSIONS = {"0.4": 2, "0.5": 3}
 _TYPES = {"t": "time", "c": "channel"}
-# Told apart by people who see red and green alike.
-_COLORS = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF8000", "0080FF")
+#: Of channels in turn where none are stated, the same in every picture and viewer; magenta and
+#: green are told apart by people who see red and green alike.
+COLORS = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF8000", "0080FF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Multiscale:
     channels : tuple of str
         Labels, where there are some.
     colors : tuple of str
-        As many, six hexadecimal digits each.
+        As many, six hexadecimal digits each; empty where one states none.
     windows : tuple
         As many pairs of the darkest and the brightest value to show, or ``None``.
     method : str
@@ -147,7 +150,7 @@ def omero_metadata(
     limits: tuple[float, float],
 ) -> dict[str, Any]:
     """Give how channels are shown: a name, a colour and a contrast window each."""
-    shown = colors or (("FFFFFF",) if len(names) == 1 else _COLORS)
+    shown = colors or (("FFFFFF",) if len(names) == 1 else COLORS)
     return {
         "channels": [
             {
@@ -186,6 +189,18 @@ def check_colors(colors: Any, n_channels: int) -> list[str] | None:
     return found
 
 
+def channel_colors(stated: Sequence[str], n_channels: int) -> tuple[str, ...]:
+    """Give ``"#rrggbb"`` a channel: as stated, or where that is not for each the house's own.
+
+    Examples
+    --------
+    >>> channel_colors((), 2), channel_colors(("0000FF",), 1)
+    (('#FF00FF', '#00FF00'), ('#0000FF',))
+    """
+    known = stated if len(stated) == n_channels else COLORS
+    return tuple(f"#{known[k % len(known)]}" for k in range(n_channels))
+
+
 def parse_image(attributes: Mapping[str, Any], where: str) -> Multiscale | None:
     """Give what a group's attributes say of its image; ``None`` where they speak of none.
 
@@ -212,7 +227,7 @@ def parse_image(attributes: Mapping[str, Any], where: str) -> Multiscale | None:
             units=tuple(a.get("unit") for a in axes),
             levels=levels,
             channels=tuple(str(c.get("label", k)) for k, c in enumerate(channels)),
-            colors=tuple(str(c.get("color", "FFFFFF")) for c in channels),
+            colors=_stated_colors(channels),
             windows=tuple(_window(c.get("window")) for c in channels),
             method=str(first.get("type") or ""),
         )
@@ -236,8 +251,15 @@ def _stored_level(dataset: Mapping[str, Any], image: Mapping[str, Any], ndim: in
     return StoredLevel(str(dataset["path"]), tuple(scale.tolist()), tuple(shift.tolist()))
 
 
+def _stated_colors(channels: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Give the colours that channels state; none at all where one is no colour."""
+    found = tuple(str(c.get("color")).removeprefix("#").upper() for c in channels)
+    return found if all(re.fullmatch("[0-9A-F]{6}", color) for color in found) else ()
+
+
 def _window(found: Any) -> tuple[float, float] | None:
     try:
-        return float(found["start"]), float(found["end"])
+        low, high = float(found["start"]), float(found["end"])
     except (TypeError, KeyError, ValueError):
         return None
+    return (low, high) if low < high else None

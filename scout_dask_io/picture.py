@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 __all__ = [
-    "COLORS",
     "blend",
     "caption",
     "contrast_limits",
@@ -21,9 +20,6 @@ __all__ = [
     "png_bytes",
 ]
 
-#: Colours of the channels in turn; a single channel is grey. Green and magenta first,
-#: which also those tell apart who see no red or no green.
-COLORS = ("#00ff00", "#ff00ff", "#00c8ff", "#ffd000", "#ff4040", "#6060ff")
 _GAP, _MARGIN, _TEXT = 4, 8, 13
 _BACK, _INK = (24, 24, 24), (225, 225, 225)
 

@@ -227,6 +227,26 @@ def test_the_levels_of_an_ome_zarr_image_are_served_where_they_lie(tmp_path: Pat
         ] == [step[1:] for step in steps]
 
 
+def test_colours_and_contrast_are_those_that_an_image_states(tmp_path: Path):
+    data = make_volume((2, 20, 90, 110))
+    group = io.write_ome_zarr(
+        tmp_path / "a.zarr", data, (1, 16, 32, 32), channels=["a", "b"],
+        colors=["FF8000", "0080FF"],
+    )  # fmt: skip
+    omero = dict(group.attrs)["omero"]
+    omero["channels"][0]["window"].update({"start": 11.4, "end": 222.2})
+    omero["channels"][1]["window"].update({"start": 5, "end": 5})
+    group.attrs["omero"] = omero
+    with io.viewer(tmp_path / "a.zarr") as shown:
+        first, second = shown._viewer.state.to_json()["layers"]
+    assert 'default="#FF8000"' in first["shader"]
+    assert 'default="#0080FF"' in second["shader"]
+    # Whole numbers, since the page takes no others for integers.
+    assert first["shaderControls"]["normalized"]["range"] == [11, 222]
+    low, high = second["shaderControls"]["normalized"]["range"]
+    assert data[1].min() <= low < high <= data[1].max()  # the stated one is no range
+
+
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "neuroglancer", None)
     with pytest.raises(ArgumentError, match=r"pip install 'scout-dask-io\[view\]'"):

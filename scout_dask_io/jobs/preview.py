@@ -17,7 +17,8 @@ from scout_dask_io.grid import Shape
 from scout_dask_io.human import format_nbytes, format_shape
 from scout_dask_io.jobs.levels import open_volume
 from scout_dask_io.lazy import source_of
-from scout_dask_io.picture import COLORS, blend, contrast_limits, lay_out, png_bytes
+from scout_dask_io.ome import COLORS, channel_colors
+from scout_dask_io.picture import blend, contrast_limits, lay_out, png_bytes
 from scout_dask_io.remote import locate
 from scout_dask_io.sampling import MAX_COST_NBYTES, Reader, plan_samples, sample
 from scout_dask_io.source import ArraySource, Source
@@ -165,7 +166,7 @@ def preview(
         number = volume.level_for(size)
         array, voxel = volume.levels[number], volume.voxel_size_of(number)
         names, title = volume.channels, volume.name
-        colors = tuple(f"#{color}" for color in volume.colors if len(color) == 6)
+        colors = volume.colors
         if volume.is_image:
             level, at_level = number, f", level {number} of {len(volume.levels)}"
     else:
@@ -173,9 +174,10 @@ def preview(
     shown = _Shown(array, mode, size)
     limits = tuple(contrast_limits(panels, percentiles) for panels in shown.panels)
     single = len(shown.panels) == 1
-    chosen = ("#ffffff",) if single else (tuple(colors) + COLORS)[: len(shown.panels)]
-    if len(colors) < len(shown.panels) and not single:
-        chosen = COLORS[: len(shown.panels)]
+    if shown.is_colour:
+        names, colors = ("red", "green", "blue"), ("FF0000", "00FF00", "0000FF")
+    chosen = ("#ffffff",) if single else channel_colors(colors, shown.n_channels)
+    chosen = chosen[: len(shown.panels)]
     images = [blend(panels, limits, chosen) for panels in zip(*shown.panels, strict=True)]
     sizes, um_per_pixel = _sizes(shown, voxel, size)
     lines = [_words(f"{title}: " if title else "", array, at_level, voxel), shown.words()]
@@ -248,10 +250,12 @@ class _Shown:
         if 0 in data.shape:
             raise ArgumentError(f"an array of shape {data.shape} has nothing to show")
         channel = data.ndim - 1 if samples else 0 if len(space) == 4 else None
+        self.is_colour = samples and data.shape[-1] in (3, 4)
         self.mode = mode
         self.axes = space[-3:]
         self.shape = tuple(data.shape[k] for k in self.axes)
-        self.n_channels = 1 if channel is None else data.shape[channel]
+        # Alpha is no colour.
+        self.n_channels = 1 if channel is None else 3 if self.is_colour else data.shape[channel]
         self.at = tuple(n // 2 for n in self.shape) if mode == "slices" else ()
         self.panels: list[list[np.ndarray]] = []
         self.step, self.partial = (1,) * len(self.axes), False

@@ -192,5 +192,5 @@ def plan_pyramid(
 def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
     """Give names and colours of the channels, the latter as an image states them."""
     image = read_image(source)
-    colors = [] if image is None else [c for c in image.colors if len(c) == 6]
-    return list(names), colors if len(colors) == len(names) else None
+    colors = () if image is None else image.colors
+    return list(names), list(colors) if len(colors) == len(names) else None

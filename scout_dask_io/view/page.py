@@ -15,6 +15,7 @@ import numpy as np
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.jobs.levels import open_volume
 from scout_dask_io.jobs.sources import locate_all
+from scout_dask_io.ome import channel_colors
 from scout_dask_io.view.server import VolumeServer
 from scout_dask_io.view.volume import ServedVolume
 from scout_dask_io.voxel import VoxelSize, as_voxel_size
@@ -23,19 +24,23 @@ __all__ = ["View", "viewer"]
 
 # Percentiles of a sample between which the grey values are spread.
 CONTRAST = (1.0, 99.8)
-# Told apart by people who see red and green alike.
-COLORS = ("#ff00ff", "#00ff00", "#00ffff", "#ffff00", "#ff8000", "#0080ff")
 # Pixels along the longer side of a cross-section when the page opens, all volumes together.
 ACROSS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class _Volume:
-    """What was given, opened: one image, one layer a channel."""
+    """What was given, opened: one image, one layer a channel.
+
+    Colours and contrast are as its metadata state them, as many as layers; ``None`` is grey, or
+    contrast that is yet to be measured.
+    """
 
     name: str
     layers: tuple[ServedVolume, ...]
     keys: tuple[str, ...]
+    colors: tuple[str | None, ...]
+    windows: tuple[tuple[float, float] | None, ...]
 
 
 class View:
@@ -107,15 +112,15 @@ def viewer(
     Serves each to Neuroglancer, whose page comes from the ``neuroglancer``
     package: nothing is fetched from other hosts. A chunk is read from the files
     when it is on the screen, two at a time. Levels of an OME-Zarr image are
-    used; of other volumes, coarser views leave voxels out, as far as one of
-    their chunks makes no more than 128 MB be read.
+    used, and so are the colours and the contrast that its metadata state; of
+    other volumes, coarser views leave voxels out, as far as one of their chunks
+    makes no more than 128 MB be read, and contrast follows percentiles.
 
     Parameters
     ----------
     *what : path-like, dask or numpy array
         A TIFF file, a folder of planes or of channels, a Zarr array, an OME-Zarr
-        image, the URL of one of the latter two, or an array ``(y, x)``, ``(z, y, x)`` or
-        ``(c, z, y, x)``.
+        image, the URL of one, or an array ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``.
     voxel_size : sequence of float, optional
         ``(z, y, x)`` in micrometres, instead of what the volumes state.
     order : {"alphabetical", "natural"}
@@ -175,7 +180,14 @@ def _open(number: int, what: Any, size: VoxelSize | None, order: str) -> _Volume
         )
         for c in range(n_channels)
     )
-    return _Volume(found.name, layers, tuple(f"v{number}c{c}" for c in range(n_channels)))
+    single = n_channels == 1
+    return _Volume(
+        found.name,
+        layers,
+        keys=tuple(f"v{number}c{c}" for c in range(n_channels)),
+        colors=(None,) if single else channel_colors(found.colors, n_channels),
+        windows=found.windows if len(found.windows) == n_channels else (None,) * n_channels,
+    )
 
 
 def _fill(state: Any, volumes: Sequence[_Volume], url: Any, neuroglancer: Any) -> None:
@@ -198,16 +210,17 @@ def _fill(state: Any, volumes: Sequence[_Volume], url: Any, neuroglancer: Any) -
     names: list[list[str]] = []
     for volume in volumes:
         group: list[str] = []
-        for number, (key, layer) in enumerate(zip(volume.keys, volume.layers, strict=True)):
+        for key, layer, color, window in zip(
+            volume.keys, volume.layers, volume.colors, volume.windows, strict=True
+        ):
             name = _unused(layer.name, [n for g in (*names, group) for n in g])
             group.append(name)
-            color = COLORS[number % len(COLORS)] if len(volume.layers) > 1 else None
             state.layers.append(
                 name=name,
                 layer=neuroglancer.ImageLayer(
                     source=f"zarr2://{url(key)}",
                     shader=_shader(color),
-                    shader_controls={"normalized": {"range": _contrast(layer)}},
+                    shader_controls={"normalized": {"range": _contrast(layer, window)}},
                     blend="additive",
                     opacity=1.0,
                 ),
@@ -234,14 +247,19 @@ def _shader(color: str | None) -> str:
     )
 
 
-def _contrast(layer: ServedVolume) -> list[float]:
-    sample = layer.sample()
-    finite = sample[np.isfinite(sample)]
-    if finite.size == 0:
-        return [0.0, 1.0]
-    low, high = (float(v) for v in np.percentile(finite, CONTRAST))
-    whole = layer.dtype.kind in "iu"
-    low, high = (round(low), round(high)) if whole else (low, high)
+def _contrast(layer: ServedVolume, stated: tuple[float, float] | None) -> list[float]:
+    """Give the values that are black and full colour: as stated, or by a sample, which is read."""
+    if stated is None:
+        sample = layer.sample()
+        finite = sample[np.isfinite(sample)]
+        if finite.size == 0:
+            return [0.0, 1.0]
+        stated = (
+            float(np.percentile(finite, CONTRAST[0])),
+            float(np.percentile(finite, CONTRAST[1])),
+        )
+    # Neuroglancer takes whole numbers alone for integers.
+    low, high = map(round, stated) if layer.dtype.kind in "iu" else stated
     return [low, high if high > low else low + 1]
 
 

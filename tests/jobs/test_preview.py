@@ -14,6 +14,7 @@ import zarr
 from helpers import make_volume, shared_data, write_channels, write_planes
 from PIL import Image
 
+import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError, LayoutError, TargetExistsError
 from scout_dask_io.jobs.preview import preview
 from scout_dask_io.lazy import lazy_array
@@ -171,19 +172,41 @@ def test_channels_have_names_and_colours(tmp_path: Path):
     picture = preview(tmp_path / "d", percentiles=(0, 100))
     assert picture.channels == ("cells", "nuclei")
     xy = panels(picture, (20, 256, 256))[0]
-    green = grey(volume[0, 10], picture.limits[0])[..., 1]
-    magenta = grey(volume[1, 10], picture.limits[1])[..., 0]
+    magenta = grey(volume[0, 10], picture.limits[0])[..., 0]
+    green = grey(volume[1, 10], picture.limits[1])[..., 1]
     np.testing.assert_allclose(xy[..., 1], green, atol=1)
     np.testing.assert_allclose(xy[..., 0], magenta, atol=1)
     np.testing.assert_array_equal(xy[..., 0], xy[..., 2])
 
 
-def test_samples_of_colour_planes_are_channels(tmp_path: Path):
-    rgb = make_volume((260, 300, 3), "u1")
-    tifffile.imwrite(tmp_path / "rgb.tif", rgb, photometric="rgb")
+@pytest.mark.parametrize("alpha", [False, True])
+def test_samples_of_colour_planes_are_red_green_and_blue(alpha: bool, tmp_path: Path):
+    rgb = make_volume((260, 300, 3 + alpha), "u1")
+    tifffile.imwrite(
+        tmp_path / "rgb.tif", rgb, photometric="rgb", extrasamples=[2] if alpha else None
+    )
     picture = preview(tmp_path / "rgb.tif", percentiles=(0, 100))
-    assert len(picture.limits) == 3
+    assert picture.channels == ("red", "green", "blue")
     assert picture.limits[1] == (rgb[..., 1].min(), rgb[..., 1].max())
+    shown = picture.image[MARGIN : MARGIN + 260, MARGIN : MARGIN + 300]
+    for k in range(3):
+        meant = grey(rgb[..., k], picture.limits[k])[..., 0]
+        np.testing.assert_allclose(shown[..., k], meant, atol=1)
+
+
+@pytest.mark.parametrize("stated", [None, ["0000FF", "no col"], ["0000FF", "00FF00"]])
+def test_colours_are_those_that_an_image_states_if_they_are_colours(stated, tmp_path: Path):
+    volume = np.zeros((2, 4, 256, 256), "u2")
+    volume[0, :, :100, :100], volume[1, :, 100:, 100:] = 1000, 1000
+    group = io.write_ome_zarr(tmp_path / "a.zarr", volume, channels=["a", "b"])
+    omero = dict(group.attrs)["omero"]
+    for channel, color in zip(omero["channels"], stated or [None, None], strict=True):
+        channel.update({} if color is None else {"color": color})
+    group.attrs["omero"] = omero
+    image = preview(tmp_path / "a.zarr").image
+    left, right = (image[MARGIN + k, MARGIN + k].tolist() for k in (50, 200))
+    assert right == [0, 255, 0]
+    assert left == ([0, 0, 255] if stated and "no col" not in stated else [255, 0, 255])
 
 
 def test_a_voxel_size_sets_proportions_and_a_scale_bar():
