@@ -17,6 +17,7 @@ from urllib.error import HTTPError
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from helpers import make_volume, write_planes
 from test_lazy import RecordingSource
@@ -225,6 +226,49 @@ def test_the_levels_of_an_ome_zarr_image_are_served_where_they_lie(tmp_path: Pat
         assert [
             s.get("scale", s.get("translation")) for s in copy["coordinateTransformations"]
         ] == [step[1:] for step in steps]
+
+
+@pytest.mark.parametrize("kind", ["hyperstack", "colour", "colour and alpha", "planes of channels"])
+def test_channels_are_told_apart_whatever_the_order_of_a_file_s_axes(tmp_path: Path, kind: str):
+    data = make_volume((3, 5, 40, 50), "u1")  # (c, z, y, x)
+    path = tmp_path / "a.tif"
+    if kind == "hyperstack":
+        turned = data.swapaxes(0, 1)
+        tifffile.imwrite(path, turned, imagej=True, metadata={"axes": "ZCYX"})
+        names = ["channel 0", "channel 1", "channel 2"]
+    elif kind == "planes of channels":
+        data = data[:, :1]
+        tifffile.imwrite(tmp_path / "a.ome.tif", data[:, 0], metadata={"axes": "CYX"})
+        path, names = tmp_path / "a.ome.tif", ["channel 0", "channel 1", "channel 2"]
+    else:
+        data, names = data[:, :1], ["red", "green", "blue"]
+        samples = np.moveaxis(data[:, 0], 0, -1)
+        if "alpha" in kind:
+            samples = np.concatenate([samples, samples[..., :1] // 2], axis=-1)
+        tifffile.imwrite(
+            path, samples, photometric="rgb", extrasamples=[2] if "alpha" in kind else None
+        )
+    with io.viewer(path) as shown:
+        state = shown._viewer.state.to_json()["layers"]
+        for k, layer in enumerate(state):
+            (source,) = layer["source"]
+            save(source["url"].removeprefix("zarr2://"), tmp_path / f"copy{k}")
+            found = zarr.open_array(tmp_path / f"copy{k}" / "0", mode="r")
+            np.testing.assert_array_equal(found[:], data[k])
+    assert [layer["name"] for layer in state] == [f"{path.name} {name}" for name in names]
+    if names[0] == "red":
+        assert 'default="#FF0000"' in state[0]["shader"]
+
+
+def test_of_several_time_points_the_first_is_shown_and_named(tmp_path: Path):
+    data = make_volume((3, 5, 40, 50))
+    tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, metadata={"axes": "TZYX"})
+    with io.viewer(tmp_path / "a.tif") as shown:
+        (layer,) = shown._viewer.state.to_json()["layers"]
+        save(layer["source"][0]["url"].removeprefix("zarr2://"), tmp_path / "copy")
+    assert layer["name"] == "a.tif, t=0 of 3"
+    found = zarr.open_array(tmp_path / "copy" / "0", mode="r")
+    np.testing.assert_array_equal(found[:], data[0])
 
 
 def test_colours_and_contrast_are_those_that_an_image_states(tmp_path: Path):

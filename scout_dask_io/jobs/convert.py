@@ -19,7 +19,7 @@ from scout_dask_io.jobs.destination import (
     warn_of_a_full_disk,
     warn_of_many_files,
 )
-from scout_dask_io.jobs.image import as_image
+from scout_dask_io.jobs.image import as_image, stated_colors
 from scout_dask_io.jobs.qc import check_planes, read_qc, warn_of_an_old_sheet
 from scout_dask_io.jobs.sources import Opened, locate_all, open_any, warn_of_numbering
 from scout_dask_io.ome import VERSIONS
@@ -147,6 +147,7 @@ def convert(
     }
     if ome:
         options |= _of_image(axes, names, opened, labels, levels, zarr_format)
+        options["colors"] = stated_colors(opened, names)
     # The levels below the full one take at most a third as much.
     warn_of_a_full_disk(int(data.nbytes) * (4 if ome else 3) // 3, destination)
     warn_of_many_files(data, chunks, shards)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dask.array as da
 
 from scout_dask_io.errors import ArgumentError
@@ -10,14 +12,16 @@ from scout_dask_io.jobs.sources import Opened
 from scout_dask_io.lazy import lazy_array, source_of
 from scout_dask_io.levels import AXES, axes_of
 from scout_dask_io.source import ViewSource
+from scout_dask_io.store.image import read_image
 from scout_dask_io.tiff.info import describe_path
 from scout_dask_io.tiff.source import TiffSource
 
-__all__ = ["as_image", "stated_axes"]
+__all__ = ["as_image", "sample_colors", "stated_axes", "stated_colors"]
 
 _ORDER = AXES[5]
 _LEAD = {"tiff": "", "folder": "z", "channels": "cz"}
-_SAMPLES = ("red", "green", "blue", "alpha")
+# Names of colour samples, and how they are shown as channels; alpha is no colour.
+_SAMPLES = {"red": "FF0000", "green": "00FF00", "blue": "0000FF", "alpha": "000000"}
 
 
 def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
@@ -35,7 +39,7 @@ def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
     axes = stated_axes(opened)
     if axes.endswith("s") and "c" not in axes:
         axes = axes[:-1] + "c"
-        names = names or _SAMPLES[: array.shape[-1]]
+        names = names or tuple(_SAMPLES)[: array.shape[-1]]
     strange = [a for a in axes if a not in _ORDER]
     if len(strange) == 1 and "z" not in axes:
         # Pages of a file that does not say what they are.
@@ -51,6 +55,20 @@ def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
         turned = ViewSource(source, full_region(source.shape), [axes.index(a) for a in order])
         array = lazy_array(turned)
     return array, order, names if "c" in order else None
+
+
+def sample_colors(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Give the colours of channels that are colour samples; empty for any others."""
+    given = tuple(names or ())
+    is_rgb = len(given) in (3, 4) and given == tuple(_SAMPLES)[: len(given)]
+    return tuple(_SAMPLES.values())[: len(given)] if is_rgb else ()
+
+
+def stated_colors(opened: Opened, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Give the colours of the channels of what was opened, where they are known for each."""
+    image = read_image(opened.place) if opened.kind == "zarr" else None
+    colors = sample_colors(names) if image is None else image.colors
+    return colors if colors and len(colors) == len(names or "1") else None
 
 
 def stated_axes(opened: Opened) -> str:

@@ -11,7 +11,9 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.calibration import voxel_size as stated_voxel_size
-from scout_dask_io.jobs.sources import open_any
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.jobs.image import as_image, sample_colors
+from scout_dask_io.jobs.sources import Opened, open_any
 from scout_dask_io.lazy import lazy_array
 from scout_dask_io.ome import Multiscale
 from scout_dask_io.remote import AnyPath, RemotePath
@@ -83,6 +85,10 @@ def open_volume(
 ) -> Volume:
     """Open a path, or take an array; reads headers and metadata, no pixels.
 
+    Whatever order a file's axes have, an ImageJ hyperstack's for instance, the
+    levels have theirs; colour samples are channels, without alpha. Of several
+    time points the first is taken, and the name says so.
+
     Parameters
     ----------
     what : path-like, RemotePath, dask or numpy array
@@ -100,12 +106,19 @@ def open_volume(
     """
     place: AnyPath | None = None
     image = None
+    colors: tuple[str, ...] = ()
     if isinstance(what, (str, os.PathLike, RemotePath)):
         opened = open_any(what, order=order, voxel_size=voxel_size)
-        place, array = opened.place, opened.array
-        names, size = opened.channels, opened.voxel_size
+        place, size = opened.place, opened.voxel_size
         name = place.name or opened.path
         image = read_image(place) if opened.kind == "zarr" else None
+        if image is None:
+            array, names, n_times = _turned(opened)
+            colors = sample_colors(names)
+        else:
+            array, names, colors = opened.array, opened.channels, image.colors
+            n_times = array.shape[0] if image.axes.startswith("t") else 1
+        name += f", t=0 of {n_times}" if n_times > 1 else ""
     else:
         array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
         names, size = None, voxel_size or stated_voxel_size(array)
@@ -129,9 +142,31 @@ def open_volume(
         size,
         tuple(names),
         image.windows if image is not None else (),
-        image.colors if image is not None else (),
+        colors,
         image is not None,
     )
+
+
+def _turned(opened: Opened) -> tuple[da.Array, tuple[str, ...] | None, int]:
+    """Give an array as ``(c, z, y, x)`` or a part of that, channel names, and how many times."""
+    try:
+        array, axes, names = as_image(opened)
+    except ArgumentError:  # axes of no meaning: whoever shows them says what they need
+        return opened.array, opened.channels, 1
+    n_times = array.shape[0] if axes.startswith("t") else 1
+    array = _without_time(array, axes)
+    if names is not None and len(sample_colors(names)) == 4:
+        array, names = array[:3], names[:3]
+    return array, names, n_times
+
+
+def _without_time(array: da.Array, axes: str) -> da.Array:
+    """Give ``(c, z, y, x)`` or a part of that: the first time point, since nothing here has time.
+
+    Where nothing is dropped or added, the array itself, which still knows what it reads.
+    """
+    array = array[0] if "t" in axes else array
+    return array[:, None] if axes.replace("t", "") == "cyx" else array
 
 
 def _levels(
@@ -145,12 +180,7 @@ def _levels(
     unit = [s / b for s, b in zip(scale, base, strict=True)]
     for number, level in enumerate(image.levels):
         array = lazy_array(open_source(place_of_level(group, image, number)), name="read-zarr")
-        kept = image.axes
-        if "t" in kept:
-            # The first time point; nothing here has time.
-            array = array[tuple(0 if a == "t" else slice(None) for a in kept)]
-            kept = kept.replace("t", "")
-        arrays.append(array[:, None] if kept == "cyx" else array)
+        arrays.append(_without_time(array, image.axes))
         own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
         scales.append(tuple(v * u for v, u in zip(own, unit, strict=True)))
         shifts.append(tuple(v * u for v, u in zip(shift, unit, strict=True)))

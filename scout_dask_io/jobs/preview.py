@@ -252,7 +252,8 @@ class _Shown:
         channel = data.ndim - 1 if samples else 0 if len(space) == 4 else None
         self.is_colour = samples and data.shape[-1] in (3, 4)
         self.mode = mode
-        self.axes = space[-3:]
+        held_z = {space[-3]: 0} if len(space) > 2 and data.shape[space[-3]] == 1 else {}
+        self.axes = space[-2:] if held_z else space[-3:]
         self.shape = tuple(data.shape[k] for k in self.axes)
         # Alpha is no colour.
         self.n_channels = 1 if channel is None else 3 if self.is_colour else data.shape[channel]
@@ -263,7 +264,7 @@ class _Shown:
         flat = len(self.axes) == 2
         drawn = min(self.n_channels, self.MAX_CHANNELS)
         for c in range(drawn):
-            held = {} if channel is None else {channel: c}
+            held = held_z if channel is None else {**held_z, channel: c}
             self.panels.append(
                 self._max(reader, held, size, drawn)
                 if mode == "max" and not flat

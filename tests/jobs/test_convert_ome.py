@@ -146,8 +146,20 @@ def test_colour_samples_become_channels(tmp_path: Path):
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")
     np.testing.assert_array_equal(group["0"][...], np.moveaxis(rgb, -1, 0))
     assert verify(tmp_path / "p", tmp_path / "a.zarr").equal
-    names = [c["label"] for c in dict(group.attrs)["omero"]["channels"]]
-    assert names == ["red", "green", "blue"]
+    shown = dict(group.attrs)["omero"]["channels"]
+    assert [c["label"] for c in shown] == ["red", "green", "blue"]
+    assert [c["color"] for c in shown] == ["FF0000", "00FF00", "0000FF"]
+
+
+def test_an_image_that_is_converted_keeps_names_and_colours(tmp_path: Path):
+    io.write_ome_zarr(
+        tmp_path / "a.zarr", make_volume((2, 5, 30, 25)), channels=["cells", "axons"],
+        colors=["0000FF", "FF8000"], voxel_size=(4, 1.8, 1.8),
+    )  # fmt: skip
+    convert(tmp_path / "a.zarr", tmp_path / "b.zarr", ome=True, zarr_format=3)
+    image = dict(zarr.open_group(tmp_path / "b.zarr", mode="r").attrs)["ome"]
+    shown = [(c["label"], c["color"]) for c in image["omero"]["channels"]]
+    assert shown == [("cells", "0000FF"), ("axons", "FF8000")]
 
 
 def test_what_an_image_cannot_be_is_refused_before_anything_is_made(tmp_path: Path):

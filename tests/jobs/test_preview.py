@@ -209,6 +209,26 @@ def test_colours_are_those_that_an_image_states_if_they_are_colours(stated, tmp_
     assert left == ([0, 0, 255] if stated and "no col" not in stated else [255, 0, 255])
 
 
+def test_a_hyperstack_looks_as_its_channels_in_folders_do(tmp_path: Path):
+    volume = make_volume((2, 6, 256, 300))
+    write_channels(tmp_path / "d", volume)
+    tifffile.imwrite(
+        tmp_path / "a.tif", volume.swapaxes(0, 1), imagej=True, metadata={"axes": "ZCYX"}
+    )
+    folders, stack = preview(tmp_path / "d"), preview(tmp_path / "a.tif")
+    assert (stack.shape, stack.at, stack.limits) == (folders.shape, folders.at, folders.limits)
+    for one, other in zip(
+        panels(stack, (6, 256, 300)), panels(folders, (6, 256, 300)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_volume_of_one_plane_is_shown_as_a_plane():
+    plane = make_volume((256, 300))
+    found = preview(plane[np.newaxis, np.newaxis])
+    np.testing.assert_array_equal(found.image[:270], preview(plane).image[:270])
+
+
 def test_a_voxel_size_sets_proportions_and_a_scale_bar():
     volume = np.zeros((30, 256, 300), "u2")
     bare, sized = preview(volume), preview(volume, voxel_size=(5, 2, 2))
