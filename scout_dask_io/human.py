@@ -48,7 +48,7 @@ def format_s(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def format_count(n: int, noun: str, plural: str | None = None) -> str:
+def format_count(n: int, noun: str) -> str:
     """Give a number and its noun, singular or plural.
 
     Examples
@@ -56,7 +56,7 @@ def format_count(n: int, noun: str, plural: str | None = None) -> str:
     >>> format_count(1, "chunk"), format_count(12345, "chunk")
     ('1 chunk', '12,345 chunks')
     """
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+    return f"{n:,} {noun if n == 1 else noun + 's'}"
 
 
 def format_percent(n: int, of: int) -> str:

@@ -133,7 +133,7 @@ def from_attribute(value: Any, source: str) -> VoxelSize | None:
     return VoxelSize(sizes[0], sizes[1], sizes[2], source)
 
 
-def merge_sizes(stated: Iterable[VoxelSize], *, stacklevel: int = 3) -> VoxelSize | None:
+def merge_sizes(stated: Iterable[VoxelSize]) -> VoxelSize | None:
     """Give one record from several statements, the first of which counts most.
 
     An axis that the first leaves open is taken from the next that states it.
@@ -162,7 +162,7 @@ def merge_sizes(stated: Iterable[VoxelSize], *, stacklevel: int = 3) -> VoxelSiz
                     f"{value:.4g} by {statement.source}. The first is used; voxel_size= says "
                     "which is right.",
                     UserWarning,
-                    stacklevel=stacklevel,
+                    stacklevel=3,
                 )
                 break
     if not sizes:

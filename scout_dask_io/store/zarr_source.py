@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -220,12 +220,7 @@ class ZarrSource(Source):
             check_identity(self.root, self.identity)
 
 
-def open_source(
-    path: str | os.PathLike[str] | RemotePath,
-    *,
-    nested: bool = True,
-    storage_options: Mapping[str, Any] | None = None,
-) -> Source:
+def open_source(path: str | os.PathLike[str] | RemotePath, *, nested: bool = True) -> Source:
     """Describe the array at a path as a source. Reads its metadata alone.
 
     Raises
@@ -235,7 +230,7 @@ def open_source(
     LayoutError
         If it cannot be told how the chunks lie.
     """
-    root = locate(path, storage_options)
+    root = locate(path)
     array = open_zarr(root, nested=nested, mode="r")
     if isinstance(array, zarr.Group):
         names = sorted(name for name, _ in array.arrays())

@@ -88,7 +88,7 @@ def _start_of(place: Place) -> str | None:
     return None if data is None else data.decode("utf-8-sig")
 
 
-def file_sizes(path: Any, series: int = 0, level: int = 0) -> list[VoxelSize]:
+def file_sizes(path: Any) -> list[VoxelSize]:
     """Give what a TIFF file states, the most telling first; reads its directories alone.
 
     ``path`` is a path, or the place of an object in a store.
@@ -102,7 +102,7 @@ def file_sizes(path: Any, series: int = 0, level: int = 0) -> list[VoxelSize]:
         opened(place_of(path)) as (fd, file),
         open_tiff(fd, file, _multifile=False) as tif,
     ):
-        return list(stated_sizes(tif, series, level))
+        return list(stated_sizes(tif))
 
 
 def sizes_in(fd: OpenFile, file: SourceFile) -> tuple[VoxelSize, ...]:
