@@ -18,7 +18,7 @@ from scout_dask_io.source import Piece
 from scout_dask_io.tiff.bands import Rows
 from scout_dask_io.tiff.write_layout import TiffLayout
 
-__all__ = ["common_step", "computed_rows", "cut_points", "rows_of"]
+__all__ = ["common_step", "computed_rows", "rows_of"]
 
 # Blocks that are computed at one time: at least as many as complete some rows
 # of their planes, and beyond that about this much, to keep all threads busy.
@@ -39,12 +39,12 @@ def common_step(extents: Iterable[int]) -> int:
     return int(np.gcd.reduce(inner)) if inner else last
 
 
-def cut_points(borders: Iterable[int], height: int, row_step: int) -> list[int]:
+def _cut_points(borders: Iterable[int], height: int, row_step: int) -> list[int]:
     """Give the borders between blocks at which a page may be cut, with 0 and ``height``.
 
     Examples
     --------
-    >>> cut_points([64, 96, 128, 150], 150, 64)
+    >>> _cut_points([64, 96, 128, 150], 150, 64)
     [0, 64, 128, 150]
     """
     inner = {b for b in borders if b % row_step == 0 and 0 < b < height}
@@ -112,7 +112,7 @@ def _plan_groups(array: da.Array, layout: TiffLayout) -> list[list[list[Shape]]]
     """Give groups of atoms of block indices; an atom completes some rows of its planes."""
     n_lead = len(layout.lead)
     borders = cached_cumsum(array.chunks[n_lead], initial_zero=True)
-    cuts = {borders.index(c) for c in cut_points(borders, layout.height, layout.row_step)}
+    cuts = {borders.index(c) for c in _cut_points(borders, layout.height, layout.row_step)}
     counts = array.numblocks
     groups: list[list[list[Shape]]] = []
     room = 0

@@ -26,11 +26,7 @@ from scout_dask_io.store.scratch import ScratchSource, scratch_path, spill
 from scout_dask_io.store.units import Target, working, write_unit
 
 __all__ = [
-    "block_tasks",
-    "gather_tasks",
     "level_tasks",
-    "scratch_tasks",
-    "source_tasks",
     "unit_tasks",
 ]
 
@@ -48,20 +44,20 @@ def unit_tasks(
     """Give the tasks of a write, and the keys that must be computed before it is published."""
     skip = done.__contains__
     if source is not None:
-        tasks = source_tasks(name, plan, source, target, skip)
+        tasks = _source_tasks(name, plan, source, target, skip)
     elif array is None:
         raise TypeError("neither a source nor an array")
     elif plan.route == "blocks":
-        tasks = block_tasks(name, array, target, skip)
+        tasks = _block_tasks(name, array, target, skip)
     elif plan.route == "gather":
-        tasks = gather_tasks(name, plan, array, target, skip)
+        tasks = _gather_tasks(name, plan, array, target, skip)
     else:
-        tasks = scratch_tasks(name, plan, array, target, skip)
+        tasks = _scratch_tasks(name, plan, array, target, skip)
         return tasks, [k for k in tasks if k[0] in (name, f"{name}-drop")]
     return tasks, list(tasks)
 
 
-def source_tasks(
+def _source_tasks(
     name: str, plan: WritePlan, source: Source, target: Target, skip: Callable[[int], bool]
 ) -> Tasks:
     """One task a unit, each with the part of the source that it reads."""
@@ -106,7 +102,7 @@ def _write_level(target: Target, unit: int, region: Region, source: Source, abov
     return write_unit(target, unit, region, source, region)
 
 
-def block_tasks(name: str, data: da.Array, target: Target, skip: Callable[[int], bool]) -> Tasks:
+def _block_tasks(name: str, data: da.Array, target: Target, skip: Callable[[int], bool]) -> Tasks:
     """One task a computed block; blocks are whole chunks."""
     tasks: Tasks = {}
     for unit, (ind, region) in enumerate(iter_block_regions(data.chunks)):
@@ -121,7 +117,7 @@ def _write_block(target: Target, unit: int, region: Region, block: Any) -> int:
     return write_unit(target, unit, region, ArraySource(array, ""), full_region(array.shape))
 
 
-def gather_tasks(
+def _gather_tasks(
     name: str, plan: WritePlan, data: da.Array, target: Target, skip: Callable[[int], bool]
 ) -> Tasks:
     """One task a unit, fed with the computed blocks that it overlaps."""
@@ -150,7 +146,7 @@ def _write_gathered(
     return write_unit(target, unit, region, source, full_region(source.shape))
 
 
-def scratch_tasks(
+def _scratch_tasks(
     name: str, plan: WritePlan, data: da.Array, target: Target, skip: Callable[[int], bool]
 ) -> Tasks:
     """Spill every block to a file, and write the units from the files.

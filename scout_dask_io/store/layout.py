@@ -31,7 +31,6 @@ __all__ = [
     "detect_layout",
     "find_stranger",
     "is_pure_zarr",
-    "separator_on_disk",
     "stale_files",
 ]
 
@@ -110,7 +109,7 @@ def detect_layout(path: str | os.PathLike[str] | RemotePath, *, nested: bool = T
     if isinstance(path, RemotePath):
         # Whether chunks lie as the metadata say is looked at where the array is opened.
         return ArrayLayout(2, separator_of(node.metadata) or ".", "metadata", node.metadata)
-    separator = separator_on_disk(path, len(node.metadata["shape"]))
+    separator = _separator_on_disk(path, len(node.metadata["shape"]))
     if separator is not None:
         return ArrayLayout(2, separator, "disk", node.metadata)
     separator = separator_of(node.metadata)
@@ -122,13 +121,13 @@ def detect_layout(path: str | os.PathLike[str] | RemotePath, *, nested: bool = T
 def choose_separator(path: Path, metadata: dict[str, Any], *, nested: bool) -> Separator:
     """Give the separator of the v2 array at ``path``, by the rule of :func:`detect_layout`."""
     return (
-        separator_on_disk(path, len(metadata["shape"]))
+        _separator_on_disk(path, len(metadata["shape"]))
         or separator_of(metadata)
         or ("/" if nested else ".")
     )
 
 
-def separator_on_disk(path: Path, ndim: int) -> Separator | None:
+def _separator_on_disk(path: Path, ndim: int) -> Separator | None:
     """Tell from the chunk files under ``path`` how they are keyed; ``None`` if there is none.
 
     Also ``None`` below two axes, where both keys are the same. Lists the

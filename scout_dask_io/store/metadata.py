@@ -31,7 +31,6 @@ __all__ = [
     "check_array_metadata",
     "parse_metadata",
     "read_attributes",
-    "read_metadata",
     "read_node",
     "replace_attributes",
     "separator_of",
@@ -81,7 +80,7 @@ def read_node(path: str | os.PathLike[str] | RemotePath) -> Node | None:
         raise side_by_side(path, present[0])
     raw = documents[present[0]]
     file = path / present[0]
-    metadata = read_metadata(file) if raw is None else parse_metadata(raw, file)
+    metadata = _read_metadata(file) if raw is None else parse_metadata(raw, file)
     if present[0] == "zarr.json":
         kind = metadata.get("node_type")
         if metadata.get("zarr_format") != 3 or kind not in ("array", "group"):
@@ -127,7 +126,7 @@ def read_attributes(path: str | os.PathLike[str] | RemotePath, node: Node) -> di
         raw = (path / ".zattrs").read()
         return {} if raw is None else parse_metadata(raw, path / ".zattrs")
     file = Path(path) / ".zattrs"
-    return read_metadata(file) if os.path.lexists(file) else {}
+    return _read_metadata(file) if os.path.lexists(file) else {}
 
 
 def replace_attributes(path: AnyPath, node: Node, attributes: dict[str, Any]) -> None:
@@ -164,7 +163,7 @@ def side_by_side(path: AnyPath, v2_name: str) -> LayoutError:
     )
 
 
-def read_metadata(file: AnyPath) -> dict[str, Any]:
+def _read_metadata(file: AnyPath) -> dict[str, Any]:
     """Read one metadata file as a JSON object.
 
     Raises

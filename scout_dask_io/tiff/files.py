@@ -32,9 +32,7 @@ __all__ = [
     "OpenFile",
     "Place",
     "absolute",
-    "find_file",
     "open_checked",
-    "open_found",
     "opened",
     "place_of",
     "read_at",
@@ -71,7 +69,7 @@ def place_of(path: Any, storage_options: Mapping[str, Any] | None = None) -> Pla
     return absolute(path)
 
 
-def find_file(path: str) -> os.stat_result:
+def _find_file(path: str) -> os.stat_result:
     """Look at a file without opening it.
 
     Raises
@@ -99,13 +97,13 @@ def find_file(path: str) -> os.stat_result:
 
 
 @contextmanager
-def open_found(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
+def _open_found(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
     """Open a regular file for reading, with the facts that identify it."""
     if isinstance(path, RemotePath):
         file = find_object(path)
         yield RemoteFile(path, file), file
         return
-    find_file(path)
+    _find_file(path)
     try:
         fd = os.open(path, _FLAGS)
     except OSError as err:
@@ -123,7 +121,7 @@ def open_found(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
 def opened(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
     """Open a file; whatever goes wrong with it becomes one error that names it."""
     try:
-        with open_found(path) as found:
+        with _open_found(path) as found:
             yield found
     except (ScoutIOError, MemoryError):
         raise

@@ -20,7 +20,6 @@ __all__ = [
     "list_planes",
     "list_subfolders",
     "natural_key",
-    "sort_names",
 ]
 
 ORDERS = ("alphabetical", "natural")
@@ -41,7 +40,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:
     return key, name  # z01 and z1 are equal as numbers
 
 
-def sort_names(names: Sequence[str], order: str, where: str) -> list[str]:
+def _sort_names(names: Sequence[str], order: str, where: str) -> list[str]:
     """Sort file names, and warn where alphabetical order is not the natural one.
 
     Raises
@@ -103,7 +102,7 @@ def list_planes(folder: Any, order: str = "alphabetical") -> list[Place]:
             f"{str(place)!r} holds no .tif or .tiff file (hidden files and sub-folders do not "
             "count)"
         )
-    return [planes[name] for name in sort_names(list(planes), order, str(place))]
+    return [planes[name] for name in _sort_names(list(planes), order, str(place))]
 
 
 def list_subfolders(folder: Any) -> list[Place]:
