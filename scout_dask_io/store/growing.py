@@ -121,7 +121,12 @@ def is_finished(destination: AnyPath, settings: dict[str, Any]) -> bool:
 
 def level_settings(settings: dict[str, Any], level: int | None, shape: Shape) -> dict[str, Any]:
     """Give what the manifest of an array, or of a level of an image, says of its write."""
-    return settings if level is None else {**settings, "shape": shape, "level": level}
+    if level is None:
+        return settings
+    own = {k: v for k, v in settings.items() if k != "lower_codec"}
+    if level > 0 and "lower_codec" in settings:
+        own["codec"] = settings["lower_codec"]
+    return {**own, "shape": shape, "level": level}
 
 
 def group_documents(zarr_format: int, attributes: dict[str, Any]) -> dict[str, bytes]:
