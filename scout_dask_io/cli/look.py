@@ -18,7 +18,7 @@ def _info_held() -> dict[str, Any]:
 
 
 def _scan_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.scan import ScanReport
+    from scout_dask_io.jobs.scan_report import ScanReport
 
     return {"": keys_of(ScanReport)}
 

@@ -5,67 +5,35 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from dask._task_spec import List, Task, TaskRef
 
 from scout_dask_io.admission import Asked
-from scout_dask_io.errors import ArgumentError, ChunkReadError
+from scout_dask_io.errors import ArgumentError
 from scout_dask_io.execute import admitting, run_tasks, worker_count
 from scout_dask_io.filled import filled_of
-from scout_dask_io.grid import Region, Shape, chunk_counts
+from scout_dask_io.grid import Shape, chunk_counts
 from scout_dask_io.human import format_count, format_nbytes, format_s
+from scout_dask_io.jobs.check_chunks import BadChunk, Part, check_chunks
 from scout_dask_io.jobs.json_text import to_json
 from scout_dask_io.jobs.render import filled_text
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report, reporting
 from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.source import FilledPlane
-from scout_dask_io.store.checksum import crc32c
-from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
-from scout_dask_io.store.format3 import ObjectDecoder
-from scout_dask_io.store.formats import StoredFormat, decoder_of, format_at
-from scout_dask_io.store.manifest import UNKNOWN, Manifest, read_manifest
-from scout_dask_io.store.remote_contents import read_object
+from scout_dask_io.store.formats import StoredFormat, format_at
+from scout_dask_io.store.manifest import Manifest, read_manifest
 from scout_dask_io.store.zarr_source import open_source
 
-Decoder: TypeAlias = ChunkDecoder | ObjectDecoder
-Reader: TypeAlias = Callable[[str, bytearray], memoryview | None]
-
-__all__ = ["BadChunk", "CheckReport", "check"]
+__all__ = ["CheckReport", "check"]
 
 # A task should last: 512 chunks of the default size are 270 MB of elements.
 CHUNKS_PER_TASK = 512
 TASK_NBYTES = 2**28
-
-
-@dataclass(frozen=True, slots=True)
-class BadChunk:
-    """A chunk that is not what the manifest says.
-
-    Attributes
-    ----------
-    kind : str
-        ``"missing"``: a file was written and is not there; ``"corrupt"``: it has
-        another size or checksum, or does not decode; ``"extra"``: a file where
-        every element is the fill value; ``"unknown"``: in a region whose writing
-        was not finished.
-    index : tuple of int
-        In the chunk grid.
-    region : tuple of slice
-        Where it lies in the array.
-    reason : str
-        What was found and what was expected.
-    """
-
-    kind: str
-    index: Shape
-    region: Region
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +109,6 @@ class CheckReport:
             f"{format_s(self.elapsed_s)}, {rate}/s"
         )
         return "\n".join([*lines, *(f"  {line}" for line in filled_text(self.filled))])
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What one task found; as an int, the bytes that it read."""
-
-    counts: Counter[str]
-    bad: tuple[BadChunk, ...]
-    nbytes: int
-
-    def __int__(self) -> int:
-        return self.nbytes
 
 
 def check(
@@ -259,7 +215,7 @@ def _run(
     progress: bool | Report,
     limit: int,
     asked: Asked | None,
-) -> list[_Part]:
+) -> list[Part]:
     n_chunks = int(np.prod(counts))
     tasks: dict[Any, Any] = {}
     step = min(CHUNKS_PER_TASK, max(1, TASK_NBYTES // max(fmt.chunk_nbytes, 1)))
@@ -267,83 +223,14 @@ def _run(
         last = min(first + step, n_chunks)
         part = None if records is None else records[first:last]
         key = ("check", unit)
-        tasks[key] = Task(key, _check, root, fmt, first, last, part, deep, limit)
+        tasks[key] = Task(key, check_chunks, root, fmt, first, last, part, deep, limit)
     units = set(tasks)
     tasks = admitting(tasks, units, asked)
     tasks["check-report"] = Task("check-report", list, List(*map(TaskRef, list(tasks))))
     # The arrays of an image are called by numbers.
     name = "/".join(str(root).split("/")[-2:]) if root.name.isdigit() else root.name
     with reporting(progress, f"check {name}") as report:
-        found: list[_Part] = run_tasks(
+        found: list[Part] = run_tasks(
             tasks, "check-report", units, nb_workers=workers, report=report, asked=asked
         )
     return found
-
-
-def _check(
-    root: AnyPath,
-    fmt: StoredFormat,
-    first: int,
-    last: int,
-    records: np.ndarray | None,
-    deep: bool,
-    limit: int,
-) -> _Part:
-    counts: Counter[str] = Counter()
-    bad: list[BadChunk] = []
-    nbytes = 0
-    grid = chunk_counts(fmt.shape, fmt.chunks)
-    decoder = decoder_of(fmt) if deep else None
-    room = bytearray(fmt.max_nbytes)
-    read: Reader = partial(read_object, root) if isinstance(root, RemotePath) else read_file
-    above = root.key if isinstance(root, RemotePath) else str(root)
-    for number in range(first, last):
-        index = tuple(int(i) for i in np.unravel_index(number, grid))
-        path = fmt.chunk_path(above, index)
-        expected = None if records is None else tuple(map(int, records[number - first]))
-        kind, reason, size = _check_one(read, path, room, expected, decoder)
-        counts[kind] += 1
-        counts["file"] += size > 0 and kind != "file"
-        nbytes += size
-        if reason and len(bad) < limit:
-            region = tuple(
-                slice(i * c, min((i + 1) * c, n))
-                for i, c, n in zip(index, fmt.chunks, fmt.shape, strict=True)
-            )
-            bad.append(BadChunk(kind, index, region, reason))
-    return _Part(counts, tuple(bad), nbytes)
-
-
-def _check_one(
-    read: Reader,
-    path: str,
-    room: bytearray,
-    expected: Sequence[int] | None,
-    decoder: Decoder | None,
-) -> tuple[str, str, int]:
-    """Give what a chunk is, what is wrong with it, and the bytes read."""
-    try:
-        data = read(path, room)
-    except ChunkReadError as err:
-        return "corrupt", str(err), 0
-    if expected is not None and expected[0] == UNKNOWN["nbytes"]:
-        return "unknown", f"{path}: the writing of its region was not finished", len(data or b"")
-    if data is None:
-        if expected is None or expected[0] == 0:
-            return "empty", "", 0
-        return "missing", f"{path} is missing: it had {expected[0]} bytes", 0
-    if expected is not None and expected[0] == 0:
-        return "extra", f"{path}: a file of {len(data)} bytes, the chunk was empty", len(data)
-    found = (len(data), crc32c(data))
-    if expected is not None and found != tuple(expected):
-        reason = (
-            f"{path}: {found[0]} bytes of CRC32C {found[1]:08x}, "
-            f"written were {expected[0]} of {expected[1]:08x}"
-        )
-        return "corrupt", reason, len(data)
-    if decoder is not None:
-        try:
-            decoder.decode(data, path)
-        except ChunkReadError as err:
-            return "corrupt", str(err), len(data)
-    return "file", "", len(data)

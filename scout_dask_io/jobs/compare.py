@@ -1,4 +1,4 @@
-"""One region of two arrays compared, and what tasks found put together."""
+"""Two sources compared, unit by unit, and what the tasks found put together."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from dask._task_spec import DataNode, List, Task, TaskRef
 
-from scout_dask_io.grid import Region, Shape, iter_regions, region_shape, region_size
+from scout_dask_io.execute import admitting, planned, run_tasks
+from scout_dask_io.grid import (
+    Region,
+    Shape,
+    full_region,
+    iter_regions,
+    region_shape,
+    region_size,
+)
+from scout_dask_io.plan import WritePlan, plan_source
+from scout_dask_io.preflight import preflight
+from scout_dask_io.progress import Report, reporting
 from scout_dask_io.source import Source
 
-__all__ = ["Compared", "DifferingRegion", "compare_unit", "merge", "shift"]
+__all__ = ["Compared", "DifferingRegion", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +142,73 @@ def _first(regions: list[DifferingRegion], limit: int) -> list[DifferingRegion]:
     """Give the first regions in C order of the array."""
     ordered = sorted(regions, key=lambda r: tuple(s.start for s in r.region))
     return list(islice(ordered, limit))
+
+
+def compare(
+    src: Source,
+    dst: Source,
+    chunks: Shape,
+    name: str,
+    *,
+    nb_workers: int | None,
+    max_mem: int | str | None,
+    progress: bool | Report,
+    limit: int,
+) -> Compared:
+    """Compare two sources of one shape and dtype, on the scheduler that dask is set to.
+
+    Differences are counted in regions of ``chunks``, of which the first ``limit``
+    are kept; ``name`` is for the progress.
+
+    Raises
+    ------
+    MemoryLimitError
+        If not even a chunk can be compared in ``max_mem``.
+    """
+    kind = (str(src.dtype), src.dtype.itemsize, chunks)
+    plan = planned(
+        _plan_thirds, src.shape, *kind, src.read_shape, max_mem=max_mem, nb_workers=nb_workers
+    )
+    asked = preflight([src, dst])
+    tasks: dict[Any, Any] = {}
+    pairs = zip(_narrowed(src, plan), _narrowed(dst, plan), plan.iter_units(), strict=True)
+    for unit, ((a, at), (b, bt), region) in enumerate(pairs):
+        key = ("verify", unit)
+        tasks[key] = Task(
+            key, compare_unit, DataNode(None, a), at, DataNode(None, b), bt, region, plan.band,
+            chunks, limit,
+        )  # fmt: skip
+    units = set(tasks)
+    tasks = admitting(tasks, units, asked)
+    parts = [TaskRef(key) for key in tasks]
+    tasks["verify-report"] = Task("verify-report", merge, List(*parts), limit)
+    with reporting(progress, f"verify {name}") as report:
+        found: Compared = run_tasks(
+            tasks,
+            "verify-report",
+            units,
+            nb_workers=plan.nb_workers,
+            report=report,
+            asked=asked,
+        )
+    return found
+
+
+def _narrowed(source: Source, plan: WritePlan) -> Iterator[tuple[Source, Region]]:
+    """Yield for each unit the part of a source that it needs, and where the unit lies in it."""
+    last: Region | None = None
+    part, inside = source, full_region(source.shape)
+    for region in plan.iter_units():
+        # Narrowing touches every page of a slab: units that differ along the
+        # last two axes alone share one narrowed source.
+        slab = region[:-2] + full_region(source.shape)[-2:]
+        if slab != last:
+            part, inside = source.narrow(slab)
+            last = slab
+        yield part, inside[:-2] + shift(region[-2:], inside[-2:])
+
+
+def _plan_thirds(*args: Any, nb_workers: int, max_mem: int, n_threads: int = 0) -> WritePlan:
+    # A writer holds one band a task. Here there are two, and the mask of where
+    # they differ, of a byte an element: at most three.
+    return plan_source(*args, nb_workers=nb_workers, max_mem=max_mem // 3, n_threads=n_threads)

@@ -8,28 +8,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scout_dask_io.errors import ArgumentError
 from scout_dask_io.grid import Shape
 from scout_dask_io.image_plan import plan_ome_zarr
 from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport
-from scout_dask_io.jobs.destination import (
-    check_target,
-    free_nbytes,
-    stored_nbytes,
-    warn_of_a_full_disk,
-    warn_of_many_files,
-)
-from scout_dask_io.jobs.image import as_image, stated_colors
-from scout_dask_io.jobs.qc import check_planes, read_qc, warn_of_an_old_sheet
-from scout_dask_io.jobs.sources import Opened, locate_all, open_any, warn_of_numbering
-from scout_dask_io.ome import VERSIONS
+from scout_dask_io.jobs.convert_source import to_convert
+from scout_dask_io.jobs.destination import free_nbytes, stored_nbytes, warn_of_many_files
+from scout_dask_io.jobs.image import stated_colors
+from scout_dask_io.jobs.qc import read_qc, warn_of_an_old_sheet
 from scout_dask_io.progress import Report
 from scout_dask_io.pyramid_writer import write_ome_zarr
-from scout_dask_io.qc_run import check_qc_place
 from scout_dask_io.remote import AnyPath
 from scout_dask_io.sharding import advise_shards
 from scout_dask_io.store.beside import sheet_paths
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.store.codecs import LEVEL_CODECS
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.image import read_image
@@ -126,36 +117,25 @@ def convert(
         As for :func:`~scout_dask_io.write_zarr`.
     """
     start = time.perf_counter()
-    source, destination = locate_all(src, dst, storage_options)
-    _check_image(ome, labels, levels)
-    if qc:
-        check_qc_place(destination)
-    check_target(source, destination, overwrite=overwrite, resume=resume)
-    opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
-    warn_of_numbering(opened)
-    if qc:
-        check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
-    data, axes, names = as_image(opened) if ome else (opened.array, "", opened.channels)
+    found = to_convert(
+        src, dst, ome, labels, levels, codec, zarr_format, shards, order, missing, voxel_size,
+        overwrite, resume, max_mem, nb_workers, qc, storage_options,
+    )  # fmt: skip
+    destination, data, opened, options = found.destination, found.data, found.opened, found.options
     if overwrite and not qc:
         warn_of_an_old_sheet(destination)
     before = _finished_before(destination, overwrite=overwrite, resume=resume)
-    options: dict[str, Any] = {
-        "codec": codec if ome else codecs_of_levels(codec)[0],
-        "shards": shards,
-        "max_mem": max_mem,
-        "nb_workers": nb_workers,
-    }
-    if ome:
-        options |= _of_image(axes, names, opened, labels, levels, zarr_format)
-        options["colors"] = stated_colors(opened, names)
-    # The levels below the full one take at most a third as much.
-    warn_of_a_full_disk(int(data.nbytes) * (4 if ome else 3) // 3, destination)
     warn_of_many_files(data, chunks, shards)
     write: Any = write_ome_zarr
-    if not ome:
+    if ome:
+        options = {**options, "colors": stated_colors(opened, found.channels)}
+    else:
         write = write_zarr
-        options |= {"zarr_format": zarr_format, "voxel_size": opened.voxel_size}
-        options["attributes"] = {"channels": list(names)} if names else {}
+        options = {
+            **options,
+            "voxel_size": opened.voxel_size,
+            "attributes": {"channels": list(found.channels)} if found.channels else {},
+        }
     written = write(
         destination,
         data,
@@ -214,49 +194,34 @@ def plan_convert(
     Reads the headers of the source. Whatever :func:`convert` would refuse
     before it writes is refused here with the same error.
     """
-    source, destination = locate_all(src, dst, storage_options)
-    _check_image(ome, labels, levels)
-    if qc:
-        check_qc_place(destination)
-    replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
-    opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
-    warn_of_numbering(opened)
-    if qc:
-        check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
-    data, axes, names = as_image(opened) if ome else (opened.array, "", opened.channels)
-    options: dict[str, Any] = {
-        "codec": codec if ome else codecs_of_levels(codec)[0],
-        "shards": shards,
-        "max_mem": max_mem,
-        "nb_workers": nb_workers,
-    }
+    found = to_convert(
+        src, dst, ome, labels, levels, codec, zarr_format, shards, order, missing, voxel_size,
+        overwrite, resume, max_mem, nb_workers, qc, storage_options,
+    )  # fmt: skip
+    destination, data, opened = found.destination, found.data, found.opened
     shapes: tuple[Shape, ...] = ()
     if ome:
-        image = plan_ome_zarr(
-            data, chunks, **options, **_of_image(axes, names, opened, labels, levels, zarr_format)
-        )
+        image = plan_ome_zarr(data, chunks, **found.options)
         plan, shapes = image.write, tuple(level.shape for level in image.levels)
         # One task a unit, one that waits for each pass, the last of which publishes the image.
         n_tasks = image.n_units + len(image.passes)
         # A group's metadata and manifest, and each level's.
         n_files = image.n_files + (3 - (zarr_format == 3)) * (1 + len(shapes))
     else:
-        plan = plan_zarr(data, chunks, zarr_format=zarr_format, **options)
+        plan = plan_zarr(data, chunks, **found.options)
         n_tasks = plan.n_units + 1
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(opened.channels or opened.voxel_size or opened.filled)
         n_files = plan.n_stored + 1 + (zarr_format == 2 and stated)
-    # The levels below the full one take at most a third as much.
-    warn_of_a_full_disk(int(data.nbytes) * (4 if ome else 3) // 3, destination)
     return ConvertPlan(
         source=os.fspath(src),
         destination=os.fspath(dst),
-        replaces=replaces,
-        resumes=resumes,
+        replaces=found.replaces,
+        resumes=found.resumes,
         write=plan,
         levels=shapes,
         n_tasks=n_tasks,
-        channels=tuple(names or ()),
+        channels=found.channels,
         voxel_size=opened.voxel_size,
         n_files=n_files,
         qc_sheet=os.fspath(sheet_paths(local_path(destination))[1]) if qc else "",
@@ -264,33 +229,6 @@ def plan_convert(
         advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
         free_nbytes=free_nbytes(destination),
     )
-
-
-def _check_image(ome: bool, labels: bool, levels: int | None) -> None:
-    if not ome and (labels or levels is not None):
-        raise ArgumentError("labels and levels are of OME-Zarr images: give ome=True too")
-
-
-def _of_image(
-    axes: str,
-    names: Sequence[str] | None,
-    opened: Opened,
-    labels: bool,
-    levels: int | None,
-    zarr_format: int,
-) -> dict[str, Any]:
-    """Give what an OME-Zarr image is written with, beside what every array is."""
-    versions = {of: version for version, of in VERSIONS.items()}
-    if zarr_format not in versions:
-        raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
-    return {
-        "axes": axes,
-        "channels": names,
-        "levels": levels,
-        "labels": labels,
-        "voxel_size": opened.voxel_size,
-        "version": versions[zarr_format],
-    }
 
 
 def _finished_before(destination: AnyPath, *, overwrite: bool, resume: bool) -> int | None:

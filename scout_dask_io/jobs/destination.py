@@ -94,7 +94,7 @@ def warn_of_a_full_disk(nbytes: int, destination: AnyPath) -> None:
         warnings.warn(
             f"the array holds {format_nbytes(nbytes)} before compression and the disk of "
             f"{destination} has {format_nbytes(free)} free: it may not fit",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

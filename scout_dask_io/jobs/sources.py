@@ -174,7 +174,7 @@ def warn_of_numbering(opened: Opened) -> None:
                     f"{folder!r} has {what}: {', '.join(found[:10])}{more}. Its planes are stacked "
                     "as they are, one after the other.",
                     UserWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
 
 

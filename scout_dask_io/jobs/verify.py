@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
-from dask._task_spec import DataNode, List, Task, TaskRef
-
 from scout_dask_io.errors import ArgumentError, TiffReadError
-from scout_dask_io.execute import admitting, check_nb_workers, planned, run_tasks
+from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.grid import (
-    Region,
     Shape,
-    full_region,
 )
 from scout_dask_io.human import format_count
 from scout_dask_io.jobs.check import CheckReport, check
 from scout_dask_io.jobs.check_image import ImageCheckReport, check_image
-from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare_unit, merge, shift
+from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare
 from scout_dask_io.jobs.image import as_image
 from scout_dask_io.jobs.json_text import to_json
 from scout_dask_io.jobs.sources import Opened, kind_of, locate_all, open_any
 from scout_dask_io.lazy import source_of
 from scout_dask_io.memory import parse_nbytes
-from scout_dask_io.plan import WritePlan, plan_source
-from scout_dask_io.preflight import preflight
-from scout_dask_io.progress import Report, reporting
+from scout_dask_io.progress import Report
 from scout_dask_io.remote import locate
 from scout_dask_io.source import FilledPlane, Source
 from scout_dask_io.store.image import read_image
@@ -222,7 +216,17 @@ def verify(
     if mismatch:
         found = Compared(0, 0, 0, (), 0)
     else:
-        found = _compare(left, right, nb_workers, max_mem, progress, limit)
+        src_source, dst_source = _source(left), _source(right)
+        found = compare(
+            src_source,
+            dst_source,
+            _chunks(right, dst_source),
+            os.path.basename(right.path),
+            nb_workers=nb_workers,
+            max_mem=max_mem,
+            progress=progress,
+            limit=limit,
+        )
     return VerifyReport(
         src=left.path,
         dst=right.path,
@@ -261,59 +265,6 @@ def _mismatch(left: Opened, right: Opened) -> str:
     return ""
 
 
-def _compare(
-    left: Opened,
-    right: Opened,
-    nb_workers: int | None,
-    max_mem: int | str | None,
-    progress: bool | Report,
-    limit: int,
-) -> Compared:
-    src, dst = _source(left), _source(right)
-    chunks = _chunks(right, dst)
-    kind = (str(src.dtype), src.dtype.itemsize, chunks)
-    plan = planned(
-        _plan_thirds, src.shape, *kind, src.read_shape, max_mem=max_mem, nb_workers=nb_workers
-    )
-    asked = preflight([src, dst])
-    tasks: dict[Any, Any] = {}
-    pairs = zip(_narrowed(src, plan), _narrowed(dst, plan), plan.iter_units(), strict=True)
-    for unit, ((a, at), (b, bt), region) in enumerate(pairs):
-        key = ("verify", unit)
-        tasks[key] = Task(
-            key, compare_unit, DataNode(None, a), at, DataNode(None, b), bt, region, plan.band,
-            chunks, limit,
-        )  # fmt: skip
-    units = set(tasks)
-    tasks = admitting(tasks, units, asked)
-    parts = [TaskRef(key) for key in tasks]
-    tasks["verify-report"] = Task("verify-report", merge, List(*parts), limit)
-    with reporting(progress, f"verify {os.path.basename(right.path)}") as report:
-        found: Compared = run_tasks(
-            tasks,
-            "verify-report",
-            units,
-            nb_workers=plan.nb_workers,
-            report=report,
-            asked=asked,
-        )
-    return found
-
-
-def _narrowed(source: Source, plan: WritePlan) -> Iterator[tuple[Source, Region]]:
-    """Yield for each unit the part of a source that it needs, and where the unit lies in it."""
-    last: Region | None = None
-    part, inside = source, full_region(source.shape)
-    for region in plan.iter_units():
-        # Narrowing touches every page of a slab: units that differ along the
-        # last two axes alone share one narrowed source.
-        slab = region[:-2] + full_region(source.shape)[-2:]
-        if slab != last:
-            part, inside = source.narrow(slab)
-            last = slab
-        yield part, inside[:-2] + shift(region[-2:], inside[-2:])
-
-
 def _source(opened: Opened) -> Source:
     source = source_of(opened.array)
     if source is None:
@@ -327,9 +278,3 @@ def _chunks(opened: Opened, source: Source) -> Shape:
         return source.read_shape
     lead = max(source.ndim - 2, 0)
     return (1,) * lead + tuple(max(n, 1) for n in source.shape[lead:])
-
-
-def _plan_thirds(*args: Any, nb_workers: int, max_mem: int, n_threads: int = 0) -> WritePlan:
-    # A writer holds one band a task. Here there are two, and the mask of where
-    # they differ, of a byte an element: at most three.
-    return plan_source(*args, nb_workers=nb_workers, max_mem=max_mem // 3, n_threads=n_threads)

@@ -128,7 +128,7 @@ def test_a_shape_or_dtype_that_differs_is_the_answer_and_nothing_is_read(
     tmp_path, planes, monkeypatch
 ):
     src, data = planes
-    monkeypatch.setattr(module, "compare_unit", None)
+    monkeypatch.setattr(module, "compare", None)
     for name, other, text in (
         ("shape", data[:-1], "the shape differs: (13, 37, 41) in"),
         ("dtype", data.astype("i4"), "the dtype differs: uint16 in"),
