@@ -79,6 +79,12 @@ class Multiscale:
     windows: tuple[tuple[float, float] | None, ...] = ()
     method: str = ""
 
+    def factors(self, level: int) -> tuple[float, ...]:
+        """Give how many times as long as those of level 0 a level's voxels are, ``(z, y, x)``."""
+        pairs = zip(self.axes, self.levels[level].scale, self.levels[0].scale, strict=True)
+        times = {axis: own / full for axis, own, full in pairs}
+        return tuple(times.get(axis, 1.0) for axis in "zyx")
+
     def voxel_size(self, level: int, source: str) -> VoxelSize | None:
         """Give the size of a level's voxels, of the axes whose unit is one of length."""
         sizes: dict[str, float] = {}

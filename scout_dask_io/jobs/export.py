@@ -110,7 +110,8 @@ def export(
         0 uncompressed, 1 (fast) to 9 (small) Deflate; lossless. By default 1,
         and 0 for ImageJ, which maps such files instead of loading them.
     voxel_size : VoxelSize or sequence of float, optional
-        ``(z, y, x)`` in micrometres, in the axes of ``src``; by default what it states.
+        ``(z, y, x)`` in micrometres, in the axes of ``src``, and of its full level, whichever
+        is exported; by default what it states.
     nb_workers : int, optional
         Threads that read at once; ``None`` for as many as dask uses.
     max_mem : int or str, optional

@@ -83,9 +83,7 @@ def select(
     PathNotFoundError, LayoutError
         If there is nothing at the path, or it cannot be read.
     """
-    source, axes, voxel, channels = _open(src, level)
-    given = as_voxel_size(voxel_size)
-    voxel = given if given is not None else voxel
+    source, axes, voxel, channels = _open(src, level, as_voxel_size(voxel_size))
     if axis not in _PLANE_AXES:
         raise ArgumentError(f"axis must be 'z', 'y' or 'x', got {axis!r}")
     if axis != "z" and ("z" not in axes or len(axes) < 3):
@@ -121,14 +119,18 @@ def select(
     )
 
 
-def _open(src: Any, level: int | None) -> tuple[Source, str, VoxelSize | None, tuple[str, ...]]:
-    """Give a source, its axes, voxel size and channel names."""
+def _open(
+    src: Any, level: int | None, given: VoxelSize | None
+) -> tuple[Source, str, VoxelSize | None, tuple[str, ...]]:
+    """Give a source, its axes, voxel size (by the one ``given`` of level 0) and channel names."""
     if isinstance(src, (str, os.PathLike, RemotePath)):
         path = locate(src)
         image = read_image(path)
         if image is not None:
             source = open_source(level_path(path, level or 0))
             size = image.voxel_size(level or 0, f"OME-Zarr metadata of {path}")
+            if given is not None:
+                size = given.scaled(image.factors(level or 0))
             return source, _axes(source, image.axes, image.channels), size, image.channels
         if level:
             raise ArgumentError(
@@ -138,7 +140,8 @@ def _open(src: Any, level: int | None) -> tuple[Source, str, VoxelSize | None, t
         source = open_source(path)
         names, stated = _attributes(path)
         channels = names if len(source.shape) > 2 and len(names) == source.shape[0] else ()
-        return source, _axes(source, stated, channels), stated_voxel_size(source), channels
+        size = given or stated_voxel_size(source)
+        return source, _axes(source, stated, channels), size, channels
     if level:
         raise ArgumentError("level= is for the path of an OME-Zarr group")
     source_or_none = src if isinstance(src, Source) else None
@@ -149,7 +152,8 @@ def _open(src: Any, level: int | None) -> tuple[Source, str, VoxelSize | None, t
             "export takes the path of a Zarr array, or a lazy array just as a reader gave it, got "
             f"{src!r}. Write a computed array with imsave, or with write_zarr first."
         )
-    return source_or_none, _axes(source_or_none, "", ()), stated_voxel_size(source_or_none), ()
+    size = given or stated_voxel_size(source_or_none)
+    return source_or_none, _axes(source_or_none, "", ()), size, ()
 
 
 def _attributes(path: AnyPath) -> tuple[tuple[str, ...], str]:
@@ -213,9 +217,10 @@ def _range(item: Any, n: int, axis: str) -> slice:
             f"a range along {axis} is a slice or (start, stop), got {item!r}"
         ) from None
     if step not in (None, 1) or not 0 <= low < high <= n:
+        stride = "" if step in (None, 1) else f":{step}"
         raise ArgumentError(
-            f"the range {low}:{high} along {axis} is not one inside 0:{n}: a range goes up in "
-            "steps of 1, and holds at least one element"
+            f"the range {low}:{high}{stride} along {axis} is not one inside 0:{n}: a range goes "
+            "up in steps of 1, and holds at least one element"
         )
     return slice(low, high)
 

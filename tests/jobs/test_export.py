@@ -455,6 +455,7 @@ def test_a_box_smaller_than_the_chunks_has_each_of_them_decoded_once(
     [
         ({"region": [(0, 4), (0, 5), (0, 6), (0, 7)]}, r"4 ranges, and the array .* has 3 axes"),
         ({"region": [(5, 3), (0, 5), (0, 6)]}, r"5:3 along z is not one inside 0:6"),
+        ({"region": [slice(0, 6, 2)] * 3}, r"0:6:2 along z is not one inside 0:6: .* steps of 1"),
         ({"region": [(0, 7), (0, 5), (0, 6)]}, r"0:7 along z is not one inside 0:6"),
         ({"region": slice(0, 4, 2)}, r"goes up in steps of 1"),
         ({"region": ["z", "y", "x"]}, "is a slice or"),
@@ -757,6 +758,10 @@ def test_a_level_of_an_ome_zarr_group_is_exported_with_its_voxel_size(tmp_path, 
     np.testing.assert_array_equal(
         tifffile.imread(tmp_path / "b.tif"), data[..., ::2, ::2].swapaxes(0, 1)
     )
+    # A size that is given is of the full level, as in preview and view.
+    report = export(src, tmp_path / "d.tif", level=1, voxel_size=(4, 1, 2))
+    assert report.voxel_size.micrometres == pytest.approx((4, 2, 4))
+    assert voxel_size(tmp_path / "d.tif").micrometres == pytest.approx((4, 2, 4))
     with pytest.raises(ArgumentError, match=r"level 2 of .*: it is an image of 2 levels"):
         export(src, tmp_path / "c.tif", level=2)
 
