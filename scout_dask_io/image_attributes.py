@@ -28,7 +28,11 @@ def channel_labels(
     """Give the names of all channels: those given, else their numbers, or the image's own."""
     n = shape[axes.index("c")] if "c" in axes else 1
     if channels is None:
-        return [str(k) for k in range(n)] if "c" in axes else [path.name.removesuffix(".zarr")]
+        return (
+            [str(k) for k in range(n)]
+            if "c" in axes
+            else [path.name.removesuffix(".zarr").removesuffix(".ome")]
+        )
     names = [channels] if isinstance(channels, str) else [str(c) for c in channels]
     if len(names) != n:
         raise ArgumentError(
@@ -58,15 +62,21 @@ def describe_image(
     axes: str,
     shown: tuple[list[str], list[str] | None] | None,
 ) -> dict[str, Any]:
-    """Give the group's attributes: contrast windows are of the lowest level."""
+    """Give the group's attributes: contrast windows are of the lowest level.
+
+    So is the range they may be moved in, but for integers, whose dtype has one.
+    """
     if shown is None:
         return metadata
     names, colors = shown
     source = open_source(lowest)
-    kind = source.dtype.kind
-    windows = [_window(_sample(source, axes, k)) for k in range(len(names))]
-    info = np.iinfo(source.dtype) if kind in "iu" else None
-    limits = (float(info.min), float(info.max)) if info else (0.0, 1.0)
+    samples = [_real(_sample(source, axes, k)) for k in range(len(names))]
+    windows = [_window(values) for values in samples]
+    if source.dtype.kind in "iu":
+        info = np.iinfo(source.dtype)
+        limits = [(float(info.min), float(info.max))] * len(names)
+    else:
+        limits = [(float(v.min()), float(v.max())) if v.size else (0.0, 1.0) for v in samples]
     omero = omero_metadata(names, colors, windows, limits)
     if version == "0.5":
         return {"ome": {**metadata["ome"], "omero": omero}}
@@ -94,10 +104,14 @@ def _sample(source: Source, axes: str, channel: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _window(values: np.ndarray) -> tuple[float, float]:
-    """Give the 1st and the 99.9th percentile, which most images show well."""
+def _real(values: np.ndarray) -> np.ndarray:
+    """Give the finite values, of complex ones the magnitude."""
     real = np.abs(values) if values.dtype.kind == "c" else values
-    finite = real[np.isfinite(real)] if real.dtype.kind == "f" else real.reshape(-1)
+    return real[np.isfinite(real)] if real.dtype.kind == "f" else real.reshape(-1)
+
+
+def _window(finite: np.ndarray) -> tuple[float, float]:
+    """Give the 1st and the 99.9th percentile, which most images show well."""
     if not finite.size:
         return 0.0, 1.0
     # Of half a million elements: sorting all of them took a tenth of a small write.

@@ -74,7 +74,7 @@ def plan_levels(
     At each level the spatial axes are halved along which a voxel is shorter than
     1.41 times its shortest edge, so that y and x are halved alone until voxels
     are near isotropic; where a size is not known, a voxel counts as a cube. An
-    extent of 1 stays. Time and channels are kept.
+    extent of 1 stays, and so does an array without elements. Time and channels are kept.
 
     Parameters
     ----------
@@ -107,6 +107,8 @@ def plan_levels(
     levels = [Level(shape, ones, ones)]
     while n_levels is None or len(levels) < n_levels:
         above = levels[-1]
+        if 0 in above.shape:
+            break
         spatial = [k for k, a in enumerate(axes) if a in "zyx"]
         if n_levels is None and max(above.shape[k] for k in spatial) <= SMALLEST:
             break

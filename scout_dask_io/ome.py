@@ -153,9 +153,9 @@ def omero_metadata(
     names: Sequence[str],
     colors: Sequence[str] | None,
     windows: Sequence[tuple[float, float]],
-    limits: tuple[float, float],
+    limits: Sequence[tuple[float, float]],
 ) -> dict[str, Any]:
-    """Give how channels are shown: a name, a colour and a contrast window each."""
+    """Give how channels are shown: a name, a colour and a contrast window in its limits each."""
     shown = colors or (("FFFFFF",) if len(names) == 1 else COLORS)
     return {
         "channels": [
@@ -164,13 +164,15 @@ def omero_metadata(
                 "color": shown[k % len(shown)],
                 "active": True,
                 "window": {
-                    "min": min(limits[0], low),
-                    "max": max(limits[1], high),
+                    "min": min(least, low),
+                    "max": max(largest, high),
                     "start": low,
                     "end": high,
                 },
             }
-            for k, (name, (low, high)) in enumerate(zip(names, windows, strict=True))
+            for k, (name, (low, high), (least, largest)) in enumerate(
+                zip(names, windows, limits, strict=True)
+            )
         ]
     }
 

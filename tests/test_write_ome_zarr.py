@@ -255,6 +255,23 @@ def test_channels_have_names_colours_and_windows(tmp_path: Path):
     )  # fmt: skip
 
 
+def test_the_contrast_of_floats_may_be_moved_over_all_that_is_there(tmp_path: Path):
+    data = np.random.default_rng(0).normal(size=(4, 40, 50)).astype("f4")
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    group = io.write_ome_zarr(tmp_path / "a.ome.zarr", data)
+    (shown,) = dict(group.attrs)["omero"]["channels"]
+    finite = data[np.isfinite(data)]
+    assert (shown["window"]["min"], shown["window"]["max"]) == (finite.min(), finite.max())
+    assert finite.min() < shown["window"]["start"] < shown["window"]["end"] < finite.max()
+    assert shown["label"] == "a"
+
+
+def test_an_image_without_elements_has_one_level(tmp_path: Path):
+    group = io.write_ome_zarr(tmp_path / "a.zarr", np.zeros((0, 300, 400), "u2"), levels=3)
+    assert group["0"].shape == (0, 300, 400)
+    assert list(group) == ["0"]
+
+
 def test_labels_are_never_averaged(tmp_path: Path):
     labels = np.kron(make_volume((7, 30, 25), "u4") % 5 * 1000, np.ones((3, 3, 3), "u4"))
     group = io.write_ome_zarr(tmp_path / "a.zarr", labels, (8, 32, 32), levels=3, labels=True)
