@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scout_dask_io.human import format_count, format_nbytes, format_s, format_shape
-from scout_dask_io.jobs.messages import command, this_python
+from scout_dask_io.jobs.messages import command
 
 if TYPE_CHECKING:
     from scout_dask_io.grid import Region, Shape
@@ -243,17 +241,14 @@ def demo_text(report: DemoReport) -> str:
         ("took", f"{format_s(convert.elapsed_s)} to convert"),
         ("verify", _verdict(report.verify)),
     ]
-    # In double quotes, since the shell's are single.
-    python = (
-        f"import scout_dask_io as io; print(io.read_zarr({json.dumps(zarr)})[0].max(0).compute())"
-    )
     cubes = str(Path(zarr).with_name("cubes.zarr"))
     tries = [
         ("What is in it:", command("info", zarr)),
         ("Other chunks, less memory:",
          command("convert", planes, cubes, "--chunks", "32,128,128", "--max-mem", "100MB")),
         ("Back to TIFF planes:", command("export", zarr, str(Path(zarr).with_name("planes")))),
-        ("A maximum projection:", shlex.join([this_python(), "-c", python])),
+        ("A picture of it:",
+         command("preview", zarr, str(Path(zarr).with_suffix(".png")), "--mode", "max")),
     ]  # fmt: skip
     lines = [f"  {what}\n    {how}" for what, how in tries]
     return "\n".join(["Done", table(rows), "", "Try next", *lines])
