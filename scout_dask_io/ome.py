@@ -15,7 +15,7 @@ import numpy as np
 
 from scout_dask_io.errors import ArgumentError, LayoutError
 from scout_dask_io.levels import Level
-from scout_dask_io.voxel import MICROMETRES, VoxelSize
+from scout_dask_io.voxel import VoxelSize, micrometres_of
 
 __all__ = [
     "COLORS",
@@ -89,7 +89,7 @@ class Multiscale:
         """Give the size of a level's voxels, of the axes whose unit is one of length."""
         sizes: dict[str, float] = {}
         for axis, unit, scale in zip(self.axes, self.units, self.levels[level].scale, strict=True):
-            factor = MICROMETRES.get((unit or "").lower())
+            factor = micrometres_of(unit)
             if axis in "zyx" and factor is not None:
                 sizes[axis] = scale * factor
         if not sizes:

@@ -17,6 +17,7 @@ __all__ = [
     "as_voxel_size",
     "from_attribute",
     "merge_sizes",
+    "micrometres_of",
 ]
 
 #: The attribute of a Zarr array, and the key in a TIFF description, that holds the sizes.
@@ -32,7 +33,6 @@ MICROMETRES = {
     "um": 1.0,
     "µm": 1.0,
     "micron": 1.0,
-    "microns": 1.0,
     "micrometer": 1.0,
     "mm": 1e3,
     "millimeter": 1e3,
@@ -42,7 +42,29 @@ MICROMETRES = {
     "m": 1e6,
     "in": 25400.0,
     "inch": 25400.0,
+    "inches": 25400.0,
 }
+
+
+def micrometres_of(unit: object) -> float | None:
+    """Give how many micrometres a unit of length is, ``None`` where it is none that is known.
+
+    Plurals, British spellings, and the three ways to write the Greek letter mean the same.
+
+    Examples
+    --------
+    >>> micrometres_of("Micrometres"), micrometres_of("\u03bcm"), micrometres_of("pixel")
+    (1.0, 1.0, None)
+    """
+    name = str(unit).strip().lower()
+    # Greek mu and the micro sign are different characters that look the same;
+    # ImageJ writes an escape of six characters.
+    for mu in ("\\u00b5", "\u03bc"):
+        name = name.replace(mu, "\u00b5")
+    if name not in MICROMETRES and len(name) > 3:
+        name = name.replace("metre", "meter").removesuffix("s")
+    return MICROMETRES.get(name)
+
 
 # Sizes that differ by less say the same: whole nanometres are a hundredth of 0.1 micrometres.
 TOLERANCE = 0.01

@@ -16,7 +16,7 @@ from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.files import OpenFile, Place, opened, place_of
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.layout import SourceFile
-from scout_dask_io.voxel import ATTRIBUTE, MICROMETRES, VoxelSize, from_attribute
+from scout_dask_io.voxel import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 
 __all__ = ["CSV_NAME", "csv_size", "file_sizes", "sizes_in", "stated_sizes"]
 
@@ -151,12 +151,7 @@ def _level_factors(tif: tifffile.TiffFile, series: int, level: int) -> tuple[flo
 
 def _length(value: Any, unit: Any) -> float | None:
     """Give a length in micrometres, ``None`` where value or unit makes no sense."""
-    # Greek mu and the micro sign are different characters that look the same;
-    # ImageJ writes an escape of six characters.
-    name = str(unit).strip().lower()
-    for mu in ("\\u00b5", "\u03bc"):
-        name = name.replace(mu, "\u00b5")
-    scale = MICROMETRES.get(name)
+    scale = micrometres_of(unit)
     if value is None or scale is None:
         return None
     length = float(value) * scale

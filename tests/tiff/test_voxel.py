@@ -42,7 +42,19 @@ def test_ome_sizes_are_scaled_to_micrometres(tmp_path, unit, scale):
 
 @pytest.mark.parametrize(
     ("unit", "scale"),
-    [("um", 1), ("micron", 1), ("\\u00B5m", 1), ("mm", 1000), ("pixel", None), ("", None)],
+    [
+        ("um", 1),
+        ("micron", 1),
+        ("\\u00B5m", 1),
+        ("mm", 1000),
+        ("pixel", None),
+        ("", None),
+        ("Microns", 1),
+        ("micrometres", 1),
+        ("nanometers", 0.001),
+        ("inches", 25400),
+        ("pixels", None),
+    ],
 )
 def test_imagej_sizes_come_from_unit_spacing_and_resolution(tmp_path, unit, scale):
     found = written(
