@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scout_dask_io.chunkbuffer import ChunkBuffer
+from scout_dask_io.chunkbuffer import ChunkBuffer, Rooms
 from scout_dask_io.downsample import downsample
 from scout_dask_io.grid import Region, Shape, chunk_counts, region_shape, shifted
 from scout_dask_io.piecewise import PieceHalver
@@ -67,9 +67,13 @@ class Cascade:
         The level whose chunks come in.
     region : tuple of slice
         The unit in that level: whole chunks there, and of every level here.
+    rooms : Rooms
+        Where the memory of the levels comes from, and goes when this is closed.
     """
 
-    def __init__(self, lower: tuple[Lower, ...], above: Target, region: Region) -> None:
+    def __init__(
+        self, lower: tuple[Lower, ...], above: Target, region: Region, rooms: Rooms
+    ) -> None:
         here, *rest = lower
         self._factors, self._method = here.factors, here.method
         self._above = above.format
@@ -78,13 +82,19 @@ class Cascade:
         )
         fmt = here.target.format
         self.writer = ChunkWriter(here.target, self._region)
-        self._buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
+        self._buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), rooms)
         self._buffer.begin(self._region)
         self._first = tuple(s.start // c for s, c in zip(self._region, fmt.chunks, strict=True))
-        self._next = Cascade(tuple(rest), here.target, self._region) if rest else None
+        self._next = Cascade(tuple(rest), here.target, self._region, rooms) if rest else None
         self._missing = math.prod(chunk_counts(region_shape(region), above.format.chunks))
         self._pieces = PieceHalver(here.factors, here.method, fmt.dtype)
         self._band = self._region
+
+    def close(self) -> None:
+        """Give the memory of the levels back."""
+        self._buffer.close()
+        if self._next is not None:
+            self._next.close()
 
     def begin(self, band: Region) -> None:
         """Start a band of the level above, ``band`` in its array's coordinates."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.chunkbuffer import ChunkBuffer
+from scout_dask_io.chunkbuffer import ChunkBuffer, Rooms
 from scout_dask_io.grid import Region, Shape, iter_regions, region_shape, shifted
 from scout_dask_io.planestats import PlaneGatherer
 from scout_dask_io.source import Source
@@ -42,6 +42,8 @@ __all__ = [
 
 _cancelled: set[str] = set()
 _running: Counter[str] = Counter()
+# What the tasks of an attempt hand to one another, kept while one of them runs.
+_rooms: dict[str, Rooms] = {}
 _lock = threading.Lock()
 
 
@@ -130,6 +132,7 @@ def working(target: Target) -> Iterator[None]:
             _running[target.attempt] -= 1
             if not _running[target.attempt]:
                 del _running[target.attempt]
+                _rooms.pop(target.attempt, None)
 
 
 async def drain(attempt: str) -> None:
@@ -163,16 +166,32 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
     WriteError
         If a file cannot be written, naming it. The unit can be written again.
     """
-    with working(target):
-        return _write_unit(target, unit, region, source, inside)
-
-
-def _write_unit(target: Target, unit: int, region: Region, source: Source, inside: Region) -> int:
-    fmt = target.format
     region = shift(region, target.origin)
-    buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill())
+    fmt = target.format
+    with working(target):
+        rooms = _rooms.setdefault(target.attempt, Rooms())
+        buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), rooms)
+        lower = Cascade(target.lower, target, region, rooms) if target.lower else None
+        try:
+            _write_unit(target, unit, region, source, inside, buffer, lower)
+        finally:
+            buffer.close()
+            if lower is not None:
+                lower.close()
+    return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
+
+
+def _write_unit(
+    target: Target,
+    unit: int,
+    region: Region,
+    source: Source,
+    inside: Region,
+    buffer: ChunkBuffer,
+    lower: Cascade | None,
+) -> None:
+    fmt = target.format
     writer = ChunkWriter(target, region)
-    lower = Cascade(target.lower, target, region) if target.lower else None
     planes = PlaneGatherer(fmt.shape, fmt.dtype, region) if target.qc else None
     for part in iter_regions(region_shape(region), target.band):
         if target.attempt in _cancelled:
@@ -203,7 +222,6 @@ def _write_unit(target: Target, unit: int, region: Region, source: Source, insid
         lower.finish(unit)
     # Last: a unit that is in the journal has its lower levels there, and its record.
     writer.note(unit)
-    return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
 
 
 def record_name(unit: int) -> str:
