@@ -21,7 +21,7 @@ from scout_dask_io.store.metadata import read_node
 __all__ = ["get_reader", "read_layers"]
 
 Paths: TypeAlias = "str | Sequence[str]"
-#: Data, what napari's ``add_image`` takes besides, and the kind of layer.
+#: Data, what napari's ``add_image`` or ``add_labels`` takes besides, and the kind of layer.
 Layer: TypeAlias = tuple[Any, dict[str, Any], str]
 
 _SUFFIXES = (".tif", ".tiff")
@@ -71,6 +71,11 @@ def _layer(volume: Volume) -> Layer:
     }
     if volume.unit is not None:
         shown["units"] = (volume.unit,) * n_axes
+    levels = list(volume.levels)
+    shown["multiscale"] = len(levels) > 1
+    data = levels if len(levels) > 1 else levels[0]
+    if volume.is_labels and not volume.channels and levels[0].dtype.kind in "iu":
+        return data, shown, "labels"
     if volume.channels:
         shown["channel_axis"] = 0
         shown["name"] = [f"{volume.name} {channel}" for channel in volume.channels]
@@ -80,6 +85,4 @@ def _layer(volume: Volume) -> Layer:
     colors = [f"#{color}" for color in volume.colors]
     if len(colors) == (len(volume.channels) or 1):
         shown["colormap"] = colors if volume.channels else colors[0]
-    levels = list(volume.levels)
-    shown["multiscale"] = len(levels) > 1
-    return (levels if len(levels) > 1 else levels[0]), shown, "image"
+    return data, shown, "image"

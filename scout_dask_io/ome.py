@@ -68,6 +68,8 @@ class Multiscale:
         As many pairs of the darkest and the brightest value to show, or ``None``.
     method : str
         How lower levels were made, where it is said.
+    is_labels : bool
+        Whether the pixels are labels.
     """
 
     version: str
@@ -78,6 +80,7 @@ class Multiscale:
     colors: tuple[str, ...] = ()
     windows: tuple[tuple[float, float] | None, ...] = ()
     method: str = ""
+    is_labels: bool = False
 
     def factors(self, level: int) -> tuple[float, ...]:
         """Give how many times as long as those of level 0 a level's voxels are, ``(z, y, x)``."""
@@ -238,6 +241,7 @@ def parse_image(attributes: Mapping[str, Any], where: str) -> Multiscale | None:
             colors=_stated_colors(channels),
             windows=tuple(_window(c.get("window")) for c in channels),
             method=str(first.get("type") or ""),
+            is_labels="image-label" in image,
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
         raise LayoutError(

@@ -97,6 +97,17 @@ def test_an_ome_zarr_image_comes_with_its_levels(plugins: npe2.PluginManager, tm
         np.testing.assert_array_equal(level.compute(), stored[:])
 
 
+def test_labels_come_as_labels(plugins: npe2.PluginManager, tmp_path: Path):
+    data = make_volume((5, 300, 40), "u4")
+    io.write_ome_zarr(tmp_path / "a.zarr", data, labels=True, voxel_size=(8, 2, 2))
+    ((levels, shown, kind),) = layers(plugins, tmp_path / "a.zarr")
+    assert kind == "labels"
+    np.testing.assert_array_equal(levels[0].compute(), data)
+    # What napari's add_labels takes, and no contrast or colours.
+    assert set(shown) == {"name", "scale", "translate", "units", "multiscale"}
+    assert shown["scale"] == (8.0, 2.0, 2.0)
+
+
 @pytest.mark.parametrize("made", ["nothing", "text", "text.tif folder", "group", "mixed"])
 def test_what_is_not_ours_is_left_to_others(tmp_path: Path, made: str):
     path = tmp_path / "a.zarr"

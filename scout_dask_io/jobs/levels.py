@@ -50,6 +50,8 @@ class Volume:
         As many, six hexadecimal digits each; empty where nothing is stated.
     is_image : bool
         Whether it is an OME-Zarr image, whose levels are stored.
+    is_labels : bool
+        Whether it is one of labels.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Volume:
     windows: tuple[tuple[float, float] | None, ...] = ()
     colors: tuple[str, ...] = ()
     is_image: bool = False
+    is_labels: bool = False
 
     def level_for(self, size: int) -> int:
         """Give the smallest level whose longest axis in space still has ``size`` elements."""
@@ -144,6 +147,7 @@ def open_volume(
         image.windows if image is not None else (),
         colors,
         image is not None,
+        image is not None and image.is_labels,
     )
 
 
