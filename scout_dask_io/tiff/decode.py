@@ -12,13 +12,16 @@ from scout_dask_io.tiff.area import PIECE_NBYTES, Area, AreaReader, Page, Scratc
 from scout_dask_io.tiff.layout import PageLayout
 from scout_dask_io.tiff.segments import SegmentReader
 
-#: One read of a raw page: offset from its first pixel, room, and what it gives.
-Step: TypeAlias = tuple[int, memoryview, Area, np.ndarray]
+#: One read of a raw page: offset from its first pixel, where it goes, and what it gives, with
+#: room for several pages.
+Step: TypeAlias = tuple[int, list[memoryview], Area, np.ndarray]
 
 __all__ = ["RawReader", "area_reader"]
 
 #: Rows this long are read in part where less than an eighth of them is wanted.
 _LONG_ROW_NBYTES = 64 << 10
+#: Most pages whose rows are read side by side.
+_MAX_DEPTH = 16
 
 
 def area_reader(
@@ -35,18 +38,33 @@ class RawReader(AreaReader):
     _steps: list[Step] | None = None
 
     @property
+    def depth(self) -> int:
+        """How many pages go in a stack: a power of two, 1 where a page takes several reads."""
+        return len(self._all_steps()[0][1]) if self._all_steps() else 1
+
+    @property
     def reach_nbytes(self) -> int:
         """The size of the rows that the area touches, in bytes."""
-        return sum(len(room) for _, room, _, _ in self._all_steps())
+        return sum(len(rooms[0]) for _, rooms, _, _ in self._all_steps())
 
     def _ranges(self, page: Page) -> list[tuple[int, int]]:
-        return [(page.data + offset, len(room)) for offset, room, _, _ in self._all_steps()]
+        return [(page.data + offset, len(rooms[0])) for offset, rooms, _, _ in self._all_steps()]
 
     def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         """Yield some rows at a time, in file byte order."""
-        for offset, buffer, where, values in self._all_steps():
-            self._fill(page, page.data + offset, buffer)
-            yield where, values
+        for offset, rooms, where, values in self._all_steps():
+            self._fill(page, page.data + offset, rooms[0])
+            yield where, values[0]
+
+    def read(self, page: Page, at: int) -> None:
+        """Read the area of a page into its place in a stack, one below :attr:`depth`."""
+        offset, rooms, _, _ = self._all_steps()[0]
+        self._fill(page, page.data + offset, rooms[at])
+
+    def stack(self, n: int) -> tuple[Area, np.ndarray]:
+        """Give where the first pages of a stack go, and their values, a page along axis 0."""
+        _, _, where, values = self._all_steps()[0]
+        return where, values[:n]
 
     def read_rows(self, page: Page, out: memoryview) -> None:
         """Fill a buffer with the bytes of a raw page, from the first row of the area on."""
@@ -73,18 +91,25 @@ class RawReader(AreaReader):
             left, width, step = 0, layout.columns, max(1, PIECE_NBYTES // row_nbytes)
         step = min(step, rows.stop - rows.start)
         inside = slice(columns.start - left, columns.stop - left)
-        memory = self.scratch.pixels(step * width * pixel)
         if layout.planar:
             bands = [(b - samples.start, slice(0, 1), b) for b in span(samples)]
         else:
             bands = [(0, samples, 0)]
+        nbytes = step * width * pixel
+        depth = 1
+        if len(bands) == 1 and step == rows.stop - rows.start:
+            fit = min(PIECE_NBYTES // max(nbytes, 1), _MAX_DEPTH)
+            depth = 1 << max(fit, 1).bit_length() - 1
+        memory = self.scratch.pixels(depth * nbytes)
         for at, chosen, band in bands:
             where_samples = slice(at, at + chosen.stop - chosen.start)
             for row in range(rows.start, rows.stop, step):
                 n = min(step, rows.stop - row)
-                buffer = memory[: n * width * pixel]
-                values = buffer.view(dtype).reshape(n, width, layout.interleaved)
+                nbytes = n * width * pixel
+                buffer = memory[: depth * nbytes]
+                rooms = [buffer[k * nbytes : (k + 1) * nbytes].data for k in range(depth)]
+                values = buffer.view(dtype).reshape(depth, n, width, layout.interleaved)
                 where_rows = slice(row - rows.start, row - rows.start + n)
                 offset = (band * layout.rows + row) * row_nbytes + left * pixel
                 where = (where_rows, slice(0, wanted), where_samples)
-                yield offset, buffer.data, where, values[:, inside, chosen]
+                yield offset, rooms, where, values[:, :, inside, chosen]

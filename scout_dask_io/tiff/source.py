@@ -18,13 +18,10 @@ from scout_dask_io.tiff.area import AreaReader, Scratch, unreadable
 from scout_dask_io.tiff.decode import RawReader, area_reader
 from scout_dask_io.tiff.files import Place
 from scout_dask_io.tiff.gate import shared_gate
-from scout_dask_io.tiff.layout import (
-    FileTable,
-    PageLayout,
-    SourceFile,
-)
+from scout_dask_io.tiff.layout import FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.open_pages import open_pages
 from scout_dask_io.tiff.page_table import PageTable
+from scout_dask_io.tiff.stack import iter_stacks
 from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["MAX_BLOCK_NBYTES", "TiffSource"]
@@ -167,7 +164,7 @@ class TiffSource(Source):
         return tuple(_cut(n, e) for n, e in zip(self.shape, extents, strict=True))
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
-        """Yield the region in pieces that stay in the cache, page by page.
+        """Yield the region in pieces that stay in the cache, some pages at a time, or rows of one.
 
         Pieces are rows of raw pages and clipped segments of others, in file
         byte order where nothing had to be undone.
@@ -178,9 +175,20 @@ class TiffSource(Source):
         new_axes = (*(np.newaxis,) * n, ...)
         has_samples = len(region) - n > 2
         readers = self._readers(region[n:])
+        pages = open_pages(self.table, region[:n], readers, self._options)
         zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
         whole = tuple(slice(0, k) for k in zeros.shape[n:])
-        for place, number, page in open_pages(self.table, region[:n], readers, self._options):
+        first = readers[0]
+        if n and len(readers) == 1 and isinstance(first, RawReader) and first.depth > 1:
+            for lead, where, stack in iter_stacks(first, pages):
+                if stack is None:
+                    yield (*lead, *whole), zeros
+                elif has_samples:
+                    yield (*lead, *where), stack[new_axes[1:]]
+                else:
+                    yield (*lead, where[0], where[1]), stack[..., 0][new_axes[1:]]
+            return
+        for place, number, page in pages:
             if page is None:
                 yield (*place, *whole), zeros
                 continue

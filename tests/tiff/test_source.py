@@ -15,7 +15,9 @@ import tifffile
 from helpers import make_volume, python, write_planes
 
 from scout_dask_io.errors import SourceChangedError, TiffReadError
-from scout_dask_io.tiff import files, segments
+from scout_dask_io.lazy import source_of
+from scout_dask_io.readers import imread_folder
+from scout_dask_io.tiff import decode, files, segments
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.layout import FileTable, SourceFile
 from scout_dask_io.tiff.segments import SegmentReader
@@ -391,13 +393,47 @@ print(len(os.listdir("/proc/self/fd")) - before)
 
 
 def test_an_abandoned_read_leaves_no_file_open(tmp_path):
-    source = describe_planes([str(p) for p in write_planes(tmp_path, make_volume((3, 8, 9)))])
+    source = describe_planes([str(p) for p in write_planes(tmp_path, make_volume((40, 8, 9)))])
     before = sorted(os.listdir("/proc/self/fd"))
-    pieces = source.iter_pieces((slice(0, 3), slice(0, 8), slice(0, 9)))
+    pieces = source.iter_pieces((slice(0, 40), slice(0, 8), slice(0, 9)))
     next(pieces)
     assert len(os.listdir("/proc/self/fd")) == len(before) + 1
     pieces.close()
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_pages_of_few_bytes_come_in_stacks_that_keep_pairs_together(tmp_path, monkeypatch):
+    volume = make_volume((21, 8, 9))
+    paths = write_planes(tmp_path, volume)
+    monkeypatch.setattr(decode, "PIECE_NBYTES", 5 * volume[0, 2:7].nbytes)
+    source = describe_planes([str(p) for p in paths])
+    region = (slice(3, 20), slice(2, 7), slice(1, 9))
+    found = []
+    # They share memory: each is good until the next.
+    for where, values in source.iter_pieces(region):
+        found.append(where[0])
+        assert where[1:] == (slice(0, 5), slice(0, 8))
+        np.testing.assert_array_equal(values, volume[region][where])
+    assert found == [slice(k, min(k + 4, 17)) for k in range(0, 17, 4)]
+    picked = source[[1, 2, 3, 9]]  # a source of its own
+    np.testing.assert_array_equal(picked, volume[[1, 2, 3, 9]])
+
+
+def test_a_plane_of_no_file_ends_a_stack_and_the_next_begins_where_it_would_have(tmp_path, monkeypatch):
+    volume = make_volume((11, 8, 9))
+    paths = write_planes(tmp_path, volume)
+    paths[4].write_bytes(b"no TIFF")
+    volume[4] = 0
+    monkeypatch.setattr(decode, "PIECE_NBYTES", 4 * volume[0].nbytes)
+    with pytest.warns(UserWarning, match="z0004"):
+        source = source_of(imread_folder(tmp_path, missing="fill"))
+    found = []
+    for where, values in source.iter_pieces((slice(0, 11), slice(0, 8), slice(0, 9))):
+        found.append(where[0])
+        np.testing.assert_array_equal(values, volume[where])
+    # 0 to 3 at once, 4 of no file; none crosses 8.
+    assert found == [slice(0, 4), slice(4, 5), slice(5, 8), slice(8, 11)]
+
 
 
 def test_a_read_past_the_end_does_not_depend_on_who_still_holds_the_buffer(
