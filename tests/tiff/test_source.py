@@ -419,7 +419,9 @@ def test_pages_of_few_bytes_come_in_stacks_that_keep_pairs_together(tmp_path, mo
     np.testing.assert_array_equal(picked, volume[[1, 2, 3, 9]])
 
 
-def test_a_plane_of_no_file_ends_a_stack_and_the_next_begins_where_it_would_have(tmp_path, monkeypatch):
+def test_a_plane_of_no_file_ends_a_stack_and_the_next_begins_where_it_would_have(
+    tmp_path, monkeypatch
+):
     volume = make_volume((11, 8, 9))
     paths = write_planes(tmp_path, volume)
     paths[4].write_bytes(b"no TIFF")
@@ -433,7 +435,6 @@ def test_a_plane_of_no_file_ends_a_stack_and_the_next_begins_where_it_would_have
         np.testing.assert_array_equal(values, volume[where])
     # 0 to 3 at once, 4 of no file; none crosses 8.
     assert found == [slice(0, 4), slice(4, 5), slice(5, 8), slice(8, 11)]
-
 
 
 def test_a_read_past_the_end_does_not_depend_on_who_still_holds_the_buffer(
