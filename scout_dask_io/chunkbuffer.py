@@ -72,6 +72,9 @@ class ChunkBuffer:
         self._chunks = chunks
         self._dtype = dtype
         self._fill = fill_value
+        # (0, ndim, 1, ndim + 1, ...): grid and inner axes, taken in turns.
+        ndim = len(chunks)
+        self._turns = [axis for k in range(ndim) for axis in (k, ndim + k)]
         self._rooms = rooms or Rooms()
         self._store = np.empty(0, np.uint8)
         self._cells = np.empty(0, dtype)
@@ -107,17 +110,9 @@ class ChunkBuffer:
 
     def put(self, where: Region, values: np.ndarray) -> None:
         """Copy a piece in; ``where`` is relative to the band's start."""
-        per_axis = [self._split(s, c) for s, c in zip(where, self._chunks, strict=True)]
-        ndim = len(where)
-        # (0, ndim, 1, ndim + 1, ...): grid and inner axes, taken in turns.
-        turns = [
-            axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair
-        ]
-        for parts in product(*per_axis):
-            grid = tuple(p[0] for p in parts)
-            inner = tuple(p[1] for p in parts)
-            taken = tuple(p[2] for p in parts)
-            cells = self._cells[grid + inner].transpose(turns)
+        for parts in product(*map(self._split, where, self._chunks)):
+            grid, inner, taken = zip(*parts, strict=True)
+            cells = self._cells[grid + inner].transpose(self._turns)
             cells[...] = values[taken].reshape(cells.shape)
         self._filled += region_size(where)
 

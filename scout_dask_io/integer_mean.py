@@ -89,6 +89,10 @@ class _Source(NamedTuple):
     strides: tuple[int, ...]
 
 
+def _reads_source(args: tuple[Any, ...]) -> bool:
+    return any(type(a) is _Source for a in args)
+
+
 class _Passes:
     """The passes over an array of one shape.
 
@@ -125,13 +129,17 @@ class _Passes:
             total = self._copy(total, dtype)
         self._total = self._round(total)
         del self._source
+        n = 1 + max(k for k, (_, args) in enumerate(self._steps) if _reads_source(args))
+        self._first, self._rest = self._steps[:n], self._steps[n:]
 
     def run(self, values: np.ndarray, out: np.ndarray) -> None:
         """Go through the passes for one array."""
-        for function, args in self._steps:
+        for function, args in self._first:
             function(
-                *(np.ndarray(*a[:2], values, *a[2:]) if type(a) is _Source else a for a in args)
+                *[np.ndarray(*a[:2], values, *a[2:]) if type(a) is _Source else a for a in args]
             )
+        for function, args in self._rest:
+            function(*args)
         if self._total.dtype == out.dtype:
             np.right_shift(self._total, self._bits, out)
         else:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.downsample import downsample, halved_shape
-from scout_dask_io.grid import Region, Shape, region_shape, region_size
+from scout_dask_io.grid import Region, Shape
 
 # Pieces above this, and pairs that wait for their other half, are no longer in the cache.
 CACHED_NBYTES = 2**22
@@ -66,34 +66,40 @@ class PieceHalver:
         Both are relative to the band's start. The array is a view of memory that the next
         call uses again.
         """
-        odd = [
-            axis
-            for axis, (s, f, n) in enumerate(zip(where, self._factors, self._shape, strict=True))
-            if f == 2 and (s.start % 2 or (s.stop % 2 and s.stop != n))
-        ]
-        if not self._cut:
-            self._cut = (
-                values.nbytes > CACHED_NBYTES
-                or values.dtype.newbyteorder("=") != self._dtype
-                or (bool(odd) and (len(odd) > 1 or values.shape[odd[0]] != 1))
-            )
         if self._cut:
             return None
-        lower = tuple(
-            slice(s.start // f, -(-s.stop // f)) for s, f in zip(where, self._factors, strict=True)
+        odd, shape = [], []
+        lower = []
+        for axis, f in enumerate(self._factors):
+            start, stop = where[axis].start, where[axis].stop
+            if f == 1:
+                lower.append(where[axis])
+                shape.append(stop - start)
+                continue
+            if start % 2 or (stop % 2 and stop != self._shape[axis]):
+                odd.append(axis)
+            first, last = start // 2, -(-stop // 2)
+            lower.append(slice(first, last))
+            shape.append(last - first)
+        self._cut = (
+            values.nbytes > CACHED_NBYTES
+            or values.dtype.newbyteorder("=") != self._dtype
+            or (bool(odd) and (len(odd) > 1 or values.shape[odd[0]] != 1))
         )
+        if self._cut:
+            return None
         if odd:
-            pair = self._pair(odd[0], where[odd[0]].start % 2, lower, values)
+            pair = self._pair(odd[0], where[odd[0]].start % 2, tuple(lower), values)
             if pair is None:
                 return None
             values = pair
-        size = region_size(lower)
+        size = math.prod(shape)
         if size > self._out.size:
             self._out = np.empty(size, self._dtype)
-        out = self._out[:size].reshape(region_shape(lower))
+        out = self._out[:size].reshape(shape)
         downsample(values, self._factors, self._method, out)
         self._filled += size
-        return lower, out
+        return tuple(lower), out
 
     def _pair(self, axis: int, at: int, lower: Region, values: np.ndarray) -> np.ndarray | None:
         """Put one half of a pair beside the other, and give both if the other has come."""
