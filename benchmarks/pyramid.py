@@ -1,6 +1,6 @@
 """What the levels of an OME-Zarr image cost on top of level 0: CPU seconds, by turns.
 
-    python -m benchmarks.pyramid [--shape Z Y X] [--repeat N] [--dir FOLDER]
+    python -m benchmarks.pyramid [--shape Z Y X] [--repeat N] [--workers N] [--dir FOLDER]
 
 Level 0 alone is what ``write_zarr`` writes of the same planes. What a pyramid would cost
 if the chunks of its lower levels only had to be encoded is told beside what it does cost.
@@ -48,12 +48,12 @@ def write_planes(folder: Path, shape: tuple[int, int, int], compression: str | N
         tifffile.imwrite(folder / f"{z:05d}.tif", plane, compression=compression, rowsperstrip=64)
 
 
-def cpu_s(planes: Path, out: Path, whole: bool, size: Any) -> float:
+def cpu_s(planes: Path, out: Path, whole: bool, size: Any, workers: int) -> float:
     """Give the CPU seconds of one write, of level 0 or of the whole pyramid."""
     data = io.imread_folder(planes)
     write: Any = io.write_ome_zarr if whole else io.write_zarr
     start = time.process_time()
-    write(out, data, voxel_size=size, nb_workers=2)
+    write(out, data, voxel_size=size, nb_workers=workers)
     found = time.process_time() - start
     shutil.rmtree(out)
     return found
@@ -86,6 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--shape", type=int, nargs=3, default=(128, 1024, 1024))
     parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--dir", type=Path, default=None)
     args = parser.parse_args()
     root = Path(
@@ -100,7 +101,7 @@ def main() -> None:
                 runs: dict[bool, list[float]] = {False: [], True: []}
                 for number in range(args.repeat + 1):
                     for kind in sorted(runs, reverse=bool(number % 2)):
-                        found = cpu_s(planes, root / "out.zarr", kind, size)
+                        found = cpu_s(planes, root / "out.zarr", kind, size, args.workers)
                         if number:  # the first round warms up
                             runs[kind].append(found)
                 io.write_ome_zarr(root / "out.zarr", io.imread_folder(planes), voxel_size=size)
