@@ -18,6 +18,7 @@ from scout_dask_io.grid import (
     iter_regions,
     region_shape,
     region_size,
+    shifted,
 )
 from scout_dask_io.plan import WritePlan, plan_source
 from scout_dask_io.preflight import preflight
@@ -78,12 +79,12 @@ def compare_unit(
     n_differing = n_regions = 0
     regions: list[DifferingRegion] = []
     for part in iter_regions(region_shape(region), band):
-        a = src.read(shift(part, src_region))
-        b = dst.read(shift(part, dst_region))
+        a = src.read(shifted(part, src_region))
+        b = dst.read(shifted(part, dst_region))
         differs = _differs(a, b)
         if not differs.any():
             continue
-        for found in _by_chunk(differs, a, b, shift(part, region), chunks):
+        for found in _by_chunk(differs, a, b, shifted(part, region), chunks):
             n_differing += found.n_differing
             n_regions += 1
             regions.append(found)
@@ -103,7 +104,7 @@ def _by_chunk(
             first = np.unravel_index(int(inside.argmax()), inside.shape)
             at = tuple(int(i) + s.start for i, s in zip(first, cell, strict=True))
             index = tuple(i + s.start for i, s in zip(at, region, strict=True))
-            yield DifferingRegion(shift(cell, region), count, index, a[at].item(), b[at].item())
+            yield DifferingRegion(shifted(cell, region), count, index, a[at].item(), b[at].item())
 
 
 def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -117,13 +118,6 @@ def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if size == word:
         return unequal.reshape(a.shape)
     return np.asarray(unequal.reshape(shape).any(axis=-1))
-
-
-def shift(region: Region, origin: Region) -> Region:
-    """Give a region in the coordinates in which ``origin`` is given."""
-    return tuple(
-        slice(s.start + o.start, s.stop + o.start) for s, o in zip(region, origin, strict=True)
-    )
 
 
 def merge(parts: list[Compared], limit: int) -> Compared:
@@ -205,7 +199,7 @@ def _narrowed(source: Source, plan: WritePlan) -> Iterator[tuple[Source, Region]
         if slab != last:
             part, inside = source.narrow(slab)
             last = slab
-        yield part, inside[:-2] + shift(region[-2:], inside[-2:])
+        yield part, inside[:-2] + shifted(region[-2:], inside[-2:])
 
 
 def _plan_thirds(*args: Any, nb_workers: int, max_mem: int, n_threads: int = 0) -> WritePlan:
