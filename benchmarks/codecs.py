@@ -4,8 +4,8 @@
 
 Isolates the codec: one thread, chunks already cut and in memory, CPU seconds,
 medians of rounds in which the block sizes take turns. Noise is camera-like
-(Poisson counts with a gain, and read noise, over blobs, seeded); ``--planes``
-adds chunks of real planes.
+(Poisson counts with a gain, and read noise, over blobs, seeded), then its means of
+2 x 2 pixels; ``--planes`` adds chunks of real planes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import tifffile
 from numcodecs import Blosc
 
+from scout_dask_io.downsample import downsample
 from scout_dask_io.store.codecs import blosc_blocksize
 
 SHAPES = ((32, 32, 32), (64, 64, 64), (16, 256, 256), (128, 128, 128), (64, 256, 256))
@@ -83,6 +84,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
     volumes = {"noise": camera_noise((128, 256, 512))}
+    # What the lower levels of an image hold.
+    volumes["averages"] = downsample(volumes["noise"], (1, 2, 2))
     if options.planes:
         paths = sorted(options.planes.glob("*.tif"))
         volumes["planes"] = np.stack([tifffile.imread(p) for p in paths]).astype("uint16")
