@@ -117,11 +117,10 @@ class ChunkBuffer:
         self._filled += region_size(where)
 
     def part(self, cell: Shape, inside: Region) -> np.ndarray:
-        """Give a part of one chunk to be filled in place; it counts as put in.
+        """Give a part of one chunk, to be filled in place; it does not count as put in.
 
         ``cell`` is the chunk's grid index relative to the band's first chunk.
         """
-        self._filled += region_size(inside)
         found: np.ndarray = self._cells[cell][inside]
         return found
 

@@ -6,7 +6,6 @@ one element along that axis, not two; its mean is that of what it holds.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any, TypeAlias
@@ -71,9 +70,6 @@ def downsample(
         return out
     row_nbytes = values.nbytes // values.shape[0]
     step = factors[0] * max(1, SLAB_NBYTES // (row_nbytes * factors[0]))
-    if step >= values.shape[0]:
-        METHODS[method](values, factors, out)
-        return out
     for start in range(0, values.shape[0], step):
         first = start // factors[0]
         slab = out[first : first + step // factors[0]]
@@ -91,8 +87,6 @@ def _evened(values: np.ndarray, factors: Shape) -> np.ndarray:
 
     A window with each of its elements twice has the mean that it had.
     """
-    if not any(map(operator.mod, values.shape, factors)):
-        return np.ascontiguousarray(values)
     for axis, (n, f) in enumerate(zip(values.shape, factors, strict=True)):
         if n % f:
             last = values[(slice(None),) * axis + (slice(n - 1, n),)]

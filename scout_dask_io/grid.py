@@ -29,6 +29,7 @@ __all__ = [
     "Shape",
     "check_chunks",
     "chunk_counts",
+    "chunk_region",
     "cuts",
     "expand_chunks",
     "full_region",
@@ -189,9 +190,20 @@ def iter_regions(shape: Shape, chunks: Shape) -> Iterator[Region]:
     """
     chunks = check_chunks(shape, chunks)
     for ind in iter_chunk_indices(full_region(shape), chunks):
-        yield tuple(
-            slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(ind, chunks, shape, strict=True)
-        )
+        yield chunk_region(ind, shape, chunks)
+
+
+def chunk_region(index: Shape, shape: Shape, chunks: Shape) -> Region:
+    """Give where the chunk with an index in the grid lies, without what is past the array's edge.
+
+    Examples
+    --------
+    >>> chunk_region((1, 0), (3, 2), (2, 2))
+    (slice(2, 3, None), slice(0, 2, None))
+    """
+    return tuple(
+        slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(index, chunks, shape, strict=True)
+    )
 
 
 def uniform_blocks(shape: Shape, step: Shape) -> Blocks:

@@ -172,7 +172,7 @@ class _Passes:
         # Two rows as one of twice the length: twice as fast as every second row.
         half = math.prod(shape[axis + 1 :])
         if half * values.itemsize >= LONG_ROW_NBYTES:
-            rows, out = values.reshape(-1, 2 * half), self._room(values.dtype, (shape))
+            rows, out = values.reshape(-1, 2 * half), self._room(values.dtype, shape)
             self._record(np.add, rows[:, :half], rows[:, half:], out.reshape(-1, half))
             return out
         # Every row and the next, in one go; of these every second one.

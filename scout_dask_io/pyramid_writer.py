@@ -98,7 +98,7 @@ def write_ome_zarr(
     codec : str, numcodecs codec, mapping, None, or tuple of two of them
         Of the full level and of those below it, or one for all, each as for
         :func:`write_zarr`. By default the lower levels have lz4: viewers read them over
-        and over, and decode that in 0.7 of the time.
+        and over, and decode that in 0.6 of the time.
     fill_value, overwrite, resume, max_mem, nb_workers, durable, compute, progress
         As for :func:`write_zarr`.
     qc : bool
@@ -125,16 +125,17 @@ def write_ome_zarr(
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
     destination = locate(path, storage_options)
+    source, array = readable(data)
+    size = size_for(data, voxel_size)
+    # What was made of the data: a checksum of a numpy array is not computed again.
     image = plan_ome_zarr(
-        data, chunks, levels=levels, axes=axes, labels=labels, method=method, channels=channels,
-        voxel_size=voxel_size, version=version, shards=shards, codec=codec, max_mem=max_mem,
-        nb_workers=nb_workers,
+        array if source is None else source, chunks, levels=levels, axes=axes, labels=labels,
+        method=method, channels=channels, voxel_size=size, version=version, shards=shards,
+        codec=codec, max_mem=max_mem, nb_workers=nb_workers,
     )  # fmt: skip
     plan = image.write
-    source, array = readable(data)
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
-    size = size_for(data, voxel_size)
     names = channel_labels(channels, image.axes, plan.shape, destination)
     shown = check_colors(colors, len(names))
     metadata = image_metadata(

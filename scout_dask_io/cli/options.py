@@ -128,10 +128,18 @@ shards = click.option(
     help="Extents of what one file holds, as multiples of the chunks, e.g. 512,512,512: for "
     "arrays of over a million chunks. Zarr format 3 alone has them.",
 )  # fmt: skip
+
+
+def _default_codec() -> Any:
+    from scout_dask_io.store.codecs import LEVEL_CODECS  # numcodecs is slow to import
+
+    return LEVEL_CODECS
+
+
 codec = click.option(
     "--codec", type=click.Choice(["zstd", "lz4", "none"]),
     show_default="zstd, and lz4 for the lower levels of an image",
-    callback=lambda ctx, option, value: value or ("zstd", "lz4"),
+    callback=lambda ctx, option, value: value or _default_codec(),
     help="Compression; lz4 is faster, its files are a little larger.",
 )  # fmt: skip
 voxel_size = click.option(

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from scout_dask_io.errors import ChunkReadError
-from scout_dask_io.grid import Region, Shape, chunk_counts
+from scout_dask_io.grid import Region, Shape, chunk_counts, chunk_region
 from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
@@ -90,10 +90,7 @@ def check_chunks(
         counts["file"] += size > 0 and kind != "file"
         nbytes += size
         if reason and len(bad) < limit:
-            region = tuple(
-                slice(i * c, min((i + 1) * c, n))
-                for i, c, n in zip(index, fmt.chunks, fmt.shape, strict=True)
-            )
+            region = chunk_region(index, fmt.shape, fmt.chunks)
             bad.append(BadChunk(kind, index, region, reason))
     return Part(counts, tuple(bad), nbytes)
 

@@ -17,11 +17,11 @@ from scout_dask_io.ome import image_metadata
 from scout_dask_io.preflight import preflight
 from scout_dask_io.progress import Report
 from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.store.codecs import LEVEL_CODECS
 from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.usage import measure_array
-from scout_dask_io.write_arguments import compressor_of, settings_of
+from scout_dask_io.write_arguments import settings_of
 
 __all__ = ["plan_pyramid", "pyramid"]
 
@@ -79,9 +79,8 @@ def pyramid(
         As for :func:`~scout_dask_io.write_ome_zarr`.
     """
     start = time.perf_counter()
-    _, lower = codecs_of_levels(codec)
     found = added_levels(
-        src, dst, levels, labels, voxel_size, lower, overwrite, resume, max_mem, nb_workers,
+        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
         storage_options,
     )  # fmt: skip
     image, top, destination = found.image, found.top, found.destination
@@ -92,9 +91,8 @@ def pyramid(
     )  # fmt: skip
     labelled = channel_labels(found.channels, axes, shapes[0], destination)
     shown = _shown(found.place, labelled)
-    compressor = compressor_of(image.write, lower)
     settings = {
-        **settings_of(image.write, top, None, compressor, found.fill_value, metadata),
+        **settings_of(image.write, top, None, found.compressor, found.fill_value, metadata),
         "levels": list(shapes),
         "shown": shown,
     }
@@ -112,7 +110,7 @@ def pyramid(
         describe,
         arrays=[
             {
-                "compressor": compressor,
+                "compressor": found.compressor,
                 "fill_value": found.fill_value,
                 "attributes": level_attributes(level, axes, size, found.channels),
             }
@@ -157,9 +155,8 @@ def plan_pyramid(
     refuse before it writes is refused here with the same error; but whether what is
     resumed was begun with the same settings is seen when it is.
     """
-    _, lower = codecs_of_levels(codec)
     found = added_levels(
-        src, dst, levels, labels, voxel_size, lower, overwrite, resume, max_mem, nb_workers,
+        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
         storage_options,
     )  # fmt: skip
     image, plan = found.image, found.image.write

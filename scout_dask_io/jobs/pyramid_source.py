@@ -22,11 +22,13 @@ from scout_dask_io.levels import Level, plan_levels
 from scout_dask_io.ome import VERSIONS
 from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.source import Source, ViewSource
+from scout_dask_io.store.codecs import codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.formats import format_at
 from scout_dask_io.store.image import level_path
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.voxel import VoxelSize
+from scout_dask_io.write_arguments import compressor_of
 
 __all__ = ["AddedLevels", "added_levels"]
 
@@ -47,6 +49,8 @@ class AddedLevels:
         Gives the first of those that are added.
     image : ImagePlan
         Of those that are added.
+    compressor : numcodecs.abc.Codec or None
+        Of those that are added.
     version : str
         Of the OME-Zarr metadata.
     fill_value : int, float, bool or None
@@ -62,6 +66,7 @@ class AddedLevels:
     levels: tuple[Level, ...]
     top: HalvedSource
     image: ImagePlan
+    compressor: Any
     version: str
     fill_value: Any
     channels: tuple[str, ...] | None
@@ -98,6 +103,7 @@ def added_levels(
     TargetExistsError, MemoryLimitError
         As for :func:`~.pyramid.pyramid`.
     """
+    _, lower = codecs_of_levels(codec)
     place, destination = locate_all(src, dst, storage_options)
     replaces, resumes = check_target(place, destination, overwrite=overwrite, resume=resume)
     opened = open_any(place, voxel_size=voxel_size)
@@ -132,14 +138,15 @@ def added_levels(
         voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
         version=version,
         shards=stored.shards if version == "0.5" else None,
-        codec=codec,
+        codec=lower,
         max_mem=max_mem,
         nb_workers=nb_workers,
     )
     fill = None if stored.fill_value is None else np.asarray(stored.fill_value).item()
     return AddedLevels(
-        place, destination, replaces, resumes, found, top, image, version, fill, names, size
-    )
+        place, destination, replaces, resumes, found, top, image, compressor_of(image.write, lower),
+        version, fill, names, size,
+    )  # fmt: skip
 
 
 def _check_stored(array: AnyPath, destination: AnyPath) -> None:

@@ -17,6 +17,7 @@ from scout_dask_io.grid import (
     Blocks,
     Region,
     Shape,
+    chunk_region,
     intersect,
     iter_chunk_indices,
     relative_to,
@@ -120,10 +121,7 @@ class ChunkFileSource(Source):
         fill = np.array(fmt.fill(), fmt.dtype)
         root = os.fspath(self.root)
         for index in iter_chunk_indices(region, fmt.chunks):
-            cell = tuple(
-                slice(i * c, min((i + 1) * c, n))
-                for i, c, n in zip(index, fmt.chunks, fmt.shape, strict=True)
-            )
+            cell = chunk_region(index, fmt.shape, fmt.chunks)
             shared = intersect(cell, region)
             if shared is None:
                 continue

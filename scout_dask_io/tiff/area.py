@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from scout_dask_io.errors import TiffReadError
+from scout_dask_io.errors import ScoutIOError, TiffReadError
 from scout_dask_io.tiff import files
 from scout_dask_io.tiff.ifd import Damaged
 from scout_dask_io.tiff.layout import PageLayout, SourceFile
@@ -17,7 +17,7 @@ from scout_dask_io.tiff.layout import PageLayout, SourceFile
 #: ``(rows, columns, samples)``, where pages without samples have one.
 Area: TypeAlias = tuple[slice, slice, slice]
 
-__all__ = ["PIECE_NBYTES", "Area", "AreaReader", "Page", "Scratch", "span", "unreadable"]
+__all__ = ["PIECE_NBYTES", "Area", "AreaReader", "Page", "Scratch", "naming", "span"]
 
 #: Rows are handed on in pieces of about this size, which stay in the L2 cache
 #: between the read and the copy that the caller makes.
@@ -108,9 +108,19 @@ def span(one: slice) -> range:
     return range(one.start, one.stop)
 
 
-def unreadable(page: Page, err: Exception) -> TiffReadError:
-    """Give the error that names the file and the page."""
-    what = str(err) or type(err).__name__
-    return TiffReadError(
-        f"cannot read {page.file.path!r} (page whose directory is at byte {page.ifd}): {what}"
-    )
+class naming:
+    """While a page is read, makes what goes wrong an error that names the file and the page."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, err: BaseException | None, traceback: Any) -> None:
+        if not isinstance(err, Exception) or isinstance(err, (ScoutIOError, MemoryError)):
+            return
+        page, what = self._page, str(err) or type(err).__name__
+        raise TiffReadError(
+            f"cannot read {page.file.path!r} (page whose directory is at byte {page.ifd}): {what}"
+        ) from err

@@ -61,10 +61,10 @@ class RawReader(AreaReader):
         offset, rooms, _, _ = self._all_steps()[0]
         self._fill(page, page.data + offset, rooms[at])
 
-    def stack(self, n: int) -> tuple[Area, np.ndarray]:
-        """Give where the first pages of a stack go, and their values, a page along axis 0."""
-        _, _, where, values = self._all_steps()[0]
-        return where, values[:n]
+    def stack(self, n: int) -> np.ndarray:
+        """Give the area of the first pages of a stack, a page along axis 0."""
+        _, _, _, values = self._all_steps()[0]
+        return values[:n]
 
     def read_rows(self, page: Page, out: memoryview) -> None:
         """Fill a buffer with the bytes of a raw page, from the first row of the area on."""

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.grid import Region
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.ahead import work_ahead
-from scout_dask_io.tiff.area import AreaReader, Page, unreadable
+from scout_dask_io.tiff.area import AreaReader, Page, naming
 from scout_dask_io.tiff.files import open_checked
 from scout_dask_io.tiff.layout import DATA, FILE, IFD, LAYOUT, NO_FILE, SourceFile
 from scout_dask_io.tiff.page_table import PageTable
@@ -118,12 +117,8 @@ def _fetch_ahead(
     def fetch(item: tuple[int, Page | None]) -> Page | None:
         number, page = item
         if page is not None:
-            try:
+            with naming(page):
                 readers[number].fetch(page)
-            except (ScoutIOError, MemoryError):
-                raise
-            except Exception as err:
-                raise unreadable(page, err) from err
         return page
 
     return work_ahead(fetch, zip(numbers, pages, strict=True), n_pages, n_pages)

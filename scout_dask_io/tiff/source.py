@@ -9,12 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.grid import Region, Shape, region_shape
 from scout_dask_io.indexing import normalize_index, take, takes_all
 from scout_dask_io.remote import RemotePath
 from scout_dask_io.source import FilledPlane, Piece, Source
-from scout_dask_io.tiff.area import AreaReader, Scratch, unreadable
+from scout_dask_io.tiff.area import AreaReader, Scratch, naming
 from scout_dask_io.tiff.decode import RawReader, area_reader
 from scout_dask_io.tiff.files import Place
 from scout_dask_io.tiff.gate import shared_gate
@@ -180,28 +179,23 @@ class TiffSource(Source):
         whole = tuple(slice(0, k) for k in zeros.shape[n:])
         first = readers[0]
         if n and len(readers) == 1 and isinstance(first, RawReader) and first.depth > 1:
-            for lead, where, stack in iter_stacks(first, pages):
+            for lead, stack in iter_stacks(first, pages):
                 if stack is None:
                     yield (*lead, *whole), zeros
-                elif has_samples:
-                    yield (*lead, *where), stack[new_axes[1:]]
                 else:
-                    yield (*lead, where[0], where[1]), stack[..., 0][new_axes[1:]]
+                    values = stack if has_samples else stack[..., 0]
+                    yield (*lead, *whole), values[new_axes[1:]]
             return
         for place, number, page in pages:
             if page is None:
                 yield (*place, *whole), zeros
                 continue
-            try:
+            with naming(page):
                 for where, values in readers[number].pieces(page):
                     if has_samples:
                         yield (*place, *where), values[new_axes]
                     else:
                         yield (*place, where[0], where[1]), values[..., 0][new_axes]
-            except (ScoutIOError, MemoryError):
-                raise
-            except Exception as err:
-                raise unreadable(page, err) from err
 
     def _readers(self, inner: Region) -> list[AreaReader]:
         area = (inner[0], inner[1], inner[2] if len(inner) > 2 else slice(0, 1))
@@ -224,12 +218,8 @@ class TiffSource(Source):
                 out[place] = 0
                 continue
             room = out[place].reshape(-1).view(np.uint8).data
-            try:
+            with naming(page):
                 readers[number].read_rows(page, room)
-            except (ScoutIOError, MemoryError):
-                raise
-            except Exception as err:
-                raise unreadable(page, err) from err
 
     def __getitem__(self, index: Any) -> np.ndarray:
         region, rest = normalize_index(index, self.shape)

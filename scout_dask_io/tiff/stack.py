@@ -11,8 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from scout_dask_io.errors import ScoutIOError
-from scout_dask_io.tiff.area import Area, Page, unreadable
+from scout_dask_io.tiff.area import Page, naming
 from scout_dask_io.tiff.decode import RawReader
 
 Lead: TypeAlias = tuple[slice, ...]
@@ -22,8 +21,8 @@ __all__ = ["iter_stacks"]
 
 def iter_stacks(
     reader: RawReader, pages: Iterable[tuple[Lead, int, Page | None]]
-) -> Iterator[tuple[Lead, Area, np.ndarray | None]]:
-    """Yield where some consecutive pages go, the place of the rows read, and their values.
+) -> Iterator[tuple[Lead, np.ndarray | None]]:
+    """Yield where some consecutive pages go, and the whole area of each.
 
     The values have four axes, the first along the last leading one, and are good until the
     next are asked for; there are none of a page of zeros. No stack crosses a multiple of
@@ -39,25 +38,21 @@ def iter_stacks(
     n = 0
     for place, _, page in pages:
         if n and (page is None or not _follows(first, n, place)):
-            yield _from(first, n), *reader.stack(n)
+            yield _from(first, n), reader.stack(n)
             n = 0
         if page is None:
-            yield place, reader.stack(0)[0], None
+            yield place, None
             continue
         if not n:
             first = place
-        try:
+        with naming(page):
             reader.read(page, n)
-        except (ScoutIOError, MemoryError):
-            raise
-        except Exception as err:
-            raise unreadable(page, err) from err
         n += 1
         if place[-1].stop % reader.depth == 0:
-            yield _from(first, n), *reader.stack(n)
+            yield _from(first, n), reader.stack(n)
             n = 0
     if n:
-        yield _from(first, n), *reader.stack(n)
+        yield _from(first, n), reader.stack(n)
 
 
 def _follows(first: Lead, n: int, place: Lead) -> bool:

@@ -254,10 +254,8 @@ def _contrast(layer: ServedVolume, stated: tuple[float, float] | None) -> list[f
         finite = sample[np.isfinite(sample)]
         if finite.size == 0:
             return [0.0, 1.0]
-        stated = (
-            float(np.percentile(finite, CONTRAST[0])),
-            float(np.percentile(finite, CONTRAST[1])),
-        )
+        darkest, brightest = np.percentile(finite, CONTRAST)
+        stated = float(darkest), float(brightest)
     # Neuroglancer takes whole numbers alone for integers.
     low, high = map(round, stated) if layer.dtype.kind in "iu" else stated
     return [low, high if high > low else low + 1]
