@@ -12,11 +12,11 @@ import fcntl
 import json
 import math
 import os
+import sys
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -123,14 +123,10 @@ def manifest_info(array: AnyPath) -> ManifestInfo | None:
 
 def manifest_bytes(records: np.ndarray, settings: dict[str, Any], job: str = "") -> bytes:
     """Give a manifest as it is stored."""
-    try:
-        library = version("scout_dask_io")
-    except PackageNotFoundError:
-        library = "unknown"
     body = records.tobytes()
     header = {
         "scout_manifest": 1,
-        "library": library,
+        "library": sys.modules["scout_dask_io"].__version__,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "job": job,
         "grid": records.shape,
