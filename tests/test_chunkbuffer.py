@@ -102,14 +102,17 @@ def test_pieces_of_another_byte_order_are_converted(stored: str, given_dtype: st
     assert all(chunk.dtype == np.dtype(stored) for _, chunk in buffer.iter_chunks())
 
 
-def test_pieces_may_be_views_in_any_memory_order() -> None:
-    array = np.asfortranarray(np.arange(7 * 9 * 5, dtype="u4").reshape(7, 9, 5))
+@pytest.mark.parametrize("flip", [np.s_[:, ::-1], np.s_[:, :, ::-1], np.s_[:]])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_pieces_may_be_views_in_any_memory_order(order: Any, flip: Any) -> None:
+    array = np.arange(7 * 9 * 5, dtype="u4").reshape(7, 9, 5).astype("u4", order)
     buffer = ChunkBuffer((3, 4, 2), np.dtype("u4"), 0)
     band = (slice(0, 7), slice(0, 9), slice(0, 5))
     buffer.begin(band)
     for z in reversed(range(7)):
-        flipped = array[z : z + 1, ::-1]
-        buffer.put((slice(z, z + 1), slice(0, 9), slice(0, 5)), flipped[:, ::-1])
+        # Turned, copied and turned back: in the order of the array, from the other end.
+        view = array[z : z + 1][flip].copy("K")[flip]
+        buffer.put((slice(z, z + 1), slice(0, 9), slice(0, 5)), view)
     check(buffer, array, (3, 4, 2), band, 0)
 
 
