@@ -72,18 +72,15 @@ class PieceHalver:
         lower = []
         for axis, f in enumerate(self._factors):
             start, stop = where[axis].start, where[axis].stop
-            if f == 1:
-                lower.append(where[axis])
-                shape.append(stop - start)
-                continue
-            if start % 2 or (stop % 2 and stop != self._shape[axis]):
-                odd.append(axis)
-            first, last = start // 2, -(-stop // 2)
-            lower.append(slice(first, last))
-            shape.append(last - first)
+            if f == 2:
+                if start % 2 or (stop % 2 and stop != self._shape[axis]):
+                    odd.append(axis)
+                start, stop = start // 2, (stop + 1) // 2
+            lower.append(slice(start, stop))
+            shape.append(stop - start)
         self._cut = (
             values.nbytes > CACHED_NBYTES
-            or values.dtype.newbyteorder("=") != self._dtype
+            or (values.dtype != self._dtype and values.dtype.newbyteorder("=") != self._dtype)
             or (bool(odd) and (len(odd) > 1 or values.shape[odd[0]] != 1))
         )
         if self._cut:
