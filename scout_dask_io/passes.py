@@ -130,11 +130,18 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
 
 
 def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
-    """Give the bytes of lower levels that one unit holds until it is finished."""
+    """Give the bytes of lower levels that one unit holds: of the first of them, what a window does.
+
+    The first lower level is written as soon as bands have made whole chunks of it.
+    """
     first, extent = levels[0], stored_extent(plan)
     total = 0
     for level in levels[1:]:
-        times = (t // f for t, f in zip(level.total, first.total, strict=True))
-        halved = (-(-u // t) for u, t in zip(plan.unit, times, strict=True))
+        times = tuple(t // f for t, f in zip(level.total, first.total, strict=True))
+        held = plan.unit
+        if level is levels[1]:
+            whole = (t * c for t, c in zip(times, extent, strict=True))
+            held = tuple(map(min, plan.unit, map(math.lcm, plan.band, whole)))
+        halved = (-(-u // t) for u, t in zip(held, times, strict=True))
         total += math.prod(-(-h // c) * c for h, c in zip(halved, extent, strict=True))
     return total * plan.itemsize

@@ -1,9 +1,12 @@
 """The chunks of one unit on their way to the disk, and the lower levels that they become.
 
 A unit that holds whole chunks of several levels of a pyramid makes all of them
-from its own pixels: each chunk is halved right before it is encoded, so that both
-find it in the processor's cache (5 % of a whole write), and goes into the chunks
-of the level below.
+from its own pixels. The first lower level comes from the pieces of the source, while
+these are in the processor's cache, or else from whole chunks; each further one from
+the chunks of the level above, right before they are encoded (5 % of a whole write).
+
+The first lower level is written a *window* at a time, the fewest bands that become
+whole chunks of it, so no more of it is in memory. What is below holds the whole unit.
 """
 
 from __future__ import annotations
@@ -15,7 +18,15 @@ import numpy as np
 
 from scout_dask_io.chunkbuffer import ChunkBuffer, Rooms
 from scout_dask_io.downsample import downsample
-from scout_dask_io.grid import Region, Shape, chunk_counts, region_shape, shifted
+from scout_dask_io.grid import (
+    Region,
+    Shape,
+    chunk_counts,
+    region_shape,
+    region_size,
+    relative_to,
+    shifted,
+)
 from scout_dask_io.piecewise import PieceHalver
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.formats import encoder_of
@@ -77,18 +88,30 @@ class Cascade:
         here, *rest = lower
         self._factors, self._method = here.factors, here.method
         self._above = above.format
-        self._region = tuple(
-            slice(s.start // f, -(-s.stop // f)) for s, f in zip(region, here.factors, strict=True)
-        )
+        self._target = here.target
         fmt = here.target.format
+        self._region = self._halved(region)
         self.writer = ChunkWriter(here.target, self._region)
         self._buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), rooms)
-        self._buffer.begin(self._region)
-        self._first = tuple(s.start // c for s, c in zip(self._region, fmt.chunks, strict=True))
         self._next = Cascade(tuple(rest), here.target, self._region, rooms) if rest else None
-        self._missing = math.prod(chunk_counts(region_shape(region), above.format.chunks))
         self._pieces = PieceHalver(here.factors, here.method, fmt.dtype)
-        self._band = self._region
+        self._first: Shape = ()
+        self._missing = 0  # elements of the level above
+        self._band: Region = ()
+        if self._next is not None:
+            self._next.open(self._region)
+
+    def window(self, band: Shape) -> Shape:
+        """Give the extent, in the level above, of the fewest bands that make whole chunks here."""
+        chunks = self._target.format.chunks
+        return tuple(
+            math.lcm(b, f * c) for b, f, c in zip(band, self._factors, chunks, strict=True)
+        )
+
+    def _halved(self, region: Region) -> Region:
+        return tuple(
+            slice(s.start // f, -(-s.stop // f)) for s, f in zip(region, self._factors, strict=True)
+        )
 
     def close(self) -> None:
         """Give the memory of the levels back."""
@@ -96,13 +119,18 @@ class Cascade:
         if self._next is not None:
             self._next.close()
 
+    def open(self, window: Region) -> None:
+        """Start whole chunks of this level: ``window`` is what becomes them, in the level above."""
+        self._region = self._halved(window)
+        self._buffer.begin(self._region)
+        chunks = self._target.format.chunks
+        self._first = tuple(s.start // c for s, c in zip(self._region, chunks, strict=True))
+        self._missing = region_size(window)
+
     def begin(self, band: Region) -> None:
-        """Start a band of the level above, ``band`` in its array's coordinates."""
+        """Start a band of the window, in coordinates of the level above."""
         self._pieces.begin(region_shape(band))
-        self._band = tuple(
-            slice(s.start // f - r.start, -(-s.stop // f) - r.start)
-            for s, f, r in zip(band, self._factors, self._region, strict=True)
-        )
+        self._band = relative_to(self._halved(band), self._region)
 
     def take(self, where: Region, values: np.ndarray) -> None:
         """Take a piece of the band, while it is in the processor's cache."""
@@ -110,14 +138,15 @@ class Cascade:
         if found is not None:
             self._buffer.put(shifted(found[0], self._band), found[1])
 
-    def put(self, index: Shape, chunk: np.ndarray) -> None:
-        """Take a chunk of the level above, for nothing where the band's pieces sufficed.
+    def end(self, band: Region) -> bool:
+        """End a band, and tell whether its pieces sufficed: else its chunks must be put."""
+        whole = self._pieces.is_whole()
+        if whole:
+            self._missing -= region_size(band)
+        return whole
 
-        What lies past the array's edge does not count.
-        """
-        self._missing -= 1
-        if self._pieces.is_whole():
-            return
+    def put(self, index: Shape, chunk: np.ndarray) -> None:
+        """Take a chunk of the level above; what lies past the array's edge does not count."""
         above = self._above
         # Chunks of both levels have one extent, so what a chunk becomes lies in one chunk.
         cell, inside, part = [], [], []
@@ -129,10 +158,12 @@ class Cascade:
             inside.append(slice(extent))
             part.append(slice(start, start + -(-extent // f)))
         out = self._buffer.part(tuple(cell), tuple(part))
-        downsample(chunk[tuple(inside)], self._factors, self._method, out)
+        values = chunk[tuple(inside)]
+        downsample(values, self._factors, self._method, out)
+        self._missing -= values.size
 
-    def finish(self, unit: int) -> None:
-        """Write the level's chunks and note them, and do so for the levels below.
+    def flush(self) -> None:
+        """Write the window's chunks, which go into the levels below too.
 
         Raises
         ------
@@ -140,13 +171,15 @@ class Cascade:
             If chunks of the level above were left out.
         """
         if self._missing:
-            raise RuntimeError(
-                f"unit {unit} lacks chunks of the level above {self.writer.target.staging.where}"
-            )
+            raise RuntimeError(f"elements were left out above {self._target.staging.where}")
         for index, chunk in self._buffer.iter_chunks():
             if self._next is not None:
                 self._next.put(index, chunk)
             self.writer.write(index, chunk)
+
+    def finish(self, unit: int) -> None:
+        """Write the chunks of the levels below, and note the unit in all of them."""
         if self._next is not None:
+            self._next.flush()
             self._next.finish(unit)
         self.writer.note(unit)

@@ -193,30 +193,39 @@ def _write_unit(
     fmt = target.format
     writer = ChunkWriter(target, region)
     planes = PlaneGatherer(fmt.shape, fmt.dtype, region) if target.qc else None
-    for part in iter_regions(region_shape(region), target.band):
-        if target.attempt in _cancelled:
-            raise Cancelled
-        writer.check()
-        band = shifted(part, region)
-        buffer.begin(band)
+    whole = region_shape(region)
+    extent = whole if lower is None else lower.window(target.band)
+    for window in iter_regions(whole, tuple(max(n, 1) for n in extent)):
         if lower is not None:
-            lower.begin(band)
-        for where, values in source.iter_pieces(shifted(part, inside)):
-            if planes is not None:
-                values = planes.put(shifted(where, part), values)
+            lower.open(shifted(window, region))
+        for place in iter_regions(region_shape(window), target.band):
+            if target.attempt in _cancelled:
+                raise Cancelled
+            writer.check()
+            part = shifted(place, window)
+            band = shifted(part, region)
+            buffer.begin(band)
             if lower is not None:
-                lower.take(where, values)
-            buffer.put(where, values)
-        if not buffer.is_full():
-            raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
-        for index, chunk in buffer.iter_chunks():
-            if lower is not None:
-                # First, as it leaves the chunk in the cache for the encoder, which leaves nothing.
-                lower.put(index, chunk)
-            writer.write(index, chunk)
+                lower.begin(band)
+            for where, values in source.iter_pieces(shifted(part, inside)):
+                if planes is not None:
+                    values = planes.put(shifted(where, part), values)
+                if lower is not None:
+                    lower.take(where, values)
+                buffer.put(where, values)
+            if not buffer.is_full():
+                raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
+            below = None if lower is None or lower.end(band) else lower
+            for index, chunk in buffer.iter_chunks():
+                if below is not None:
+                    # First, as it leaves the chunk in the cache for the encoder.
+                    below.put(index, chunk)
+                writer.write(index, chunk)
+        if lower is not None:
+            lower.flush()
     if planes is not None:
-        place: Any = target.staging  # on a disk; there are no records in object stores
-        sink = FileSink(place, durable=target.durable, in_place=False)
+        directory: Any = target.staging  # on a disk; there are no records in object stores
+        sink = FileSink(directory, durable=target.durable, in_place=False)
         sink.keep(record_name(unit), planes.record())
     if lower is not None:
         lower.finish(unit)
