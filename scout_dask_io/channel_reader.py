@@ -12,11 +12,12 @@ from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.execute import check_nb_workers
 from scout_dask_io.lazy import lazy_array
 from scout_dask_io.ome import Multiscale
-from scout_dask_io.remote import AnyPath, locate
+from scout_dask_io.remote import AnyPath, RemotePath, locate
 from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.tiff.describe import describe_planes
 from scout_dask_io.tiff.files import Place, place_of
+from scout_dask_io.tiff.info import describe_path
 from scout_dask_io.tiff.order import list_planes, list_subfolders
 
 __all__ = ["channel_names", "imread_channels"]
@@ -122,17 +123,24 @@ def _image_channels(place: AnyPath, image: Multiscale, chunks: Any) -> da.Array:
 def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None) -> list[str]:
     """Give the names of a dataset's channels, in the order of :func:`imread_channels`.
 
-    Of an OME-Zarr image they are the labels that it states, and none where it
-    states none. Lists a folder, or reads the image's metadata, no more. URLs are
-    reached with ``storage_options``.
+    Of an OME-Zarr image they are the labels that it states, of a TIFF file what its
+    OME-XML, ImageJ metadata or the description by :func:`export` does, along the
+    axis of its channels; and none where there is none stated. Lists a folder, or
+    reads metadata, no more. URLs are reached with ``storage_options``.
 
     Raises
     ------
     PathNotFoundError
         If the folder is missing or has no sub-folder.
+    TiffReadError
+        If a file is no TIFF, or a damaged one.
     """
     place = place_of(path, storage_options)
     image = read_image(place)
     if image is not None:
         return list(image.channels) if "c" in image.axes else []
+    is_file = place.is_file() if isinstance(place, RemotePath) else os.path.isfile(place)
+    if is_file:
+        described = describe_path(place)
+        return list(described.channels) if "C" in described.axes else []
     return [os.path.basename(str(folder)) for folder in list_subfolders(place)]

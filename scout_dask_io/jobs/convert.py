@@ -13,7 +13,6 @@ from scout_dask_io.image_plan import plan_ome_zarr
 from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport
 from scout_dask_io.jobs.convert_source import to_convert
 from scout_dask_io.jobs.destination import free_nbytes, stored_nbytes, warn_of_many_files
-from scout_dask_io.jobs.image import stated_colors
 from scout_dask_io.jobs.qc import read_qc, warn_of_an_old_sheet
 from scout_dask_io.progress import Report
 from scout_dask_io.pyramid_writer import write_ome_zarr
@@ -59,6 +58,8 @@ def convert(
     :func:`~scout_dask_io.write_zarr`. Channel names and the voxel size are kept
     as the attributes ``channels`` and ``voxel_size_um`` (z, y, x, micrometres)
     where they are known, the latter ``null`` along an axis that nothing states.
+    An OME-Zarr image has them, and the colours of channels, in its own metadata.
+    They are those of channel folders, OME-XML, ImageJ and Zarr metadata.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def convert(
     warn_of_many_files(data, chunks, shards)
     write: Any = write_ome_zarr
     if ome:
-        options = {**options, "colors": stated_colors(opened, found.channels)}
+        options = {**options, "colors": found.colors or None}
     else:
         write = write_zarr
         options = {
@@ -211,7 +212,7 @@ def plan_convert(
         plan = plan_zarr(data, chunks, **found.options)
         n_tasks = plan.n_units + 1
         # zarr.json; or .zarray, and .zattrs where there is something to say.
-        stated = bool(opened.channels or opened.voxel_size or opened.filled)
+        stated = bool(found.channels or opened.voxel_size or opened.filled)
         n_files = plan.n_stored + 1 + (zarr_format == 2 and stated)
     return ConvertPlan(
         source=os.fspath(src),

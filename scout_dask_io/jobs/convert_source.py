@@ -11,7 +11,7 @@ import dask.array as da
 
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.jobs.destination import check_target, warn_of_a_full_disk
-from scout_dask_io.jobs.image import as_image
+from scout_dask_io.jobs.image import Image, as_image, leading_channels
 from scout_dask_io.jobs.qc import check_planes
 from scout_dask_io.jobs.sources import Opened, locate_all, open_any, warn_of_numbering
 from scout_dask_io.ome import VERSIONS
@@ -38,6 +38,8 @@ class ToConvert:
         Its pixels; for an image, with their axes in its order.
     channels : tuple of str
         Names of its channels; empty where there are none.
+    colors : tuple of str
+        Of the channels of an image, where they are known for each.
     options : dict
         What both the plan and the write take, beside the data and the chunks.
     """
@@ -48,6 +50,7 @@ class ToConvert:
     opened: Opened
     data: da.Array
     channels: tuple[str, ...]
+    colors: tuple[str, ...]
     options: dict[str, Any]
 
 
@@ -84,15 +87,18 @@ def to_convert(
     warn_of_numbering(opened)
     if qc:
         check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
-    data, axes, names = as_image(opened) if ome else (opened.array, "", opened.channels)
+    if ome:
+        image = as_image(opened)
+    else:
+        image = Image(opened.array, "", leading_channels(opened))
     options: dict[str, Any] = {"shards": shards, "max_mem": max_mem, "nb_workers": nb_workers}
     if ome:
         versions = {of: version for version, of in VERSIONS.items()}
         if zarr_format not in versions:
             raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
         options |= {
-            "axes": axes,
-            "channels": names,
+            "axes": image.axes,
+            "channels": image.channels,
             "levels": levels,
             "labels": labels,
             "voxel_size": opened.voxel_size,
@@ -102,5 +108,14 @@ def to_convert(
     else:
         options |= {"codec": codecs_of_levels(codec)[0], "zarr_format": zarr_format}
     # The levels below the full one take at most a third as much.
-    warn_of_a_full_disk(int(data.nbytes) * (4 if ome else 3) // 3, destination)
-    return ToConvert(destination, replaces, resumes, opened, data, tuple(names or ()), options)
+    warn_of_a_full_disk(int(image.array.nbytes) * (4 if ome else 3) // 3, destination)
+    return ToConvert(
+        destination,
+        replaces,
+        resumes,
+        opened,
+        image.array,
+        tuple(image.channels or ()),
+        image.colors,
+        options,
+    )

@@ -67,8 +67,8 @@ def export(
       tile. Levels are means of 2 x 2 pixels; of masks and of integers above
       16 bits, which mostly are labels, the most frequent of the four.
 
-    The voxel size and the channel names go into the file in its own way, as far
-    as it has one.
+    The voxel size and the names and colours of channels go into the file in its own
+    way, as far as it has one.
 
     Threads of this process read rows of whole chunks, each chunk once, also where
     a dask cluster is active. Memory is ``nb_workers + 2`` times what a row of

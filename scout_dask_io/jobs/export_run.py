@@ -20,6 +20,7 @@ from scout_dask_io.progress import Report
 from scout_dask_io.tiff.ahead import work_ahead
 from scout_dask_io.tiff.annotate import Notes, imagej_notes, ome_notes, plain_notes
 from scout_dask_io.tiff.bands import Rows
+from scout_dask_io.tiff.channels import NO_CHANNELS, Channels
 from scout_dask_io.tiff.draft import TiffDraft
 from scout_dask_io.tiff.record import record_text
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
@@ -100,15 +101,17 @@ class Job:
         said: dict[str, Any] = {
             "software": record_text(self.record(number)),
             "voxel": chosen.voxel,
-            "channels": chosen.channels,
+            "channels": Channels(chosen.channels, chosen.colors),
         }
         if self.kind == "ome":
             return ome_notes(layout, chosen.axes, **said)
         if self.kind == "imagej":
             return imagej_notes(layout, chosen.axes, ranges=self._ranges(), **said)
         if self.kind == "planes":
-            said["channels"] = ()  # a plane is of one, and its folder says which
-        return plain_notes(layout, **said)
+            said["channels"] = NO_CHANNELS  # a plane is of one, and its folder says which
+            return plain_notes(layout, **said)
+        known = set(chosen.axes) <= set("tczyxs")
+        return plain_notes(layout, chosen.axes if known else "", **said)
 
     def _ranges(self) -> list[tuple[float, float]]:
         if self.least is None or self.greatest is None or not np.isfinite(self.least).all():

@@ -43,6 +43,8 @@ class Selection:
         In the order of these axes.
     channels : tuple of str
         Names along ``c``; empty where there are none.
+    colors : tuple of str
+        As many, six hexadecimal digits each; empty where they are not stated.
     plane_axis : str
         The array's own name for the axis that the planes lie along.
     first_plane : int
@@ -55,6 +57,7 @@ class Selection:
     axes: str
     voxel: VoxelSize | None
     channels: tuple[str, ...]
+    colors: tuple[str, ...]
     plane_axis: str
     first_plane: int
     record: dict[str, Any]
@@ -83,7 +86,7 @@ def select(
     PathNotFoundError, LayoutError
         If there is nothing at the path, or it cannot be read.
     """
-    source, axes, voxel, channels = _open(src, level, as_voxel_size(voxel_size))
+    source, axes, voxel, (channels, colors) = _open(src, level, as_voxel_size(voxel_size))
     if axis not in _PLANE_AXES:
         raise ArgumentError(f"axis must be 'z', 'y' or 'x', got {axis!r}")
     if axis != "z" and ("z" not in axes or len(axes) < 3):
@@ -101,12 +104,13 @@ def select(
         voxel = replace(voxel, z=z, y=y, x=x)
     at = axes.find("c")
     if at >= 0:
-        channels = channels[box[at]]
+        channels, colors = channels[box[at]], colors[box[at]]
     return Selection(
         view=view,
         axes="".join(named.get(a, a) for a in turned),
         voxel=voxel,
         channels=channels,
+        colors=colors,
         plane_axis=axis,
         first_plane=box[axes.index(axis)].start if axis in axes else 0,
         record={
@@ -121,8 +125,11 @@ def select(
 
 def _open(
     src: Any, level: int | None, given: VoxelSize | None
-) -> tuple[Source, str, VoxelSize | None, tuple[str, ...]]:
-    """Give a source, its axes, voxel size (by the one ``given`` of level 0) and channel names."""
+) -> tuple[Source, str, VoxelSize | None, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Give a source, its axes, voxel size (by the one ``given`` of level 0), and its channels.
+
+    Of these the names, and the colours.
+    """
     if isinstance(src, (str, os.PathLike, RemotePath)):
         path = locate(src)
         image = read_image(path)
@@ -131,7 +138,8 @@ def _open(
             size = image.voxel_size(level or 0, f"OME-Zarr metadata of {path}")
             if given is not None:
                 size = given.scaled(image.factors(level or 0))
-            return source, _axes(source, image.axes, image.channels), size, image.channels
+            channels = image.channels, image.colors
+            return source, _axes(source, image.axes, image.channels), size, channels
         if level:
             raise ArgumentError(
                 f"{path} is one array and has no level {level}: give the path of an OME-Zarr "
@@ -139,9 +147,9 @@ def _open(
             )
         source = open_source(path)
         names, stated = _attributes(path)
-        channels = names if len(source.shape) > 2 and len(names) == source.shape[0] else ()
+        names = names if len(source.shape) > 2 and len(names) == source.shape[0] else ()
         size = given or stated_voxel_size(source)
-        return source, _axes(source, stated, channels), size, channels
+        return source, _axes(source, stated, names), size, (names, ())
     if level:
         raise ArgumentError("level= is for the path of an OME-Zarr group")
     source_or_none = src if isinstance(src, Source) else None
@@ -153,7 +161,7 @@ def _open(
             f"{src!r}. Write a computed array with imsave, or with write_zarr first."
         )
     size = given or stated_voxel_size(source_or_none)
-    return source_or_none, _axes(source_or_none, "", ()), size, ()
+    return source_or_none, _axes(source_or_none, "", ()), size, ((), ())
 
 
 def _attributes(path: AnyPath) -> tuple[tuple[str, ...], str]:

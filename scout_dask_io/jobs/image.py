@@ -1,8 +1,9 @@
-"""Sources of any axes as OME-Zarr has them, in the order ``(t, c, z, y, x)``."""
+"""Sources of any axes and channels as OME-Zarr has them, in the order ``(t, c, z, y, x)``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import dask.array as da
 
@@ -13,10 +14,10 @@ from scout_dask_io.lazy import lazy_array, source_of
 from scout_dask_io.levels import AXES, axes_of
 from scout_dask_io.source import ViewSource
 from scout_dask_io.store.image import read_image
-from scout_dask_io.tiff.info import describe_path
+from scout_dask_io.tiff.info import TiffInfo, describe_path
 from scout_dask_io.tiff.source import TiffSource
 
-__all__ = ["as_image", "sample_colors", "stated_axes", "stated_colors"]
+__all__ = ["Image", "as_image", "leading_channels", "stated_axes"]
 
 _ORDER = AXES[5]
 _LEAD = {"tiff": "", "folder": "z", "channels": "cz"}
@@ -24,8 +25,32 @@ _LEAD = {"tiff": "", "folder": "z", "channels": "cz"}
 _SAMPLES = {"red": "FF0000", "green": "00FF00", "blue": "0000FF", "alpha": "000000"}
 
 
-def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
-    """Give what was opened with its axes in OME-Zarr's order, their letters, and channel names.
+class Image(NamedTuple):
+    """What was opened, as an OME-Zarr image has it.
+
+    Attributes
+    ----------
+    array : dask.array.Array
+        Its axes in the order ``(t, c, z, y, x)``.
+    axes : str
+        A letter an axis.
+    channels : tuple of str or None
+        Names, where there are channels and they are named.
+    colors : tuple of str
+        Six hexadecimal digits a channel, where they are known for each.
+    has_alpha : bool
+        Whether the channels are colour samples, and the last of them is alpha.
+    """
+
+    array: da.Array
+    axes: str
+    channels: tuple[str, ...] | None
+    colors: tuple[str, ...] = ()
+    has_alpha: bool = False
+
+
+def as_image(opened: Opened) -> Image:
+    """Give what was opened with its axes in OME-Zarr's order, and what is stated of its channels.
 
     Colour samples become channels. An array whose axes lie in order is given as
     it is; another one is read turned. Reads the header of the first TIFF file.
@@ -36,10 +61,13 @@ def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
         If an OME-Zarr image cannot have the axes.
     """
     array, names = opened.array, opened.channels
-    axes = stated_axes(opened)
+    described = _described(opened)
+    axes = _axes(opened, described)
     if axes.endswith("s") and "c" not in axes:
         axes = axes[:-1] + "c"
         names = names or tuple(_SAMPLES)[: array.shape[-1]]
+    elif described is not None and opened.kind != "channels":
+        names = described.channels or None
     strange = [a for a in axes if a not in _ORDER]
     if len(strange) == 1 and "z" not in axes:
         # Pages of a file that does not say what they are.
@@ -54,28 +82,51 @@ def as_image(opened: Opened) -> tuple[da.Array, str, tuple[str, ...] | None]:
     if order != axes:
         turned = ViewSource(source, full_region(source.shape), [axes.index(a) for a in order])
         array = lazy_array(turned)
-    return array, order, names if "c" in order else None
+    names = names if "c" in order else None
+    samples = _sample_colors(names)
+    colors = _stated_colors(opened, described) or samples
+    n_channels = array.shape[order.index("c")] if "c" in order else 1
+    return Image(
+        array, order, names, colors if len(colors) == n_channels else (), len(samples) == 4
+    )
 
 
-def sample_colors(names: Sequence[str] | None) -> tuple[str, ...]:
+def _sample_colors(names: Sequence[str] | None) -> tuple[str, ...]:
     """Give the colours of channels that are colour samples; empty for any others."""
     given = tuple(names or ())
     is_rgb = len(given) in (3, 4) and given == tuple(_SAMPLES)[: len(given)]
     return tuple(_SAMPLES.values())[: len(given)] if is_rgb else ()
 
 
-def stated_colors(opened: Opened, names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Give the colours of the channels of what was opened, where they are known for each."""
-    image = read_image(opened.place) if opened.kind == "zarr" else None
-    colors = sample_colors(names) if image is None else image.colors
-    return colors if colors and len(colors) == len(names or "1") else None
+def leading_channels(opened: Opened) -> tuple[str, ...] | None:
+    """Give the names along the first axis of what was opened, where they are stated."""
+    if opened.kind != "tiff":
+        return opened.channels
+    described = _described(opened)
+    return (described.channels or None) if described and described.axes[0] == "C" else None
 
 
 def stated_axes(opened: Opened) -> str:
     """Give a letter an axis, as the files state them or as the house has them."""
+    return _axes(opened, _described(opened))
+
+
+def _described(opened: Opened) -> TiffInfo | None:
+    """Describe the first TIFF file; ``None`` where there is none."""
     source = source_of(opened.array)
-    axes = opened.axes
-    if isinstance(source, TiffSource):
-        axes = _LEAD[opened.kind] + describe_path(source.place_of(source.files[0])).axes.lower()
+    if not isinstance(source, TiffSource):
+        return None
+    return describe_path(source.place_of(source.files[0]))
+
+
+def _axes(opened: Opened, described: TiffInfo | None) -> str:
+    axes = opened.axes if described is None else _LEAD[opened.kind] + described.axes.lower()
     ndim = opened.array.ndim
     return axes if len(axes) == ndim else axes_of(ndim, channels=bool(opened.channels))
+
+
+def _stated_colors(opened: Opened, described: TiffInfo | None) -> tuple[str, ...]:
+    if described is not None:
+        return () if opened.kind == "channels" else described.colors
+    image = read_image(opened.place) if opened.kind == "zarr" else None
+    return () if image is None else image.colors

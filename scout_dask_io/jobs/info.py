@@ -87,6 +87,7 @@ def _tiff_file(found: TiffInfo, place: Place | AnyPath) -> InfoReport:
         nbytes=math.prod(found.shape) * dtype.itemsize,
         stored_nbytes=found.file_nbytes,
         n_files=1,
+        channels=found.channels,
         voxel_size=voxel_size(place),
         details=tuple(details),
     )
@@ -115,7 +116,7 @@ def _planes(path: AnyPath, nb_workers: int | None, order: str) -> InfoReport:
         nbytes=source.nbytes,
         stored_nbytes=sum(f.size for f in source.files),
         n_files=len(source.files),
-        channels=opened.channels or (),
+        channels=opened.channels or first.channels,
         voxel_size=opened.voxel_size,
         details=report.details[:1] if same else ("files are stored in different ways",),
     )

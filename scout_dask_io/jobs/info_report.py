@@ -96,7 +96,7 @@ class InfoReport:
         Chunk files of a full array, and those that are there; the others hold
         the fill value.
     channels : tuple of str
-        Names along the first axis.
+        Names, as far as they are stated.
     voxel_size : VoxelSize or None
         In micrometres, ``None`` for what is not stated, and where it is stated.
     attributes : tuple of str

@@ -12,7 +12,7 @@ import numpy as np
 
 from scout_dask_io.calibration import voxel_size as stated_voxel_size
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.jobs.image import as_image, sample_colors
+from scout_dask_io.jobs.image import Image, as_image
 from scout_dask_io.jobs.sources import Opened, open_any
 from scout_dask_io.lazy import lazy_array
 from scout_dask_io.ome import Multiscale
@@ -116,8 +116,7 @@ def open_volume(
         name = place.name or opened.path
         image = read_image(place) if opened.kind == "zarr" else None
         if image is None:
-            array, names, n_times = _turned(opened)
-            colors = sample_colors(names)
+            (array, _, names, colors, _), n_times = _turned(opened)
         else:
             array, names, colors = opened.array, opened.channels, image.colors
             n_times = array.shape[0] if image.axes.startswith("t") else 1
@@ -151,17 +150,19 @@ def open_volume(
     )
 
 
-def _turned(opened: Opened) -> tuple[da.Array, tuple[str, ...] | None, int]:
-    """Give an array as ``(c, z, y, x)`` or a part of that, channel names, and how many times."""
+def _turned(opened: Opened) -> tuple[Image, int]:
+    """Give an array as ``(c, z, y, x)`` or a part of that, its channels, and how many times."""
     try:
-        array, axes, names = as_image(opened)
+        found = as_image(opened)
     except ArgumentError:  # axes of no meaning: whoever shows them says what they need
-        return opened.array, opened.channels, 1
-    n_times = array.shape[0] if axes.startswith("t") else 1
-    array = _without_time(array, axes)
-    if names is not None and len(sample_colors(names)) == 4:
-        array, names = array[:3], names[:3]
-    return array, names, n_times
+        return Image(opened.array, "", opened.channels), 1
+    n_times = found.array.shape[0] if found.axes.startswith("t") else 1
+    found = found._replace(array=_without_time(found.array, found.axes))
+    if found.has_alpha and found.channels is not None:
+        found = found._replace(
+            array=found.array[:3], channels=found.channels[:3], colors=found.colors[:3]
+        )
+    return found, n_times
 
 
 def _without_time(array: da.Array, axes: str) -> da.Array:

@@ -111,7 +111,7 @@ def added_levels(
     if opened.kind != "zarr":
         raise ArgumentError(f"{place} is no Zarr array: use convert with ome=True")
     _check_stored(full, destination)
-    data, axes, names = as_image(opened)
+    data, axes, names, *_ = as_image(opened)
     source = source_of(data)
     if not isinstance(source, Source) or isinstance(source, ViewSource):
         raise ArgumentError(

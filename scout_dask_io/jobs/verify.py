@@ -210,7 +210,7 @@ def verify(
     left = open_any(first, nb_workers, order=order, missing=missing)
     if read_image(second) is not None and left.kind != "zarr":
         # An image has its axes in another order than some files do.
-        left = replace(left, array=as_image(left)[0])
+        left = replace(left, array=as_image(left).array)
     _check_record(left, right)
     mismatch = _mismatch(left, right)
     if mismatch:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import tifffile
 
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.tiff.channels import NO_CHANNELS, Channels, ome_color
 from scout_dask_io.tiff.encode_ifd import Tag
 from scout_dask_io.tiff.write_layout import TiffLayout
 from scout_dask_io.voxel import ATTRIBUTE, VoxelSize
@@ -66,19 +68,24 @@ class Notes:
 
 def plain_notes(
     layout: TiffLayout,
+    axes: str = "",
     *,
     software: str = SOFTWARE,
     voxel: VoxelSize | None = None,
-    channels: Sequence[str] = (),
+    channels: Channels = NO_CHANNELS,
 ) -> Notes:
-    """Give the notes of a file that tells its shape in the form of tifffile.
+    """Give the notes of a file that tells its shape, and axes if given, in the form of tifffile.
 
-    The voxel size, for whose z TIFF has no field, and the names of channels
-    stand beside the shape.
+    The voxel size, for whose z TIFF has no field, and the names and colours of
+    channels stand beside the shape.
     """
     said: dict[str, Any] = {"shape": list(layout.shape)}
-    if channels:
-        said["channels"] = list(channels)
+    if axes:
+        said["axes"] = axes.upper()
+    if channels.names:
+        said["channels"] = list(channels.names)
+    if channels.colors:
+        said["colors"] = list(channels.colors)
     if voxel is not None:
         said[ATTRIBUTE] = list(voxel.micrometres)
     return Notes(json.dumps(said).encode("ascii"), software, *_per_cm(voxel))
@@ -97,7 +104,7 @@ def ome_notes(
     *,
     software: str = SOFTWARE,
     voxel: VoxelSize | None = None,
-    channels: Sequence[str] = (),
+    channels: Channels = NO_CHANNELS,
     name: str = "",
 ) -> Notes:
     """Give the notes of an OME-TIFF: its OME-XML (schema 2016-06) and resolution tags.
@@ -113,8 +120,11 @@ def ome_notes(
             if axis in axes and size is not None:
                 said |= {f"PhysicalSize{axis.upper()}": size}
                 said |= {f"PhysicalSize{axis.upper()}Unit": "µm"}
-    if channels:
-        said["Channel"] = {"Name": list(channels)}
+    stated: dict[str, Any] = {"Name": list(channels.names)} if channels.names else {}
+    if channels.colors:
+        stated["Color"] = [ome_color(c) for c in channels.colors]
+    if stated:
+        said["Channel"] = stated
     stored = (layout.n_pages, 1, 1, layout.height, layout.width, layout.samples)
     xml = tifffile.OmeXml(Creator=SOFTWARE)
     try:
@@ -134,13 +144,14 @@ def imagej_notes(
     *,
     software: str = SOFTWARE,
     voxel: VoxelSize | None = None,
-    channels: Sequence[str] = (),
+    channels: Channels = NO_CHANNELS,
     ranges: Sequence[tuple[float, float]] = (),
 ) -> Notes:
     """Give the notes of an ImageJ hyperstack; axes are some of ``tzcyxs``, in this order.
 
     ``ranges`` has the least and the greatest value of each channel: what ImageJ
-    shows as black and white. Channel names are what Image > Show Info lists.
+    shows as black and white. Channel names are what Image > Show Info lists, and
+    colours of several channels are their lookup tables.
     """
     said: dict[str, Any] = {}
     pixel = None
@@ -156,8 +167,10 @@ def imagej_notes(
         said["mode"] = "composite" if len(ranges) > 1 else "grayscale"
     text = tifffile.imagej_description(layout.shape, axes=axes.upper(), **said)
     more: dict[str, Any] = {}
-    if channels:
-        more["Info"] = "\n".join(f"Channel {k}: {name}" for k, name in enumerate(channels, 1))
+    if channels.names:
+        more["Info"] = "\n".join(f"Channel {k}: {c}" for k, c in enumerate(channels.names, 1))
+    if len(channels.colors) > 1:
+        more["LUTs"] = [_lut(color) for color in channels.colors]
     if len(ranges) > 1:
         more["Ranges"] = tuple(float(v) for pair in ranges for v in pair)
     tags = []
@@ -165,6 +178,11 @@ def imagej_notes(
         name, char = {1: ("BYTE", "B"), 4: ("LONG", "I")}[kind]
         tags.append(Tag(code, name, struct.unpack(f"<{count}{char}", data)))
     return Notes(text.encode("ascii"), software, pixel, _NO_UNIT, tuple(tags))
+
+
+def _lut(color: str) -> np.ndarray:
+    """Give 256 reds, greens and blues from black to a colour."""
+    return (np.outer(list(bytes.fromhex(color)), np.arange(256)) // 255).astype(np.uint8)
 
 
 def first_page_tags(notes: Notes) -> list[Tag]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scout_dask_io.grid import Shape
+from scout_dask_io.tiff.channels import stated_channels
 from scout_dask_io.tiff.files import opened, place_of
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Window, read_header
@@ -22,7 +23,8 @@ class TiffInfo:
     ``axes`` has a letter an axis of ``shape``, as tifffile names them.
     ``segment`` is ``"strip"`` or ``"tile"``, ``segment_shape`` its extent as
     stored, ``(rows, columns)``. ``levels`` are the shapes of the resolutions,
-    the full one first.
+    the full one first. ``channels`` and ``colors`` are what the file states of each
+    channel, its name and six hexadecimal digits; empty where it does not.
     """
 
     path: str
@@ -38,6 +40,8 @@ class TiffInfo:
     n_series: int
     levels: tuple[Shape, ...]
     file_nbytes: int
+    channels: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
 
 
 def describe_path(path: Any) -> TiffInfo:
@@ -68,12 +72,15 @@ def describe_path(path: Any) -> TiffInfo:
             if layout.planar:
                 axes = axes.replace("S", "") + "S"
             shape = (*lead, *layout.shape)
+            axes = axes if len(axes) == len(shape) else "Q" * len(shape)
+            n_channels = shape[axes.index("C")] if "C" in axes else 1
+            names, colors = stated_channels(tif, n_channels)
             compression = int(first.compression)
             return TiffInfo(
                 path=file.path,
                 shape=shape,
                 dtype=str(series.dtype),
-                axes=axes if len(axes) == len(shape) else "Q" * len(shape),
+                axes=axes,
                 compression=CODEC_NAMES.get(compression, str(compression)),
                 segment="tile" if first.is_tiled else "strip",
                 segment_shape=(
@@ -87,4 +94,6 @@ def describe_path(path: Any) -> TiffInfo:
                 n_series=len(tif.series),
                 levels=tuple(level.shape for level in series.levels),
                 file_nbytes=file.size,
+                channels=names,
+                colors=colors,
             )

@@ -26,7 +26,7 @@ def pixels(path: Path) -> dict[str, Any]:
     for file in sorted(path.rglob("*.tif")) if path.is_dir() else [path]:
         with tifffile.TiffFile(file) as tiff:
             (series,) = tiff.series
-            tags = {t.name: t.value for t in tiff.pages[0].tags}
+            tags = {t.name: repr(t.value) for t in tiff.pages[0].tags}
             for name in ("Software", "ImageDescription", "SubIFDs", "TileOffsets"):
                 tags.pop(name, None)
             size = io.voxel_size(file).micrometres
