@@ -36,6 +36,8 @@ class LevelInfo:
         Size of its files, in bytes.
     n_chunks, n_present : int
         Chunk files of a full level, and those that are there.
+    codec : str
+        What its chunks are compressed with.
     """
 
     path: str
@@ -47,6 +49,7 @@ class LevelInfo:
     stored_nbytes: int
     n_chunks: int
     n_present: int
+    codec: str
 
     def text(self, chunks: Shape | None) -> str:
         """Give a line for people, with the chunks only if they are not those."""
@@ -177,6 +180,10 @@ class InfoReport:
             yield "levels" if n == 0 else "", level.text(self.chunks)
         yield "segments", self.segment or ""
         yield "codec", self.codec
+        others = dict.fromkeys(lv.codec for lv in self.levels if lv.codec != self.codec)
+        for codec in others:
+            paths = ", ".join(lv.path for lv in self.levels if lv.codec == codec)
+            yield "", f"{codec}, levels {paths}"
         if self.layout is not None:
             yield "format", f"Zarr v{self.zarr_format}, {self.layout} chunk files"
         if self.order is not None:

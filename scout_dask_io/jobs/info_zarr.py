@@ -111,6 +111,7 @@ def _image(path: AnyPath, image: Multiscale) -> InfoReport:
             stored_nbytes=report.stored_nbytes or 0,
             n_chunks=report.n_chunks or 0,
             n_present=report.n_present or 0,
+            codec=report.codec,
         )
         for report, stored in zip(found, image.levels, strict=True)
     )

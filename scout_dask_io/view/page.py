@@ -33,7 +33,7 @@ class _Volume:
     """What was given, opened: one image, one layer a channel.
 
     Colours and contrast are as its metadata state them, as many as layers; ``None`` is grey, or
-    contrast that is yet to be measured.
+    contrast that is yet to be measured. Labels have neither: each value has a colour of its own.
     """
 
     name: str
@@ -41,6 +41,7 @@ class _Volume:
     keys: tuple[str, ...]
     colors: tuple[str | None, ...]
     windows: tuple[tuple[float, float] | None, ...]
+    is_labels: bool = False
 
 
 class View:
@@ -114,7 +115,8 @@ def viewer(
     when it is on the screen, two at a time. Levels of an OME-Zarr image are
     used, and so are the colours and the contrast that its metadata state; of
     other volumes, coarser views leave voxels out, as far as one of their chunks
-    makes no more than 128 MB be read, and contrast follows percentiles.
+    makes no more than 128 MB be read, and contrast follows percentiles. Each label
+    of an image of labels has a colour.
 
     Parameters
     ----------
@@ -180,13 +182,14 @@ def _open(number: int, what: Any, size: VoxelSize | None, order: str) -> _Volume
         )
         for c in range(n_channels)
     )
-    single = n_channels == 1
+    plain = n_channels == 1 and found.colors in ((), ("FFFFFF",))
     return _Volume(
         found.name,
         layers,
         keys=tuple(f"v{number}c{c}" for c in range(n_channels)),
-        colors=(None,) if single else channel_colors(found.colors, n_channels),
+        colors=(None,) if plain else channel_colors(found.colors, n_channels),
         windows=found.windows if len(found.windows) == n_channels else (None,) * n_channels,
+        is_labels=found.is_labels and found.levels[0].dtype.kind in "iub",
     )
 
 
@@ -207,6 +210,9 @@ def _fill(state: Any, volumes: Sequence[_Volume], url: Any, neuroglancer: Any) -
     state.cross_section_scale = longest / ACROSS * len(volumes)
     state.projection_scale = longest * 1.4
     state.show_slices = True
+    if any(volume.is_labels for volume in volumes):
+        # It shows through what has no label.
+        state.cross_section_background_color = "#000000"
     names: list[list[str]] = []
     for volume in volumes:
         group: list[str] = []
@@ -215,16 +221,18 @@ def _fill(state: Any, volumes: Sequence[_Volume], url: Any, neuroglancer: Any) -
         ):
             name = _unused(layer.name, [n for g in (*names, group) for n in g])
             group.append(name)
-            state.layers.append(
-                name=name,
-                layer=neuroglancer.ImageLayer(
-                    source=f"zarr2://{url(key)}",
+            source = f"zarr2://{url(key)}"
+            if volume.is_labels:
+                shown = neuroglancer.SegmentationLayer(source=source, selected_alpha=1.0)
+            else:
+                shown = neuroglancer.ImageLayer(
+                    source=source,
                     shader=_shader(color),
                     shader_controls={"normalized": {"range": _contrast(layer, window)}},
                     blend="additive",
                     opacity=1.0,
-                ),
-            )
+                )
+            state.layers.append(name=name, layer=shown)
         names.append(group)
     panels = [neuroglancer.LayerGroupViewer(layers=group, layout="4panel") for group in names]
     state.layout = panels[0] if len(panels) == 1 else neuroglancer.row_layout(panels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 from pathlib import Path
 
@@ -217,6 +218,8 @@ def test_an_ome_zarr_image_and_its_levels(tmp_path: Path, version: str):
     assert found.levels[2].translation == (0, 2, 2.25, 2.25)
     assert {lv.chunks for lv in found.levels} == {(1, *CHUNKS)}
     assert [(lv.n_chunks, lv.n_present) for lv in found.levels] == [(72, 72), (32, 32), (4, 4)]
+    names = [re.findall(r"cname=(\w+)", lv.codec) for lv in found.levels]
+    assert names == [["zstd"], ["lz4"], ["lz4"]]
     for lv in found.levels:
         there = [p for p in (tmp_path / "a.zarr" / lv.path).rglob("*") if p.is_file()]
         assert lv.stored_nbytes == sum(p.stat().st_size for p in there)
@@ -225,5 +228,6 @@ def test_an_ome_zarr_image_and_its_levels(tmp_path: Path, version: str):
     assert found.manifest.n_files == 108
     assert found.details[0] == f"version {version} of OME-Zarr; lower levels by mean"
     text = found.render()
+    assert re.search(r"codec .*cname=zstd.*\n {14}.*cname=lz4.*, levels 1, 2\n", text)
     assert "levels      0: 2 x 13 x 37 x 41, scale 1, 4, 1.5, 1.5, " in text
     assert json.loads(found.to_json())["levels"][1]["scale"] == [1, 4, 3, 3]
