@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -23,13 +22,14 @@ from scout_dask_io.lazy import source_of
 from scout_dask_io.levels import axes_of
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.planesummary import VolumeSummary, candidates, summarise
-from scout_dask_io.remote import AnyPath
+from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.sheet import html_sheet
 from scout_dask_io.source import Source
-from scout_dask_io.store.beside import sheet_paths, write_beside
+from scout_dask_io.store.beside import put_beside, sheet_paths, write_beside
 from scout_dask_io.store.disk import naming_errors
+from scout_dask_io.store.place import place_of
+from scout_dask_io.store.remote_growing import RemoteStaging
 from scout_dask_io.store.units import Target, record_name
-from scout_dask_io.store.zarr_source import open_source
 from scout_dask_io.voxel import ATTRIBUTE, from_attribute
 
 __all__ = ["check_qc", "check_qc_place", "put_sheet", "subject_of"]
@@ -44,7 +44,7 @@ def check_qc(shape: Shape, kind: np.dtype[Any], destination: AnyPath) -> None:
     Raises
     ------
     ArgumentError
-        If the array has no planes, or is complex, or goes to an object store.
+        If the array has no planes, or is complex, or if nothing can lie beside it.
     """
     if len(shape) < 2 or 0 in shape or kind.kind not in "biuf":
         raise ArgumentError(
@@ -55,17 +55,17 @@ def check_qc(shape: Shape, kind: np.dtype[Any], destination: AnyPath) -> None:
 
 
 def check_qc_place(destination: AnyPath) -> None:
-    """Refuse a destination beside which no sheet is put. Nothing is looked at.
+    """Refuse a destination beside which no sheet can lie. Nothing is looked at.
 
     Raises
     ------
     ArgumentError
-        If it is in an object store.
+        If it is a whole bucket of an object store.
     """
-    if not isinstance(destination, Path):
+    if isinstance(destination, RemotePath) and not destination.parents:
         raise ArgumentError(
-            f"qc needs a destination on a disk, {destination} is in an object store: leave qc "
-            "out, or write to a disk and copy the array"
+            f"{destination} is a whole bucket, and what qc gathers lies beside the array: give a "
+            f"name in it, such as {destination}/a.zarr, or leave qc out"
         )
 
 
@@ -118,23 +118,23 @@ def put_sheet(target: Target, units: Blocks, subject: Subject) -> None:
     ------
     ResumeError
         If a unit has no record.
-    WriteError
-        If a file cannot be read or written.
+    WriteError, ChunkReadError
+        If a file or object cannot be read or written.
     """
-    staging: Any = target.staging
-    if not staging.job.exists():
+    staging = target.staging
+    if staging.of_level(None).read_settings() is None:
         return  # whoever publishes says so
 
     def load(unit: int) -> bytes:
-        try:
-            return bytes((staging.journal / record_name(unit)).read_bytes())
-        except FileNotFoundError as err:
+        found = staging.kept(record_name(unit))
+        if found is None:
             raise ResumeError(
                 f"unit {unit} has no record in {staging.journal}: the write is not complete. The "
                 "same call with resume=True goes on."
-            ) from err
+            )
+        return found
 
-    with naming_errors(staging.job, "what was gathered of the planes cannot be put together"):
+    with naming_errors(staging.where, "what was gathered of the planes cannot be put together"):
         try:
             summary = summarise(target.format.shape, target.format.dtype, units, load)
         except ValueError as err:
@@ -142,7 +142,8 @@ def put_sheet(target: Target, units: Blocks, subject: Subject) -> None:
                 f"the records in {staging.journal} cannot be understood: {err}. Start afresh, with "
                 "overwrite=True and no resume."
             ) from err
-        same = _equal_planes(staging.array, summary)
+        grown = place_of(staging.destination).source_of(target)
+        same = _equal_planes(grown, summary)
         written = datetime.now(UTC).isoformat(timespec="seconds")
         document = qc_document(subject, summary, same, written)
         as_json, as_html = sheet_paths(staging.destination)
@@ -150,15 +151,17 @@ def put_sheet(target: Target, units: Blocks, subject: Subject) -> None:
             as_json: json.dumps(document, allow_nan=False),
             as_html: html_sheet(document, summary.projections),
         }
-        write_beside(staging.beside, contents, durable=target.durable)
+        if isinstance(staging, RemoteStaging):
+            put_beside(contents)
+        else:
+            write_beside(staging.beside, contents, durable=target.durable)
 
 
-def _equal_planes(array: Path, summary: VolumeSummary) -> list[Duplicates]:
+def _equal_planes(source: Source, summary: VolumeSummary) -> list[Duplicates]:
     """Give the groups of planes that are equal, by every pixel as far as reading goes."""
     groups = candidates(summary)
     if not groups:
         return []
-    source = open_source(array)
     found, left = [], PROOF_NBYTES
     for group in groups:
         nbytes = _reading_nbytes(source, group)

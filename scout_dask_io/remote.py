@@ -97,6 +97,10 @@ class RemotePath:
             other.__dict__["_bound"] = self.__dict__["_bound"]
         return other
 
+    def suffixed(self, suffix: str) -> RemotePath:
+        """Give the place beside this one whose name is longer by ``suffix``."""
+        return self._beside(self.url + suffix)
+
     @property
     def name(self) -> str:
         """What comes after the last slash."""

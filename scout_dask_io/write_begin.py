@@ -12,7 +12,6 @@ from scout_dask_io.lazy import sources_in
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.store.beside import check_beside
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.growing import NewArray, is_finished
 from scout_dask_io.store.place import place_of
 from scout_dask_io.store.units import Target
@@ -64,7 +63,9 @@ def begin_or_resume(
     if resumed is None and resume and not overwrite and is_finished(destination, settings):
         return None
     if qc:
-        check_beside(local_path(destination), overwrite=overwrite)
+        # In a store, what lies there may be this write's own.
+        ours = resumed is not None and isinstance(destination, RemotePath)
+        check_beside(destination, overwrite=overwrite or ours)
     if resumed is not None:
         return resumed
     check_remote(destination, plan, data, overwrite=overwrite)

@@ -159,10 +159,10 @@ def write_zarr(
         the array: ``<path>.qc.html``, a sheet to look at, and ``<path>.qc.json``. Blank,
         identical and saturated planes, least and largest values are exact; means,
         percentiles, histograms and projections of a sample. The files appear right
-        after the array, and are replaced with it. Beside what ``max_mem`` counts, a task
+        after the array, in an object store right before it is whole, and are replaced
+        with it. Beside what ``max_mem`` counts, a task
         holds about a sixtieth of its unit for it, a sixteenth where planes are small, and
-        all where they have at most 64 pixels along both axes. Not at URLs, and not with
-        ``region``.
+        all where they have at most 64 pixels along both axes. Not with ``region``.
     region : tuple of slice, optional
         Write into the array that stands at ``path``: only these chunks, with
         its own chunks or shards, codec and fill value. It must start and end on the edges

@@ -570,5 +570,5 @@ def test_convert_qc_names_what_stands_out_and_where_the_sheet_is(planes: Path, t
     found = json.loads(out)["qc"]
     assert found["findings"] == ["1 plane is blank, every pixel is 5: z=3."]
     assert found["sheet"] == str(tmp_path / "b.zarr.qc.html")
-    err = fails("convert", "planes", "s3://nowhere/a.zarr", "--qc", cwd=tmp_path, code=2)
-    assert "qc needs a destination on a disk" in err
+    err = fails("convert", "planes", "s3://nowhere", "--qc", cwd=tmp_path, code=2)
+    assert "s3://nowhere is a whole bucket" in err

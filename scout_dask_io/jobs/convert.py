@@ -20,7 +20,6 @@ from scout_dask_io.remote import AnyPath
 from scout_dask_io.sharding import advise_shards
 from scout_dask_io.store.beside import sheet_paths
 from scout_dask_io.store.codecs import LEVEL_CODECS
-from scout_dask_io.store.create import local_path
 from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.image import read_image
 from scout_dask_io.store.manifest import read_manifest
@@ -225,7 +224,7 @@ def plan_convert(
         channels=found.channels,
         voxel_size=opened.voxel_size,
         n_files=n_files,
-        qc_sheet=os.fspath(sheet_paths(local_path(destination))[1]) if qc else "",
+        qc_sheet=str(sheet_paths(destination)[1]) if qc else "",
         filled=opened.filled,
         advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
         free_nbytes=free_nbytes(destination),

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 
-from scout_dask_io.errors import ArgumentError, LayoutError
+from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.jobs.convert_report import QcReport
 from scout_dask_io.jobs.image import stated_axes
 from scout_dask_io.jobs.sources import Opened
 from scout_dask_io.qc_run import check_qc
-from scout_dask_io.remote import AnyPath
-from scout_dask_io.store.beside import check_beside, sheet_paths
+from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.store.beside import check_beside, sheet_paths, stands
 
 __all__ = ["check_planes", "read_qc", "warn_of_an_old_sheet"]
 
@@ -39,40 +37,40 @@ def check_planes(
             f"{opened.path} has the axes {axes!r}, and qc tells of planes (y, x): give ome=True, "
             "which puts them last, or leave qc out"
         )
-    if not resume and isinstance(destination, Path):
+    if not resume:
         # A resumed write may have finished, with the sheet at its place: the writer looks.
         check_beside(destination, overwrite=overwrite)
 
 
 def warn_of_an_old_sheet(destination: AnyPath) -> None:
     """Warn where the sheet of an array that is replaced stays, since the new one has none."""
-    if isinstance(destination, Path):
-        _, sheet = sheet_paths(destination)
-        if sheet.exists():
-            warnings.warn(
-                f"{sheet} tells of the array that is replaced, and stays: qc=True replaces it",
-                stacklevel=3,
-            )
+    _, sheet = sheet_paths(destination)
+    if stands(sheet):
+        warnings.warn(
+            f"{sheet} tells of the array that is replaced, and stays: qc=True replaces it",
+            stacklevel=3,
+        )
 
 
 def read_qc(destination: AnyPath) -> QcReport | None:
-    """Give what the files beside an array say; ``None`` where there is none.
+    """Give what the files beside an array say; ``None`` where none is to be had.
 
     Raises
     ------
     LayoutError
         If the JSON file is damaged or cannot be read.
     """
-    if not isinstance(destination, Path):
-        return None
+    if isinstance(destination, RemotePath) and not destination.parents:
+        return None  # what is beside a bucket is another one
     data, sheet = sheet_paths(destination)
     try:
-        found = json.loads(data.read_text(encoding="utf-8"))
+        found = json.loads(data.read_bytes())
         findings = tuple(map(str, found["findings"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, ChunkReadError):
+        # So say stores of what is not there to who may read the array alone.
         return None
     except (ValueError, KeyError, TypeError, OSError) as err:
         raise LayoutError(
             f"{data} is damaged or cannot be read: {err}. Mend the cause, or remove it."
         ) from err
-    return QcReport(os.fspath(sheet), os.fspath(data), findings)
+    return QcReport(str(sheet), str(data), findings)

@@ -1,8 +1,9 @@
 """Files that tell of an array and lie beside it: ``<array>.qc.json`` and ``<array>.qc.html``.
 
-They are made in a folder of the unfinished write and moved to their names right
-after the array got its own; :func:`~scout_dask_io.store.publishing.recover` moves
-what a kill in between has left. Only files of their kind are ever replaced.
+On a disk they are made in a folder of the unfinished write and moved to their names
+right after the array got its own; :func:`~scout_dask_io.store.publishing.recover` moves
+what a kill in between has left. In an object store they are put right before the array
+is whole. Only files of their kind are ever replaced.
 """
 
 from __future__ import annotations
@@ -10,23 +11,37 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from scout_dask_io.errors import TargetExistsError
 from scout_dask_io.findings import FORMAT
+from scout_dask_io.remote import AnyPath, RemotePath
 from scout_dask_io.store.disk import sync_dir
 
-__all__ = ["check_beside", "move_beside", "sheet_paths", "write_beside"]
+__all__ = [
+    "check_beside",
+    "move_beside",
+    "put_beside",
+    "sheet_paths",
+    "stands",
+    "write_beside",
+]
 
 
-def sheet_paths(destination: Path) -> tuple[Path, Path]:
-    """Give the paths of the JSON file and of the HTML file that tell of an array's planes."""
+def sheet_paths(destination: AnyPath) -> tuple[Any, Any]:
+    """Give the places of the JSON file and of the HTML file that tell of an array's planes.
+
+    They are of the kind of place that the destination is.
+    """
+    if isinstance(destination, RemotePath):
+        return destination.suffixed(".qc.json"), destination.suffixed(".qc.html")
     json_path, html_path = (
         destination.parent / f"{destination.name}.qc.{kind}" for kind in ("json", "html")
     )
     return json_path, html_path
 
 
-def check_beside(destination: Path, *, overwrite: bool) -> None:
+def check_beside(destination: AnyPath, *, overwrite: bool) -> None:
     """Refuse the names beside an array that hold something. Nothing is changed.
 
     Raises
@@ -35,7 +50,7 @@ def check_beside(destination: Path, *, overwrite: bool) -> None:
         If one is there and ``overwrite`` is not given, or is no file of its kind.
     """
     for path in sheet_paths(destination):
-        if not os.path.lexists(path):
+        if not stands(path):
             continue
         if not _is_ours(path):
             raise TargetExistsError(
@@ -50,7 +65,14 @@ def check_beside(destination: Path, *, overwrite: bool) -> None:
             )
 
 
-def _is_ours(path: Path) -> bool:
+def stands(path: AnyPath) -> bool:
+    """Tell whether there is anything of that name."""
+    return path.is_file() if isinstance(path, RemotePath) else os.path.lexists(path)
+
+
+def _is_ours(path: AnyPath) -> bool:
+    if isinstance(path, RemotePath):
+        return FORMAT.encode() in (path.read(512) or b"")
     try:
         if path.is_symlink() or not path.is_file():
             return False
@@ -71,6 +93,12 @@ def write_beside(folder: Path, contents: Mapping[Path, str], *, durable: bool) -
                 os.fsync(file.fileno())
     if durable:
         sync_dir(folder)
+
+
+def put_beside(contents: Mapping[RemotePath, str]) -> None:
+    """Put objects beside an array that is about to be whole, the last named last."""
+    for place, text in contents.items():
+        place.write(text.encode())
 
 
 def move_beside(folder: Path, destination: Path) -> None:

@@ -46,7 +46,7 @@ class ChunkWriter:
         fmt = target.format
         self.target = target
         self._sink = sink_of(target.staging, durable=target.durable, in_place=target.in_place)
-        self.check = self._sink.check
+        self.check, self.keep = self._sink.check, self._sink.keep
         self._encoder = encoder_of(fmt)
         self._first = tuple(s.start // c for s, c in zip(region, fmt.chunks, strict=True))
         self._records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)

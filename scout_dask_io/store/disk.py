@@ -94,7 +94,7 @@ def sync_tree(root: Path) -> None:
 
 
 @contextmanager
-def naming_errors(path: os.PathLike[str], doing: str) -> Iterator[None]:
+def naming_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
     """Turn an error of the system into one of the library that names a path."""
     try:
         yield

@@ -3,6 +3,7 @@
 ```
 <array>/.scout-unfinished             the settings of the write: put first, removed last
 <array>/.scout-journal/<job>/<unit>   one object a finished unit, with the records of its chunks
+<array>/.scout-journal/<job>/<unit>.planes   with qc, the record of its planes, put before it
 <array>/0/0/0 …                       chunks or shards, each put whole
 <array>/.scout-manifest               put when every unit is in
 <array>/.zarray or zarr.json …        put after it: until then no software finds an array here
@@ -121,6 +122,14 @@ class RemoteStaging:
         """Note that a unit is finished."""
         body = base64.b64encode(records.tobytes())
         self._write(self.journal / str(unit), f"{zlib.crc32(body):08x} ".encode() + body)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Put an object beside the journal's; its name is no number."""
+        self._write(self.journal / name, data)
+
+    def kept(self, name: str) -> bytes | None:
+        """Give what :meth:`keep` put, ``None`` if there is none."""
+        return (self.journal / name).read()
 
     def _write(self, place: RemotePath, data: bytes) -> None:
         try:

@@ -39,6 +39,9 @@ class Sink(Protocol):
     def remove(self, path: str) -> None:
         """Remove a chunk that stands; none is no error."""
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Write what is to be found beside the journal, whole or not at all."""
+
     def note(self, unit: int, records: np.ndarray) -> None:
         """Note that a unit is finished, when all its chunks are in."""
 

@@ -105,6 +105,13 @@ class Staging:
         with naming_errors(self.journal, "the journal cannot be read"):
             return set(read_units(self.journal))
 
+    def kept(self, name: str) -> bytes | None:
+        """Give a file that lies beside the journal's, ``None`` if there is none."""
+        try:
+            return (self.journal / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def drop(self) -> None:
         """Remove what a write without a finished unit has left."""
         drop_staging(self)

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,6 @@ from scout_dask_io.source import Source
 from scout_dask_io.store.cascade import Cascade, ChunkWriter
 from scout_dask_io.store.formats import StoredFormat
 from scout_dask_io.store.remote_growing import RemoteStaging
-from scout_dask_io.store.sinks import FileSink
 from scout_dask_io.store.staging import Staging
 
 __all__ = [
@@ -224,9 +222,7 @@ def _write_unit(
         if lower is not None:
             lower.flush()
     if planes is not None:
-        directory: Any = target.staging  # on a disk; there are no records in object stores
-        sink = FileSink(directory, durable=target.durable, in_place=False)
-        sink.keep(record_name(unit), planes.record())
+        writer.keep(record_name(unit), planes.record())
     if lower is not None:
         lower.finish(unit)
     # Last: a unit that is in the journal has its lower levels there, and its record.
