@@ -12,13 +12,16 @@ import numpy as np
 from scout_dask_io.calibration import size_for
 from scout_dask_io.downsample import METHODS, method_for
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.grid import Blocks, chunk_counts
+from scout_dask_io.grid import Blocks, chunk_counts, uniform_blocks
 from scout_dask_io.levels import Level, axes_of, plan_levels
 from scout_dask_io.ome import VERSIONS
 from scout_dask_io.passes import fuse_levels, halved_blocks, stored_extent
-from scout_dask_io.plan import WritePlan, plan_source
+from scout_dask_io.plan import WritePlan, grow_unit, plan_source
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.write_arguments import compressor_of, plan_write, readable
+
+# Units of further passes, whose levels are small: one by one, a few chunks cost a task as much.
+LEAST_NBYTES = 2 * 2**20
 
 __all__ = ["ImagePlan", "plan_ome_zarr", "plan_pass"]
 
@@ -124,4 +127,14 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
         nb_workers=plan.nb_workers,
         max_mem=plan.max_mem,
     )
-    return replace(found, chunks=plan.chunks, shards=plan.shards, zarr_format=plan.zarr_format)
+    units = found.units
+    if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:
+        unit = grow_unit(level.shape, found.band, plan.itemsize, LEAST_NBYTES)
+        units = uniform_blocks(level.shape, unit)
+    return replace(
+        found,
+        units=units,
+        chunks=plan.chunks,
+        shards=plan.shards,
+        zarr_format=plan.zarr_format,
+    )
