@@ -17,11 +17,13 @@ from scout_dask_io.tiff.layout import PageLayout, SourceFile
 #: ``(rows, columns, samples)``, where pages without samples have one.
 Area: TypeAlias = tuple[slice, slice, slice]
 
-__all__ = ["PIECE_NBYTES", "Area", "AreaReader", "Page", "Scratch", "naming", "span"]
+__all__ = ["PIECE_NBYTES", "Area", "AreaReader", "Page", "Scratch", "depth_of", "naming", "span"]
 
 #: Rows are handed on in pieces of about this size, which are still in the processor's caches
 #: when the caller copies them. In halves, threads wait for the interpreter half as often again.
 PIECE_NBYTES = 1 << 21
+# Most pages whose rows are read side by side.
+_MAX_DEPTH = 16
 
 
 class Scratch:
@@ -77,6 +79,19 @@ class AreaReader(ABC):
     def reach_nbytes(self) -> int:
         """The most that is read of a page, in bytes, where compression made nothing larger."""
 
+    @property
+    def depth(self) -> int:
+        """How many pages go in a stack: a power of two, 1 where pages are read by themselves."""
+        return 1
+
+    def read(self, page: Page, at: int) -> None:
+        """Read the area of a page into its place in a stack, one below :attr:`depth`."""
+        raise NotImplementedError
+
+    def stack(self, n: int) -> np.ndarray:
+        """Give the area of the first pages of a stack, a page along axis 0."""
+        raise NotImplementedError
+
     @abstractmethod
     def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         """Yield ``(where, values)``, where ``where`` is relative to the area.
@@ -101,6 +116,12 @@ class AreaReader(ABC):
             got = files.read_at(page.fd, offset, out)
         if got != len(out):
             raise Damaged(f"only {got} of {len(out)} bytes at offset {offset} could be read")
+
+
+def depth_of(nbytes: int) -> int:
+    """Give how many pages go in a stack of which each takes so many bytes."""
+    fit = min(PIECE_NBYTES // max(nbytes, 1), _MAX_DEPTH)
+    return 1 << max(fit, 1).bit_length() - 1
 
 
 def span(one: slice) -> range:

@@ -8,7 +8,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from scout_dask_io.tiff.area import PIECE_NBYTES, Area, AreaReader, Page, Scratch, span
+from scout_dask_io.tiff.area import (
+    PIECE_NBYTES,
+    Area,
+    AreaReader,
+    Page,
+    Scratch,
+    depth_of,
+    span,
+)
 from scout_dask_io.tiff.layout import PageLayout
 from scout_dask_io.tiff.segments import SegmentReader
 
@@ -20,8 +28,6 @@ __all__ = ["RawReader", "area_reader"]
 
 #: Rows this long are read in part where less than an eighth of them is wanted.
 _LONG_ROW_NBYTES = 64 << 10
-#: Most pages whose rows are read side by side.
-_MAX_DEPTH = 16
 
 
 def area_reader(
@@ -39,7 +45,7 @@ class RawReader(AreaReader):
 
     @property
     def depth(self) -> int:
-        """How many pages go in a stack: a power of two, 1 where a page takes several reads."""
+        """How many pages go in a stack, 1 where a page takes several reads."""
         return len(self._all_steps()[0][1]) if self._all_steps() else 1
 
     @property
@@ -57,12 +63,12 @@ class RawReader(AreaReader):
             yield where, values[0]
 
     def read(self, page: Page, at: int) -> None:
-        """Read the area of a page into its place in a stack, one below :attr:`depth`."""
+        """Read the rows of a page into its place in a stack."""
         offset, rooms, _, _ = self._all_steps()[0]
         self._fill(page, page.data + offset, rooms[at])
 
     def stack(self, n: int) -> np.ndarray:
-        """Give the area of the first pages of a stack, a page along axis 0."""
+        """Give what was read, but for columns and samples that are not wanted."""
         _, _, _, values = self._all_steps()[0]
         return values[:n]
 
@@ -98,8 +104,7 @@ class RawReader(AreaReader):
         nbytes = step * width * pixel
         depth = 1
         if len(bands) == 1 and step == rows.stop - rows.start:
-            fit = min(PIECE_NBYTES // max(nbytes, 1), _MAX_DEPTH)
-            depth = 1 << max(fit, 1).bit_length() - 1
+            depth = depth_of(nbytes)
         memory = self.scratch.pixels(depth * nbytes)
         for at, chosen, band in bands:
             where_samples = slice(at, at + chosen.stop - chosen.start)

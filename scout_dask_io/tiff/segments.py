@@ -8,13 +8,15 @@ from typing import Any, TypeAlias
 import imagecodecs
 import numpy as np
 
-from scout_dask_io.tiff.area import PIECE_NBYTES, Area, AreaReader, Page, span
+from scout_dask_io.tiff.area import PIECE_NBYTES, Area, AreaReader, Page, depth_of, span
 from scout_dask_io.tiff.cache import BoundedCache, SegmentTable
 from scout_dask_io.tiff.general import general_decoder, general_table, open_tiff, page_at
 from scout_dask_io.tiff.ifd import Damaged, Window, read_header, read_ifd
 from scout_dask_io.tiff.pages import JPEG_TABLES, has_quirks, read_segments
 
 Decoder: TypeAlias = Callable[..., Any]
+#: A sample plane, and rows and columns of segments in it.
+Group: TypeAlias = tuple[int, range, range]
 
 __all__ = ["SegmentReader"]
 
@@ -53,6 +55,39 @@ class SegmentReader(AreaReader):
         offsets, counts = table.offsets[picks].tolist(), table.counts[picks].tolist()
         return [(o, n) for o, n in zip(offsets, counts, strict=True) if n]
 
+    @property
+    def depth(self) -> int:
+        """How many pages go in a stack, 1 where an area of a page is not a few strips."""
+        group = self._only_strips()
+        return 1 if group is None else depth_of(self._strips_nbytes(group))
+
+    def read(self, page: Page, at: int) -> None:
+        """Decode the strips of a page into its place in a stack."""
+        group: Any = self._only_strips()
+        nbytes = self._strips_nbytes(group)
+        room = self.scratch.pixels(self.depth * nbytes)
+        self._strips(page, group, room[at * nbytes : (at + 1) * nbytes])
+
+    def stack(self, n: int) -> np.ndarray:
+        """Give what was decoded, but for rows, columns and samples that are not wanted."""
+        group: Any = self._only_strips()
+        layout, (rows, columns, samples) = self.layout, self.area
+        dtype = np.dtype(layout.dtype)
+        if layout.predictor != 1:
+            dtype = dtype.newbyteorder("=")
+        room = self.scratch.pixels(n * self._strips_nbytes(group))
+        values = room.view(dtype).reshape(n, -1, layout.segment_columns, layout.interleaved)
+        first = group[1].start * layout.segment_rows
+        return values[:, rows.start - first : rows.stop - first, columns, samples]
+
+    def _only_strips(self) -> Group | None:
+        """Give the strips that the area touches, where they are one piece's worth."""
+        layout = self.layout
+        if layout.coding != "direct" or layout.tiled or layout.planar:
+            return None
+        groups = list(self._groups(self._per_group()))
+        return groups[0] if len(groups) == 1 else None
+
     def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         """Yield what the area has of each segment, or of a few strips at once."""
         return self._direct(page) if self.layout.coding == "direct" else self._general(page)
@@ -60,29 +95,44 @@ class SegmentReader(AreaReader):
     def _direct(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         layout = self.layout
         high, wide, inter = layout.segment_rows, layout.segment_columns, layout.interleaved
-        # Strips of a few rows are decoded side by side into one piece.
-        per_group = 1 if layout.tiled else max(1, PIECE_NBYTES // layout.segment_nbytes)
-        table = self._table(page)
-        row_nbytes = wide * inter * np.dtype(layout.dtype).itemsize
-        strip_nbytes = high * row_nbytes
-        for band, downs, acrosses in self._groups(per_group):
+        for group in self._groups(self._per_group()):
+            band, downs, acrosses = group
             first = downs.start * high
-            n_rows = high if layout.tiled else min(downs.stop * high, layout.rows) - first
-            nbytes = n_rows * row_nbytes
-            picks = self._numbers(band, downs, acrosses)
-            for at, coded in self._runs(page, table, picks):
-                buffer = self.scratch.pixels(nbytes)
-                if layout.tiled:
-                    self._decode_into(coded, buffer, picks[at])
-                    left = (acrosses.start + at) * wide
-                else:
-                    low = at * strip_nbytes
-                    self._decode_into(coded, buffer[low : low + strip_nbytes], picks[at])
-                    if at < len(picks) - 1:
-                        continue
-                    left = 0
-                values = self._unpredict(buffer.view(layout.dtype).reshape(n_rows, wide, inter))
-                yield self._clip(values, first, left, band)
+            if not layout.tiled:
+                values = self._strips(page, group, self.scratch.pixels(self._strips_nbytes(group)))
+                yield self._clip(values, first, 0, band)
+                continue
+            picks = self._numbers(*group)
+            for at, coded in self._runs(page, self._table(page), picks):
+                buffer = self.scratch.pixels(layout.segment_nbytes)
+                self._decode_into(coded, buffer, picks[at])
+                values = self._unpredict(buffer.view(layout.dtype).reshape(high, wide, inter))
+                yield self._clip(values, first, (acrosses.start + at) * wide, band)
+
+    def _per_group(self) -> int:
+        """Give how many rows of segments are decoded side by side into one piece: of tiles, one."""
+        layout = self.layout
+        return 1 if layout.tiled else max(1, PIECE_NBYTES // layout.segment_nbytes)
+
+    def _strips_nbytes(self, group: Group) -> int:
+        layout, downs = self.layout, group[1]
+        high = layout.segment_rows
+        n_rows = min(downs.stop * high, layout.rows) - downs.start * high
+        return n_rows * self._row_nbytes()
+
+    def _row_nbytes(self) -> int:
+        layout = self.layout
+        return layout.segment_columns * layout.interleaved * np.dtype(layout.dtype).itemsize
+
+    def _strips(self, page: Page, group: Group, out: np.ndarray) -> np.ndarray:
+        """Decode some strips one below the other, and give their rows."""
+        layout = self.layout
+        nbytes = layout.segment_rows * self._row_nbytes()
+        picks = self._numbers(*group)
+        for at, coded in self._runs(page, self._table(page), picks):
+            self._decode_into(coded, out[at * nbytes : (at + 1) * nbytes], picks[at])
+        shape = (-1, layout.segment_columns, layout.interleaved)
+        return self._unpredict(out.view(layout.dtype).reshape(shape))
 
     def _decode_into(self, coded: memoryview, out: np.ndarray, number: int) -> None:
         if not coded:
@@ -152,7 +202,7 @@ class SegmentReader(AreaReader):
 
         return _tables.get((*file, page.ifd), gated)
 
-    def _groups(self, per_group: int) -> Iterator[tuple[int, range, range]]:
+    def _groups(self, per_group: int) -> Iterator[Group]:
         """Yield the segments that an area touches: a sample plane, rows and columns of them."""
         rows, columns, samples = self.area
         high, wide = self.layout.segment_rows, self.layout.segment_columns

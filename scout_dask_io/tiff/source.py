@@ -178,7 +178,7 @@ class TiffSource(Source):
         zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
         whole = tuple(slice(0, k) for k in zeros.shape[n:])
         first = readers[0]
-        if n and len(readers) == 1 and isinstance(first, RawReader) and first.depth > 1:
+        if n and len(readers) == 1 and first.depth > 1:
             for lead, stack in iter_stacks(first, pages):
                 if stack is None:
                     yield (*lead, *whole), zeros

@@ -1,4 +1,4 @@
-"""Raw pages read side by side: the rows of several are handed on as one piece.
+"""Pages read side by side: the rows of several are handed on as one piece.
 
 Where an area has few bytes of a page, the calls around each piece, which take the
 interpreter's lock anew, cost more than copying its pixels.
@@ -11,8 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from scout_dask_io.tiff.area import Page, naming
-from scout_dask_io.tiff.decode import RawReader
+from scout_dask_io.tiff.area import AreaReader, Page, naming
 
 Lead: TypeAlias = tuple[slice, ...]
 
@@ -20,7 +19,7 @@ __all__ = ["iter_stacks"]
 
 
 def iter_stacks(
-    reader: RawReader, pages: Iterable[tuple[Lead, int, Page | None]]
+    reader: AreaReader, pages: Iterable[tuple[Lead, int, Page | None]]
 ) -> Iterator[tuple[Lead, np.ndarray | None]]:
     """Yield where some consecutive pages go, and the whole area of each.
 

@@ -17,7 +17,7 @@ from helpers import make_volume, python, write_planes
 from scout_dask_io.errors import SourceChangedError, TiffReadError
 from scout_dask_io.lazy import source_of
 from scout_dask_io.readers import imread_folder
-from scout_dask_io.tiff import decode, files, segments
+from scout_dask_io.tiff import area, files, segments
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.layout import FileTable, SourceFile
 from scout_dask_io.tiff.segments import SegmentReader
@@ -402,10 +402,23 @@ def test_an_abandoned_read_leaves_no_file_open(tmp_path):
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def test_pages_of_few_bytes_come_in_stacks_that_keep_pairs_together(tmp_path, monkeypatch):
+WAYS = {
+    "raw": {},
+    "big-endian": {"byteorder": ">"},
+    "strips": {"compression": "zlib", "rowsperstrip": 3},
+    "one strip": {"compression": "lzw"},
+    "predictor": {"compression": "zlib", "predictor": 2, "rowsperstrip": 5, "byteorder": ">"},
+    "raw strips": {"compression": "zlib", "rowsperstrip": 4, "compressionargs": {"level": 0}},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_pages_of_few_bytes_come_in_stacks_that_keep_pairs_together(tmp_path, monkeypatch, way):
     volume = make_volume((21, 8, 9))
-    paths = write_planes(tmp_path, volume)
-    monkeypatch.setattr(decode, "PIECE_NBYTES", 5 * volume[0, 2:7].nbytes)
+    paths = write_planes(tmp_path, volume, **WAYS[way])
+    # Of strips, whole ones are decoded.
+    read = volume[0, 2:7] if way in ("raw", "big-endian") else volume[0]
+    monkeypatch.setattr(area, "PIECE_NBYTES", 5 * read.nbytes)
     source = describe_planes([str(p) for p in paths])
     region = (slice(3, 20), slice(2, 7), slice(1, 9))
     found = []
@@ -419,14 +432,27 @@ def test_pages_of_few_bytes_come_in_stacks_that_keep_pairs_together(tmp_path, mo
     np.testing.assert_array_equal(picked, volume[[1, 2, 3, 9]])
 
 
+@pytest.mark.parametrize("shape", [(7, 8, 9, 3), (7, 8, 9, 4)])
+def test_stacks_of_compressed_colour_have_the_samples_that_are_asked_for(tmp_path, shape):
+    colours = make_volume(shape, "u1")
+    options = {"compression": "zlib", "predictor": 2, "rowsperstrip": 3, "photometric": "rgb"}
+    paths = write_planes(tmp_path, colours, **options)
+    source = describe_planes([str(p) for p in paths])
+    region = (slice(1, 7), slice(3, 8), slice(2, 6), slice(1, 3))
+    ((where, values),) = source.iter_pieces(region)
+    assert where == tuple(slice(0, s.stop - s.start) for s in region)
+    np.testing.assert_array_equal(values, colours[region])
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_plane_of_no_file_ends_a_stack_and_the_next_begins_where_it_would_have(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, way
 ):
     volume = make_volume((11, 8, 9))
-    paths = write_planes(tmp_path, volume)
+    paths = write_planes(tmp_path, volume, **WAYS[way])
     paths[4].write_bytes(b"no TIFF")
     volume[4] = 0
-    monkeypatch.setattr(decode, "PIECE_NBYTES", 4 * volume[0].nbytes)
+    monkeypatch.setattr(area, "PIECE_NBYTES", 4 * volume[0].nbytes)
     with pytest.warns(UserWarning, match="z0004"):
         source = source_of(imread_folder(tmp_path, missing="fill"))
     found = []
@@ -435,6 +461,20 @@ def test_a_plane_of_no_file_ends_a_stack_and_the_next_begins_where_it_would_have
         np.testing.assert_array_equal(values, volume[where])
     # 0 to 3 at once, 4 of no file; none crosses 8.
     assert found == [slice(0, 4), slice(4, 5), slice(5, 8), slice(8, 11)]
+
+
+def test_a_damaged_strip_in_a_stack_names_its_file(tmp_path):
+    paths = write_planes(tmp_path, make_volume((6, 8, 9)), compression="zlib", rowsperstrip=3)
+    source = describe_planes([str(p) for p in paths])
+    with tifffile.TiffFile(paths[3]) as tif:
+        at = tif.pages.first.dataoffsets[1]
+    status = paths[3].stat()
+    with paths[3].open("r+b") as file:
+        file.seek(at)
+        file.write(bytes(8))
+    os.utime(paths[3], ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(TiffReadError, match="z0003"):
+        list(source.iter_pieces((slice(0, 6), slice(0, 8), slice(0, 9))))
 
 
 def test_a_read_past_the_end_does_not_depend_on_who_still_holds_the_buffer(
