@@ -19,7 +19,7 @@ from scout_dask_io.voxel import ATTRIBUTE, VoxelSize
 __all__ = ["channel_labels", "describe_image", "level_attributes"]
 
 # Elements of a channel that are read to measure its contrast, and that are sorted for it.
-SAMPLED, SORTED = 2**22, 2**18
+SAMPLED, SORTED = 2**21, 2**18
 
 
 def channel_labels(
@@ -84,7 +84,7 @@ def describe_image(
 
 
 def _sample(source: Source, axes: str, channel: int) -> np.ndarray:
-    """Read a channel, or of a large one as many chunks here and there as are 4 million elements."""
+    """Read a channel, or of a large one as many chunks here and there as are 2 million elements."""
     chunks = source.read_shape
     grid = [
         1 if a == "c" else -(-n // c) for a, n, c in zip(axes, source.shape, chunks, strict=True)
@@ -115,6 +115,9 @@ def _window(finite: np.ndarray) -> tuple[float, float]:
     if not finite.size:
         return 0.0, 1.0
     # Of a quarter of a million elements: sorting all of them took a tenth of a small write.
-    some = finite[:: max(1, finite.size // SORTED)].astype(np.float64)
+    some = finite[:: max(1, finite.size // SORTED)]
+    if some.dtype.kind != "u":
+        # Differences of signed integers may overflow in numpy's interpolation.
+        some = some.astype(np.float64)
     low, high = (float(v) for v in np.percentile(some, (1, 99.9)))
     return (low, high) if high > low else (low, low + 1.0)
