@@ -291,6 +291,24 @@ def test_colours_and_contrast_are_those_that_an_image_states(tmp_path: Path):
     assert data[1].min() <= low < high <= data[1].max()  # the stated one is no range
 
 
+@pytest.mark.parametrize(("colors", "shown_in"), [(["0080FF"], "#0080FF"), (["FFFFFF"], "")])
+def test_one_channel_is_in_its_colour_and_white_is_grey(tmp_path: Path, colors, shown_in):
+    io.write_ome_zarr(tmp_path / "a.zarr", make_volume((20, 90, 110)), 32, colors=colors)
+    with io.viewer(tmp_path / "a.zarr") as shown:
+        (layer,) = shown._viewer.state.to_json()["layers"]
+    shader = layer["shader"]
+    assert (f'default="{shown_in}"' in shader) if shown_in else ("emitGrayscale" in shader)
+
+
+def test_labels_are_segments_and_other_volumes_beside_them_are_not(tmp_path: Path):
+    labels = make_volume((20, 90, 110)) // 10_000
+    io.write_ome_zarr(tmp_path / "a.zarr", labels, 32, labels=True)
+    io.write_zarr(tmp_path / "b.zarr", labels, 32)
+    with io.viewer(tmp_path / "a.zarr", tmp_path / "b.zarr") as shown:
+        first, second = shown._viewer.state.to_json()["layers"]
+    assert (first["type"], second["type"]) == ("segmentation", "image")
+
+
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "neuroglancer", None)
     with pytest.raises(ArgumentError, match=r"pip install 'scout-dask-io\[view\]'"):
