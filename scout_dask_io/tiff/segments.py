@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import imagecodecs
@@ -55,38 +56,44 @@ class SegmentReader(AreaReader):
         offsets, counts = table.offsets[picks].tolist(), table.counts[picks].tolist()
         return [(o, n) for o, n in zip(offsets, counts, strict=True) if n]
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """How many pages go in a stack, 1 where an area of a page is not a few strips."""
-        group = self._only_strips()
+        group = self._only_strips
         return 1 if group is None else depth_of(self._strips_nbytes(group))
 
     def read(self, page: Page, at: int) -> None:
         """Decode the strips of a page into its place in a stack."""
-        group: Any = self._only_strips()
-        nbytes = self._strips_nbytes(group)
-        room = self.scratch.pixels(self.depth * nbytes)
-        self._strips(page, group, room[at * nbytes : (at + 1) * nbytes])
+        group, rooms = self._stack
+        self._strips(page, group, rooms[at])
 
     def stack(self, n: int) -> np.ndarray:
         """Give what was decoded, but for rows, columns and samples that are not wanted."""
-        group: Any = self._only_strips()
+        group, rooms = self._stack
         layout, (rows, columns, samples) = self.layout, self.area
         dtype = np.dtype(layout.dtype)
         if layout.predictor != 1:
             dtype = dtype.newbyteorder("=")
-        room = self.scratch.pixels(n * self._strips_nbytes(group))
-        values = room.view(dtype).reshape(n, -1, layout.segment_columns, layout.interleaved)
+        shape = (n, -1, layout.segment_columns, layout.interleaved)
+        values = rooms[:n].reshape(-1).view(dtype).reshape(shape)
         first = group[1].start * layout.segment_rows
         return values[:, rows.start - first : rows.stop - first, columns, samples]
 
+    @cached_property
     def _only_strips(self) -> Group | None:
-        """Give the strips that the area touches, where they are one piece's worth."""
+        """The strips that the area touches, where they are one piece's worth."""
         layout = self.layout
         if layout.coding != "direct" or layout.tiled or layout.planar:
             return None
         groups = list(self._groups(self._per_group()))
         return groups[0] if len(groups) == 1 else None
+
+    @cached_property
+    def _stack(self) -> tuple[Group, np.ndarray]:
+        """The strips of each page, and a row of memory for those of each."""
+        group: Any = self._only_strips
+        room = self.scratch.pixels(self.depth * self._strips_nbytes(group))
+        return group, room.reshape(self.depth, -1)
 
     def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         """Yield what the area has of each segment, or of a few strips at once."""
