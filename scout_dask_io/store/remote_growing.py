@@ -96,6 +96,10 @@ class RemoteStaging:
         found = find_unfinished(self.destination)
         return found if found is not None and found.get("job") == self.job_id else None
 
+    def exists(self) -> bool:
+        """Tell whether the write is neither discarded nor finished."""
+        return self.read_settings() is not None
+
     def check(self) -> None:
         """Refuse to go on with a write that was discarded, or finished elsewhere.
 

@@ -105,6 +105,10 @@ class Staging:
         with naming_errors(self.journal, "the journal cannot be read"):
             return set(read_units(self.journal))
 
+    def exists(self) -> bool:
+        """Tell whether the write is neither discarded nor published."""
+        return self.job.exists()
+
     def kept(self, name: str) -> bytes | None:
         """Give a file that lies beside the journal's, ``None`` if there is none."""
         try:
