@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
+
+from scout_dask_io.tiff.stated import ask, local_name, ome_pixels
 
 __all__ = ["NO_CHANNELS", "Channels", "ome_color", "stated_channels"]
 
@@ -41,12 +42,7 @@ def stated_channels(tif: tifffile.TiffFile, n: int, series: int = 0) -> Channels
     names: tuple[str, ...] = ()
     colors: tuple[str, ...] = ()
     for find in (_from_shaped, _from_ome, _from_imagej):
-        try:
-            found = find(tif, series)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-            continue
-        except ElementTree.ParseError:
-            continue
+        found = ask(find, tif, series) or NO_CHANNELS
         names = names or _names(found.names, n)
         colors = colors or _colors(found.colors, n)
     return Channels(names, colors)
@@ -86,19 +82,12 @@ def _from_shaped(tif: tifffile.TiffFile, series: int) -> Channels:
 
 
 def _from_ome(tif: tifffile.TiffFile, series: int) -> Channels:
-    if not tif.is_ome or not tif.ome_metadata:
-        return NO_CHANNELS
-    root = ElementTree.fromstring(tif.ome_metadata)
-    pixels = [e for e in root.iter() if _local_name(e) == "Pixels"]
-    found = [e for e in pixels[series] if _local_name(e) == "Channel"]
+    pixels = ome_pixels(tif, series)
+    found = [] if pixels is None else [e for e in pixels if local_name(e) == "Channel"]
     return Channels(
         tuple((e.get("Name") or "").strip() for e in found),
         tuple(f"{(int(e.get('Color') or 0) & 0xFFFFFFFF) >> 8:06X}" for e in found),
     )
-
-
-def _local_name(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]
 
 
 def _from_imagej(tif: tifffile.TiffFile, series: int) -> Channels:

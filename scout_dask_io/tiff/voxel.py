@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
-from xml.etree import ElementTree
 
 import tifffile
 
@@ -16,6 +15,7 @@ from scout_dask_io.remote import RemotePath
 from scout_dask_io.tiff.files import OpenFile, Place, opened, place_of
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.layout import SourceFile
+from scout_dask_io.tiff.stated import ask, ome_pixels
 from scout_dask_io.voxel import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 
 __all__ = ["CSV_NAME", "csv_size", "file_sizes", "sizes_in", "stated_sizes"]
@@ -129,12 +129,7 @@ def stated_sizes(tif: tifffile.TiffFile, series: int = 0, level: int = 0) -> Ite
     """
     factors = _level_factors(tif, series, level)
     for find in (_from_shaped, _from_ome, _from_imagej, _from_tags):
-        try:
-            found = find(tif, series)
-        except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, IndexError):
-            continue
-        except ElementTree.ParseError:
-            continue
+        found = ask(find, tif, series)
         if found is not None and any(v is not None for v in found.micrometres):
             name = tif.filehandle.path or tif.filehandle.name
             yield VoxelSize(*found.scaled(factors).micrometres, f"{found.source} of {name}")
@@ -164,13 +159,10 @@ def _from_shaped(tif: tifffile.TiffFile, series: int) -> VoxelSize | None:
 
 
 def _from_ome(tif: tifffile.TiffFile, series: int) -> VoxelSize | None:
-    if not tif.is_ome or not tif.ome_metadata:
+    pixels = ome_pixels(tif, series)
+    if pixels is None:
         return None
-    root = ElementTree.fromstring(tif.ome_metadata)
-    pixels = [e for e in root.iter() if e.tag.endswith("}Pixels") or e.tag == "Pixels"]
-    if series >= len(pixels):
-        return None
-    given = pixels[series].attrib
+    given = pixels.attrib
     z, y, x = (
         _length(given.get(f"PhysicalSize{a}"), given.get(f"PhysicalSize{a}Unit", "µm"))
         for a in "ZYX"
