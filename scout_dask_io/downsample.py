@@ -68,9 +68,6 @@ def downsample(
     if 2 not in factors or 0 in values.shape:
         _nearest(values, factors, out)
         return out
-    if values.nbytes <= SLAB_NBYTES:
-        METHODS[method](values, factors, out)
-        return out
     row_nbytes = values.nbytes // values.shape[0]
     step = factors[0] * max(1, SLAB_NBYTES // (row_nbytes * factors[0]))
     for start in range(0, values.shape[0], step):

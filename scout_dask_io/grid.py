@@ -44,6 +44,7 @@ __all__ = [
     "relative_to",
     "shifted",
     "uniform_blocks",
+    "window_of",
 ]
 
 
@@ -247,3 +248,16 @@ def is_aligned(region: Region, shape: Shape, chunks: Shape) -> bool:
         s.start % c == 0 and (s.stop % c == 0 or s.stop == n)
         for s, c, n in zip(region, chunks, shape, strict=True)
     )
+
+
+def window_of(band: Shape, factors: Shape, chunks: Shape) -> Shape:
+    """Give the extent of the fewest bands that, divided by factors, are whole chunks.
+
+    Examples
+    --------
+    >>> window_of((64, 128, 2048), (1, 2, 2), (64, 64, 64))
+    (64, 128, 2048)
+    >>> window_of((8, 16, 96), (2, 2, 2), (8, 16, 32))
+    (16, 32, 192)
+    """
+    return tuple(math.lcm(b, f * c) for b, f, c in zip(band, factors, chunks, strict=True))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from scout_dask_io.errors import MemoryLimitError
-from scout_dask_io.grid import Blocks, Shape, uniform_blocks
+from scout_dask_io.grid import Blocks, Shape, uniform_blocks, window_of
 from scout_dask_io.levels import Level
 from scout_dask_io.plan import UNIT_NBYTES, WritePlan, grow_unit, unit_target
 from scout_dask_io.plan_computed import blocks_fit_chunks, plan_computed
@@ -140,8 +140,7 @@ def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
         times = tuple(t // f for t, f in zip(level.total, first.total, strict=True))
         held = plan.unit
         if level is levels[1]:
-            whole = (t * c for t, c in zip(times, extent, strict=True))
-            held = tuple(map(min, plan.unit, map(math.lcm, plan.band, whole)))
+            held = tuple(map(min, plan.unit, window_of(plan.band, times, extent)))
         halved = (-(-u // t) for u, t in zip(held, times, strict=True))
         total += math.prod(-(-h // c) * c for h, c in zip(halved, extent, strict=True))
     return total * plan.itemsize

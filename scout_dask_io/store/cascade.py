@@ -11,7 +11,6 @@ whole chunks of it, so no more of it is in memory. What is below holds the whole
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +25,7 @@ from scout_dask_io.grid import (
     region_size,
     relative_to,
     shifted,
+    window_of,
 )
 from scout_dask_io.piecewise import PieceHalver
 from scout_dask_io.store.checksum import crc32c
@@ -103,10 +103,7 @@ class Cascade:
 
     def window(self, band: Shape) -> Shape:
         """Give the extent, in the level above, of the fewest bands that make whole chunks here."""
-        chunks = self._target.format.chunks
-        return tuple(
-            math.lcm(b, f * c) for b, f, c in zip(band, self._factors, chunks, strict=True)
-        )
+        return window_of(band, self._factors, self._target.format.chunks)
 
     def _halved(self, region: Region) -> Region:
         return tuple(

@@ -20,7 +20,7 @@ Area: TypeAlias = tuple[slice, slice, slice]
 __all__ = ["PIECE_NBYTES", "Area", "AreaReader", "Page", "Scratch", "depth_of", "naming", "span"]
 
 #: Rows are handed on in pieces of about this size, which are still in the processor's caches
-#: when the caller copies them. In halves, threads wait for the interpreter half as often again.
+#: when the caller copies them. In smaller ones, threads wait for the interpreter more often.
 PIECE_NBYTES = 1 << 21
 # Most pages whose rows are read side by side.
 _MAX_DEPTH = 16
@@ -80,17 +80,17 @@ class AreaReader(ABC):
         """The most that is read of a page, in bytes, where compression made nothing larger."""
 
     @property
+    @abstractmethod
     def depth(self) -> int:
         """How many pages go in a stack: a power of two, 1 where pages are read by themselves."""
-        return 1
 
+    @abstractmethod
     def read(self, page: Page, at: int) -> None:
         """Read the area of a page into its place in a stack, one below :attr:`depth`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stack(self, n: int) -> np.ndarray:
         """Give the area of the first pages of a stack, a page along axis 0."""
-        raise NotImplementedError
 
     @abstractmethod
     def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
