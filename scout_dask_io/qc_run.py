@@ -22,10 +22,10 @@ from scout_dask_io.lazy import source_of
 from scout_dask_io.levels import axes_of
 from scout_dask_io.plan import WritePlan
 from scout_dask_io.planesummary import VolumeSummary, candidates, summarise
-from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.remote import AnyPath
 from scout_dask_io.sheet import html_sheet
 from scout_dask_io.source import Source
-from scout_dask_io.store.beside import put_beside, sheet_paths, write_beside
+from scout_dask_io.store.beside import has_beside, put_beside, sheet_paths, write_beside
 from scout_dask_io.store.disk import naming_errors
 from scout_dask_io.store.place import place_of
 from scout_dask_io.store.remote_growing import RemoteStaging
@@ -62,7 +62,7 @@ def check_qc_place(destination: AnyPath) -> None:
     ArgumentError
         If it is a whole bucket of an object store.
     """
-    if isinstance(destination, RemotePath) and not destination.parents:
+    if not has_beside(destination):
         raise ArgumentError(
             f"{destination} is a whole bucket, and what qc gathers lies beside the array: give a "
             f"name in it, such as {destination}/a.zarr, or leave qc out"

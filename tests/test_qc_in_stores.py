@@ -13,8 +13,9 @@ from object_store import Failing, Lab, Memory
 
 import scout_dask_io as io
 from scout_dask_io.cli import main
-from scout_dask_io.errors import ResumeError, TargetExistsError, WriteError
+from scout_dask_io.errors import ChunkReadError, ResumeError, TargetExistsError, WriteError
 from scout_dask_io.jobs.convert import plan_convert
+from scout_dask_io.remote import RemotePath
 
 CHUNKS = (4, 16, 32)
 
@@ -120,6 +121,22 @@ def test_what_lies_there_is_not_replaced_unless_it_is_a_sheet_and_that_is_said(
     assert without_time(memory.fs.cat_file(f"{memory.key}.qc.json")) == expected
     with pytest.warns(UserWarning, match="tells of the array that is replaced, and stays"):
         io.convert(planes, memory.url, chunks=CHUNKS, overwrite=True)
+
+
+def test_a_store_that_says_nothing_of_what_lies_beside_is_written_to(
+    memory: Memory, planes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    io.convert(planes, memory.url, chunks=CHUNKS)
+    real = RemotePath._ask
+
+    def ask(place: RemotePath, question: Any) -> Any:
+        if ".qc." in place.url:
+            raise ChunkReadError(f"{place}: forbidden")
+        return real(place, question)
+
+    monkeypatch.setattr(RemotePath, "_ask", ask)
+    io.convert(planes, memory.url, chunks=CHUNKS, overwrite=True)
+    assert io.info(memory.url).qc_sheet is None
 
 
 def test_it_lies_beside_an_array_on_a_server(

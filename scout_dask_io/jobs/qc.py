@@ -12,8 +12,8 @@ from scout_dask_io.jobs.convert_report import QcReport
 from scout_dask_io.jobs.image import stated_axes
 from scout_dask_io.jobs.sources import Opened
 from scout_dask_io.qc_run import check_qc
-from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.store.beside import check_beside, sheet_paths, stands
+from scout_dask_io.remote import AnyPath
+from scout_dask_io.store.beside import check_beside, has_beside, sheet_paths, stands
 
 __all__ = ["check_planes", "read_qc", "warn_of_an_old_sheet"]
 
@@ -44,8 +44,14 @@ def check_planes(
 
 def warn_of_an_old_sheet(destination: AnyPath) -> None:
     """Warn where the sheet of an array that is replaced stays, since the new one has none."""
+    if not has_beside(destination):
+        return
     _, sheet = sheet_paths(destination)
-    if stands(sheet):
+    try:
+        stays = stands(sheet)
+    except ChunkReadError:
+        return  # of a store that does not let it be asked for, as for read_qc
+    if stays:
         warnings.warn(
             f"{sheet} tells of the array that is replaced, and stays: qc=True replaces it",
             stacklevel=3,
@@ -60,8 +66,8 @@ def read_qc(destination: AnyPath) -> QcReport | None:
     LayoutError
         If the JSON file is damaged or cannot be read.
     """
-    if isinstance(destination, RemotePath) and not destination.parents:
-        return None  # what is beside a bucket is another one
+    if not has_beside(destination):
+        return None
     data, sheet = sheet_paths(destination)
     try:
         found = json.loads(data.read_bytes())

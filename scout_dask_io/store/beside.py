@@ -20,6 +20,7 @@ from scout_dask_io.store.disk import sync_dir
 
 __all__ = [
     "check_beside",
+    "has_beside",
     "move_beside",
     "put_beside",
     "sheet_paths",
@@ -39,6 +40,11 @@ def sheet_paths(destination: AnyPath) -> tuple[Any, Any]:
         destination.parent / f"{destination.name}.qc.{kind}" for kind in ("json", "html")
     )
     return json_path, html_path
+
+
+def has_beside(destination: AnyPath) -> bool:
+    """Tell whether anything can lie beside a place; beside a whole bucket there are others."""
+    return not isinstance(destination, RemotePath) or bool(destination.parents)
 
 
 def check_beside(destination: AnyPath, *, overwrite: bool) -> None:
