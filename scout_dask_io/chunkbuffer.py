@@ -111,7 +111,7 @@ class ChunkBuffer:
     def put(self, where: Region, values: np.ndarray) -> None:
         """Copy a piece in; ``where`` is relative to the band's start."""
         itemsize = self._dtype.itemsize
-        # Rows are copied as one item each where nothing is converted: a fifth to a half quicker.
+        # Rows are copied as one item each where nothing is converted, which is quicker.
         as_rows = values.dtype == self._dtype and values.strides[-1] == itemsize
         for parts in product(*map(self._split, where, self._chunks)):
             grid, inner, taken = zip(*parts, strict=True)

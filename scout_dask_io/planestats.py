@@ -33,8 +33,8 @@ SATURATED = (4095, 16383, 65535)
 # Pixels of a grid along each axis of a plane, at most, and the least distance between them
 # in planes that are not tiny: a sixteenth of the pixels is still cheap to copy.
 GRID, LEAST_STEP, TINY = 256, 4, 64
-# Parts of a piece that are looked at twice while they are in the processor's caches. In halves,
-# which fit in a second-level cache of 1 MiB, it takes a fifth longer, for twice the calls.
+# Parts of a piece that are looked at twice while they are in the processor's caches. In smaller
+# ones the calls cost more than a second-level cache that holds them saves.
 PIECE_NBYTES = 2**21
 _HEAD = np.dtype("<i8")
 
@@ -169,8 +169,7 @@ class PlaneGatherer:
         """Take a piece, once each; ``where`` is relative to the unit. Give its values back.
 
         They come as they are stored, so that what follows need not swap their bytes again.
-        Here a piece is in the cache of the processor and no chunk is cut yet: minima
-        and maxima of 2 MB take 50 microseconds, the calls around them ten.
+        Here a piece is in the cache of the processor and no chunk is cut yet.
         """
         values = values.astype(self._stored, copy=False)
         high, wide = values.shape[-2:]
