@@ -47,14 +47,14 @@ from benchmarks.data import make_planes
 from benchmarks.described import described_planes
 from benchmarks.layouts import Planes
 from benchmarks.meter import cpu_s, own_peak_nbytes
-from scout_dask_io.lazy import lazy_array
+from scout_dask_io.run.lazy import lazy_array
 
 MB = 10**6
 QUIET = {"voxel_size": (1, 1, 1)}  # else it is looked for in the first file
 
 
 def _prepare() -> None:
-    import scout_dask_io.zarr_writer  # noqa: F401
+    import scout_dask_io.write.zarr  # noqa: F401
 
     # Tasks that fail on purpose are not to be told of.
     logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
@@ -154,7 +154,7 @@ def overhead(root: Path, repeat: int, shape: tuple[int, int, int]) -> None:
         def write(data: Any, progress: Any) -> float:
             begin = time.process_time()
             # Units as small as they may be; jobs of terabytes have as many of 256 MB and more.
-            with mock.patch("scout_dask_io.plan.unit_target", return_value=0):
+            with mock.patch("scout_dask_io.core.plan.unit_target", return_value=0):
                 io.write_zarr(root / "a.zarr", data, (1, 8, 8), overwrite=True, progress=progress)
             return time.process_time() - begin
 

@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 from numcodecs import Blosc
 
-from scout_dask_io.downsample import downsample
+from scout_dask_io.core.downsample import downsample
 from scout_dask_io.store.codecs import blosc_blocksize
 
 SHAPES = ((32, 32, 32), (64, 64, 64), (16, 256, 256), (128, 128, 128), (64, 256, 256))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scout_dask_io.tiff.layout import DATA, FILE, IFD, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.page_layout import DATA, FILE, IFD, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.source import TiffSource
 
 __all__ = ["described_planes"]

@@ -38,7 +38,7 @@ import zarr
 import scout_dask_io as io
 from benchmarks.codecs import camera_noise
 from benchmarks.meter import cpu_s, own_peak_nbytes
-from scout_dask_io.store.chunkfile import ChunkDecoder
+from scout_dask_io.store.chunk_v2 import ChunkDecoder
 
 # 10,000 planes of 7000 x 7000 uint16, and as much in chunks of 64 x 64 x 64.
 PLANES = (10_000, 7000, 7000)

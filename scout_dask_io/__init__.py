@@ -14,10 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scout_dask_io.calibration import voxel_size as voxel_size
-    from scout_dask_io.channel_reader import channel_names as channel_names
-    from scout_dask_io.channel_reader import imread_channels as imread_channels
-    from scout_dask_io.direct import read_region as read_region
+    from scout_dask_io.core.voxel_size import VoxelSize as VoxelSize
     from scout_dask_io.errors import ArgumentError as ArgumentError
     from scout_dask_io.errors import ChunkError as ChunkError
     from scout_dask_io.errors import ChunkReadError as ChunkReadError
@@ -32,38 +29,41 @@ if TYPE_CHECKING:
     from scout_dask_io.errors import TargetExistsError as TargetExistsError
     from scout_dask_io.errors import TiffReadError as TiffReadError
     from scout_dask_io.errors import WriteError as WriteError
-    from scout_dask_io.image_plan import plan_ome_zarr as plan_ome_zarr
     from scout_dask_io.jobs.convert import convert as convert
     from scout_dask_io.jobs.export import export as export
     from scout_dask_io.jobs.info import info as info
-    from scout_dask_io.jobs.preview import Preview as Preview
-    from scout_dask_io.jobs.preview import preview as preview
     from scout_dask_io.jobs.pyramid import pyramid as pyramid
     from scout_dask_io.jobs.repair import repair as repair
     from scout_dask_io.jobs.scan import scan as scan
     from scout_dask_io.jobs.verify import verify as verify
-    from scout_dask_io.pyramid_writer import write_ome_zarr as write_ome_zarr
-    from scout_dask_io.readers import imread as imread
-    from scout_dask_io.readers import imread_folder as imread_folder
-    from scout_dask_io.readers import imread_parallel as imread_parallel
+    from scout_dask_io.read.channels import channel_names as channel_names
+    from scout_dask_io.read.channels import imread_channels as imread_channels
+    from scout_dask_io.read.region import read_region as read_region
+    from scout_dask_io.read.tiff import imread as imread
+    from scout_dask_io.read.tiff import imread_folder as imread_folder
+    from scout_dask_io.read.tiff import imread_parallel as imread_parallel
+    from scout_dask_io.read.voxel_size import voxel_size as voxel_size
+    from scout_dask_io.read.zarr import read_zarr as read_zarr
     from scout_dask_io.store.create import new_zarr as new_zarr
     from scout_dask_io.store.create import new_zarr_like as new_zarr_like
     from scout_dask_io.store.create import open as open
-    from scout_dask_io.store.nested import NestedDirectoryStore as NestedDirectoryStore
-    from scout_dask_io.tiff_writer import imsave as imsave
-    from scout_dask_io.view.page import viewer as viewer
-    from scout_dask_io.voxel import VoxelSize as VoxelSize
-    from scout_dask_io.zarr_reader import read_zarr as read_zarr
-    from scout_dask_io.zarr_writer import plan_zarr as plan_zarr
-    from scout_dask_io.zarr_writer import write_zarr as write_zarr
+    from scout_dask_io.store.legacy_store import NestedDirectoryStore as NestedDirectoryStore
+    from scout_dask_io.view.browser import viewer as viewer
+    from scout_dask_io.view.preview import Preview as Preview
+    from scout_dask_io.view.preview import preview as preview
+    from scout_dask_io.write.image_plan import plan_ome_zarr as plan_ome_zarr
+    from scout_dask_io.write.ome_zarr import write_ome_zarr as write_ome_zarr
+    from scout_dask_io.write.tiff import imsave as imsave
+    from scout_dask_io.write.zarr import plan_zarr as plan_zarr
+    from scout_dask_io.write.zarr import write_zarr as write_zarr
 
 __version__ = "0.1.0"
 
 # Where each public name lives. The block above says the same to type checkers;
 # a test holds the two against each other.
 _HOMES = {
-    "calibration": ("voxel_size",),
-    "channel_reader": ("channel_names", "imread_channels"),
+    "read.voxel_size": ("voxel_size",),
+    "read.channels": ("channel_names", "imread_channels"),
     "errors": (
         "ArgumentError",
         "ChunkError",
@@ -80,25 +80,25 @@ _HOMES = {
         "TiffReadError",
         "WriteError",
     ),
-    "image_plan": ("plan_ome_zarr",),
+    "write.image_plan": ("plan_ome_zarr",),
     "jobs.convert": ("convert",),
     "jobs.export": ("export",),
     "jobs.info": ("info",),
-    "jobs.preview": ("Preview", "preview"),
+    "view.preview": ("Preview", "preview"),
     "jobs.pyramid": ("pyramid",),
     "jobs.repair": ("repair",),
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),
-    "direct": ("read_region",),
-    "pyramid_writer": ("write_ome_zarr",),
-    "readers": ("imread", "imread_folder", "imread_parallel"),
+    "read.region": ("read_region",),
+    "write.ome_zarr": ("write_ome_zarr",),
+    "read.tiff": ("imread", "imread_folder", "imread_parallel"),
     "store.create": ("new_zarr", "new_zarr_like", "open"),
-    "store.nested": ("NestedDirectoryStore",),
-    "tiff_writer": ("imsave",),
-    "voxel": ("VoxelSize",),
-    "view.page": ("viewer",),
-    "zarr_reader": ("read_zarr",),
-    "zarr_writer": ("plan_zarr", "write_zarr"),
+    "store.legacy_store": ("NestedDirectoryStore",),
+    "write.tiff": ("imsave",),
+    "core.voxel_size": ("VoxelSize",),
+    "view.browser": ("viewer",),
+    "read.zarr": ("read_zarr",),
+    "write.zarr": ("plan_zarr", "write_zarr"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

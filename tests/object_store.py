@@ -21,7 +21,7 @@ import s3fs
 import zarr
 
 from scout_dask_io.errors import WriteError
-from scout_dask_io.remote import RemotePath
+from scout_dask_io.files.location import RemotePath
 
 KEYS = {"key": "test", "secret": "test"}
 

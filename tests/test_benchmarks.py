@@ -143,9 +143,9 @@ def test_described_planes_are_those_of_a_folder_of_such_files(tmp_path: Path) ->
     described = importlib.import_module("benchmarks.described").described_planes((5, 20, 33))
     for z in range(5):
         tifffile.imwrite(tmp_path / f"{z}.tif", np.full((20, 33), z, "u2"), metadata=None)
-    real = importlib.import_module("scout_dask_io.readers").imread_folder(tmp_path)
+    real = importlib.import_module("scout_dask_io.read.tiff").imread_folder(tmp_path)
     assert (described.shape, described.dtype) == (real.shape, real.dtype)
-    found = importlib.import_module("scout_dask_io.lazy").source_of(real)
+    found = importlib.import_module("scout_dask_io.run.lazy").source_of(real)
     assert described.read_shape == found.read_shape
     assert described.default_chunks == found.default_chunks
 

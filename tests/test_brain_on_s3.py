@@ -160,7 +160,7 @@ def test_a_writer_that_is_killed_is_resumed_by_another(
 ) -> None:
     code = """
 import json, os, sys, scout_dask_io as io
-from scout_dask_io.store.remote_growing import RemoteStaging
+from scout_dask_io.store.remote_staging import RemoteStaging
 src, url, settings, how = sys.argv[1:]
 note, noted = RemoteStaging.note, []
 def killed(self, unit, records):

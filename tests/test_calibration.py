@@ -16,9 +16,9 @@ import zarr
 from helpers import make_volume, shared_data, write_channels, write_planes
 
 import scout_dask_io as io
+from scout_dask_io.core.voxel_size import as_voxel_size, merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
-from scout_dask_io.tiff import voxel as tiff_voxel
-from scout_dask_io.voxel import as_voxel_size, merge_sizes
+from scout_dask_io.tiff import metadata as tiff_voxel
 
 VOLUME = make_volume((5, 21, 34))
 IMAGEJ = {"imagej": True, "resolution": (2.0, 4.0), "metadata": {"unit": "um", "spacing": 3.0}}

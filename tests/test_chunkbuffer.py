@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scout_dask_io.chunkbuffer import ChunkBuffer
-from scout_dask_io.grid import Region, Shape, iter_block_regions, iter_regions, region_shape
+from scout_dask_io.core.chunk_buffer import ChunkBuffer
+from scout_dask_io.core.grid import Region, Shape, iter_block_regions, iter_regions, region_shape
 
 
 @st.composite

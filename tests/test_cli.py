@@ -246,7 +246,8 @@ def test_dry_run_refuses_what_convert_refuses(planes: Path, tmp_path: Path):
 INTERRUPTED = """
 import os, signal, threading
 from scout_dask_io.cli import main
-from scout_dask_io.store import sinks, units
+from scout_dask_io.write import sinks
+from scout_dask_io.write import unit as units
 
 cancelled, real = threading.Event(), sinks.append_unit
 

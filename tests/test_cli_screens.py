@@ -20,8 +20,8 @@ from helpers import make_volume, write_planes
 from scout_dask_io.cli import main, screen
 from scout_dask_io.cli.base import cli
 from scout_dask_io.cli.screen import fold, relative
-from scout_dask_io.pyramid_writer import write_ome_zarr
-from scout_dask_io.zarr_writer import write_zarr
+from scout_dask_io.write.ome_zarr import write_ome_zarr
+from scout_dask_io.write.zarr import write_zarr
 
 SHAPE = (7, 300, 270)
 # Each writes what it names into the working directory, which holds `planes`, `a.zarr`, `i.zarr`.
@@ -192,7 +192,7 @@ def _walk(keys: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _let_view_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the browser view end once it has printed its address."""
-    page = pytest.importorskip("scout_dask_io.view.page")
+    page = pytest.importorskip("scout_dask_io.view.browser")
 
     def ended(event: threading.Event) -> None:
         raise KeyboardInterrupt
@@ -253,7 +253,7 @@ def test_paths_below_the_working_directory_are_shown_from_there(
 def test_view_ends_quietly_when_it_is_interrupted_while_opening(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
-    page = pytest.importorskip("scout_dask_io.view.page")
+    page = pytest.importorskip("scout_dask_io.view.browser")
 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -15,10 +15,10 @@ import pytest
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
+from scout_dask_io.core.grid import Region, Shape, full_region, iter_chunk_indices, region_shape
+from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import ArgumentError, ChunkReadError
-from scout_dask_io.grid import Region, Shape, full_region, iter_chunk_indices, region_shape
-from scout_dask_io.lazy import lazy_array
-from scout_dask_io.source import Piece, Source
+from scout_dask_io.run.lazy import lazy_array
 
 SHAPE = (7, 19, 23)
 CELL = (2, 4, 8)

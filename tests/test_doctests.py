@@ -36,4 +36,4 @@ def test_examples_of_the_docstrings_run(name: str, tmp_path, monkeypatch: pytest
 
 
 def test_examples_are_found():
-    assert doctest.testmod(import_module("scout_dask_io.grid")).attempted > 0
+    assert doctest.testmod(import_module("scout_dask_io.core.grid")).attempted > 0

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from helpers import make_volume
 
-from scout_dask_io.downsample import HalvedSource, downsample, halved_shape
+from scout_dask_io.core.downsample import HalvedSource, downsample, halved_shape
+from scout_dask_io.core.source import ArraySource
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.source import ArraySource
 
 FACTORS = [(2, 2, 2), (1, 2, 2), (2, 1, 1), (2, 2, 1), (1, 1, 2), (2, 1, 2), (1, 1, 1)]
 INTEGERS = ["u1", "i1", "u2", "i2", ">u2", "u4", "i4", "u8", "i8"]

@@ -13,10 +13,11 @@ from clusters import cluster_in_process
 from dask._task_spec import List, Task, TaskRef
 from distributed import Client, Future, wait
 
-from scout_dask_io import cluster_run, execute
-from scout_dask_io.cluster import active_client
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.execute import check_nb_workers, run_tasks, worker_count
+from scout_dask_io.run import cluster_run
+from scout_dask_io.run import scheduler as execute
+from scout_dask_io.run.cluster import active_client
+from scout_dask_io.run.scheduler import check_nb_workers, run_tasks, worker_count
 
 N_UNITS = 7
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scout_dask_io.errors import ChunkError
-from scout_dask_io.grid import (
+from scout_dask_io.core.grid import (
     Blocks,
     Region,
     Shape,
@@ -30,6 +29,7 @@ from scout_dask_io.grid import (
     relative_to,
     uniform_blocks,
 )
+from scout_dask_io.errors import ChunkError
 
 shapes = st.lists(st.integers(0, 7), min_size=1, max_size=4).map(tuple)
 

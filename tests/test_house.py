@@ -108,7 +108,7 @@ WITHOUT_DASK = {
 
 @dataclass(frozen=True)
 class Import:
-    target: str  # dotted, e.g. "scout_dask_io.grid"
+    target: str  # dotted, e.g. "scout_dask_io.core.grid"
     line: int
     typing_only: bool
 
@@ -193,9 +193,9 @@ def test_imports_go_down_only(module: str):
 @pytest.mark.parametrize(
     ("module", "code", "fault"),
     [
-        ("grid", "from scout_dask_io.plan import x", "not on a floor below"),
-        ("plan", "from scout_dask_io.source import Source", "not on a floor below"),
-        ("tiff.describe", "def f():\n    from scout_dask_io.lazy import x", "not on a floor"),
+        ("grid", "from scout_dask_io.core.plan import x", "not on a floor below"),
+        ("plan", "from scout_dask_io.core.source import Source", "not on a floor below"),
+        ("tiff.describe", "def f():\n    from scout_dask_io.run.lazy import x", "not on a floor"),
         ("tiff.describe", "from ..store import nested", "not on a floor below"),
         ("tiff.describe", "from scout_dask_io import store", "not on a floor below"),
         ("readers", "from scout_dask_io import imread", "package root"),
@@ -207,9 +207,9 @@ def test_imports_go_down_only(module: str):
         ("readers", "from scout_dask_io.attic import x", "on no floor"),
         # Allowed.
         ("tiff.describe", "from .order import x\nfrom scout_dask_io.tiff.codec import y", None),
-        ("tiff.describe", "import tifffile\nfrom scout_dask_io.grid import Shape", None),
+        ("tiff.describe", "import tifffile\nfrom scout_dask_io.core.grid import Shape", None),
         ("readers", "if TYPE_CHECKING:\n    import zarr", None),
-        ("lazy", "import dask.array as da\nfrom scout_dask_io.source import Source", None),
+        ("lazy", "import dask.array as da\nfrom scout_dask_io.core.source import Source", None),
     ],
 )
 def test_the_check_finds_what_it_should(module: str, code: str, fault: str | None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scout_dask_io.human import (
+from scout_dask_io.core.formatting import (
     format_count,
     format_nbytes,
     format_percent,

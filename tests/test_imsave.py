@@ -21,8 +21,6 @@ import zarr
 from dask.array.core import normalize_chunks
 from helpers import make_volume, python, read_ome
 
-from scout_dask_io import tiff_rows
-from scout_dask_io.calibration import voxel_size
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
@@ -30,9 +28,12 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.readers import imread
-from scout_dask_io.tiff import draft, write_layout
-from scout_dask_io.tiff_writer import imsave
+from scout_dask_io.read.tiff import imread
+from scout_dask_io.read.voxel_size import voxel_size
+from scout_dask_io.tiff import write_layout
+from scout_dask_io.tiff import writer as draft
+from scout_dask_io.write import tiff_rows
+from scout_dask_io.write.tiff import imsave
 
 DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 SHAPES = [
@@ -466,7 +467,7 @@ def test_a_file_larger_than_allowed_leaves_the_old_file(old_file):
         "-c",
         "import resource, sys, numpy as np\n"
         "from scout_dask_io.errors import WriteError\n"
-        "from scout_dask_io.tiff_writer import imsave\n"
+        "from scout_dask_io.write.tiff import imsave\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"
         "    imsave(sys.argv[1], np.ones((10, 200, 300), 'u2'), 0)\n"

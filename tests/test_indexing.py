@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from scout_dask_io.core.grid import Shape, region_shape
+from scout_dask_io.core.indexing import normalize_index, take, takes_all
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.grid import Shape, region_shape
-from scout_dask_io.indexing import normalize_index, take, takes_all
 
 shapes = st.lists(st.integers(0, 7), min_size=1, max_size=4).map(tuple)
 

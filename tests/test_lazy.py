@@ -16,10 +16,10 @@ from dask._task_spec import DataNode
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
+from scout_dask_io.core.grid import Region, Shape, full_region, region_shape
+from scout_dask_io.core.source import ArraySource, Piece, Source
 from scout_dask_io.errors import ChunkError
-from scout_dask_io.grid import Region, Shape, full_region, region_shape
-from scout_dask_io.lazy import lazy_array, source_of
-from scout_dask_io.source import ArraySource, Piece, Source
+from scout_dask_io.run.lazy import lazy_array, source_of
 
 SHAPE = (6, 20, 30)
 

@@ -10,9 +10,9 @@ import numpy as np
 import psutil
 import pytest
 
-from scout_dask_io import memory
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.memory import default_max_mem, parse_nbytes, resolve_max_mem
+from scout_dask_io.run import memory
+from scout_dask_io.run.memory import default_max_mem, parse_nbytes, resolve_max_mem
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import zarr
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
-from scout_dask_io.napari_plugin import get_reader
+from scout_dask_io.view.napari import get_reader
 
 npe2 = pytest.importorskip("npe2")
 

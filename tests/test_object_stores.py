@@ -30,8 +30,8 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.remote import locate
-from scout_dask_io.urls import is_url
+from scout_dask_io.files.location import locate
+from scout_dask_io.files.urls import is_url
 
 SHAPE, CHUNKS, SHARDS = (11, 30, 41), (4, 8, 16), (8, 16, 32)
 N_CHUNKS = 3 * 4 * 3
@@ -251,7 +251,7 @@ def test_a_process_that_is_killed_in_the_middle_is_resumed_by_another(
     write_planes(tmp_path / "planes", volume)
     code = """
 import json, os, sys, scout_dask_io as io
-from scout_dask_io.store.remote_growing import RemoteStaging
+from scout_dask_io.store.remote_staging import RemoteStaging
 src, url, given = sys.argv[1:]
 note, noted = RemoteStaging.note, []
 def killed(self, unit, records):
@@ -260,7 +260,7 @@ def killed(self, unit, records):
     if len(noted) == 2:
         os.kill(os.getpid(), 9)
 RemoteStaging.note = killed
-import scout_dask_io.plan as plan
+import scout_dask_io.core.plan as plan
 plan.UNIT_NBYTES = 4096
 io.write_zarr(
     url, io.imread_folder(src), (4, 8, 16), nb_workers=1, storage_options=json.loads(given)

@@ -20,12 +20,12 @@ from distributed import Client
 from helpers import make_volume, python, write_planes
 
 import scout_dask_io as io
-from scout_dask_io import cluster as module
-from scout_dask_io.admission import Asked, Needs
+from scout_dask_io.core.source import ArraySource
 from scout_dask_io.errors import ClusterError, MemoryLimitError, TiffReadError, WriteError
-from scout_dask_io.lazy import lazy_array
-from scout_dask_io.source import ArraySource
-from scout_dask_io.tiff.layout import FILE, FileTable, PageLayout, SourceFile
+from scout_dask_io.run import cluster as module
+from scout_dask_io.run.admission import Asked, Needs
+from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.tiff.page_layout import FILE, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.source import TiffSource
 
 pytestmark = pytest.mark.cluster

@@ -14,8 +14,8 @@ from clusters import cluster
 from helpers import make_volume, python
 
 import scout_dask_io as io
-from scout_dask_io.lazy import lazy_array
-from scout_dask_io.source import ArraySource
+from scout_dask_io.core.source import ArraySource
+from scout_dask_io.run.lazy import lazy_array
 
 MB = 10**6
 VOLUME = make_volume((13, 40, 50), seed=41)
@@ -159,7 +159,7 @@ def measure_on_threads(path: str, out: str, depth: Any) -> None:
 @pytest.mark.cluster
 def test_stages_ten_times_max_mem_keep_to_it_on_each_worker(large: Path, tmp_path: Path):
     with cluster(2, limit="256MB") as client:
-        client.run(lambda: __import__("scout_dask_io.zarr_writer"))
+        client.run(lambda: __import__("scout_dask_io.write.zarr"))
         before = client.run(peak_nbytes, reset=True)
         three_stages(large, tmp_path / "a.zarr", 64 * MB)
         peak = client.run(peak_nbytes)

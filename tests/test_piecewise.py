@@ -11,10 +11,10 @@ from helpers import make_volume
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scout_dask_io import piecewise
-from scout_dask_io.downsample import downsample, halved_shape
-from scout_dask_io.grid import Region, Shape, iter_block_regions, iter_regions
-from scout_dask_io.piecewise import PieceHalver
+from scout_dask_io.core import piecewise
+from scout_dask_io.core.downsample import downsample, halved_shape
+from scout_dask_io.core.grid import Region, Shape, iter_block_regions, iter_regions
+from scout_dask_io.core.piecewise import PieceHalver
 
 
 def fill(

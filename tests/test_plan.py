@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scout_dask_io.amplification import axis_amplification
-from scout_dask_io.errors import MemoryLimitError
-from scout_dask_io.grid import (
+from scout_dask_io.core.amplification import axis_amplification
+from scout_dask_io.core.formatting import format_nbytes
+from scout_dask_io.core.grid import (
     Blocks,
     Region,
     Shape,
@@ -24,9 +24,9 @@ from scout_dask_io.grid import (
     region_shape,
     region_size,
 )
-from scout_dask_io.human import format_nbytes
-from scout_dask_io.plan import WritePlan, plan_source
-from scout_dask_io.plan_computed import blocks_fit_chunks, plan_computed
+from scout_dask_io.core.plan import WritePlan, plan_source
+from scout_dask_io.core.plan_computed import blocks_fit_chunks, plan_computed
+from scout_dask_io.errors import MemoryLimitError
 
 MB = 10**6
 

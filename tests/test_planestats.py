@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 from helpers import make_volume
 
-from scout_dask_io.grid import iter_block_regions, iter_regions, region_shape, uniform_blocks
-from scout_dask_io.planestats import PlaneGatherer, Record, grid_steps, sample_thinning, saturated
-from scout_dask_io.planesummary import PERCENTILES, VolumeSummary, candidates, summarise
+from scout_dask_io.core.grid import iter_block_regions, iter_regions, region_shape, uniform_blocks
+from scout_dask_io.write.qc.gather import (
+    PlaneGatherer,
+    Record,
+    grid_steps,
+    sample_thinning,
+    saturated,
+)
+from scout_dask_io.write.qc.summary import PERCENTILES, VolumeSummary, candidates, summarise
 
 
 def gather(

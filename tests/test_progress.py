@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.progress import _Lines, reporting, say
+from scout_dask_io.run.progress import _Lines, reporting, say
 
 
 class Clock:

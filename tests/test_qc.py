@@ -17,10 +17,10 @@ import zarr
 from helpers import make_volume, write_channels, write_planes
 
 import scout_dask_io as io
-from scout_dask_io import qc_run
 from scout_dask_io.errors import ArgumentError, LayoutError, ResumeError, TargetExistsError
 from scout_dask_io.jobs.convert import convert, plan_convert
 from scout_dask_io.store import publishing
+from scout_dask_io.write.qc import run as qc_run
 
 CHUNKS = (4, 16, 32)
 

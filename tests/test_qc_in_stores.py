@@ -14,8 +14,8 @@ from object_store import Failing, Lab, Memory
 import scout_dask_io as io
 from scout_dask_io.cli import main
 from scout_dask_io.errors import ChunkReadError, ResumeError, TargetExistsError, WriteError
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.jobs.convert import plan_convert
-from scout_dask_io.remote import RemotePath
 
 CHUNKS = (4, 16, 32)
 

@@ -15,9 +15,9 @@ from helpers import make_volume, shared_data
 
 import scout_dask_io as io
 from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError
-from scout_dask_io.lazy import source_of
-from scout_dask_io.store import zarr_source
-from scout_dask_io.store.zarr_source import ChunkFileSource, ZarrSource
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.store import source as zarr_source
+from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 
 SHAPE, CHUNKS = (9, 14, 19), (4, 5, 6)
 

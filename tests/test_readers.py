@@ -14,7 +14,6 @@ import pytest
 import tifffile
 from helpers import make_volume, shared_data, write_channels, write_planes
 
-from scout_dask_io.channel_reader import channel_names, imread_channels
 from scout_dask_io.errors import (
     ArgumentError,
     ChunkError,
@@ -23,9 +22,10 @@ from scout_dask_io.errors import (
     SourceChangedError,
     TiffReadError,
 )
-from scout_dask_io.lazy import source_of
-from scout_dask_io.readers import imread, imread_folder, imread_parallel
-from scout_dask_io.tiff import files
+from scout_dask_io.read.channels import channel_names, imread_channels
+from scout_dask_io.read.tiff import imread, imread_folder, imread_parallel
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.tiff import open_file as files
 from scout_dask_io.tiff.source import TiffSource
 
 

@@ -74,7 +74,7 @@ def test_writers_of_different_regions_undo_nothing_of_one_anothers_record(memory
 
 
 def _place(memory: Memory) -> Any:
-    from scout_dask_io.remote import locate
+    from scout_dask_io.files.location import locate
 
     return locate(memory.url)
 

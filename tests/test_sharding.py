@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scout_dask_io as io
+from scout_dask_io.core.grid import chunk_counts, is_aligned
+from scout_dask_io.core.shards import MANY_FILES, advise_shards, fit_shards, suggest_shards
 from scout_dask_io.errors import (
     ArgumentError,
     ChunkError,
@@ -26,8 +28,6 @@ from scout_dask_io.errors import (
     ResumeError,
     SourceChangedError,
 )
-from scout_dask_io.grid import chunk_counts, is_aligned
-from scout_dask_io.sharding import MANY_FILES, advise_shards, fit_shards, suggest_shards
 
 SHAPE, CHUNKS, SHARDS = (21, 45, 50), (4, 8, 16), (8, 32, 32)
 
@@ -237,7 +237,7 @@ def test_a_part_of_a_shard_is_read_by_its_chunks_alone(
     tmp_path: Path, volume: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     io.write_zarr(tmp_path / "a", volume, CHUNKS, codec="none", zarr_format=3, shards=SHARDS)
-    monkeypatch.setattr("scout_dask_io.store.zarr_source.BLOCK_NBYTES", 4096)
+    monkeypatch.setattr("scout_dask_io.store.source.BLOCK_NBYTES", 4096)
     lazy = io.read_zarr(tmp_path / "a")
     # 16 kB shards: a block is a part that divides one, of at most 4 kB.
     assert lazy.chunksize == (4, 16, 32)
@@ -301,7 +301,7 @@ def test_peak_memory_of_sharding_stays_within_what_is_projected(tmp_path: Path, 
     code = """
 import sys, numpy as np, dask, dask.array as da
 import scout_dask_io as io
-from scout_dask_io.source import Source
+from scout_dask_io.core.source import Source
 class Noise(Source):
     shape, dtype, token = (128, 256, 512), np.dtype("u2"), "noise"
     def iter_pieces(self, region):
@@ -344,7 +344,7 @@ def test_convert_and_info_count_the_files_and_warn_of_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_planes(tmp_path / "planes", make_volume(SHAPE))
-    monkeypatch.setattr("scout_dask_io.sharding.MANY_FILES", 50)
+    monkeypatch.setattr("scout_dask_io.core.shards.MANY_FILES", 50)
     dst = tmp_path / "many.zarr"
     with pytest.warns(UserWarning, match="144 files"):
         io.convert(tmp_path / "planes", dst, chunks=CHUNKS)

@@ -11,8 +11,8 @@ import pytest
 from dask.base import tokenize
 from helpers import make_volume
 
-from scout_dask_io.grid import Region, full_region, region_shape
-from scout_dask_io.source import ArraySource, Piece, PiecesSource, Source
+from scout_dask_io.core.grid import Region, full_region, region_shape
+from scout_dask_io.core.source import ArraySource, Piece, PiecesSource, Source
 
 SHAPE = (5, 7, 9)
 REGION = (slice(1, 4), slice(2, 7), slice(3, 8))

@@ -15,7 +15,7 @@ from helpers import make_volume
 
 import scout_dask_io as io
 from scout_dask_io.errors import WriteError
-from scout_dask_io.spilling import SpillingCache, spilling_cache
+from scout_dask_io.run.spilling import SpillingCache, spilling_cache
 
 VOLUME = make_volume((26, 50, 62), seed=51)
 

@@ -30,8 +30,8 @@ from scout_dask_io.errors import (
     SourceChangedError,
     TiffReadError,
 )
-from scout_dask_io.lazy import source_of
-from scout_dask_io.tiff import segments
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.tiff import segment_reader as segments
 
 SHAPE = (7, 300, 410)
 STRIPS = {"rowsperstrip": 3, "compression": "zlib"}
@@ -620,7 +620,7 @@ def test_an_image_and_a_sheet_are_made_of_planes_in_a_store_of_any_kind(tmp_path
 def test_a_conversion_from_a_store_is_resumed_from_the_same_objects_alone(
     lab: Lab, tmp_path: Path, volume: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import scout_dask_io.plan as planning
+    import scout_dask_io.core.plan as planning
 
     monkeypatch.setattr(planning, "UNIT_NBYTES", 4 * 64 * 410 * 2)
     url = planes_at(lab, tmp_path, volume)

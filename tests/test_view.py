@@ -24,7 +24,7 @@ from test_lazy import RecordingSource
 
 import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.lazy import lazy_array
+from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.view.server import VolumeServer
 from scout_dask_io.view.volume import ServedVolume
 

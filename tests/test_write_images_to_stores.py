@@ -22,7 +22,7 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.remote import RemotePath
+from scout_dask_io.files.location import RemotePath
 
 VOLUME = make_volume((13, 70, 50))
 #: Levels of odd chunks have a pass each, in which the level above is read back.

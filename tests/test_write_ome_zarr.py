@@ -17,8 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scout_dask_io as io
-from scout_dask_io import image_attributes, piecewise
-from scout_dask_io import plan as plan_module
+from scout_dask_io.core import piecewise
+from scout_dask_io.core import plan as plan_module
+from scout_dask_io.core.grid import chunk_counts, iter_block_regions, region_size
+from scout_dask_io.core.ome_metadata import parse_image
+from scout_dask_io.core.plan import plan_source
+from scout_dask_io.core.pyramid import plan_levels
 from scout_dask_io.errors import (
     ArgumentError,
     LayoutError,
@@ -27,13 +31,9 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.grid import chunk_counts, iter_block_regions, region_size
-from scout_dask_io.levels import plan_levels
-from scout_dask_io.ome import parse_image
-from scout_dask_io.passes import fuse_levels
-from scout_dask_io.plan import plan_source
-from scout_dask_io.store import cascade, sinks
 from scout_dask_io.store.manifest import read_manifest
+from scout_dask_io.write import cascade, image_attributes, sinks
+from scout_dask_io.write.pyramid_plan import fuse_levels
 
 SIZE = io.VoxelSize(4.0, 1.8, 1.8, "given")
 VOLUME = make_volume((21, 150, 134))
@@ -234,7 +234,7 @@ def test_units_grow_for_further_levels_where_they_are_many(n_planes, workers, ma
 
 def test_lower_levels_are_made_from_pixels_in_memory(tmp_path: Path, monkeypatch):
     reads: list[str] = []
-    from scout_dask_io.store import zarr_source
+    from scout_dask_io.store import source as zarr_source
 
     real = zarr_source.read_file
     monkeypatch.setattr(
@@ -516,7 +516,7 @@ def test_a_level_outside_of_its_image_is_refused(tmp_path: Path):
 
 
 def test_contrast_of_a_large_level_is_measured_on_some_of_it(tmp_path: Path, monkeypatch):
-    from scout_dask_io.store import zarr_source
+    from scout_dask_io.store import source as zarr_source
 
     monkeypatch.setattr(image_attributes, "SAMPLED", 20_000)
     reads: list[str] = []

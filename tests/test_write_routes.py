@@ -21,9 +21,9 @@ from distributed import Client
 from helpers import make_volume, python, write_planes
 
 import scout_dask_io as io
-from scout_dask_io import write_run
 from scout_dask_io.errors import ResumeError, TargetExistsError, WriteError
-from scout_dask_io.store import sinks, units
+from scout_dask_io.write import sinks, write_run
+from scout_dask_io.write import unit as units
 
 SHAPE, CHUNKS = (13, 40, 50), (4, 16, 16)
 LEAST = 60_000  # bytes: a block of a plane twice, and some chunks; units go through scratch

@@ -76,7 +76,7 @@ def plan(job: Job) -> Callable[[], dict[str, Any]]:
     """
     import scout_dask_io as io
     from benchmarks.described import described_planes
-    from scout_dask_io.lazy import lazy_array
+    from scout_dask_io.run.lazy import lazy_array
 
     source = described_planes(job.shape)
 

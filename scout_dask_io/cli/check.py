@@ -25,13 +25,13 @@ from scout_dask_io.cli.options import (
     storage_options,
     workers,
 )
-from scout_dask_io.jobs import render
+from scout_dask_io.jobs import report as render
 
 
 def _verify_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.check import CheckReport
     from scout_dask_io.jobs.check_image import ImageCheckReport
     from scout_dask_io.jobs.verify import VerifyReport
+    from scout_dask_io.jobs.verify_manifest import CheckReport
 
     return {
         "SRC DST": keys_of(VerifyReport),

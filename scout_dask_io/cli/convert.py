@@ -31,7 +31,7 @@ from scout_dask_io.cli.options import (
     workers,
     zarr_format,
 )
-from scout_dask_io.jobs import render
+from scout_dask_io.jobs import report as render
 
 
 def _held() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import click
 from scout_dask_io.cli.base import command, path_argument, print_report
 from scout_dask_io.cli.json_help import keys_of
 from scout_dask_io.cli.options import quiet
-from scout_dask_io.jobs import render
+from scout_dask_io.jobs import report as render
 
 
 def _held() -> dict[str, Any]:

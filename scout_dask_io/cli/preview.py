@@ -10,7 +10,7 @@ import click
 from scout_dask_io.cli.base import command, path_argument, print_report
 from scout_dask_io.cli.json_help import Key, keys_of
 from scout_dask_io.cli.options import order, overwrite, storage_options, voxel_size
-from scout_dask_io.jobs import render
+from scout_dask_io.jobs import report as render
 
 
 def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[float, float]:
@@ -22,7 +22,7 @@ def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[floa
 
 
 def _held() -> dict[str, Any]:
-    from scout_dask_io.jobs.preview import Preview
+    from scout_dask_io.view.preview import Preview
 
     shown = [key for key in keys_of(Preview) if key.name != "image"]
     return {"": [Key("path", "The picture.", "text"), *shown]}
@@ -57,7 +57,7 @@ def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any)
       scout-dask-io preview volume.zarr volume.png --mode max
       scout-dask-io preview s3://lab/a.zarr a.png --storage-option profile=lab
     """
-    from scout_dask_io.jobs.preview import check_output, preview
+    from scout_dask_io.view.preview import check_output, preview
 
     check_output(out, overwrite=overwrite)
     made = preview(path, **options)

@@ -41,7 +41,7 @@ def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: A
       ssh -L 8080:127.0.0.1:8080 server scout-dask-io view brain.zarr --port 8080
     """
     try:
-        from scout_dask_io.view.page import viewer
+        from scout_dask_io.view.browser import viewer
 
         with viewer(*paths, **options) as shown:
             print_report({"url": shown.url}, lambda r: f"{r['url']}\nCtrl-C ends it.", as_json)

@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 import numpy as np
 
+from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region
 from scout_dask_io.errors import ChunkReadError
-from scout_dask_io.grid import Region, Shape, chunk_counts, chunk_region
-from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.checksum import crc32c
-from scout_dask_io.store.chunkfile import ChunkDecoder, read_file
-from scout_dask_io.store.format3 import ObjectDecoder
-from scout_dask_io.store.formats import StoredFormat, decoder_of
+from scout_dask_io.store.chunk_format import StoredFormat, decoder_of
+from scout_dask_io.store.chunk_v2 import ChunkDecoder, read_file
+from scout_dask_io.store.chunk_v3 import ObjectDecoder
 from scout_dask_io.store.manifest import UNKNOWN
 from scout_dask_io.store.remote_contents import read_object
 

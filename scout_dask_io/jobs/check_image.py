@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from scout_dask_io.human import format_count
-from scout_dask_io.jobs.check import CheckReport, check
+from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.files.location import AnyPath
 from scout_dask_io.jobs.json_text import to_json
-from scout_dask_io.ome import Multiscale
-from scout_dask_io.remote import AnyPath
+from scout_dask_io.jobs.verify_manifest import CheckReport, check
 from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.metadata import read_node
@@ -67,7 +67,7 @@ class ImageCheckReport:
 
 
 def check_image(path: AnyPath, **options: Any) -> ImageCheckReport | None:
-    """Check the levels of an image, each as :func:`~.check.check` does; ``None`` of what is none.
+    """Check the levels of an image, each as :func:`~scout_dask_io.jobs.verify_manifest.check` does; ``None`` of what is none.
 
     Raises
     ------

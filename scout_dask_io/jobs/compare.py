@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from dask._task_spec import DataNode, List, Task, TaskRef
 
-from scout_dask_io.execute import admitting, planned, run_tasks
-from scout_dask_io.grid import (
+from scout_dask_io.core.grid import (
     Region,
     Shape,
     full_region,
@@ -20,10 +19,11 @@ from scout_dask_io.grid import (
     region_size,
     shifted,
 )
-from scout_dask_io.plan import WritePlan, plan_source
-from scout_dask_io.preflight import preflight
-from scout_dask_io.progress import Report, reporting
-from scout_dask_io.source import Source
+from scout_dask_io.core.plan import WritePlan, plan_source
+from scout_dask_io.core.source import Source
+from scout_dask_io.run.progress import Report, reporting
+from scout_dask_io.run.scheduler import admitting, planned, run_tasks
+from scout_dask_io.write.preflight import preflight
 
 __all__ = ["Compared", "DifferingRegion", "compare"]
 

@@ -8,22 +8,22 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scout_dask_io.grid import Shape
-from scout_dask_io.image_plan import plan_ome_zarr
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.shards import advise_shards
+from scout_dask_io.files.location import AnyPath
 from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport
 from scout_dask_io.jobs.convert_source import to_convert
 from scout_dask_io.jobs.destination import free_nbytes, stored_nbytes, warn_of_many_files
 from scout_dask_io.jobs.qc import read_qc, warn_of_an_old_sheet
-from scout_dask_io.progress import Report
-from scout_dask_io.pyramid_writer import write_ome_zarr
-from scout_dask_io.remote import AnyPath
-from scout_dask_io.sharding import advise_shards
+from scout_dask_io.run.progress import Report
 from scout_dask_io.store.beside import sheet_paths
 from scout_dask_io.store.codecs import LEVEL_CODECS
-from scout_dask_io.store.growing import unfinished
 from scout_dask_io.store.image import read_image
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.zarr_writer import plan_zarr, write_zarr
+from scout_dask_io.store.unfinished import unfinished
+from scout_dask_io.write.image_plan import plan_ome_zarr
+from scout_dask_io.write.ome_zarr import write_ome_zarr
+from scout_dask_io.write.zarr import plan_zarr, write_zarr
 
 __all__ = ["convert", "plan_convert"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scout_dask_io.grid import Shape
-from scout_dask_io.plan import WritePlan
-from scout_dask_io.source import FilledPlane
-from scout_dask_io.voxel import VoxelSize
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.core.source import FilledPlane
+from scout_dask_io.core.voxel_size import VoxelSize
 
 __all__ = ["ConvertPlan", "ConvertReport", "QcReport"]
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import dask.array as da
 
+from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import AnyPath
 from scout_dask_io.jobs.destination import check_target, warn_of_a_full_disk
-from scout_dask_io.jobs.image import Image, as_image, leading_channels
 from scout_dask_io.jobs.qc import check_planes
-from scout_dask_io.jobs.sources import Opened, locate_all, open_any, warn_of_numbering
-from scout_dask_io.ome import VERSIONS
-from scout_dask_io.qc_run import check_qc_place
-from scout_dask_io.remote import AnyPath
+from scout_dask_io.read.any import Opened, locate_all, open_any, warn_of_numbering
+from scout_dask_io.read.image import Image, as_image, leading_channels
 from scout_dask_io.store.codecs import codecs_of_levels
+from scout_dask_io.write.qc.run import check_qc_place
 
 __all__ = ["ToConvert", "to_convert"]
 
@@ -31,7 +31,7 @@ class ToConvert:
     destination : Path or RemotePath
         Where it goes.
     replaces, resumes : bool
-        As for :func:`~.destination.check_target`.
+        As for :func:`~scout_dask_io.jobs.destination.check_target`.
     opened : Opened
         The source.
     data : dask.array.Array
@@ -73,9 +73,9 @@ def to_convert(
     qc: bool,
     storage_options: Mapping[str, Any] | None,
 ) -> ToConvert:
-    """Open a source, and refuse what :func:`~.convert.convert` refuses before it writes.
+    """Open a source, and refuse what :func:`~scout_dask_io.jobs.convert.convert` refuses before it writes.
 
-    Reads headers. Errors and warnings are those of :func:`~.convert.convert`.
+    Reads headers. Errors and warnings are those of :func:`~scout_dask_io.jobs.convert.convert`.
     """
     source, destination = locate_all(src, dst, storage_options)
     if not ome and (labels or levels is not None):

@@ -13,8 +13,8 @@ from scout_dask_io.jobs.convert import convert
 from scout_dask_io.jobs.convert_report import ConvertReport
 from scout_dask_io.jobs.synthetic import CHANNELS, organoid
 from scout_dask_io.jobs.verify import VerifyReport, verify
-from scout_dask_io.progress import Report
-from scout_dask_io.tiff_writer import imsave
+from scout_dask_io.run.progress import Report
+from scout_dask_io.write.tiff import imsave
 
 __all__ = ["DemoReport", "demo"]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import dask.array as da
 
+from scout_dask_io.core.formatting import format_nbytes
+from scout_dask_io.core.grid import expand_chunks
+from scout_dask_io.core.shards import advise_shards, fit_shards
 from scout_dask_io.errors import ArgumentError, TargetExistsError
-from scout_dask_io.grid import expand_chunks
-from scout_dask_io.human import format_nbytes
-from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.sharding import advise_shards, fit_shards
+from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.publishing import check_destination
 from scout_dask_io.store.remote_contents import check_free, find_unfinished
 from scout_dask_io.store.staging import find_staging

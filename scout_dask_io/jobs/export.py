@@ -9,24 +9,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.grid import region_size
+from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.execute import worker_count
-from scout_dask_io.filled import filled_in
-from scout_dask_io.grid import region_size
-from scout_dask_io.human import format_count
+from scout_dask_io.files.location import AnyPath, locate
+from scout_dask_io.files.urls import is_url
 from scout_dask_io.jobs.destination import free_nbytes
+from scout_dask_io.jobs.export_engine import Job, run
 from scout_dask_io.jobs.export_files import make_folders, name_files, standing
 from scout_dask_io.jobs.export_layout import file_kind, for_imagej, lay_out
 from scout_dask_io.jobs.export_parts import plan_parts
 from scout_dask_io.jobs.export_report import ExportPlan, ExportReport
-from scout_dask_io.jobs.export_run import Job, run
-from scout_dask_io.jobs.export_source import select
+from scout_dask_io.jobs.export_selection import select
 from scout_dask_io.jobs.export_values import plan_conversion
-from scout_dask_io.memory import resolve_max_mem
-from scout_dask_io.progress import Report, reporting
-from scout_dask_io.remote import AnyPath, locate
-from scout_dask_io.source import FilledPlane
-from scout_dask_io.urls import is_url
+from scout_dask_io.read.missing_planes import filled_in
+from scout_dask_io.run.memory import resolve_max_mem
+from scout_dask_io.run.progress import Report, reporting
+from scout_dask_io.run.scheduler import worker_count
 
 __all__ = ["export", "plan_export"]
 

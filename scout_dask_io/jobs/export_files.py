@@ -16,10 +16,10 @@ from scout_dask_io.errors import (
     TiffReadError,
     WriteError,
 )
-from scout_dask_io.jobs.export_source import Selection
-from scout_dask_io.tiff.draft import sweep_drafts
+from scout_dask_io.jobs.export_selection import Selection
 from scout_dask_io.tiff.record import is_whole, read_record
-from scout_dask_io.tiff_writer import check_target
+from scout_dask_io.tiff.writer import sweep_drafts
+from scout_dask_io.write.tiff import check_target
 
 __all__ = ["Files", "make_folders", "name_files", "standing"]
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.jobs.export_source import Selection
+from scout_dask_io.jobs.export_selection import Selection
 from scout_dask_io.jobs.export_values import Conversion
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
-from scout_dask_io.tiff_writer import is_ome_name
+from scout_dask_io.write.tiff import is_ome_name
 
 __all__ = ["file_kind", "for_imagej", "lay_out"]
 

@@ -10,10 +10,10 @@ from itertools import pairwise, product
 import numpy as np
 from dask.system import CPU_COUNT
 
+from scout_dask_io.core.formatting import format_nbytes
+from scout_dask_io.core.grid import Region, Shape, cuts, full_region
+from scout_dask_io.core.source import ViewSource
 from scout_dask_io.errors import MemoryLimitError
-from scout_dask_io.grid import Region, Shape, cuts, full_region
-from scout_dask_io.human import format_nbytes
-from scout_dask_io.source import ViewSource
 from scout_dask_io.tiff.bands import waiting_nbytes
 from scout_dask_io.tiff.write_layout import TiffLayout
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scout_dask_io.grid import Shape
-from scout_dask_io.human import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.source import FilledPlane
+from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.jobs.export_values import Clipped
-from scout_dask_io.jobs.render import (
+from scout_dask_io.jobs.report import (
     array_text,
     filled_rows,
     memory_text,
@@ -16,8 +18,6 @@ from scout_dask_io.jobs.render import (
     table,
     voxel_text,
 )
-from scout_dask_io.source import FilledPlane
-from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["ExportPlan", "ExportReport"]
 

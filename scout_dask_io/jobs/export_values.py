@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.formatting import format_percent
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.human import format_percent
 
 __all__ = ["Clipped", "Conversion", "plan_conversion"]
 

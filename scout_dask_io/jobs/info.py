@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.calibration import voxel_size
-from scout_dask_io.execute import check_nb_workers
-from scout_dask_io.human import format_count, format_shape
+from scout_dask_io.core.formatting import format_count, format_shape
+from scout_dask_io.files.location import AnyPath, locate
 from scout_dask_io.jobs.info_report import InfoReport
 from scout_dask_io.jobs.info_zarr import zarr_info
-from scout_dask_io.jobs.sources import kind_of, open_any
-from scout_dask_io.lazy import source_of
-from scout_dask_io.remote import AnyPath, locate
-from scout_dask_io.tiff.files import Place
+from scout_dask_io.read.any import kind_of, open_any
+from scout_dask_io.read.voxel_size import voxel_size
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.info import TiffInfo, describe_path
-from scout_dask_io.tiff.layout import CODEC_NAMES
+from scout_dask_io.tiff.open_file import Place
+from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
 
 __all__ = ["InfoReport", "info"]

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from scout_dask_io.grid import Shape
-from scout_dask_io.human import format_count, format_nbytes, format_shape
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.source import FilledPlane
+from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.jobs.json_text import to_json
-from scout_dask_io.jobs.render import filled_text, voxel_text
-from scout_dask_io.source import FilledPlane
-from scout_dask_io.store.growing import Unfinished
+from scout_dask_io.jobs.report import filled_text, voxel_text
 from scout_dask_io.store.manifest import ManifestInfo
-from scout_dask_io.voxel import VoxelSize
+from scout_dask_io.store.unfinished import Unfinished
 
 __all__ = ["InfoReport", "LevelInfo"]
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.filled import filled_of
-from scout_dask_io.human import format_shape
+from scout_dask_io.core.formatting import format_shape
+from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.shards import advise_shards
+from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.jobs.info_report import InfoReport, LevelInfo
 from scout_dask_io.jobs.qc import read_qc
-from scout_dask_io.jobs.sources import open_any
-from scout_dask_io.ome import Multiscale
-from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.sharding import advise_shards
-from scout_dask_io.store.growing import unfinished
+from scout_dask_io.read.any import open_any
+from scout_dask_io.read.missing_planes import filled_of
 from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_attributes, read_node
+from scout_dask_io.store.unfinished import unfinished
 from scout_dask_io.store.usage import chunk_grid, measure_array
 
 __all__ = ["zarr_info"]

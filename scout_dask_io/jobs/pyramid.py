@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from scout_dask_io.image_attributes import channel_labels, describe_image, level_attributes
-from scout_dask_io.image_run import write_levels
+from scout_dask_io.core.ome_metadata import image_metadata
+from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.jobs.destination import free_nbytes, stored_nbytes
 from scout_dask_io.jobs.pyramid_report import PyramidPlan, PyramidReport
 from scout_dask_io.jobs.pyramid_source import added_levels
-from scout_dask_io.ome import image_metadata
-from scout_dask_io.preflight import preflight
-from scout_dask_io.progress import Report
-from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LEVEL_CODECS
 from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.usage import measure_array
-from scout_dask_io.write_arguments import settings_of
+from scout_dask_io.write.image_attributes import channel_labels, describe_image, level_attributes
+from scout_dask_io.write.image_run import write_levels
+from scout_dask_io.write.preflight import preflight
+from scout_dask_io.write.write_arguments import settings_of
 
 __all__ = ["plan_pyramid", "pyramid"]
 

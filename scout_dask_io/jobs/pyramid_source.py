@@ -10,25 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.downsample import HalvedSource, method_for
+from scout_dask_io.core.downsample import HalvedSource, method_for
+from scout_dask_io.core.formatting import format_shape
+from scout_dask_io.core.ome_metadata import VERSIONS
+from scout_dask_io.core.pyramid import Level, plan_levels
+from scout_dask_io.core.source import Source, ViewSource
+from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.human import format_shape
-from scout_dask_io.image_plan import ImagePlan, plan_ome_zarr
+from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.jobs.destination import check_target
-from scout_dask_io.jobs.image import as_image
-from scout_dask_io.jobs.sources import locate_all, open_any
-from scout_dask_io.lazy import source_of
-from scout_dask_io.levels import Level, plan_levels
-from scout_dask_io.ome import VERSIONS
-from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.source import Source, ViewSource
+from scout_dask_io.read.any import locate_all, open_any
+from scout_dask_io.read.image import as_image
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.store.chunk_format import format_at
 from scout_dask_io.store.codecs import codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.formats import format_at
 from scout_dask_io.store.image import level_path
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.voxel import VoxelSize
-from scout_dask_io.write_arguments import compressor_of
+from scout_dask_io.write.image_plan import ImagePlan, plan_ome_zarr
+from scout_dask_io.write.write_arguments import compressor_of
 
 __all__ = ["AddedLevels", "added_levels"]
 
@@ -42,7 +42,7 @@ class AddedLevels:
     place, destination : Path or RemotePath
         Of the array or image that stands, and of the new image.
     replaces, resumes : bool
-        As for :func:`~.destination.check_target`.
+        As for :func:`~scout_dask_io.jobs.destination.check_target`.
     levels : tuple of Level
         The full one, which stands, first.
     top : HalvedSource
@@ -101,7 +101,7 @@ def added_levels(
     ArgumentError
         If it can have no level, or cannot be shared with an image at the destination.
     TargetExistsError, MemoryLimitError
-        As for :func:`~.pyramid.pyramid`.
+        As for :func:`~scout_dask_io.jobs.pyramid.pyramid`.
     """
     _, lower = codecs_of_levels(codec)
     place, destination = locate_all(src, dst, storage_options)

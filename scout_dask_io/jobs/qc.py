@@ -8,12 +8,12 @@ import warnings
 import numpy as np
 
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
+from scout_dask_io.files.location import AnyPath
 from scout_dask_io.jobs.convert_report import QcReport
-from scout_dask_io.jobs.image import stated_axes
-from scout_dask_io.jobs.sources import Opened
-from scout_dask_io.qc_run import check_qc
-from scout_dask_io.remote import AnyPath
+from scout_dask_io.read.any import Opened
+from scout_dask_io.read.image import stated_axes
 from scout_dask_io.store.beside import check_beside, has_beside, sheet_paths, stands
+from scout_dask_io.write.qc.run import check_qc
 
 __all__ = ["check_planes", "read_qc", "warn_of_an_old_sheet"]
 
@@ -26,7 +26,7 @@ def check_planes(
     Raises
     ------
     ArgumentError
-        If its last two axes are not ``(y, x)``, or as for :func:`~.qc_run.check_qc`.
+        If its last two axes are not ``(y, x)``, or as for :func:`~scout_dask_io.write.qc.run.check_qc`.
     TargetExistsError
         If other files lie where the sheet goes.
     """

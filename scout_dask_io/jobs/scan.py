@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.execute import check_nb_workers
+from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.jobs.scan_report import FolderScan, Problem, ScanReport
-from scout_dask_io.remote import AnyPath, RemotePath, locate
+from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import survey_planes
-from scout_dask_io.tiff.files import Place, place_of
-from scout_dask_io.tiff.layout import CODEC_NAMES
+from scout_dask_io.tiff.folder import is_channel, is_tiff, natural_key
 from scout_dask_io.tiff.numbering import check_numbering
-from scout_dask_io.tiff.order import is_channel, is_tiff, natural_key
-from scout_dask_io.tiff.remote_file import answered
-from scout_dask_io.tiff.survey import Survey
+from scout_dask_io.tiff.open_file import Place, place_of
+from scout_dask_io.tiff.page_layout import CODEC_NAMES
+from scout_dask_io.tiff.range_reader import answered
+from scout_dask_io.tiff.stack_check import Survey
 
 __all__ = ["scan"]
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scout_dask_io.grid import Shape
-from scout_dask_io.human import format_count, format_nbytes, format_shape
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
+from scout_dask_io.core.grid import Shape
 from scout_dask_io.jobs.json_text import to_json
 
 __all__ = ["FolderScan", "Problem", "ScanReport"]

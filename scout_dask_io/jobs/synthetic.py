@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.grid import Shape
 
 __all__ = ["CHANNELS", "SHAPE", "VOXEL_SIZE_UM", "organoid"]
 

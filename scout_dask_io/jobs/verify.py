@@ -8,23 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
-from scout_dask_io.errors import ArgumentError, TiffReadError
-from scout_dask_io.execute import check_nb_workers
-from scout_dask_io.grid import (
+from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.grid import (
     Shape,
 )
-from scout_dask_io.human import format_count
-from scout_dask_io.jobs.check import CheckReport, check
+from scout_dask_io.core.source import FilledPlane, Source
+from scout_dask_io.errors import ArgumentError, TiffReadError
+from scout_dask_io.files.location import locate
 from scout_dask_io.jobs.check_image import ImageCheckReport, check_image
 from scout_dask_io.jobs.compare import Compared, DifferingRegion, compare
-from scout_dask_io.jobs.image import as_image
 from scout_dask_io.jobs.json_text import to_json
-from scout_dask_io.jobs.sources import Opened, kind_of, locate_all, open_any
-from scout_dask_io.lazy import source_of
-from scout_dask_io.memory import parse_nbytes
-from scout_dask_io.progress import Report
-from scout_dask_io.remote import locate
-from scout_dask_io.source import FilledPlane, Source
+from scout_dask_io.jobs.verify_manifest import CheckReport, check
+from scout_dask_io.read.any import Opened, kind_of, locate_all, open_any
+from scout_dask_io.read.image import as_image
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.run.memory import parse_nbytes
+from scout_dask_io.run.progress import Report
+from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import read_image
 
 __all__ = ["DifferingRegion", "VerifyReport", "verify"]
@@ -135,7 +135,7 @@ def verify(
     """Compare two stored arrays pixel by pixel, or check one against its manifest.
 
     With one path, every chunk file of that Zarr array is read and its size and
-    checksum compared with what was written: see :func:`~.check.check`. Of an
+    checksum compared with what was written: see :func:`~scout_dask_io.jobs.verify_manifest.check`. Of an
     OME-Zarr image, those of every level.
     With two, in bounded memory:
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from scout_dask_io.errors import TargetExistsError
-from scout_dask_io.findings import FORMAT
-from scout_dask_io.remote import AnyPath, RemotePath
-from scout_dask_io.store.disk import sync_dir
+from scout_dask_io.files.disk import sync_dir
+from scout_dask_io.files.location import AnyPath, RemotePath
 
 __all__ = [
+    "FORMAT",
     "check_beside",
     "has_beside",
     "move_beside",
@@ -27,6 +27,9 @@ __all__ = [
     "stands",
     "write_beside",
 ]
+
+#: Tells files of this kind from others: it is among the first characters of both.
+FORMAT = "scout-dask-io qc"
 
 
 def sheet_paths(destination: AnyPath) -> tuple[Any, Any]:

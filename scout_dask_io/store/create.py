@@ -16,12 +16,13 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.remote import RemotePath, locate
-from scout_dask_io.store import local_nodes, remote_nodes
+from scout_dask_io.files.location import RemotePath, locate
+from scout_dask_io.store import nodes_local as local_nodes
+from scout_dask_io.store import nodes_remote as remote_nodes
 from scout_dask_io.store.layout_store import LayoutStore
-from scout_dask_io.store.local_nodes import make_local, open_local
-from scout_dask_io.store.nested import NestedDirectoryStore
-from scout_dask_io.store.remote_nodes import make_remote, open_remote
+from scout_dask_io.store.legacy_store import NestedDirectoryStore
+from scout_dask_io.store.nodes_local import make_local, open_local
+from scout_dask_io.store.nodes_remote import make_remote, open_remote
 from scout_dask_io.store.settings import array_settings
 
 __all__ = ["local_path", "new_zarr", "new_zarr_like", "open", "write_metadata"]

@@ -16,8 +16,8 @@ import numpy as np
 from numcodecs.abc import Codec
 from numcodecs.registry import get_codec
 
+from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.grid import Shape
 
 __all__ = ["ArrayFormat"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scout_dask_io.errors import SourceChangedError
-from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.manifest import MANIFEST_NAME
 
 __all__ = ["array_token", "check_identity", "identity_of"]

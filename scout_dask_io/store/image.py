@@ -6,11 +6,11 @@ import os
 import posixpath
 from pathlib import Path
 
+from scout_dask_io.core.ome_metadata import Multiscale, parse_image
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
-from scout_dask_io.ome import Multiscale, parse_image
-from scout_dask_io.remote import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.store.metadata import read_attributes, read_node
-from scout_dask_io.store.remote_nodes import check_whole
+from scout_dask_io.store.nodes_remote import check_whole
 
 __all__ = ["image_of", "level_path", "place_of_level", "read_image"]
 

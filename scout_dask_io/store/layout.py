@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scout_dask_io.errors import LayoutError, PathNotFoundError
-from scout_dask_io.remote import RemotePath
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.store.metadata import (
     METADATA_FILES,
     NODE_FILES,

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.region_notes import read_notes

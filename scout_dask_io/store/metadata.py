@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.remote import AnyPath, RemotePath
+from scout_dask_io.files.location import AnyPath, RemotePath
 
 Separator: TypeAlias = Literal[".", "/"]
 

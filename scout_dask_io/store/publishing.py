@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from scout_dask_io.errors import TargetExistsError, WriteError
+from scout_dask_io.files.disk import exchange, naming_errors, sync_dir, sync_tree
 from scout_dask_io.store.beside import check_beside, move_beside
-from scout_dask_io.store.disk import exchange, naming_errors, sync_dir, sync_tree
 from scout_dask_io.store.layout import is_pure_zarr
 from scout_dask_io.store.manifest import manifest_job
 from scout_dask_io.store.staging import Staging, drop_staging, find_staging, sweep

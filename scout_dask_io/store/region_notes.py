@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from scout_dask_io.core.grid import Region, intersect, region_shape
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.grid import Region, intersect, region_shape
-from scout_dask_io.remote import RemotePath
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.store.checksum import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 

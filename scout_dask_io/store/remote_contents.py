@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scout_dask_io.errors import ChunkReadError, LayoutError, TargetExistsError
-from scout_dask_io.remote import RemotePath
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
 
 __all__ = ["MARKER_NAME", "check_free", "clear", "find_unfinished", "read_object"]
@@ -125,7 +125,7 @@ def _is_node_file(name: str) -> bool:
 
 
 def read_object(root: RemotePath, path: str, room: bytearray) -> memoryview | None:
-    """Give the object of a chunk, as :func:`~.store.chunkfile.read_file` gives its file.
+    """Give the object of a chunk, as :func:`~scout_dask_io.store.chunk_v2.read_file` gives its file.
 
     Raises
     ------

@@ -13,8 +13,8 @@ from numcodecs import Blosc, GZip, Zstd
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
 
+from scout_dask_io.core.grid import Shape, check_chunks, expand_chunks
 from scout_dask_io.errors import ArgumentError, TargetExistsError
-from scout_dask_io.grid import Shape, check_chunks, expand_chunks
 from scout_dask_io.store.codecs import blosc_blocksize, resolve_codec
 
 __all__ = ["array_settings", "as_asked", "v3_compressors"]

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from scout_dask_io.errors import TargetExistsError, WriteError
-from scout_dask_io.store.disk import naming_errors, remove_tree
+from scout_dask_io.files.disk import naming_errors, remove_tree
 from scout_dask_io.store.journal import read_units
 
 __all__ = [

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.grid import Shape, chunk_counts
-from scout_dask_io.remote import RemotePath
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.store.layout import ArrayLayout
 
 __all__ = ["ArrayUsage", "chunk_grid", "measure_array"]

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from scout_dask_io.downsample import downsample, method_for
+from scout_dask_io.core.downsample import downsample, method_for
 from scout_dask_io.tiff.write_layout import TiffLayout
 
 #: Page number, first row in the page, rows not yet encoded.

@@ -8,27 +8,33 @@ import math
 import re
 import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.threads import work_ahead
+from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
-from scout_dask_io.grid import Shape
-from scout_dask_io.remote import RemotePath
-from scout_dask_io.tiff.ahead import work_ahead
-from scout_dask_io.tiff.files import Place, opened
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Ifd, Window, read_header, read_ifd
-from scout_dask_io.tiff.layout import DescribedPage, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.metadata import file_sizes, sizes_in, stated_sizes
+from scout_dask_io.tiff.open_file import Place, opened
+from scout_dask_io.tiff.page_layout import FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.pages import describe_ifd
-from scout_dask_io.tiff.remote_file import is_unreached
+from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
 from scout_dask_io.tiff.source import TiffSource
-from scout_dask_io.tiff.survey import Refused, Survey, check_missing, filled_planes, refuse
-from scout_dask_io.tiff.voxel import file_sizes, sizes_in, stated_sizes
-from scout_dask_io.voxel import VoxelSize
+from scout_dask_io.tiff.stack_check import (
+    DescribedFile,
+    Refused,
+    Survey,
+    check_missing,
+    filled_planes,
+    refuse,
+)
 
 __all__ = [
     "DescribedFile",
@@ -46,29 +52,6 @@ _PLAIN_TAGS = frozenset(
 )
 #: Files that one thread checks in one go: a thread switch costs as much as a file.
 _BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class DescribedFile:
-    """One file of a stack: how its pages are arranged, and where they lie.
-
-    ``stated`` is what it says about the size of a voxel, where that was asked.
-    """
-
-    file: SourceFile
-    lead: Shape
-    pages: tuple[DescribedPage, ...]
-    stated: tuple[VoxelSize, ...] = ()
-
-    @property
-    def shape(self) -> Shape:
-        """Shape of what the file holds."""
-        return (*self.lead, *self.pages[0].layout.shape)
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        """Pixel type, in native byte order."""
-        return np.dtype(self.pages[0].layout.dtype).newbyteorder("=")
 
 
 def describe_plane(

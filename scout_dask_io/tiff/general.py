@@ -11,10 +11,10 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.tiff.cache import SegmentTable
-from scout_dask_io.tiff.files import OpenFile
-from scout_dask_io.tiff.layout import PageLayout, SourceFile
+from scout_dask_io.tiff.open_file import OpenFile
+from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.pages import check_segments
-from scout_dask_io.tiff.remote_file import Handle
+from scout_dask_io.tiff.range_reader import Handle
 
 __all__ = ["general_decoder", "general_table", "open_tiff", "page_at"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scout_dask_io.tiff.files import OpenFile, read_bytes
+from scout_dask_io.tiff.open_file import OpenFile, read_bytes
 
 __all__ = ["Damaged", "Header", "Ifd", "Window", "read_header", "read_ifd"]
 

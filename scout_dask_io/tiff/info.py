@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from scout_dask_io.grid import Shape
+from scout_dask_io.core.grid import Shape
 from scout_dask_io.tiff.channels import stated_channels
-from scout_dask_io.tiff.files import opened, place_of
 from scout_dask_io.tiff.general import open_tiff
 from scout_dask_io.tiff.ifd import Window, read_header
-from scout_dask_io.tiff.layout import CODEC_NAMES
+from scout_dask_io.tiff.open_file import opened, place_of
+from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.series import choose_series, describe_series
 
 __all__ = ["TiffInfo", "describe_path"]

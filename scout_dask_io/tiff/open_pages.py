@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from scout_dask_io.grid import Region
-from scout_dask_io.remote import RemotePath
-from scout_dask_io.tiff.ahead import work_ahead
-from scout_dask_io.tiff.area import AreaReader, Page, naming
-from scout_dask_io.tiff.files import open_checked
-from scout_dask_io.tiff.layout import DATA, FILE, IFD, LAYOUT, NO_FILE, SourceFile
+from scout_dask_io.core.grid import Region
+from scout_dask_io.core.threads import work_ahead
+from scout_dask_io.files.location import RemotePath
+from scout_dask_io.tiff.open_file import open_checked
+from scout_dask_io.tiff.page_layout import DATA, FILE, IFD, LAYOUT, NO_FILE, SourceFile
+from scout_dask_io.tiff.page_reader import AreaReader, Page, naming
 from scout_dask_io.tiff.page_table import PageTable
-from scout_dask_io.tiff.remote_file import RemoteFile
+from scout_dask_io.tiff.range_reader import RemoteFile
 
 __all__ = ["open_pages"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.grid import Region, Shape
-from scout_dask_io.tiff.layout import FILE, LAYOUT, NO_FILE, FileTable, PageLayout, SourceFile
+from scout_dask_io.core.grid import Region, Shape
+from scout_dask_io.tiff.page_layout import FILE, LAYOUT, NO_FILE, FileTable, PageLayout, SourceFile
 
 __all__ = ["PageTable"]
 
@@ -27,7 +27,7 @@ class PageTable:
     layouts : sequence of PageLayout
         What the pages' layouts are counted in.
     pages : numpy.ndarray
-        int64, of shape ``(*lead, 4)``, columns as :mod:`.layout` has them. A page of
+        int64, of shape ``(*lead, 4)``, columns as :mod:`scout_dask_io.tiff.page_layout` has them. A page of
         no file holds zeros.
     first_file : int
         The number that the table has for the first of ``files``.

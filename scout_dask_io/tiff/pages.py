@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from scout_dask_io.tiff.ifd import Damaged, Ifd, Window
-from scout_dask_io.tiff.layout import CODEC_NAMES, DescribedPage, PageLayout
+from scout_dask_io.tiff.page_layout import CODEC_NAMES, DescribedPage, PageLayout
 
 __all__ = [
     "DIRECT_CODECS",

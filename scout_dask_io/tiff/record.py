@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from scout_dask_io.errors import PathNotFoundError, TiffReadError
-from scout_dask_io.tiff.annotate import SOFTWARE
 from scout_dask_io.tiff.describe import describe_image, describe_plane
-from scout_dask_io.tiff.files import absolute, opened
 from scout_dask_io.tiff.ifd import Window, read_header, read_ifd
+from scout_dask_io.tiff.open_file import absolute, opened
+from scout_dask_io.tiff.write_metadata import SOFTWARE
 
 __all__ = ["is_whole", "read_record", "record_text"]
 

@@ -12,11 +12,11 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ArgumentError, TiffReadError
-from scout_dask_io.grid import Shape
 from scout_dask_io.tiff.general import general_table, page_at
 from scout_dask_io.tiff.ifd import Damaged, Header, Window, read_ifd
-from scout_dask_io.tiff.layout import DescribedPage, PageLayout, SourceFile
+from scout_dask_io.tiff.page_layout import DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.pages import check_claims, describe_ifd
 
 __all__ = ["choose_series", "describe_series", "extra_series", "warn_of_others"]

@@ -9,19 +9,19 @@ from typing import Any, cast
 
 import numpy as np
 
-from scout_dask_io.grid import Region, Shape, region_shape
-from scout_dask_io.indexing import normalize_index, take, takes_all
-from scout_dask_io.remote import RemotePath
-from scout_dask_io.source import FilledPlane, Piece, Source
-from scout_dask_io.tiff.area import AreaReader, Scratch, naming
-from scout_dask_io.tiff.decode import RawReader, area_reader
-from scout_dask_io.tiff.files import Place
+from scout_dask_io.core.grid import Region, Shape, region_shape
+from scout_dask_io.core.indexing import normalize_index, take, takes_all
+from scout_dask_io.core.source import FilledPlane, Piece, Source
+from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.tiff.gate import shared_gate
-from scout_dask_io.tiff.layout import FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.open_file import Place
 from scout_dask_io.tiff.open_pages import open_pages
+from scout_dask_io.tiff.page_layout import FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.page_reader import AreaReader, Scratch, naming
 from scout_dask_io.tiff.page_table import PageTable
+from scout_dask_io.tiff.raw_reader import RawReader, area_reader
 from scout_dask_io.tiff.stack import iter_stacks
-from scout_dask_io.voxel import VoxelSize
 
 __all__ = ["MAX_BLOCK_NBYTES", "TiffSource"]
 
@@ -44,7 +44,7 @@ class TiffSource(Source):
     layouts : sequence of PageLayout
         All of one shape, and of one dtype but for its byte order.
     pages : numpy.ndarray
-        Page table, int64, of shape ``(*lead, 4)``: see :mod:`.layout`. A page of
+        Page table, int64, of shape ``(*lead, 4)``: see :mod:`scout_dask_io.tiff.page_layout`. A page of
         no file holds zeros.
     token : str
         Names the content.

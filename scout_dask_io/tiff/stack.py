@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from scout_dask_io.tiff.area import AreaReader, Page, naming
+from scout_dask_io.tiff.page_reader import AreaReader, Page, naming
 
 Lead: TypeAlias = tuple[slice, ...]
 

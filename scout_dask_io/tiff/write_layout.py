@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.grid import Shape
 
 __all__ = ["TiffLayout", "level_extents", "plan_layout"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.progress import say
+from scout_dask_io.run.progress import say
 from scout_dask_io.view.volume import ServedVolume
 
 __all__ = ["VolumeServer"]

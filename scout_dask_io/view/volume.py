@@ -15,10 +15,10 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from scout_dask_io.direct import read_region
+from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.grid import Shape, chunk_counts
-from scout_dask_io.lazy import source_of
+from scout_dask_io.read.region import read_region
+from scout_dask_io.run.lazy import source_of
 
 __all__ = ["ServedVolume", "Step"]
 

@@ -23,7 +23,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.jobs.convert import convert, plan_convert
-from scout_dask_io.zarr_writer import write_zarr
+from scout_dask_io.write.zarr import write_zarr
 
 VOLUME = make_volume((7, 50, 70))
 

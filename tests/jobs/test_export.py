@@ -14,8 +14,8 @@ import tifffile
 import zarr
 from helpers import make_volume, read_ome, shared_data, write_planes
 
-from scout_dask_io.calibration import voxel_size
-from scout_dask_io.channel_reader import imread_channels
+from scout_dask_io.core.grid import Region, chunk_counts, iter_chunk_indices
+from scout_dask_io.core.source import Piece, Source, ViewSource
 from scout_dask_io.errors import (
     ArgumentError,
     MemoryLimitError,
@@ -24,21 +24,22 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.grid import Region, chunk_counts, iter_chunk_indices
 from scout_dask_io.jobs import export_parts
 from scout_dask_io.jobs.convert import convert
 from scout_dask_io.jobs.export import ExportReport, export
 from scout_dask_io.jobs.export_files import name_files
 from scout_dask_io.jobs.export_parts import Parts, plan_parts
-from scout_dask_io.jobs.export_source import select
+from scout_dask_io.jobs.export_selection import select
 from scout_dask_io.jobs.export_values import Clipped
-from scout_dask_io.lazy import lazy_array
-from scout_dask_io.readers import imread, imread_folder
-from scout_dask_io.source import Piece, Source, ViewSource
+from scout_dask_io.read.channels import imread_channels
+from scout_dask_io.read.tiff import imread, imread_folder
+from scout_dask_io.read.voxel_size import voxel_size
+from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.store.create import new_zarr
-from scout_dask_io.tiff import draft, write_layout
+from scout_dask_io.tiff import write_layout
+from scout_dask_io.tiff import writer as draft
 from scout_dask_io.tiff.write_layout import plan_layout
-from scout_dask_io.zarr_writer import write_zarr
+from scout_dask_io.write.zarr import write_zarr
 
 
 class Recorded(Source):

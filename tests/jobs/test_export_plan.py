@@ -16,6 +16,7 @@ from helpers import make_volume
 
 import scout_dask_io as io
 from scout_dask_io.cli import main
+from scout_dask_io.core.source import ViewSource
 from scout_dask_io.errors import (
     ArgumentError,
     MemoryLimitError,
@@ -25,7 +26,6 @@ from scout_dask_io.errors import (
     TargetExistsError,
 )
 from scout_dask_io.jobs.export import export, plan_export
-from scout_dask_io.source import ViewSource
 
 BOTH = make_volume((2, 9, 300, 270))
 CHUNKS = (4, 64, 128)

@@ -20,11 +20,11 @@ from scout_dask_io.jobs.convert import convert, plan_convert
 from scout_dask_io.jobs.info import info
 from scout_dask_io.jobs.scan import scan
 from scout_dask_io.jobs.verify import verify
-from scout_dask_io.readers import imread_folder
+from scout_dask_io.read.tiff import imread_folder
+from scout_dask_io.read.zarr import read_zarr
+from scout_dask_io.store.legacy_store import NestedDirectoryStore
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.store.nested import NestedDirectoryStore
-from scout_dask_io.zarr_reader import read_zarr
-from scout_dask_io.zarr_writer import write_zarr
+from scout_dask_io.write.zarr import write_zarr
 
 VOLUME = make_volume((9, 40, 44))
 CHUNKS = (4, 16, 16)

@@ -15,15 +15,15 @@ from helpers import make_volume, shared_data, write_channels, write_planes
 from PIL import Image
 
 import scout_dask_io as io
+from scout_dask_io.core.picture import blend, contrast_limits
+from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, LayoutError, TargetExistsError
-from scout_dask_io.jobs.preview import preview
-from scout_dask_io.lazy import lazy_array
-from scout_dask_io.picture import blend, contrast_limits
-from scout_dask_io.readers import imread_folder
-from scout_dask_io.sampling import Reader, plan_samples, sample
-from scout_dask_io.source import Source
-from scout_dask_io.tiff import files
-from scout_dask_io.zarr_writer import write_zarr
+from scout_dask_io.read.tiff import imread_folder
+from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.tiff import open_file as files
+from scout_dask_io.view.preview import preview
+from scout_dask_io.view.sampling import Reader, plan_samples, sample
+from scout_dask_io.write.zarr import write_zarr
 
 GAP, MARGIN = 4, 8
 

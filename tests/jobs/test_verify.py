@@ -26,8 +26,8 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.jobs import compare
 from scout_dask_io.jobs import verify as module
-from scout_dask_io.jobs.sources import open_any
 from scout_dask_io.jobs.verify import verify
+from scout_dask_io.read.any import open_any
 from scout_dask_io.store.create import new_zarr
 
 SHAPE, CHUNKS = (13, 37, 41), (4, 16, 16)

@@ -16,7 +16,7 @@ from harness import tree
 from helpers import make_volume, write_channels, write_planes
 
 import scout_dask_io as io
-from scout_dask_io.jobs.check import CheckReport
+from scout_dask_io.jobs.verify_manifest import CheckReport
 
 VOLUME = make_volume((9, 40, 44), seed=3)
 CHUNKS = (4, 16, 16)
@@ -202,7 +202,7 @@ def test_scan_reads_no_pixel_and_tells_channels_apart(
 ):
     volume = make_volume((2, 3, 300, 310))
     write_channels(tmp_path / "brain", volume)
-    from scout_dask_io.tiff import files
+    from scout_dask_io.tiff import open_file as files
 
     read: list[int] = []
     real = files._read_some

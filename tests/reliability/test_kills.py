@@ -23,7 +23,7 @@ from harness import figure, litter, run, say, start, tree
 from helpers import make_volume
 
 import scout_dask_io as io
-from scout_dask_io.grid import iter_block_regions, iter_chunk_indices
+from scout_dask_io.core.grid import iter_block_regions, iter_chunk_indices
 from scout_dask_io.store.journal import read_units
 
 SEED = 20261122

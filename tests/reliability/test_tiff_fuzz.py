@@ -361,7 +361,7 @@ def read_after_cut(path: str) -> str:
 
 def read_while_cut(path: str) -> str:
     """Cut the file while it is open: with a memory map this is SIGBUS."""
-    from scout_dask_io.tiff import files
+    from scout_dask_io.tiff import open_file as files
 
     array, real = io.imread(path), files._read_some
     done = []

@@ -14,7 +14,7 @@ import zarr
 from helpers import make_volume, python
 
 from scout_dask_io.errors import ChunkReadError
-from scout_dask_io.store.chunkfile import ChunkDecoder, ChunkEncoder, read_file, write_file
+from scout_dask_io.store.chunk_v2 import ChunkDecoder, ChunkEncoder, read_file, write_file
 from scout_dask_io.store.format import ArrayFormat
 
 SHAPE, CHUNKS = (5, 7, 9), (4, 3, 5)
@@ -195,7 +195,7 @@ def test_a_chunk_that_claims_gigabytes_takes_no_memory() -> None:
 import resource, numcodecs, numpy as np
 from pathlib import Path
 from scout_dask_io.errors import ChunkReadError
-from scout_dask_io.store.chunkfile import ChunkDecoder
+from scout_dask_io.store.chunk_v2 import ChunkDecoder
 from scout_dask_io.store.format import ArrayFormat
 
 zeros = np.zeros(64_000_000, "u1")

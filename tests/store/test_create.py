@@ -26,7 +26,7 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.store.create import new_zarr, new_zarr_like
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.nested import NestedDirectoryStore
+from scout_dask_io.store.legacy_store import NestedDirectoryStore
 from scout_dask_io.store.staging import begin_staging
 
 SHAPE, CHUNKS = (5, 7, 9), (2, 3, 4)

@@ -18,7 +18,7 @@ from zarr.storage import LocalStore
 
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.store.layout_store import LayoutStore
-from scout_dask_io.store.nested import NestedDirectoryStore, NestedGroupStore
+from scout_dask_io.store.legacy_store import NestedDirectoryStore, NestedGroupStore
 
 SHAPE, CHUNKS = (5, 7, 9), (2, 3, 4)
 BUFFER = default_buffer_prototype().buffer

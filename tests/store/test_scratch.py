@@ -11,9 +11,9 @@ from helpers import make_volume
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scout_dask_io.core.grid import full_region, iter_block_regions, region_shape
 from scout_dask_io.errors import WriteError
-from scout_dask_io.grid import full_region, iter_block_regions, region_shape
-from scout_dask_io.store.scratch import ScratchSource, scratch_path, spill
+from scout_dask_io.run.scratch import ScratchSource, scratch_path, spill
 from scout_dask_io.store.staging import Staging
 
 
@@ -97,7 +97,7 @@ def test_a_spilled_file_that_was_cut_is_an_error(tmp_path: Path) -> None:
 
 def test_scratch_lies_in_the_job_and_goes_with_it(tmp_path: Path) -> None:
     staging = Staging(tmp_path / "a.zarr", tmp_path / "job")
-    path = scratch_path(staging, (3, 0, 12))
+    path = scratch_path(staging.tmp, (3, 0, 12))
     assert path.parent == staging.tmp
     assert path.name == "block-3-0-12"
-    assert scratch_path(staging, (3, 0, 1)) != scratch_path(staging, (3, 1, 0))
+    assert scratch_path(staging.tmp, (3, 0, 1)) != scratch_path(staging.tmp, (3, 1, 0))

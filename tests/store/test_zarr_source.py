@@ -13,10 +13,10 @@ import zarr
 from helpers import make_volume
 
 import scout_dask_io as io
+from scout_dask_io.core.grid import full_region, region_shape
+from scout_dask_io.core.source import Source
 from scout_dask_io.errors import PathNotFoundError
-from scout_dask_io.grid import full_region, region_shape
-from scout_dask_io.source import Source
-from scout_dask_io.store.zarr_source import ChunkFileSource, ZarrSource, open_source
+from scout_dask_io.store.source import ChunkFileSource, ZarrSource, open_source
 
 SHAPE, CHUNKS = (9, 14, 19), (4, 5, 6)
 

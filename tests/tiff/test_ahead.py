@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scout_dask_io.tiff.ahead import work_ahead
+from scout_dask_io.core.threads import work_ahead
 
 
 @pytest.mark.parametrize(("n_threads", "n_ahead"), [(0, 0), (1, 1), (3, 3), (3, 7), (9, 40)])

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scout_dask_io.errors import ArgumentError, WriteError
-from scout_dask_io.tiff import draft as draft_module
 from scout_dask_io.tiff import write_layout
-from scout_dask_io.tiff.draft import TiffDraft
+from scout_dask_io.tiff import writer as draft_module
 from scout_dask_io.tiff.encode import Band, encode_strip
 from scout_dask_io.tiff.encode_ifd import Tag, encode_directory
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
+from scout_dask_io.tiff.writer import TiffDraft
 
 
 def strips_of(layout: TiffLayout, data: np.ndarray) -> list[Band]:

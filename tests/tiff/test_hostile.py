@@ -13,7 +13,7 @@ import tifffile
 from helpers import make_volume, python, write_planes
 
 from scout_dask_io.errors import PathNotFoundError, ScoutIOError, TiffReadError
-from scout_dask_io.readers import imread, imread_folder, imread_parallel
+from scout_dask_io.read.tiff import imread, imread_folder, imread_parallel
 
 BOTH = pytest.mark.parametrize(
     "read", [imread, lambda p: imread_parallel([p])], ids=["imread", "imread_parallel"]
@@ -224,7 +224,7 @@ def test_a_bomb_takes_no_time_and_no_memory(tmp_path):
     script = f"""
 import resource, signal
 signal.alarm(60)
-from scout_dask_io.readers import imread
+from scout_dask_io.read.tiff import imread
 from scout_dask_io.errors import TiffReadError
 before = resource.getrusage(resource.RUSAGE_SELF)
 try:

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.tiff.order import list_planes, list_subfolders, natural_key
+from scout_dask_io.tiff.folder import list_planes, list_subfolders, natural_key
 
 
 def names(paths: list[str]) -> list[str]:

@@ -13,8 +13,8 @@ from helpers import make_volume
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scout_dask_io.lazy import source_of
-from scout_dask_io.readers import imread, imread_folder
+from scout_dask_io.read.tiff import imread, imread_folder
+from scout_dask_io.run.lazy import source_of
 
 STRIPS = {"rowsperstrip": 7}
 TILES = {"tile": (32, 16)}

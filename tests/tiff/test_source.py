@@ -15,12 +15,14 @@ import tifffile
 from helpers import make_volume, python, write_planes
 
 from scout_dask_io.errors import SourceChangedError, TiffReadError
-from scout_dask_io.lazy import source_of
-from scout_dask_io.readers import imread_folder
-from scout_dask_io.tiff import area, files, segments
+from scout_dask_io.read.tiff import imread_folder
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.tiff import open_file as files
+from scout_dask_io.tiff import page_reader as area
+from scout_dask_io.tiff import segment_reader as segments
 from scout_dask_io.tiff.describe import describe_image, describe_planes
-from scout_dask_io.tiff.layout import FileTable, SourceFile
-from scout_dask_io.tiff.segments import SegmentReader
+from scout_dask_io.tiff.page_layout import FileTable, SourceFile
+from scout_dask_io.tiff.segment_reader import SegmentReader
 from scout_dask_io.tiff.source import TiffSource
 
 Reads = list[tuple[str, int, int]]
@@ -380,7 +382,7 @@ def test_sixty_four_handles_serve_hundreds_of_planes(tmp_path):
     script = f"""
 import os, resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-from scout_dask_io.readers import imread, imread_folder
+from scout_dask_io.read.tiff import imread, imread_folder
 before = len(os.listdir("/proc/self/fd"))
 lazy = imread_folder({str(tmp_path / "planes")!r})
 stack = imread({str(tmp_path / "stack.tif")!r})

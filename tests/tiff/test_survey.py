@@ -13,11 +13,11 @@ import pytest
 import tifffile
 from helpers import make_volume, write_channels, write_planes
 
-from scout_dask_io.channel_reader import imread_channels
+from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError, TiffReadError
-from scout_dask_io.lazy import source_of
-from scout_dask_io.readers import imread_folder, imread_parallel
-from scout_dask_io.source import FilledPlane
+from scout_dask_io.read.channels import imread_channels
+from scout_dask_io.read.tiff import imread_folder, imread_parallel
+from scout_dask_io.run.lazy import source_of
 
 VOLUME = make_volume((7, 45, 37))
 

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from helpers import shared_data
 
+from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.tiff.describe import describe_image
-from scout_dask_io.tiff.voxel import file_sizes
-from scout_dask_io.voxel import VoxelSize
+from scout_dask_io.tiff.metadata import file_sizes
 
 
 def written(path: Path, **options: Any) -> VoxelSize | None:

@@ -1,0 +1,1 @@
+"""Arrays as arithmetic: regions, sources, plans, levels, sizes. No files, no dask."""

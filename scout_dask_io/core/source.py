@@ -1,0 +1,252 @@
+"""What a source is: a small picklable description that reads regions of an array.
+
+Readers describe files as a source; the dask floor makes it lazy; writers ask it
+for the regions that they need, however the lazy array was blocked. Nothing here
+opens a file.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from scout_dask_io.core.grid import (
+    Region,
+    Shape,
+    cuts,
+    full_region,
+    intersect,
+    region_shape,
+    region_size,
+    relative_to,
+)
+from scout_dask_io.core.indexing import normalize_index, take
+
+Piece: TypeAlias = tuple[Region, np.ndarray]
+
+__all__ = [
+    "ArraySource",
+    "FilledPlane",
+    "Piece",
+    "PiecesSource",
+    "Source",
+    "ViewSource",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FilledPlane:
+    """A plane that holds the fill value, since its file could not be read.
+
+    Attributes
+    ----------
+    plane : tuple of int
+        Where it is along the leading axes, ``(z,)`` or ``(c, z)``; empty where that
+        is no longer known, since the array was computed from the one that was read.
+    file : str
+        The file that should have given it.
+    reason : str
+        Why it could not be read.
+    """
+
+    plane: tuple[int, ...]
+    file: str
+    reason: str
+
+
+class Source(ABC):
+    """An array-like that reads regions on demand: no pixels and no open handles inside.
+
+    Instances are picklable and safe to read from several threads. Subclasses
+    set ``shape``, ``dtype`` (native byte order) and ``token``, and give
+    :meth:`iter_pieces`; indexing rests on it.
+    """
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    #: Names the content: equal for the same files unchanged, different after a change.
+    token: str
+    #: Whether one read is itself shared out to threads.
+    has_own_threads = False
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole array in memory, in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def read_shape(self) -> Shape:
+        """Extent per axis of the least region that is decoded at once.
+
+        Reading a part of it costs as much as reading all of it. ``(1, 64,
+        2048)`` for planes of 64-row compressed strips; rows of uncompressed
+        strips are read singly, so ``(1, 1, 2048)``.
+        """
+        return (1,) * self.ndim
+
+    @property
+    def default_chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Dask blocks used where the caller asks for none, as dask's ``chunks``."""
+        return tuple((n,) for n in self.shape)
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Planes that hold the fill value because their files could not be read."""
+        return ()
+
+    @abstractmethod
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield ``(where, values)`` pairs that tile ``region``, reading as they go.
+
+        ``where`` is relative to the region's start; pieces are disjoint and
+        together cover it. ``values`` has the shape of ``where`` and this
+        source's kind and item size, but perhaps another byte order, and is
+        only good until the next piece is asked for: the memory is used again.
+
+        This is the one primitive that reads. Each segment is decoded once.
+        """
+
+    def landmarks(self) -> list[tuple[str, int]]:
+        """Give a few of its files with their sizes in bytes: who sees them, sees it all."""
+        return []
+
+    def narrow(self, region: Region) -> tuple[Source, Region]:
+        """Give a source that carries only what ``region`` needs, and the region in it.
+
+        Tasks carry the narrowed source, so that a worker gets the few paths of
+        its block and not those of the whole volume.
+        """
+        return self, region
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        region, rest = normalize_index(index, self.shape)
+        return take(self.read(region), rest)
+
+    def read(self, region: Region) -> np.ndarray:
+        """Read one region as a new C-contiguous array of native byte order."""
+        out = np.empty(region_shape(region), self.dtype)
+        self.read_into(region, out)
+        return out
+
+    def read_into(self, region: Region, out: np.ndarray) -> None:
+        """Read one region into an array of its shape, in native byte order."""
+        filled = 0
+        if out.size:
+            for where, values in self.iter_pieces(region):
+                out[where] = values
+                filled += region_size(where)
+        if filled != out.size:
+            raise RuntimeError(
+                f"{type(self).__name__} gave {filled} of the {out.size} elements of {region}"
+            )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        data = self.read(full_region(self.shape))
+        return data if dtype is None else data.astype(dtype, copy=False)
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return (type(self).__name__, self.token)
+
+
+class ArraySource(Source):
+    """A numpy array in memory, as a source."""
+
+    def __init__(self, array: np.ndarray, token: str) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype.newbyteorder("=")
+        self.token = token
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield a view of the region."""
+        yield full_region(region_shape(region)), self.array[region]
+
+    def narrow(self, region: Region) -> tuple[Source, Region]:
+        """Give a source over a view of the region alone."""
+        return ArraySource(self.array[region], self.token), full_region(region_shape(region))
+
+
+class PiecesSource(Source):
+    """Arrays in memory that together tile an array of ``shape``."""
+
+    def __init__(self, shape: Shape, pieces: Sequence[Piece], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype.newbyteorder("=")
+        self.pieces = tuple(pieces)
+        self.token = ""
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield the part of each piece that lies in the region."""
+        for where, values in self.pieces:
+            shared = intersect(where, region)
+            if shared is not None:
+                yield relative_to(shared, region), values[relative_to(shared, where)]
+
+
+class ViewSource(Source):
+    """A region of a source, its axes in another order.
+
+    Parameters
+    ----------
+    source : Source
+        What is looked at.
+    region : tuple of slice
+        The part of it, in its own axes.
+    axes : sequence of int
+        For each axis of the view, the source's axis that it is.
+    """
+
+    def __init__(self, source: Source, region: Region, axes: Sequence[int]) -> None:
+        self.source = source
+        self.region = region
+        self.axes = tuple(axes)
+        self.shape = tuple(region_shape(region)[a] for a in self.axes)
+        self.dtype = source.dtype
+        self.token = f"{source.token}[{region}{self.axes}]"
+
+    @property
+    def read_shape(self) -> Shape:
+        """The source's own, in the view's order of axes."""
+        return tuple(self.source.read_shape[a] for a in self.axes)
+
+    @property
+    def phase(self) -> Shape:
+        """Per axis, how far into a region of ``read_shape`` the view begins."""
+        return tuple(self.region[a].start % self.source.read_shape[a] for a in self.axes)
+
+    @property
+    def default_chunks(self) -> tuple[tuple[int, ...], ...]:
+        """One region of ``read_shape`` each, cut where the source's are."""
+        return tuple(
+            tuple(b - a for a, b in pairwise(cuts(n, step, phase)))
+            for n, step, phase in zip(self.shape, self.read_shape, self.phase, strict=True)
+        )
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those of the source; which planes of the view they are is not told."""
+        return tuple(replace(f, plane=()) for f in self.source.filled)
+
+    def landmarks(self) -> list[tuple[str, int]]:
+        """Give those of the source."""
+        return self.source.landmarks()
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield the source's pieces, turned."""
+        wanted = list(self.region)
+        for part, axis in zip(region, self.axes, strict=True):
+            start = self.region[axis].start
+            wanted[axis] = slice(start + part.start, start + part.stop)
+        for where, values in self.source.iter_pieces(tuple(wanted)):
+            yield tuple(where[a] for a in self.axes), values.transpose(self.axes)

@@ -1,0 +1,146 @@
+"""Readers of several channels: datasets with one folder a channel, and OME-Zarr images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array as da
+
+from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.errors import ArgumentError, ShapeMismatchError
+from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.run.scheduler import check_nb_workers
+from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.source import open_source
+from scout_dask_io.tiff.describe import describe_planes
+from scout_dask_io.tiff.folder import list_planes, list_subfolders
+from scout_dask_io.tiff.info import describe_path
+from scout_dask_io.tiff.open_file import Place, place_of
+
+__all__ = ["channel_names", "imread_channels"]
+
+
+def imread_channels(
+    path: Any,
+    nb_workers: int | None = None,
+    *,
+    chunks: Any = None,
+    order: str = "alphabetical",
+    missing: str = "error",
+    allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> da.Array:
+    """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
+
+    Channels are the sub-folders in order of their names (hidden ones and ``*.zarr`` do
+    not count); :func:`channel_names` gives the names. Each is read as by
+    :func:`imread_folder`, and all headers are checked against each other. Of an
+    OME-Zarr image the full level is given, as its chunks lie.
+
+    Parameters
+    ----------
+    path : str or path
+        The dataset folder, e.g. with ``color_0/`` and ``color_1/`` inside, or an
+        OME-Zarr image; or the URL of either.
+    nb_workers : int, optional
+        How many threads of a process read these files at once.
+    chunks : optional
+        Dask blocks, in any form that dask takes; by default one a file.
+    order : {"alphabetical", "natural"}
+        Order of the files in each folder.
+    missing : {"error", "fill"}
+        What to do about files that cannot be read; see :func:`imread_folder`.
+        Channels must have as many files each all the same.
+    allow_sparse : bool
+        Strips and tiles that were never written are zeros; see :func:`imread`.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(c, z, y, x)``.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing, has no sub-folder, or one holds no TIFF file.
+    ShapeMismatchError
+        If channels differ in their number of planes, shape or dtype.
+    TiffReadError
+        If a file is damaged, truncated or no regular file.
+    ArgumentError
+        If an argument is not one of the above.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> brain = io.imread_channels("brain")  # doctest: +SKIP
+    >>> brain.shape  # doctest: +SKIP
+    (2, 30, 510, 667)
+    """
+    workers = check_nb_workers(nb_workers)
+    place = place_of(path, storage_options)
+    image = read_image(place)
+    if image is not None:
+        return _image_channels(locate(place), image, chunks)
+    planes: list[list[Place]] = []
+    folders = list_subfolders(place)
+    for folder in folders:
+        planes.append(list_planes(folder, order))
+    counts = {os.path.basename(str(f)): len(p) for f, p in zip(folders, planes, strict=True)}
+    if len(set(counts.values())) > 1:
+        raise ShapeMismatchError(
+            f"channels of {str(place)!r} differ in their number of planes: "
+            + ", ".join(f"{name!r} has {n}" for name, n in counts.items())
+            + ". Complete them, or read each with imread_folder."
+        )
+    lead = (len(planes), len(planes[0]))
+    every = [p for channel in planes for p in channel]
+    source = describe_planes(every, workers, lead=lead, missing=missing, allow_sparse=allow_sparse)
+    return lazy_array(source, chunks, name="imread")
+
+
+def _image_channels(place: AnyPath, image: Multiscale, chunks: Any) -> da.Array:
+    """Give the full level of an image as ``(c, z, y, x)``; an axis that it lacks is 1 long."""
+    axes = "czyx"
+    if image.axes != "".join(a for a in axes if a in image.axes):
+        raise ArgumentError(
+            f"{place} has the axes {image.axes!r}, and channels are (c, z, y, x) or some of these: "
+            "read it with read_zarr"
+        )
+    source = open_source(place_of_level(place, image, 0))
+    if image.axes == axes:
+        return lazy_array(source, chunks, name="read-zarr")
+    whole = lazy_array(source, name="read-zarr")
+    array: da.Array = whole[tuple(slice(None) if a in image.axes else None for a in axes)]
+    return array if chunks is None else array.rechunk(chunks)
+
+
+def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None) -> list[str]:
+    """Give the names of a dataset's channels, in the order of :func:`imread_channels`.
+
+    Of an OME-Zarr image they are the labels that it states, of a TIFF file what its
+    OME-XML, ImageJ metadata or the description by :func:`export` does, along the
+    axis of its channels; and none where there is none stated. Lists a folder, or
+    reads metadata, no more. URLs are reached with ``storage_options``.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing or has no sub-folder.
+    TiffReadError
+        If a file is no TIFF, or a damaged one.
+    """
+    place = place_of(path, storage_options)
+    image = read_image(place)
+    if image is not None:
+        return list(image.channels) if "c" in image.axes else []
+    is_file = place.is_file() if isinstance(place, RemotePath) else os.path.isfile(place)
+    if is_file:
+        described = describe_path(place)
+        return list(described.channels) if "C" in described.axes else []
+    return [os.path.basename(str(folder)) for folder in list_subfolders(place)]

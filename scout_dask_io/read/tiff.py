@@ -1,0 +1,254 @@
+"""Readers of TIFF: files become lazy dask arrays; no pixel is read before it is computed.
+
+Each array's name follows from the paths, sizes and modification times of its
+files, or from the URLs and states of objects in a store. A file that changes
+between building and computing is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.urls import is_url
+from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.run.scheduler import check_nb_workers
+from scout_dask_io.tiff.describe import describe_image, describe_planes
+from scout_dask_io.tiff.folder import list_planes
+from scout_dask_io.tiff.open_file import Place, place_of
+
+__all__ = [
+    "imread",
+    "imread_folder",
+    "imread_parallel",
+]
+
+
+def imread(
+    path: Any,
+    *,
+    chunks: Any = None,
+    series: int = 0,
+    level: int = 0,
+    allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> da.Array:
+    """Give a lazy dask array of one image of a TIFF file.
+
+    Reads classic and BigTIFF, multi-page, ImageJ (stacks above 4 GB too),
+    OME-TIFF, tiled and pyramidal files, in any compression that tifffile and
+    imagecodecs decode. The shape is the one that ``tifffile.imread`` gives,
+    with samples (RGB) always on the last axis. Building the array reads the
+    file's directories; a block, when computed, the segments that it needs. Of
+    an object in a store these come by ranges, a request or two a page.
+
+    Parameters
+    ----------
+    path : str or path
+        A TIFF file, or its URL, e.g. ``"s3://bucket/cells.tif"``.
+    chunks : optional
+        Dask blocks, in any form that dask takes. By default a page a block;
+        pages over 256 MiB are cut into bands of whole strips or tiles.
+    series : int
+        Which image of the file.
+    level : int
+        Which resolution of it, 0 being the full one.
+    allow_sparse : bool
+        Strips and tiles that were never written (no bytes, or at offset 0) are
+        zeros. By default they are an error: a writer that was cut off leaves them
+        too, and the two cannot be told apart.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(y, x)``, with leading axes such as z for pages and a last axis for
+        samples, in native byte order.
+
+    Warns
+    -----
+    UserWarning
+        If the file holds several series and the first is given.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no such file (a ``FileNotFoundError``).
+    ArgumentError
+        If the path is a folder, or there is no such series or level.
+    TiffReadError
+        If the file is damaged, or is one part of an OME-TIFF of several files.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> plane = io.imread("organoid.tif")  # doctest: +SKIP
+    >>> corner = plane[:64, :64].compute()  # doctest: +SKIP
+    """
+    place = place_of(path, storage_options)
+    if not isinstance(place, RemotePath) and os.path.isdir(place):
+        raise ArgumentError(
+            f"{place!r} is a folder, not a file; read a folder of planes with "
+            "imread_folder, one of channel folders with imread_channels"
+        )
+    source = describe_image(place, series, level, allow_sparse)
+    return lazy_array(source, chunks, name="imread")
+
+
+def imread_folder(
+    path: Any,
+    nb_workers: int | None = None,
+    *,
+    chunks: Any = None,
+    order: str = "alphabetical",
+    missing: str = "error",
+    allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> da.Array:
+    """Give a lazy dask array of the TIFF files of a folder, stacked along a new first axis.
+
+    Files that end in ``.tif`` or ``.tiff``, in any case, count; hidden files
+    and sub-folders do not. Building the array reads and checks the header of
+    every file, in threads; no pixel is read. Compressions, strips and byte
+    orders may differ from file to file; shapes and dtypes may not.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder, or its URL, e.g. ``"s3://bucket/brain/ch0"``, of which a listing and the
+        first 32 KiB of each file are read.
+    nb_workers : int, optional
+        How many threads of a process read these files at once, and how many
+        headers are read at once now. ``None`` leaves it to dask's scheduler
+        (headers: 8).
+    chunks : optional
+        Dask blocks, in any form that dask takes; by default one a file. Parts
+        of files are read as such: ``chunks=(64, 512, -1)`` costs no rechunk.
+    order : {"alphabetical", "natural"}
+        Order of the files: by name, or with numbers in names as numbers.
+    missing : {"error", "fill"}
+        What to do about files that cannot be read: empty, truncated, damaged,
+        sparse, or of another shape or dtype than most. ``"fill"`` puts a plane of
+        zeros in the place of each, warns, and :func:`write_zarr` records them.
+        Only headers are looked at: pixels that turn out damaged when they are
+        read are an error all the same. So is a file that cannot be reached at
+        all, and nothing is put where a number is missing in the names.
+    allow_sparse : bool
+        Strips and tiles that were never written are zeros; see :func:`imread`.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(z, y, x)``, or ``(z, y, x, samples)``; files of several pages give
+        ``(file, page, y, x)``.
+
+    Warns
+    -----
+    UserWarning
+        If alphabetical order puts, say, ``z10`` before ``z2``; and which planes
+        are filled.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing or holds no TIFF file.
+    ShapeMismatchError
+        If files differ in shape, dtype or number of pages.
+    TiffReadError
+        If a file is damaged, truncated or no regular file.
+    ArgumentError
+        If an argument is not one of the above.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> planes = io.imread_folder("brain/ch0")  # doctest: +SKIP
+    >>> slab = planes[10:20, :256].compute()  # reads ten files, 256 rows each  # doctest: +SKIP
+    """
+    workers = check_nb_workers(nb_workers)
+    source = describe_planes(
+        list_planes(place_of(path, storage_options), order),
+        workers,
+        missing=missing,
+        allow_sparse=allow_sparse,
+    )
+    return lazy_array(source, chunks, name="imread")
+
+
+def imread_parallel(
+    paths: Iterable[Any],
+    nb_workers: int | None = None,
+    *,
+    chunks: Any = None,
+    missing: str = "error",
+    allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> da.Array:
+    """Give a lazy dask array of TIFF files, stacked along a new first axis in the given order.
+
+    As :func:`imread_folder` in all but the choice and order of the files.
+
+    Parameters
+    ----------
+    paths : iterable of str or path
+        The files, in stacking order; the same one may come twice. All local, or all URLs.
+    nb_workers : int, optional
+        How many threads of a process read these files at once.
+    chunks : optional
+        Dask blocks, in any form that dask takes; by default one a file.
+    missing : {"error", "fill"}
+        What to do about files that cannot be read; see :func:`imread_folder`.
+    allow_sparse : bool
+        Strips and tiles that were never written are zeros; see :func:`imread`.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(len(paths), y, x)``; see :func:`imread_folder`.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no path, or a file is missing.
+    ShapeMismatchError
+        If files differ in shape, dtype or number of pages.
+    TiffReadError
+        If a file is damaged, truncated or no regular file.
+    ArgumentError
+        If ``paths`` is a single path or mixes URLs with local ones, or ``nb_workers`` is no
+        positive int.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> pair = io.imread_parallel(["a.tif", "b.tif"])  # doctest: +SKIP
+    """
+    workers = check_nb_workers(nb_workers)
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise ArgumentError(
+            f"paths must be a list of files, got the single path {paths!r}; "
+            "read one file with imread, a folder with imread_folder"
+        )
+    places = _places(list(paths), storage_options)
+    source = describe_planes(places, workers, missing=missing, allow_sparse=allow_sparse)
+    return lazy_array(source, chunks, name="imread")
+
+
+def _places(paths: Sequence[Any], storage_options: Mapping[str, Any] | None) -> list[Place]:
+    remote = [isinstance(p, RemotePath) or is_url(p) for p in paths]
+    if any(remote) and not all(remote):
+        raise ArgumentError(
+            f"{paths[remote.index(True)]} is a URL and {paths[remote.index(False)]!s} is not: "
+            "give files of a store, or local ones. Copy what is to be stacked with the others."
+        )
+    return [place_of(p, storage_options) for p in paths]

@@ -1,0 +1,197 @@
+"""Whatever is to be looked at as levels along ``(c, z, y, x)``, each lazy, with sizes and names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.read.any import Opened, open_any
+from scout_dask_io.read.image import Image, as_image
+from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
+from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.source import open_source
+
+__all__ = ["Volume", "open_volume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume, opened.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    levels : tuple of dask.array.Array
+        The full one first, lazy: ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``.
+    scales, translations : tuple of tuple of float
+        Of each level's voxels, ``(z, y, x)``, in ``unit``.
+    unit : str or None
+        ``"micrometer"``, or ``None`` where the size is not known along every
+        axis; the scales are then relative to level 0.
+    voxel_size : VoxelSize or None
+        Of level 0, in whole or in part.
+    channels : tuple of str
+        Names along the first of four axes, else empty.
+    windows : tuple
+        As many pairs of the darkest and brightest value to show, or ``None``;
+        empty where nothing is stated.
+    colors : tuple of str
+        As many, six hexadecimal digits each; empty where nothing is stated.
+    is_image : bool
+        Whether it is an OME-Zarr image, whose levels are stored.
+    is_labels : bool
+        Whether it is one of labels.
+    """
+
+    name: str
+    levels: tuple[da.Array, ...]
+    scales: tuple[tuple[float, ...], ...]
+    translations: tuple[tuple[float, ...], ...]
+    unit: str | None
+    voxel_size: VoxelSize | None
+    channels: tuple[str, ...] = ()
+    windows: tuple[tuple[float, float] | None, ...] = ()
+    colors: tuple[str, ...] = ()
+    is_image: bool = False
+    is_labels: bool = False
+
+    def level_for(self, size: int) -> int:
+        """Give the smallest level whose longest axis in space still has ``size`` elements."""
+        enough = [n for n, array in enumerate(self.levels) if max(array.shape[-3:]) >= size]
+        return max(enough, default=0)
+
+    def voxel_size_of(self, level: int) -> VoxelSize | None:
+        """Give the size of a level's voxels, in whole or in part."""
+        if self.voxel_size is None:
+            return None
+        pairs = zip(self.scales[level], self.scales[0], strict=True)
+        return self.voxel_size.scaled([own / full for own, full in pairs])
+
+
+def open_volume(
+    what: Any,
+    name: str,
+    *,
+    voxel_size: VoxelSize | None = None,
+    order: str = "alphabetical",
+) -> Volume:
+    """Open a path, or take an array; reads headers and metadata, no pixels.
+
+    Whatever order a file's axes have, an ImageJ hyperstack's for instance, the
+    levels have theirs; colour samples are channels, without alpha. Of several
+    time points the first is taken, and the name says so.
+
+    Parameters
+    ----------
+    what : path-like, RemotePath, dask or numpy array
+        A TIFF file, a folder of planes or of channels, a Zarr array, an OME-Zarr
+        image, or an array.
+    name : str
+        Of an array; a path has its own.
+    voxel_size, order
+        As for :func:`~scout_dask_io.read.any.open_any`.
+
+    Raises
+    ------
+    PathNotFoundError, TiffReadError, LayoutError
+        If a path cannot be read.
+    """
+    place: AnyPath | None = None
+    image = None
+    colors: tuple[str, ...] = ()
+    if isinstance(what, (str, os.PathLike, RemotePath)):
+        opened = open_any(what, order=order, voxel_size=voxel_size)
+        place, size = opened.place, opened.voxel_size
+        name = place.name or opened.path
+        image = read_image(place) if opened.kind == "zarr" else None
+        if image is None:
+            (array, _, names, colors, _), n_times = _turned(opened)
+        else:
+            array, names, colors = opened.array, opened.channels, image.colors
+            n_times = array.shape[0] if image.axes.startswith("t") else 1
+        name += f", t=0 of {n_times}" if n_times > 1 else ""
+    else:
+        array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
+        names, size = None, voxel_size or stated_voxel_size(array)
+    whole = size is not None and None not in size.micrometres
+    scale = tuple((v if whole and v else 1.0) for v in (size.micrometres if size else (1.0,) * 3))
+    levels: list[da.Array] = [array]
+    scales: list[tuple[float, ...]] = [scale]
+    shifts: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
+    if image is not None and place is not None:
+        levels, scales, shifts = _levels(place, image, scale)
+        names = image.channels or names
+    n_channels = levels[0].shape[0] if levels[0].ndim == 4 else 0
+    if not names or len(names) != n_channels:
+        names = tuple(f"channel {c}" for c in range(n_channels))
+    return Volume(
+        name,
+        tuple(levels),
+        tuple(scales),
+        tuple(shifts),
+        "micrometer" if whole else None,
+        size,
+        tuple(names),
+        image.windows if image is not None else (),
+        colors,
+        image is not None,
+        image is not None and image.is_labels,
+    )
+
+
+def _turned(opened: Opened) -> tuple[Image, int]:
+    """Give an array as ``(c, z, y, x)`` or a part of that, its channels, and how many times."""
+    try:
+        found = as_image(opened)
+    except ArgumentError:  # axes of no meaning: whoever shows them says what they need
+        return Image(opened.array, "", opened.channels), 1
+    n_times = found.array.shape[0] if found.axes.startswith("t") else 1
+    found = found._replace(array=_without_time(found.array, found.axes))
+    if found.has_alpha and found.channels is not None:
+        found = found._replace(
+            array=found.array[:3], channels=found.channels[:3], colors=found.colors[:3]
+        )
+    return found, n_times
+
+
+def _without_time(array: da.Array, axes: str) -> da.Array:
+    """Give ``(c, z, y, x)`` or a part of that: the first time point, since nothing here has time.
+
+    Where nothing is dropped or added, the array itself, which still knows what it reads.
+    """
+    array = array[0] if "t" in axes else array
+    return array[:, None] if axes.replace("t", "") == "cyx" else array
+
+
+def _levels(
+    group: AnyPath, image: Multiscale, scale: Sequence[float]
+) -> tuple[list[da.Array], list[tuple[float, ...]], list[tuple[float, ...]]]:
+    arrays: list[da.Array] = []
+    scales: list[tuple[float, ...]] = []
+    shifts: list[tuple[float, ...]] = []
+    base = _zyx(image.levels[0].scale, image.axes, 1.0)
+    # In the sizes that are shown, which may be others than the image's own.
+    unit = [s / b for s, b in zip(scale, base, strict=True)]
+    for number, level in enumerate(image.levels):
+        array = lazy_array(open_source(place_of_level(group, image, number)), name="read-zarr")
+        arrays.append(_without_time(array, image.axes))
+        own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
+        scales.append(tuple(v * u for v, u in zip(own, unit, strict=True)))
+        shifts.append(tuple(v * u for v, u in zip(shift, unit, strict=True)))
+    return arrays, scales, shifts
+
+
+def _zyx(values: Sequence[float], axes: str, missing: float) -> list[float]:
+    found = dict(zip(axes, values, strict=True))
+    return [found.get(a, missing) for a in "zyx"]

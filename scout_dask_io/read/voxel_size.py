@@ -1,0 +1,194 @@
+"""How large a voxel is: asked of a path, or of the array that a reader gave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+
+from scout_dask_io.core.source import Source
+from scout_dask_io.core.voxel_size import (
+    ATTRIBUTE,
+    VoxelSize,
+    as_voxel_size,
+    from_attribute,
+    merge_sizes,
+)
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
+from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.store.image import image_of
+from scout_dask_io.store.metadata import read_attributes, read_node
+from scout_dask_io.store.source import ChunkFileSource, ZarrSource
+from scout_dask_io.tiff.folder import list_planes, list_subfolders
+from scout_dask_io.tiff.metadata import csv_size, file_sizes
+from scout_dask_io.tiff.open_file import Place, place_of
+from scout_dask_io.tiff.source import TiffSource
+
+__all__ = ["attributes_with", "size_for", "voxel_size"]
+
+
+def voxel_size(
+    path_or_array: Any, *, storage_options: Mapping[str, Any] | None = None
+) -> VoxelSize | None:
+    """Give the size of a voxel as it is stated for a path or an array; ``None`` if it is not.
+
+    What counts, the first before the next: SCOUT's ``voxel_size.csv`` (z, y, x
+    in nanometres) beside the planes or in the folder of the dataset, then in the
+    first TIFF file its OME-XML, ImageJ's metadata, its resolution tags. An axis
+    that one leaves open is taken from the next. Of Zarr, the attribute
+    ``voxel_size_um`` counts, where there is none the metadata of the OME-Zarr
+    image that it is, or is a level of, and then a ``voxel_size.csv`` beside it.
+    Nothing is guessed: values without a unit, and print resolutions such as 72
+    dpi, are no sizes. Reads headers and metadata alone.
+
+    Parameters
+    ----------
+    path_or_array : path-like, dask.array.Array or zarr.Array
+        A TIFF, a folder of planes or of channels, a Zarr array or an OME-Zarr image, or the
+        URL of one; or an array as a reader of this library gave it. An array that was computed
+        on, sliced too, does not say how large its voxels are.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
+
+    Returns
+    -------
+    VoxelSize or None
+        In micrometres, with where it was found.
+
+    Warns
+    -----
+    UserWarning
+        If two statements differ by more than 1 %, naming both; or if a
+        ``voxel_size.csv`` cannot be understood.
+
+    Raises
+    ------
+    PathNotFoundError, TiffReadError, LayoutError
+        If the path cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np, scout_dask_io as io
+    >>> folder = tempfile.mkdtemp()
+    >>> ones = np.ones((4, 5, 6), "u2")
+    >>> _ = io.write_zarr(folder + "/a.zarr", ones, voxel_size=(4, 1.8, 1.8))
+    >>> io.voxel_size(folder + "/a.zarr").micrometres
+    (4.0, 1.8, 1.8)
+    """
+    if isinstance(path_or_array, da.Array):
+        source = source_of(path_or_array)
+        return None if source is None else merge_sizes(_of_source(source))
+    if isinstance(path_or_array, Source):
+        return merge_sizes(_of_source(path_or_array))
+    if isinstance(path_or_array, (str, os.PathLike, RemotePath)):
+        return merge_sizes(_of_place(place_of(path_or_array, storage_options)))
+    if hasattr(path_or_array, "attrs"):
+        return from_attribute(dict(path_or_array.attrs).get(ATTRIBUTE), "attributes")
+    if hasattr(path_or_array, "shape"):
+        return None
+    raise ArgumentError(
+        f"a path or an array was expected, got {type(path_or_array).__name__}: {path_or_array!r}"
+    )
+
+
+def size_for(data: Any, given: Any) -> VoxelSize | None:
+    """Give the voxel size to write with ``data``: the one given, or what is stated for them.
+
+    Raises
+    ------
+    ArgumentError
+        If ``given`` is no voxel size.
+    """
+    size = as_voxel_size(given)
+    is_array = isinstance(data, Source) or hasattr(data, "dtype")
+    return voxel_size(data) if size is None and is_array else size
+
+
+def attributes_with(
+    attributes: dict[str, Any] | None, data: Any, given: Any
+) -> dict[str, Any] | None:
+    """Give the attributes of an array that is written from ``data``, with the size of a voxel.
+
+    That is the one ``given``, else the attribute's own, else what is stated for the data.
+
+    Raises
+    ------
+    ArgumentError
+        If ``given`` is no voxel size.
+    """
+    stands = given is None and ATTRIBUTE in (attributes or {})
+    size = None if stands else size_for(data, given)
+    if size is None:
+        return attributes
+    return {**(attributes or {}), ATTRIBUTE: list(size.micrometres)}
+
+
+def _of_place(place: Place) -> Iterator[VoxelSize]:
+    is_tiff_file = place.is_file() if isinstance(place, RemotePath) else not os.path.isdir(place)
+    if is_tiff_file:
+        yield from _beside_planes(place, in_dataset=False)
+        yield from file_sizes(place)
+    elif read_node(place) is not None:
+        yield from _of_zarr(place if isinstance(place, RemotePath) else Path(place))
+    else:
+        yield from _of_folder(place)
+
+
+def _of_folder(folder: Place) -> Iterator[VoxelSize]:
+    """Yield what is stated by the first plane that can be read, and beside it."""
+    try:
+        planes = list_planes(folder)
+    except PathNotFoundError:
+        planes = list_planes(list_subfolders(folder)[0])
+    for plane in planes:
+        try:
+            found = file_sizes(plane)
+        except TiffReadError:
+            if plane == planes[-1]:
+                raise
+            continue
+        yield from _beside_planes(plane)
+        yield from found
+        return
+
+
+def _of_source(source: Source) -> Iterator[VoxelSize]:
+    if isinstance(source, (ChunkFileSource, ZarrSource)):
+        yield from _of_zarr(source.root)
+    elif isinstance(source, TiffSource):
+        if source.level == 0:
+            first = source.place_of(source.table.files[0])
+            yield from _beside_planes(first, in_dataset=source.file_ndim > 0)
+        yield from source.stated_sizes
+
+
+def _beside_planes(first: Place, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
+    """Yield what is stated in the folder of planes of which the first is given, and above it."""
+    above: Sequence[str | RemotePath]
+    if isinstance(first, RemotePath):
+        above = first.parents
+    else:
+        above = (os.path.dirname(first), os.path.dirname(os.path.dirname(first)))
+    for place in above[: 1 + in_dataset]:
+        found = csv_size(place)
+        if found is not None:
+            yield found
+
+
+def _of_zarr(path: AnyPath) -> Iterator[VoxelSize]:
+    node = read_node(path)
+    attributes = {} if node is None else read_attributes(path, node)
+    found = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
+    if found is None:
+        level = image_of(path)
+        if level is not None:
+            found = level[0].voxel_size(level[1], f"OME-Zarr metadata of {path}")
+    if found is None and isinstance(path, Path):
+        found = csv_size(path.parent)
+    if found is not None:
+        yield found

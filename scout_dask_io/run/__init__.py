@@ -1,0 +1,1 @@
+"""On dask: threads or a cluster, memory, progress, scratch files."""

@@ -1,0 +1,160 @@
+"""Progress of a long job: a bar on a terminal, a few quiet lines elsewhere, or a callable."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TextIO, TypeAlias
+
+from scout_dask_io.core.formatting import format_nbytes, format_s
+from scout_dask_io.errors import ArgumentError
+
+#: ``report(done_units, total_units, done_nbytes)``; the counts are totals so far.
+Report: TypeAlias = Callable[[int, int, int], None]
+
+__all__ = ["Report", "reporting", "say"]
+
+
+class _Sink(Protocol):
+    def update(self, done: int, total: int, nbytes: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def reporting(progress: bool | Report, label: str) -> Iterator[Report | None]:
+    """Give what a job calls after each unit of work, or ``None`` for silence.
+
+    The bar goes to stderr, and is closed however the job ends. Reports may come
+    from several threads. A first report without bytes says how many units an
+    earlier run had finished; they count as done but not towards the rate.
+
+    Parameters
+    ----------
+    progress : bool or callable
+        ``False`` reports nothing. ``True`` draws a bar where stderr is a
+        terminal, and prints a line for every tenth of the work elsewhere, at
+        most one in two seconds. A callable is called as it is.
+    label : str
+        What is being done, e.g. ``"write"``.
+
+    Raises
+    ------
+    ArgumentError
+        If ``progress`` is neither a bool nor callable.
+    """
+    if not isinstance(progress, bool):
+        if not callable(progress):
+            raise ArgumentError(f"progress must be True, False or a callable, got {progress!r}")
+        yield progress
+        return
+    if not progress:
+        yield None
+        return
+    sink: _Sink = _Bar(label) if sys.stderr.isatty() else _Lines(label, sys.stderr)
+    lock = threading.Lock()
+
+    def report(done: int, total: int, nbytes: int) -> None:
+        with lock:
+            sink.update(done, total, nbytes)
+
+    try:
+        yield report
+    finally:
+        sink.close()
+
+
+def say(text: str) -> None:
+    """Print a line on stderr without breaking a bar that is being drawn."""
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        tqdm.tqdm.write(text, file=sys.stderr)
+
+
+class _Bar:
+    """A tqdm bar; its rate is in bytes, since units differ in size from job to job."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Any = None
+
+    def update(self, done: int, total: int, nbytes: int) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            width = _columns()
+            self._bar = tqdm(
+                total=total,
+                initial=done if nbytes == 0 else 0,
+                desc=self._label,
+                # A terminal without a size, as some containers give, would hide the bar.
+                ncols=None if width else 80,
+                nrows=None if width else 24,
+                dynamic_ncols=bool(width),
+                bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}, "
+                "{remaining} left",
+            )
+        elapsed = self._bar.format_dict["elapsed"]
+        if nbytes and elapsed:
+            rate = f"{format_nbytes(nbytes)}, {format_nbytes(nbytes / elapsed)}/s"
+            self._bar.set_postfix_str(rate, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
+
+
+def _columns() -> int:
+    """Give the width of the terminal on stderr; 0 where it does not know."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
+class _Lines:
+    """Whole lines for logs: one at every tenth, not more than one in two seconds."""
+
+    every_s = 2.0
+
+    def __init__(
+        self, label: str, stream: TextIO, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._label, self._stream, self._clock = label, stream, clock
+        self._start = self._last = clock()
+        self._tenth: int | None = None
+        self._before = 0
+
+    def update(self, done: int, total: int, nbytes: int) -> None:
+        now, tenth = self._clock(), 10 * done // max(total, 1)
+        if self._tenth is None:
+            self._before = done if nbytes == 0 else 0
+            self._tenth = 0
+            if 0 < self._before < total:
+                text = f"{self._label}: resumed, {done} of {total} units were finished"
+                print(text, file=self._stream, flush=True)
+        finished = done >= total
+        if tenth <= self._tenth or not (finished or now - self._last >= self.every_s):
+            return
+        self._tenth, self._last = tenth, now
+        elapsed = max(now - self._start, 1e-6)
+        text = f"{self._label} {100 * done // max(total, 1)} %, {done} of {total} units"
+        if nbytes:
+            text += f", {format_nbytes(nbytes)}, {format_nbytes(nbytes / elapsed)}/s"
+        if finished:
+            text += f", took {format_s(elapsed)}"
+        elif done > self._before:
+            left = elapsed * (total - done) / (done - self._before)
+            text += f", about {format_s(left)} left"
+        print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing to undo: every line was whole."""

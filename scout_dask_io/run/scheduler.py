@@ -1,0 +1,212 @@
+"""Running a write: on this process's threads, or on whatever scheduler the caller set up."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import dask
+from dask import threaded
+from dask._task_spec import Task
+from dask.base import get_scheduler
+from dask.callbacks import Callback
+from dask.system import CPU_COUNT
+
+from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.run.admission import Asked, Needs, admit
+from scout_dask_io.run.cluster import active_client, ask_workers, fleet_of
+from scout_dask_io.run.cluster_run import run_on_cluster
+from scout_dask_io.run.memory import resolve_max_mem
+from scout_dask_io.run.progress import Report
+
+__all__ = [
+    "admitting",
+    "check_nb_workers",
+    "planned",
+    "run_tasks",
+    "worker_count",
+]
+
+
+def check_nb_workers(nb_workers: int | None) -> int | None:
+    """Give ``nb_workers`` back if it is ``None`` or a positive int.
+
+    Raises
+    ------
+    ArgumentError
+        For anything else.
+    """
+    if nb_workers is None:
+        return None
+    if isinstance(nb_workers, bool) or not isinstance(nb_workers, int) or nb_workers < 1:
+        raise ArgumentError(f"nb_workers must be None or a positive int, got {nb_workers!r}")
+    return nb_workers
+
+
+def worker_count(nb_workers: int | None) -> int:
+    """Give how many tasks run at once in one process."""
+    if check_nb_workers(nb_workers) is not None:
+        return int(nb_workers or 1)
+    client = active_client()
+    if client is not None:
+        threads = list(client.nthreads().values())
+        return max(threads, default=1)
+    return int(dask.config.get("num_workers", None) or CPU_COUNT)
+
+
+def planned(
+    plan: Callable[..., WritePlan],
+    *args: Any,
+    max_mem: int | str | None,
+    nb_workers: int | None,
+    **more: Any,
+) -> WritePlan:
+    """Call a planning function for what will run the plan: threads here, or a cluster's workers.
+
+    On a cluster every thread of every worker runs tasks, so each must do with
+    its share of ``max_mem``, which counts for one worker; where it is not
+    given, it is a share of the memory limit of the smallest worker.
+
+    Parameters
+    ----------
+    plan
+        :func:`~scout_dask_io.core.plan.plan_source` or one like it.
+    *args, **more
+        Its other arguments.
+    max_mem, nb_workers
+        As for ``write_zarr``; ``nb_workers`` is of no account on a cluster.
+
+    Raises
+    ------
+    ClusterError
+        If there is no worker.
+    MemoryLimitError
+        If what one task needs does not fit.
+    """
+    client = active_client()
+    if client is None:
+        allowed = resolve_max_mem(max_mem)
+        return plan(*args, nb_workers=worker_count(nb_workers), max_mem=allowed, **more)
+    check_nb_workers(nb_workers)
+    fleet = fleet_of(ask_workers(client))
+    share = fleet.thread_nbytes if max_mem is None else resolve_max_mem(max_mem) // fleet.threads
+    try:
+        one = plan(*args, nb_workers=1, max_mem=max(share, 1), n_threads=fleet.n_threads, **more)
+    except MemoryLimitError as err:
+        raise MemoryLimitError(
+            f"{err} That is the share of one of {fleet.threads} threads of a worker: workers with "
+            "fewer threads, or with more memory, have a larger one."
+        ) from err
+    return replace(
+        one,
+        nb_workers=fleet.threads,
+        max_mem=share * fleet.threads,
+        projected_mem=one.projected_mem * fleet.threads,
+    )
+
+
+def admitting(tasks: dict[Any, Any], units: Set[Any], asked: Asked | None) -> dict[Any, Any]:
+    """Give tasks whose units look first whether their worker has what the job needs."""
+    if asked is None:
+        return tasks
+    return {
+        key: Task(key, _admit_and_call, asked.needs, task.func, *task.args, **task.kwargs)
+        if key in units
+        else task
+        for key, task in tasks.items()
+    }
+
+
+def _admit_and_call(needs: Needs, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    admit(needs)
+    return function(*args, **more)
+
+
+class _Counting(Callback):
+    """Reports each finished unit of a local run."""
+
+    def __init__(self, units: Set[Any], already: int, report: Report) -> None:
+        super().__init__(posttask=self._count)  # type: ignore[no-untyped-call]
+        self._units, self._report = units, report
+        self._done, self._nbytes, self._total = already, 0, already + len(units)
+        report(self._done, self._total, 0)
+
+    def _count(self, key: Hashable, result: Any, dsk: Any, state: Any, worker: Any) -> None:
+        if key in self._units:
+            self._done += 1
+            self._nbytes += int(result)
+            self._report(self._done, self._total, self._nbytes)
+
+
+def run_tasks(
+    graph: Any,
+    final: Any,
+    units: Set[Any],
+    *,
+    nb_workers: int,
+    already: int = 0,
+    report: Report | None = None,
+    on_failure: Callable[[], None] | None = None,
+    drain: Callable[[], Awaitable[None]] | None = None,
+    cache: Any = None,
+    asked: Asked | None = None,
+) -> Any:
+    """Compute the key ``final`` of a graph and give its value.
+
+    Every task that was running when another failed, or when Ctrl-C came, has
+    ended before this returns: no write goes on behind the caller. On a cluster
+    that holds for the workers that answer within half a minute, and not once the
+    scheduler is lost.
+
+    Parameters
+    ----------
+    graph
+        Any dask graph.
+    final : key
+        What to compute.
+    units : set of key
+        The tasks that count as progress; their values are bytes written.
+    nb_workers : int
+        Threads of a local run; a cluster has its own.
+    already : int
+        Units that were finished before, counted in the report.
+    report
+        Called after every unit, from this thread.
+    on_failure
+        Called before running tasks are waited for.
+    drain
+        The same on a cluster: a picklable coroutine function that each worker
+        awaits after a failure.
+    cache : MutableMapping, optional
+        Where threads of this process keep results that are yet to be used; a dict by default.
+    asked : Asked, optional
+        The workers that were asked before: where others joined since and lack
+        something, a failure names them.
+
+    Raises
+    ------
+    ClusterError
+        If a task killed its workers, or the scheduler is lost.
+    """
+    client = active_client()
+    if client is not None:
+        return run_on_cluster(client, graph, final, units, already, report, drain, asked)
+    get = get_scheduler()
+    with ExitStack() as stack:
+        if report is not None:
+            stack.enter_context(_Counting(units, already, report))
+        if get is not None and get is not threaded.get:
+            return get(graph, final, num_workers=nb_workers)
+        pool = ThreadPoolExecutor(nb_workers, thread_name_prefix="scout-dask-io")
+        try:
+            return threaded.get(graph, final, cache, nb_workers, pool)
+        except BaseException:
+            if on_failure is not None:
+                on_failure()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

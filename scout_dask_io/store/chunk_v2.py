@@ -1,0 +1,261 @@
+"""Chunk files: encode and decode one chunk, write and read one file.
+
+One trip through zarr-python costs more than the compression itself, so chunks
+of plain v2 arrays on a local disk are written and read here. The bytes are
+those that zarr writes: any Zarr software reads them.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import os
+import stat
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numcodecs.abc import Codec
+from numcodecs.compat import ensure_contiguous_ndarray
+
+from scout_dask_io.errors import ChunkReadError
+from scout_dask_io.files.disk import make_dirs
+from scout_dask_io.store.format import ArrayFormat
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+
+_BLOSC_SIZES = struct.Struct("<III")
+
+__all__ = ["ChunkDecoder", "ChunkEncoder", "is_fill", "read_file", "write_file"]
+
+
+class ChunkEncoder:
+    """Turns whole chunks into the bytes of their files; one a task, not shared by threads."""
+
+    def __init__(self, fmt: ArrayFormat) -> None:
+        self._codec: Codec | None = fmt.make_codec()
+        self._order = fmt.order
+        self._fill = np.array(fmt.fill(), fmt.dtype)
+
+    def encode(self, chunk: np.ndarray) -> Any | None:
+        """Give a chunk's bytes, or ``None`` where every element is the fill value.
+
+        Parameters
+        ----------
+        chunk : numpy.ndarray
+            C-contiguous, of the format's chunk shape and dtype.
+        """
+        if is_fill(chunk, self._fill):
+            return None
+        if self._order == "F":
+            chunk = np.ascontiguousarray(chunk.T)
+        encoded = chunk if self._codec is None else self._codec.encode(chunk)
+        if isinstance(encoded, bytes):
+            return encoded
+        # Codecs such as PackBits and Delta give arrays.
+        return ensure_contiguous_ndarray(encoded).reshape(-1).view(np.uint8).data
+
+
+def is_fill(chunk: np.ndarray, fill: np.ndarray) -> bool:
+    """Tell whether every element of a C-contiguous chunk is the fill value, byte by byte.
+
+    NaN equals NaN, and -0.0 is not 0.0.
+    """
+    # The first element settles it for nearly every chunk that holds an image.
+    raw = fill.tobytes()
+    if chunk.ravel()[:1].tobytes() != raw:
+        return False
+    size = len(raw) if len(raw) in (1, 2, 4, 8) else 1
+    view = chunk.reshape(-1).view(f"u{size}").reshape(-1, len(raw) // size)
+    return bool((view == np.frombuffer(raw, f"u{size}")).all())
+
+
+class ChunkDecoder:
+    """Turns the bytes of chunk files into arrays; one a task, not shared by threads."""
+
+    def __init__(self, fmt: ArrayFormat) -> None:
+        self._fmt = fmt
+        self._codec: Codec | None = fmt.make_codec()
+        self._buffer = np.empty(fmt.chunk_nbytes, np.uint8)
+
+    def decode(self, data: Any, path: StrPath) -> np.ndarray:
+        """Give the chunk in ``data``: a view of a buffer that the next call uses again.
+
+        Raises
+        ------
+        ChunkReadError
+            If ``data`` is damaged or decodes to another size than a chunk has.
+        """
+        expected = self._fmt.chunk_nbytes
+        if self._codec is None:
+            return self._shaped(np.frombuffer(data, np.uint8), path)
+        claimed = _CLAIMS.get(self._codec.codec_id)
+        try:
+            if claimed is not None:
+                self._check_claim(claimed(data), len(data), path)
+                self._codec.decode(data, out=self._buffer)
+                return self._shaped(self._buffer, path)
+            stream = _decompressor(self._codec)
+            if stream is None:
+                raw = self._codec.decode(data)
+            else:
+                # Bounded: a bomb is cut one byte past a chunk.
+                raw = stream.decompress(bytes(data), expected + 1)
+                if not stream.eof and len(raw) <= expected:
+                    raise ValueError("the compressed stream is cut off")
+        except ChunkReadError:
+            raise
+        except Exception as err:  # numcodecs raises whatever its C libraries give it
+            raise ChunkReadError(
+                f"{path}: the chunk of {len(data)} bytes cannot be decoded "
+                f"({type(err).__name__}: {err}). The file is damaged; restore it or write "
+                "the array again."
+            ) from err
+        return self._shaped(np.frombuffer(raw, np.uint8), path)
+
+    def _check_claim(self, claim: tuple[int | None, int], nbytes: int, path: StrPath) -> None:
+        # Asked first: the header of a damaged or hostile chunk may claim
+        # gigabytes, which decoding would allocate.
+        expected = self._fmt.chunk_nbytes
+        found, stored = claim
+        if found not in (None, expected) or stored not in (-1, nbytes):
+            size = f"{found} bytes" + (f" in {stored}" if stored >= 0 else "")
+            raise ChunkReadError(
+                f"{path}: the chunk's header says {size}, expected {expected} "
+                f"in the {nbytes} bytes of the file. The file is damaged or belongs to another "
+                "array; restore it or write the array again."
+            )
+
+    def _shaped(self, raw: np.ndarray, path: StrPath) -> np.ndarray:
+        fmt = self._fmt
+        if raw.nbytes != fmt.chunk_nbytes:
+            raise ChunkReadError(
+                f"{path}: the chunk holds {raw.nbytes} bytes, expected {fmt.chunk_nbytes} for "
+                f"{fmt.chunks} of {fmt.dtype}. The file is damaged or belongs to another array."
+            )
+        values = raw.view(fmt.dtype)
+        if fmt.order == "F":
+            return values.reshape(fmt.chunks[::-1]).T
+        return values.reshape(fmt.chunks)
+
+
+def _blosc_claim(data: bytes) -> tuple[int | None, int]:
+    """Give what a chunk's header says: bytes decoded and, or -1, bytes encoded.
+
+    Source: the Blosc 1 chunk format, 16 bytes with nbytes and cbytes at 4 and 12.
+    """
+    if len(data) < 16:
+        return 0, len(data)
+    found, _, stored = _BLOSC_SIZES.unpack_from(data, 4)
+    return found, stored
+
+
+def _lz4_claim(data: bytes) -> tuple[int | None, int]:
+    """As for Blosc. numcodecs puts the decoded size, 4 bytes, before an LZ4 block."""
+    return int.from_bytes(data[:4], "little") if len(data) > 4 else 0, -1
+
+
+def _zstd_claim(data: bytes) -> tuple[int | None, int]:
+    """As for Blosc, ``None`` where the frame does not say it. Source: RFC 8878, 3.1.1.1."""
+    if data[:4] != b"\x28\xb5\x2f\xfd" or len(data) < 6:
+        return 0, -1
+    flag, single, dictionary = data[4] >> 6, data[4] >> 5 & 1, data[4] & 3
+    if flag == 0 and not single:
+        return None, -1
+    start = 5 + (not single) + (0, 1, 2, 4)[dictionary]
+    size = int.from_bytes(data[start : start + (1, 2, 4, 8)[flag]], "little")
+    return size + 256 * (flag == 1), -1
+
+
+_CLAIMS = {"blosc": _blosc_claim, "lz4": _lz4_claim, "zstd": _zstd_claim}
+
+
+def _decompressor(codec: Codec) -> Any | None:
+    """Give what decodes a stream up to a number of bytes, or ``None`` if there is no such thing."""
+    if codec.codec_id == "zlib":
+        return zlib.decompressobj()
+    if codec.codec_id == "gzip":
+        return zlib.decompressobj(zlib.MAX_WBITS | 16)
+    if codec.codec_id == "bz2":
+        return bz2.BZ2Decompressor()
+    if codec.codec_id == "lzma":
+        raw = codec.format == lzma.FORMAT_RAW
+        return lzma.LZMADecompressor(codec.format, filters=codec.filters if raw else None)
+    return None
+
+
+def read_file(path: StrPath, room: bytearray) -> memoryview | None:
+    """Read a whole regular file into ``room``, or give ``None`` if there is none.
+
+    Gives the part of ``room`` that the file fills. New memory for every chunk
+    costs four times the read itself (0.30 against 0.07 ms for 256 kB).
+
+    Raises
+    ------
+    ChunkReadError
+        If it is no regular file, larger than allowed, or cannot be read.
+    """
+    try:
+        # O_NONBLOCK: a FIFO in a chunk's place must not hang the reader.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise ChunkReadError(f"{path}: the chunk cannot be opened ({err.strerror})") from err
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise ChunkReadError(f"{path}: expected a chunk's regular file, found something else")
+        if info.st_size > len(room):
+            raise ChunkReadError(
+                f"{path}: the file has {info.st_size} bytes, more than any encoding of this "
+                f"array's chunks ({len(room)}). It is damaged or belongs to another array."
+            )
+        data = memoryview(room)[: info.st_size]
+        got = 0
+        while got < len(data):
+            more = os.readv(fd, [data[got:]])
+            if not more:
+                raise ChunkReadError(f"{path}: ended after {got} of {info.st_size} bytes")
+            got += more
+        return data
+    except ChunkReadError:
+        raise
+    except OSError as err:
+        raise ChunkReadError(f"{path}: the chunk cannot be read ({err.strerror})") from err
+    finally:
+        os.close(fd)
+
+
+def write_file(
+    path: StrPath, temporary: StrPath, data: Any, *, root: StrPath, durable: bool = False
+) -> None:
+    """Write ``data`` to ``path`` whole or not at all: to ``temporary``, then renamed.
+
+    The directories of ``path`` below ``root`` are made if they are missing;
+    ``root`` and the directory of ``temporary``, on the same file system, must
+    exist: once they are gone, so is the job, and a late writer fails instead of
+    touching what was published.
+    """
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        try:
+            os.replace(temporary, path)
+        except FileNotFoundError:
+            make_dirs(Path(path).parent, Path(root))
+            os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise

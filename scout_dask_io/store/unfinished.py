@@ -1,0 +1,164 @@
+"""What a growing array and a growing image have in common, on a disk and in an object store.
+
+An image is a group of levels, each an array at its number. Its passes are noted
+in the settings, each with the level that it begins with and the units of that;
+an array has ``units``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, iter_block_regions
+from scout_dask_io.errors import ResumeError
+from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.store.journal import CHUNK_RECORD
+from scout_dask_io.store.manifest import read_manifest
+from scout_dask_io.store.remote_contents import find_unfinished
+from scout_dask_io.store.remote_staging import RemoteStaging
+from scout_dask_io.store.staging import Staging, find_staging
+
+__all__ = [
+    "NewArray",
+    "Unfinished",
+    "differences",
+    "gather_records",
+    "group_documents",
+    "is_finished",
+    "level_settings",
+    "unfinished",
+]
+
+
+@dataclass(frozen=True)
+class NewArray:
+    """An array that is to grow, by itself or as a level of an image.
+
+    Attributes
+    ----------
+    shape, chunks : tuple of int
+        In elements.
+    dtype : str
+        Of its elements.
+    settings : dict
+        The further arguments of ``new_zarr``.
+    level : int or None
+        Which level of the image.
+    """
+
+    shape: Shape
+    chunks: Shape
+    dtype: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A write that was interrupted, or is going on now.
+
+    Attributes
+    ----------
+    path : str
+        Where it lies.
+    n_finished, n_units : int
+        Write units that are finished, and all; 0 of 0 where it was stopped before it began.
+    """
+
+    path: str
+    n_finished: int
+    n_units: int
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.n_finished:,} of {self.n_units:,} write units are finished"
+
+
+def unfinished(destination: AnyPath) -> Unfinished | None:
+    """Give the unfinished write of a destination and how much of it is done, if there is any.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be looked at.
+    """
+    staging: Staging | RemoteStaging | None
+    if isinstance(destination, RemotePath):
+        stored = find_unfinished(destination)
+        if stored is None:
+            return None
+        staging = RemoteStaging(destination, str(stored.get("job")))
+    else:
+        staging = find_staging(destination)
+        if staging is None:
+            return None
+        stored = staging.read_settings()
+    if stored is None or not ("passes" in stored or "units" in stored):
+        return Unfinished(staging.where, 0, 0)
+    # An image has passes, each with the units and the journal of its first level.
+    passes = stored.get("passes") or [(None, stored["units"])]
+    n_finished = sum(len(staging.of_level(first).finished()) for first, _ in passes)
+    n_units = sum(math.prod(len(axis) for axis in units) for _, units in passes)
+    return Unfinished(staging.where, n_finished, n_units)
+
+
+def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Give in words how the settings of two writes differ, empty where they do not."""
+    here = json.loads(json.dumps(settings))
+    differing = [k for k in here if stored.get(k) != here[k]]
+    return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
+
+
+def is_finished(destination: AnyPath, settings: dict[str, Any]) -> bool:
+    """Tell whether what stands at the destination was written whole with these very settings."""
+    manifest = read_manifest(destination)
+    return manifest is not None and not differences(manifest.settings, settings)
+
+
+def level_settings(settings: dict[str, Any], level: int | None, shape: Shape) -> dict[str, Any]:
+    """Give what the manifest of an array, or of a level of an image, says of its write."""
+    if level is None:
+        return settings
+    own = {k: v for k, v in settings.items() if k != "lower_codec"}
+    if level > 0 and "lower_codec" in settings:
+        own["codec"] = settings["lower_codec"]
+    return {**own, "shape": shape, "level": level}
+
+
+def group_documents(zarr_format: int, attributes: dict[str, Any]) -> dict[str, bytes]:
+    """Give the metadata files of a group, the one that makes it a group last."""
+    if zarr_format == 3:
+        document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        return {"zarr.json": json.dumps(document, indent=2).encode()}
+    return {
+        ".zattrs": json.dumps(attributes, indent=2).encode(),
+        ".zgroup": json.dumps({"zarr_format": 2}).encode(),
+    }
+
+
+def gather_records(
+    shape: Shape, chunks: Shape, units: Blocks, noted: dict[int, np.ndarray], journal: Any
+) -> np.ndarray:
+    """Give the records of all chunks, shaped like the chunk grid, from those of the units.
+
+    Raises
+    ------
+    ResumeError
+        If a unit is missing, naming the journal.
+    """
+    records = np.zeros(chunk_counts(shape, chunks), CHUNK_RECORD)
+    for unit, (_, region) in enumerate(iter_block_regions(units)):
+        cells = tuple(
+            slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)
+        )
+        if unit not in noted:
+            raise ResumeError(
+                f"unit {unit} is not in the journal {journal}: the write is not complete. The "
+                "same call with resume=True goes on."
+            )
+        records[cells] = noted[unit].reshape(records[cells].shape)
+    return records

@@ -1,0 +1,155 @@
+"""Which files of a folder are planes, and in which order they stack."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from scout_dask_io.errors import ArgumentError, PathNotFoundError
+from scout_dask_io.files.location import RemotePath
+from scout_dask_io.tiff.open_file import Place, place_of
+from scout_dask_io.tiff.range_reader import answered
+
+__all__ = [
+    "ORDERS",
+    "is_channel",
+    "is_tiff",
+    "list_planes",
+    "list_subfolders",
+    "natural_key",
+]
+
+ORDERS = ("alphabetical", "natural")
+_SUFFIXES = (".tif", ".tiff")
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:
+    """Give the sort key that puts ``z2`` before ``z10``."""
+    # Character by character as in alphabetical order, so that the two differ by
+    # numbers alone: a run of digits sorts where digits do, by its value.
+    key: list[tuple[int, int]] = []
+    for part in _DIGITS.split(name):
+        if part.isascii() and part.isdigit():
+            key.append((ord("0"), int(part)))
+        else:
+            key += ((ord(letter), 0) for letter in part)
+    return key, name  # z01 and z1 are equal as numbers
+
+
+def _sort_names(names: Sequence[str], order: str, where: str) -> list[str]:
+    """Sort file names, and warn where alphabetical order is not the natural one.
+
+    Raises
+    ------
+    ArgumentError
+        If ``order`` is neither ``"alphabetical"`` nor ``"natural"``.
+    """
+    if order not in ORDERS:
+        raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
+    if order == "natural":
+        return sorted(names, key=natural_key)
+    alphabetical = sorted(names)
+    natural = sorted(names, key=natural_key)
+    if alphabetical != natural:
+        at = next(k for k, (a, b) in enumerate(zip(alphabetical, natural, strict=True)) if a != b)
+        warnings.warn(
+            f"files of {where!r} are stacked in alphabetical order, which is not their natural "
+            f"order: position {at} is {alphabetical[at]!r}, by number it would be "
+            f'{natural[at]!r}. Pass order="natural" to stack them by number.',
+            UserWarning,
+            stacklevel=4,
+        )
+    return alphabetical
+
+
+def is_tiff(name: str) -> bool:
+    """Tell whether a name is that of a TIFF file: ``.tif`` or ``.tiff``, in any case."""
+    return name.lower().endswith(_SUFFIXES)
+
+
+def is_channel(name: str) -> bool:
+    """Tell whether a sub-folder's name may be that of a channel: not if hidden, nor ``*.zarr``.
+
+    What was converted may lie beside the channels that it was made of.
+    """
+    return not name.startswith(".") and not name.lower().endswith(".zarr")
+
+
+def list_planes(folder: Any, order: str = "alphabetical") -> list[Place]:
+    """List the TIFF files of a folder, in stacking order.
+
+    ``.tif`` and ``.tiff`` count, in any case; hidden files and folders do not. The
+    folder is a path, or the place of one in a store.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing or holds no TIFF file.
+    ArgumentError
+        If ``order`` is unknown or ``folder`` is a file.
+    TiffReadError
+        If a store cannot be asked.
+    """
+    place = place_of(folder)
+    found = _list(place, "a file, not a folder; read it with imread")
+    planes = {name: p for name, (p, is_folder) in found.items() if is_tiff(name) and not is_folder}
+    if not planes:
+        raise PathNotFoundError(
+            f"{str(place)!r} holds no .tif or .tiff file (hidden files and sub-folders do not "
+            "count)"
+        )
+    return [planes[name] for name in _sort_names(list(planes), order, str(place))]
+
+
+def list_subfolders(folder: Any) -> list[Place]:
+    """List the sub-folders of a folder, sorted by name.
+
+    Those that :func:`is_channel` is false of do not count.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing or has no sub-folder.
+    """
+    place = place_of(folder)
+    found = _list(place, "a file, not a folder of channels; read it with imread")
+    folders = [found[name][0] for name in sorted(found) if found[name][1] and is_channel(name)]
+    if not folders:
+        raise PathNotFoundError(
+            f"{str(place)!r} has no sub-folder: one folder of planes a channel was expected. "
+            "Read a single folder of planes with imread_folder."
+        )
+    return folders
+
+
+def _list(place: Place, if_file: str) -> dict[str, tuple[Place, bool]]:
+    """Give what is in a folder and not hidden: by its name where it is, and whether a folder."""
+    if isinstance(place, RemotePath):
+        return _list_remote(place, if_file)
+    try:
+        with os.scandir(place) as entries:
+            return {
+                entry.name: (os.path.join(place, entry.name), entry.is_dir())
+                for entry in entries
+                if not entry.name.startswith(".")
+            }
+    except FileNotFoundError:
+        raise PathNotFoundError(f"there is no folder {place!r}") from None
+    except NotADirectoryError:
+        raise ArgumentError(f"{place!r} is {if_file}") from None
+
+
+def _list_remote(place: RemotePath, if_file: str) -> dict[str, tuple[Place, bool]]:
+    with answered():
+        found = place.children()
+        if not found and place.is_file():
+            raise ArgumentError(f"'{place}' is {if_file}")
+    if not found:
+        raise PathNotFoundError(
+            f"there is no folder '{place}': no object has a name that begins so. Check the URL."
+        )
+    return {p.name: (p, p.is_folder) for p in found if not p.name.startswith(".")}

@@ -1,0 +1,227 @@
+"""Opening, checking and reading files: descriptors are short-lived, reads are exact.
+
+A file lies at a *place*: an absolute path, or a URL with what it takes to reach it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from scout_dask_io.errors import (
+    PathNotFoundError,
+    ScoutIOError,
+    SourceChangedError,
+    TiffReadError,
+)
+from scout_dask_io.files.location import RemotePath, locate
+from scout_dask_io.files.urls import is_url
+from scout_dask_io.tiff.page_layout import SourceFile
+from scout_dask_io.tiff.range_reader import RemoteFile, find_object
+
+#: Where a file or a folder lies.
+Place: TypeAlias = str | RemotePath
+#: A file that is open: a descriptor, or what stands for one of an object in a store.
+OpenFile: TypeAlias = int | RemoteFile
+
+__all__ = [
+    "OpenFile",
+    "Place",
+    "absolute",
+    "open_checked",
+    "opened",
+    "place_of",
+    "read_at",
+    "read_bytes",
+]
+
+# O_NONBLOCK: opening a FIFO that took a file's place must not wait for a writer.
+# It changes nothing for regular files.
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+def absolute(path: Any) -> str:
+    """Give a local path as an absolute string; links are kept."""
+    return os.path.abspath(os.fsdecode(path))
+
+
+def place_of(path: Any, storage_options: Mapping[str, Any] | None = None) -> Place:
+    """Give the place of a local path or of a URL. Nothing is looked at.
+
+    Raises
+    ------
+    ArgumentError
+        If ``storage_options`` are given for a local path, or do not fit.
+    """
+    if isinstance(path, RemotePath) or is_url(path) or storage_options:
+        found = locate(path, storage_options)
+        return found if isinstance(found, RemotePath) else str(found)
+    return absolute(path)
+
+
+def _find_file(path: str) -> os.stat_result:
+    """Look at a file without opening it.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is nothing at ``path``.
+    TiffReadError
+        If it is no regular file. FIFOs and devices are never opened: that can
+        wait for ever or act on the device.
+    """
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            raise PathNotFoundError(
+                f"{path!r} is a link to {os.readlink(path)!r}, which does not exist"
+            ) from None
+        raise PathNotFoundError(f"there is no file {path!r}") from None
+    except (OSError, ValueError) as err:
+        raise TiffReadError(f"cannot look at {path!r}: {err}") from err
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a FIFO, a device or a socket"
+        raise TiffReadError(f"{path!r} is {kind}, not a regular file")
+    return found
+
+
+@contextmanager
+def _open_found(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
+    """Open a regular file for reading, with the facts that identify it."""
+    if isinstance(path, RemotePath):
+        file = find_object(path)
+        yield RemoteFile(path, file), file
+        return
+    _find_file(path)
+    try:
+        fd = os.open(path, _FLAGS)
+    except OSError as err:
+        raise TiffReadError(f"cannot open {path!r}: {err}") from err
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise TiffReadError(f"{path!r} is not a regular file")
+        yield fd, SourceFile(path, found.st_size, found.st_mtime_ns & _MASK, found.st_ino)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def opened(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
+    """Open a file; whatever goes wrong with it becomes one error that names it."""
+    try:
+        with _open_found(path) as found:
+            yield found
+    except (ScoutIOError, MemoryError):
+        raise
+    except Exception as err:
+        what = str(err) or type(err).__name__
+        raise TiffReadError(f"cannot read {str(path)!r}: {what}") from err
+
+
+def open_checked(file: SourceFile) -> int:
+    """Open a file that was described before, and give its descriptor.
+
+    Raises
+    ------
+    SourceChangedError
+        If it is no longer the file that was described.
+    """
+    try:
+        fd = os.open(file.path, _FLAGS)
+    except FileNotFoundError:
+        raise SourceChangedError(
+            f"{file.path!r} is gone: it was there when the array was built. "
+            "Put it back, or build the array again."
+        ) from None
+    except OSError as err:
+        raise TiffReadError(f"cannot open {file.path!r}: {err}") from err
+    try:
+        now = os.fstat(fd)
+        if (
+            now.st_size != file.size
+            or now.st_mtime_ns & _MASK != file.mtime_ns
+            or now.st_ino != file.inode
+        ):
+            raise SourceChangedError(_what_changed(file, now))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _what_changed(file: SourceFile, now: os.stat_result) -> str:
+    changes = []
+    if not stat.S_ISREG(now.st_mode):
+        changes.append("it is no longer a regular file")
+    if now.st_size != file.size:
+        changes.append(f"size was {file.size} bytes, is {now.st_size}")
+    if now.st_mtime_ns & _MASK != file.mtime_ns:
+        before, after = _moment(file.mtime_ns), _moment(now.st_mtime_ns)
+        changes.append(f"last modified {before}, is {after}")
+    if now.st_ino != file.inode:
+        changes.append("another file stands at this path")
+    return (
+        f"{file.path!r} changed after the array was built: {'; '.join(changes)}. "
+        "Build the array again to read what is there now."
+    )
+
+
+def _moment(mtime_ns: int) -> str:
+    try:
+        return datetime.fromtimestamp(mtime_ns / 1e9, tz=UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return f"{mtime_ns} ns"
+
+
+def read_at(fd: OpenFile, offset: int, out: memoryview) -> int:
+    """Read from a file into a buffer, as far as the file goes; give the number of bytes.
+
+    Every pixel, and of a disk every table, comes through here: tests replace it to
+    see which bytes are asked for.
+    """
+    if not isinstance(fd, int):
+        return fd.read(offset, out)
+    done, wanted = 0, len(out)
+    while done < wanted:
+        got = _read_some(fd, offset + done, out[done:] if done else out)
+        if got == 0:
+            break
+        done += got
+    return done
+
+
+if hasattr(os, "preadv"):
+
+    def _read_some(fd: int, offset: int, out: memoryview) -> int:
+        return os.preadv(fd, [out], offset)
+
+else:  # Windows: the descriptor belongs to this call alone, so seeking is safe.
+
+    def _read_some(fd: int, offset: int, out: memoryview) -> int:
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, len(out))
+        out[: len(data)] = data
+        return len(data)
+
+
+def read_bytes(fd: OpenFile, offset: int, nbytes: int) -> bytearray:
+    """Read up to ``nbytes`` bytes of a directory or a table; fewer where the file ends before."""
+    if not isinstance(fd, int):
+        return fd.head(offset, nbytes)
+    out = bytearray(nbytes)
+    got = read_at(fd, offset, memoryview(out))
+    # Not cut in place: a profiler that looks at this thread's frames, as a dask
+    # worker's does, may hold the view still, and then bytes cannot be re-sized.
+    return out if got == nbytes else out[:got]

@@ -1,0 +1,231 @@
+"""What a TIFF file says of its pixels: the fields of its directories, and its metadata. No files.
+
+Sizes go out the way each kind of file has them: OME-XML with physical sizes,
+ImageJ's own text with ``spacing`` and ``unit``, and resolution tags everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.tiff.channels import NO_CHANNELS, Channels, ome_color
+from scout_dask_io.tiff.encode_ifd import Tag
+from scout_dask_io.tiff.write_layout import TiffLayout
+
+__all__ = [
+    "SOFTWARE",
+    "Notes",
+    "common_tags",
+    "first_page_tags",
+    "imagej_notes",
+    "ome_notes",
+    "plain_notes",
+]
+
+SOFTWARE = "scout-dask-io"
+
+# Codes of the TIFF specification, by numpy's kind of dtype where that decides.
+_SAMPLE_FORMAT = {"b": 1, "u": 1, "i": 2, "f": 3}
+_DEFLATE = 8
+_NO_UNIT, _CENTIMETRE = 1, 3
+_UM_PER_CM = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What one TIFF file says of itself.
+
+    Attributes
+    ----------
+    description : bytes
+        The first page's ImageDescription.
+    software : str
+        What wrote the file, and what else a later run wants to know.
+    pixel : tuple of float, optional
+        Pixels per ``unit`` along ``(y, x)``.
+    unit : int
+        As the ResolutionUnit tag has it.
+    tags : tuple of Tag
+        Further fields of the first page.
+    """
+
+    description: bytes
+    software: str = SOFTWARE
+    pixel: tuple[float, float] | None = None
+    unit: int = _NO_UNIT
+    tags: tuple[Tag, ...] = ()
+
+
+def plain_notes(
+    layout: TiffLayout,
+    axes: str = "",
+    *,
+    software: str = SOFTWARE,
+    voxel: VoxelSize | None = None,
+    channels: Channels = NO_CHANNELS,
+) -> Notes:
+    """Give the notes of a file that tells its shape, and axes if given, in the form of tifffile.
+
+    The voxel size, for whose z TIFF has no field, and the names and colours of
+    channels stand beside the shape.
+    """
+    said: dict[str, Any] = {"shape": list(layout.shape)}
+    if axes:
+        said["axes"] = axes.upper()
+    if channels.names:
+        said["channels"] = list(channels.names)
+    if channels.colors:
+        said["colors"] = list(channels.colors)
+    if voxel is not None:
+        said[ATTRIBUTE] = list(voxel.micrometres)
+    return Notes(json.dumps(said).encode("ascii"), software, *_per_cm(voxel))
+
+
+def _per_cm(voxel: VoxelSize | None) -> tuple[tuple[float, float] | None, int]:
+    """Give pixels a centimetre along y and x, and the unit; neither where one is not known."""
+    if voxel is None or voxel.y is None or voxel.x is None:
+        return None, _NO_UNIT
+    return (_UM_PER_CM / voxel.y, _UM_PER_CM / voxel.x), _CENTIMETRE
+
+
+def ome_notes(
+    layout: TiffLayout,
+    axes: str,
+    *,
+    software: str = SOFTWARE,
+    voxel: VoxelSize | None = None,
+    channels: Channels = NO_CHANNELS,
+    name: str = "",
+) -> Notes:
+    """Give the notes of an OME-TIFF: its OME-XML (schema 2016-06) and resolution tags.
+
+    Raises
+    ------
+    ArgumentError
+        If OME-XML has no such dtype or axes.
+    """
+    said: dict[str, Any] = {"Name": name} if name else {}
+    if voxel is not None:
+        for axis, size in zip("zyx", voxel.micrometres, strict=True):
+            if axis in axes and size is not None:
+                said |= {f"PhysicalSize{axis.upper()}": size}
+                said |= {f"PhysicalSize{axis.upper()}Unit": "µm"}
+    stated: dict[str, Any] = {"Name": list(channels.names)} if channels.names else {}
+    if channels.colors:
+        stated["Color"] = [ome_color(c) for c in channels.colors]
+    if stated:
+        said["Channel"] = stated
+    stored = (layout.n_pages, 1, 1, layout.height, layout.width, layout.samples)
+    xml = tifffile.OmeXml(Creator=SOFTWARE)
+    try:
+        xml.addimage(layout.dtype, layout.shape, stored, axes=axes.upper(), **said)
+    except (tifffile.OmeXmlError, ValueError) as err:
+        raise ArgumentError(
+            f"an OME-TIFF cannot hold {layout.dtype} of axes {axes}: {err}. Give dtype= one of "
+            "bool, integers of 8 to 32 bits, floats of 32 or 64 bits, or another kind of file."
+        ) from err
+    text = xml.tostring(declaration=True).encode()
+    return Notes(text, software, *_per_cm(voxel))
+
+
+def imagej_notes(
+    layout: TiffLayout,
+    axes: str,
+    *,
+    software: str = SOFTWARE,
+    voxel: VoxelSize | None = None,
+    channels: Channels = NO_CHANNELS,
+    ranges: Sequence[tuple[float, float]] = (),
+) -> Notes:
+    """Give the notes of an ImageJ hyperstack; axes are some of ``tzcyxs``, in this order.
+
+    ``ranges`` has the least and the greatest value of each channel: what ImageJ
+    shows as black and white. Channel names are what Image > Show Info lists, and
+    colours of several channels are their lookup tables.
+    """
+    said: dict[str, Any] = {}
+    pixel = None
+    if voxel is not None and voxel.y is not None and voxel.x is not None:
+        # A spacing has the unit of the pixels: without these it would be none.
+        pixel = (1 / voxel.y, 1 / voxel.x)
+        said["unit"] = "micron"
+        if "z" in axes and voxel.z is not None:
+            said["spacing"] = voxel.z
+    if ranges:
+        said |= {"min": ranges[0][0], "max": ranges[0][1]}
+    if layout.samples == 1:
+        said["mode"] = "composite" if len(ranges) > 1 else "grayscale"
+    text = tifffile.imagej_description(layout.shape, axes=axes.upper(), **said)
+    more: dict[str, Any] = {}
+    if channels.names:
+        more["Info"] = "\n".join(f"Channel {k}: {c}" for k, c in enumerate(channels.names, 1))
+    if len(channels.colors) > 1:
+        more["LUTs"] = [_lut(color) for color in channels.colors]
+    if len(ranges) > 1:
+        more["Ranges"] = tuple(float(v) for pair in ranges for v in pair)
+    tags = []
+    for code, kind, count, data, _ in tifffile.imagej_metadata_tag(more, "<"):
+        name, char = {1: ("BYTE", "B"), 4: ("LONG", "I")}[kind]
+        tags.append(Tag(code, name, struct.unpack(f"<{count}{char}", data)))
+    return Notes(text.encode("ascii"), software, pixel, _NO_UNIT, tuple(tags))
+
+
+def _lut(color: str) -> np.ndarray:
+    """Give 256 reds, greens and blues from black to a colour."""
+    return (np.outer(list(bytes.fromhex(color)), np.arange(256)) // 255).astype(np.uint8)
+
+
+def first_page_tags(notes: Notes) -> list[Tag]:
+    """Give the fields that only the first page has."""
+    return [Tag(270, "ASCII", notes.description), *notes.tags]
+
+
+def common_tags(layout: TiffLayout, notes: Notes, level: int) -> list[Tag]:
+    """Give the fields that all pages share at a level."""
+    height, width = layout.levels[level]
+    bits = 1 if layout.dtype.kind == "b" else 8 * layout.dtype.itemsize
+    # Resolution is required by the standard; 1 to 1 without a unit says nothing.
+    per_y, per_x = notes.pixel or (1, 1)
+    tags = [
+        Tag(256, "LONG", [width]),
+        Tag(257, "LONG", [height]),
+        Tag(258, "SHORT", [bits] * layout.samples),
+        Tag(259, "SHORT", [_DEFLATE if layout.compress else 1]),
+        Tag(262, "SHORT", [1 if layout.samples == 1 else 2]),
+        Tag(277, "SHORT", [layout.samples]),
+        Tag(282, "RATIONAL", _rational(per_x * width / layout.width)),
+        Tag(283, "RATIONAL", _rational(per_y * height / layout.height)),
+        Tag(284, "SHORT", [1]),
+        Tag(296, "SHORT", [notes.unit]),
+        Tag(305, "ASCII", notes.software.encode("ascii", "backslashreplace")),
+        Tag(339, "SHORT", [_SAMPLE_FORMAT[layout.dtype.kind]] * layout.samples),
+    ]
+    if layout.tile:
+        tags += [Tag(322, "SHORT", [layout.tile]), Tag(323, "SHORT", [layout.tile])]
+    else:
+        tags.append(Tag(278, "LONG", [layout.rows_per_strip]))
+    if level:
+        tags.append(Tag(254, "LONG", [1]))  # a reduced image
+    if layout.predictor:
+        tags.append(Tag(317, "SHORT", [2]))
+    if layout.samples == 4:
+        # Alpha that colours are not multiplied by.
+        tags.append(Tag(338, "SHORT", [2]))
+    return tags
+
+
+def _rational(value: float) -> list[int]:
+    """Give a positive number as a TIFF rational: two whole numbers below 2**32."""
+    top = 2**32 - 1
+    found = Fraction(value).limit_denominator(max(1, min(top, int(top / max(value, 1)))))
+    return [min(found.numerator, top), found.denominator]

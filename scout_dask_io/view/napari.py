@@ -1,0 +1,88 @@
+"""What napari asks when a folder of planes, a TIFF or a Zarr is dropped on it.
+
+Source: napari's plugin contributions, "readers" (https://napari.org): a function
+that gives ``None``, or a function that gives layers. Nothing of napari is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from scout_dask_io.errors import ScoutIOError
+from scout_dask_io.read.any import kind_of
+from scout_dask_io.read.tiff import imread_parallel
+from scout_dask_io.read.volume import Volume, open_volume
+from scout_dask_io.store.image import read_image
+from scout_dask_io.store.metadata import read_node
+
+__all__ = ["get_reader", "read_layers"]
+
+Paths: TypeAlias = "str | Sequence[str]"
+#: Data, what napari's ``add_image`` or ``add_labels`` takes besides, and the kind of layer.
+Layer: TypeAlias = tuple[Any, dict[str, Any], str]
+
+_SUFFIXES = (".tif", ".tiff")
+
+
+def get_reader(path: Paths) -> Callable[[Paths], list[Layer]] | None:
+    """Give what reads a path, or several TIFF files as a stack; ``None`` for anything else.
+
+    Looks at names and metadata, no pixels.
+    """
+    paths = [path] if isinstance(path, str) else list(path)
+    if len(paths) > 1:
+        stack = all(p.lower().endswith(_SUFFIXES) and os.path.isfile(p) for p in paths)
+        return read_layers if stack else None
+    return read_layers if paths and _is_readable(Path(paths[0])) else None
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        kind = kind_of(path)
+        if kind == "tiff":
+            return path.name.lower().endswith(_SUFFIXES) and path.is_file()
+        node = read_node(path) if kind == "zarr" else None
+        return node is None or node.kind == "array" or read_image(path) is not None
+    except (ScoutIOError, OSError):
+        return False
+
+
+def read_layers(path: Paths) -> list[Layer]:
+    """Give the layers of a path: lazy, with levels, voxel sizes and a layer a channel.
+
+    Several paths are TIFF files, stacked in their order.
+    """
+    paths = [path] if isinstance(path, str) else list(path)
+    if len(paths) > 1:
+        return [_layer(open_volume(imread_parallel(paths), os.path.basename(paths[0])))]
+    return [_layer(open_volume(paths[0], ""))]
+
+
+def _layer(volume: Volume) -> Layer:
+    # A plane has no z; napari puts the channel axis first and scales the others.
+    n_axes = volume.levels[0].ndim - bool(volume.channels)
+    shown: dict[str, Any] = {
+        "name": volume.name,
+        "scale": volume.scales[0][-n_axes:],
+        "translate": volume.translations[0][-n_axes:],
+    }
+    if volume.unit is not None:
+        shown["units"] = (volume.unit,) * n_axes
+    levels = list(volume.levels)
+    shown["multiscale"] = len(levels) > 1
+    data = levels if len(levels) > 1 else levels[0]
+    if volume.is_labels and not volume.channels and levels[0].dtype.kind in "iu":
+        return data, shown, "labels"
+    if volume.channels:
+        shown["channel_axis"] = 0
+        shown["name"] = [f"{volume.name} {channel}" for channel in volume.channels]
+    windows = volume.windows
+    if len(windows) == (len(volume.channels) or 1) and None not in windows:
+        shown["contrast_limits"] = list(windows) if volume.channels else windows[0]
+    colors = [f"#{color}" for color in volume.colors]
+    if len(colors) == (len(volume.channels) or 1):
+        shown["colormap"] = colors if volume.channels else colors[0]
+    return data, shown, "image"

@@ -1,0 +1,251 @@
+"""A picture of a volume: three planes through its middle, or its maximum projections."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from scout_dask_io.core.formatting import format_shape
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.ome_metadata import channel_colors
+from scout_dask_io.core.picture import blend, contrast_limits, lay_out, png_bytes
+from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
+from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
+from scout_dask_io.files.location import locate
+from scout_dask_io.read.volume import open_volume
+from scout_dask_io.read.voxel_size import size_for
+from scout_dask_io.view.preview_panels import Panels
+
+__all__ = ["MODES", "Preview", "preview"]
+
+MODES = ("slices", "max")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture, which a notebook shows by itself.
+
+    Attributes
+    ----------
+    image : numpy.ndarray
+        ``(y, x, 3)``, uint8.
+    shape : tuple of int
+        Of the array that was looked at.
+    mode : str
+        ``"slices"`` or ``"max"``.
+    at : tuple of int
+        Index of the planes that are shown, along the axes in space; empty with ``"max"``.
+    limits : tuple of (float, float)
+        Values that are black and full colour, a pair a channel.
+    channels : tuple of str
+        Their names; empty for a single one.
+    level : int or None
+        The level of an OME-Zarr image that was read.
+    step : tuple of int
+        Elements along each axis in space that share one pixel.
+    voxel_size : VoxelSize or None
+        Of the array that was looked at.
+    """
+
+    image: np.ndarray = field(repr=False)
+    shape: Shape
+    mode: str
+    at: Shape
+    limits: tuple[tuple[float, float], ...]
+    channels: tuple[str, ...]
+    level: int | None
+    step: Shape
+    voxel_size: VoxelSize | None
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self.image)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+        """Write the picture as a PNG file, whole or not at all, and give its path.
+
+        Raises
+        ------
+        ArgumentError
+            If the name does not end in ``.png``.
+        TargetExistsError
+            If there is such a file and ``overwrite`` is not given.
+        WriteError
+            If it cannot be written.
+        """
+        target = check_output(path, overwrite=overwrite)
+        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(png_bytes(self.image))
+            draft.replace(target)
+        except OSError as err:
+            draft.unlink(missing_ok=True)
+            raise WriteError(f"{target} cannot be written: {err.strerror or err}") from err
+        return str(target)
+
+
+def preview(
+    data: Any,
+    *,
+    mode: str = "slices",
+    size: int = 512,
+    percentiles: tuple[float, float] = (1.0, 99.8),
+    voxel_size: Any = None,
+    order: str = "alphabetical",
+    storage_options: Mapping[str, Any] | None = None,
+) -> Preview:
+    """Give a picture of a volume: xy, and beside it zy and xz, in proportion.
+
+    Reads what the picture needs, in bounded memory: of an OME-Zarr image the
+    level that suffices, of planes in TIFF files the strips or tiles that hold what
+    is shown. Where a pixel stands for several voxels, it is the mean (``"max"``:
+    the maximum) of those that come with the same reads. Where even that would
+    cost more than 2 GiB, fewer pixels are drawn, down to 64 along the longest
+    axis. A maximum over a part of the planes or rows says so in the picture.
+
+    Parameters
+    ----------
+    data : path-like, dask.array.Array or numpy.ndarray
+        ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``; or a TIFF, a folder of
+        planes or of channels, a Zarr array, an OME-Zarr image, or the URL of one.
+        At most six channels are shown.
+    mode : {"slices", "max"}
+        Planes through the middle, or maximum projections.
+    size : int
+        Pixels along the longest axis, at least 64.
+    percentiles : (float, float)
+        Of a channel's values in the picture, that are black and full colour.
+    voxel_size : VoxelSize or sequence of float, optional
+        ``(z, y, x)`` in micrometres, of the full level, instead of what is stated.
+    order : {"alphabetical", "natural"}
+        How planes in a folder are sorted.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
+
+    Returns
+    -------
+    Preview
+        Shown by a notebook; ``.save("out.png")`` writes it.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is not one of the above, the array has another number of axes, or
+        maximum projections would take over 32 GiB of reading all the same.
+    PathNotFoundError, TiffReadError, LayoutError, ChunkReadError
+        If the path cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np, scout_dask_io as io
+    >>> ramp = np.arange(40 * 50 * 60, dtype="u2").reshape(40, 50, 60)
+    >>> picture = io.preview(ramp, voxel_size=(4, 2, 2))
+    >>> picture.at, picture.step
+    ((20, 25, 30), (1, 1, 1))
+    """
+    _check(mode, size, percentiles)
+    level, array, title, at_level = None, data, "", ""
+    names: Sequence[str] = ()
+    colors: Sequence[str] = ()
+    if isinstance(data, (np.ndarray, da.Array)):
+        voxel = size_for(data, voxel_size)
+    elif isinstance(data, (str, os.PathLike)):
+        given = as_voxel_size(voxel_size)
+        volume = open_volume(locate(data, storage_options), "", voxel_size=given, order=order)
+        number = volume.level_for(size)
+        array, voxel = volume.levels[number], volume.voxel_size_of(number)
+        names, title = volume.channels, volume.name
+        colors = volume.colors
+        if volume.is_image:
+            level, at_level = number, f", level {number} of {len(volume.levels)}"
+    else:
+        raise ArgumentError(f"a path or an array was expected, got {type(data).__name__}: {data!r}")
+    shown = Panels(array, mode, size)
+    limits = tuple(contrast_limits(panels, percentiles) for panels in shown.panels)
+    single = len(shown.panels) == 1
+    if shown.is_colour:
+        names, colors = ("red", "green", "blue"), ("FF0000", "00FF00", "0000FF")
+    chosen = ("#ffffff",) if single else channel_colors(colors, shown.n_channels)
+    chosen = chosen[: len(shown.panels)]
+    images = [blend(panels, limits, chosen) for panels in zip(*shown.panels, strict=True)]
+    sizes, um_per_pixel = _sizes(shown, voxel, size)
+    lines = [_words(f"{title}: " if title else "", array, at_level, voxel), shown.words()]
+    text: list[tuple[str, str | None]] = [(line, None) for line in lines]
+    for n, (low, high) in enumerate(limits):
+        name = names[n] if n < len(names) else f"channel {n}"
+        named = f"{'values' if single else name}: {low:.4g} to {high:.4g}"
+        text.append((named, None if single else chosen[n]))
+    return Preview(
+        image=lay_out(images, sizes, um_per_pixel, text),
+        shape=tuple(array.shape),
+        mode=mode,
+        at=shown.at,
+        limits=limits,
+        channels=() if single else tuple(names[: len(shown.panels)]),
+        level=level,
+        step=shown.step,
+        voxel_size=voxel,
+    )
+
+
+def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Give where a picture goes, refusing what must not be written. Nothing is changed.
+
+    Raises
+    ------
+    ArgumentError, TargetExistsError
+        As for :meth:`Preview.save`.
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".png":
+        raise ArgumentError(f"{target} is no name of a picture: it must end in .png")
+    if target.is_dir() or (os.path.lexists(target) and not overwrite):
+        raise TargetExistsError(
+            f"{target} stands there already. Choose another name, or give overwrite=True to "
+            "replace the picture."
+        )
+    return target
+
+
+def _check(mode: str, size: int, percentiles: tuple[float, float]) -> None:
+    if mode not in MODES:
+        raise ArgumentError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+    if isinstance(size, bool) or not isinstance(size, int) or not 64 <= size <= 4096:
+        raise ArgumentError(f"size must be an int from 64 to 4096, got {size!r}")
+    try:
+        low, high = (float(p) for p in percentiles)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not 0 <= low < high <= 100:
+        raise ArgumentError(
+            f"percentiles must be two numbers from 0 to 100, the lower first, got {percentiles!r}"
+        )
+
+
+def _sizes(
+    shown: Panels, voxel: VoxelSize | None, size: int
+) -> tuple[list[tuple[int, int]], float | None]:
+    """Give height and width of each panel in pixels, in proportion, and micrometres a pixel."""
+    n = shown.shape
+    known = (None, None, None) if voxel is None else voxel.micrometres
+    x_um = known[2] if known[2] is not None else known[1]
+    lateral = x_um or 1.0
+    um = [v if v is not None and x_um is not None else lateral for v in known][-len(n) :]
+    lengths = [k * v for k, v in zip(n, um, strict=True)]
+    scale = max(lengths) / max(min(size, max(n)), 256)
+    pixels = [max(1, round(v / scale)) for v in lengths]
+    if len(n) == 2:
+        return [(pixels[0], pixels[1])], None if x_um is None else scale
+    z, y, x = pixels
+    return [(y, x), (y, z), (z, x)], None if x_um is None else scale
+
+
+def _words(title: str, array: Any, at_level: str, voxel: VoxelSize | None) -> str:
+    size = "" if voxel is None else f"; voxel {voxel}".replace(" micrometres", " um")
+    return f"{title}{format_shape(array.shape)} {array.dtype}{at_level}{size}"

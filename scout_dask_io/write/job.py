@@ -1,0 +1,18 @@
+"""Where arrays and images are to stand, and how they come to stand there."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.write.local_job import LocalPlace
+from scout_dask_io.write.remote_job import RemotePlace
+
+__all__ = ["Place", "place_of"]
+
+Place: TypeAlias = LocalPlace | RemotePlace
+
+
+def place_of(path: AnyPath) -> Place:
+    """Give the place that a path names."""
+    return RemotePlace(path) if isinstance(path, RemotePath) else LocalPlace(path)

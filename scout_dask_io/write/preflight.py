@@ -1,0 +1,54 @@
+"""A look at the workers of a cluster before a job begins: can every one do its part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+
+from scout_dask_io.core.source import Source
+from scout_dask_io.files.location import AnyPath
+from scout_dask_io.run.admission import Asked, check_workers
+from scout_dask_io.run.cluster import active_client
+from scout_dask_io.run.lazy import sources_in
+from scout_dask_io.write.probe import probing
+
+__all__ = ["preflight"]
+
+
+def preflight(
+    data: Sequence[Any], destination: AnyPath | None = None, *, in_place: bool = False
+) -> Asked | None:
+    """Ask each worker whether it sees the files, can write, and has the same libraries.
+
+    Without a client, nothing is done. Workers that join later are asked by their
+    first unit, and named where a task of theirs fails: for that the result goes
+    to what runs the tasks.
+
+    Raises
+    ------
+    ClusterError
+        If there is no worker, or one could not do its part; nothing is left behind.
+    WriteError
+        If this process cannot write beside the destination.
+    """
+    client = active_client()
+    if client is None:
+        return None
+    sources = [
+        source
+        for item in data
+        for source in (sources_in(item) if isinstance(item, da.Array) else [item])
+        if isinstance(source, Source)
+    ]
+    files = sorted({found for source in sources for found in source.landmarks()})
+    with (
+        nullcontext("")
+        # An object store answers each worker's first request, or its task fails and says so.
+        if not isinstance(destination, Path)
+        else probing(destination, in_place=in_place) as folder
+    ):
+        return check_workers(client, files, folder)

@@ -1,0 +1,277 @@
+"""What the planes of an array are like, gathered from its pixels on their way to the chunks.
+
+A *plane* is one ``(y, x)`` section; the axes before are counted through in C
+order. What :class:`PlaneGatherer` keeps of one write unit is a *record*, bytes of
+about a hundredth of the unit where planes are large: exact of every plane are the
+least, the largest and the saturated values; everything else rests on pixels of a
+grid. Records do not depend on the order of pieces, and parts of one plane in several
+records add up, so units may be written anywhere and in any order.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from scout_dask_io.core.grid import Region, Shape
+
+__all__ = [
+    "SATURATED",
+    "PlaneGatherer",
+    "Record",
+    "grid_steps",
+    "no_planes",
+    "sample_thinning",
+    "saturated",
+]
+
+#: The largest values of cameras of 12, 14 and 16 bits, in arrays whose dtype holds more.
+SATURATED = (4095, 16383, 65535)
+# Pixels of a grid along each axis of a plane, at most, and the least distance between them
+# in planes that are not tiny: a sixteenth of the pixels is still cheap to copy.
+GRID, LEAST_STEP, TINY = 256, 4, 64
+# Parts of a piece that are looked at twice while they are in the processor's caches. In smaller
+# ones the calls cost more than a second-level cache that holds them saves.
+PIECE_NBYTES = 2**21
+_HEAD = np.dtype("<i8")
+
+
+def _plane_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(
+        [
+            ("min", dtype),
+            ("max", dtype),
+            ("n", np.int64),  # finite elements
+            ("n_strange", np.int64),  # NaN and infinite
+            ("n_top", np.int64),  # elements equal to max, where that is a saturated() value
+        ]
+    )
+
+
+def no_planes(n: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Give the exact part of a record of planes of which no element is known."""
+    planes = np.zeros(n, _plane_dtype(dtype))
+    planes["min"], planes["max"] = _limits(n, dtype)
+    return planes
+
+
+def _limits(n: int, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Give minima and maxima of what holds no element yet."""
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    low, high = (limits.max, limits.min) if limits else (np.inf, -np.inf)
+    return np.full(n, low, dtype), np.full(n, high, dtype)
+
+
+def saturated(dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """Give the values at which a camera's pixels may be saturated; none of floats."""
+    if dtype.kind not in "iu":
+        return ()
+    top = int(np.iinfo(dtype).max)
+    return (*(v for v in SATURATED if v < top), top)
+
+
+def grid_steps(shape: Shape) -> tuple[int, int]:
+    """Give the distance in pixels, along y and x, of the grid whose pixels are looked at.
+
+    Examples
+    --------
+    >>> grid_steps((100, 2048, 7000)), grid_steps((30, 50))
+    ((8, 28), (1, 1))
+    """
+    y, x = (max(-(-n // GRID), LEAST_STEP if n > TINY else 1) for n in shape[-2:])
+    return y, x
+
+
+def sample_thinning(shape: Shape) -> tuple[int, int]:
+    """Give how many pixels of the grid, along y and x, one of the sample stands for.
+
+    About 64 along each axis are enough for percentiles, and sorting more is what a
+    sheet would cost most.
+
+    Examples
+    --------
+    >>> sample_thinning((100, 2048, 700)), sample_thinning((30, 50))
+    ((4, 2), (1, 1))
+    """
+    grid = (-(-n // t) for n, t in zip(shape[-2:], grid_steps(shape), strict=True))
+    y, x = (4 if n > 192 else 2 if n > 96 else 1 for n in grid)
+    return y, x
+
+
+class Record:
+    """What was gathered of one unit.
+
+    Attributes
+    ----------
+    planes : numpy.ndarray
+        The exact part, one entry a plane, in C order of the axes before the last two.
+    sample : numpy.ndarray
+        ``(plane, y, x)``: of the pixels of the grid, those that percentiles rest on.
+    xy, zy, zx : numpy.ndarray
+        Maxima of all pixels of the grid: ``(series, y, x)`` along z, ``(plane, y)`` along
+        x and ``(plane, x)`` along y.
+    """
+
+    __slots__ = ("planes", "sample", "xy", "zx", "zy")
+
+    def __init__(self, raw: bytes, dtype: np.dtype[Any], *, exact_only: bool = False) -> None:
+        n, high, wide, n_series, grid_high, grid_wide = np.frombuffer(raw, _HEAD, 6).tolist()
+        kind = _plane_dtype(dtype)
+        self.planes = np.frombuffer(raw, kind, n, offset=6 * _HEAD.itemsize)
+        if exact_only:
+            return
+        shapes = (n, high, wide), (n_series, grid_high, grid_wide), (n, grid_high), (n, grid_wide)
+        # One look at the rest, cut into its arrays.
+        rest = np.frombuffer(raw, dtype, offset=6 * _HEAD.itemsize + n * kind.itemsize)
+        ends = list(accumulate(map(math.prod, shapes)))
+        if len(rest) != ends[-1]:
+            raise ValueError(f"a record of {len(raw):,} bytes is damaged")
+        self.sample, self.xy, self.zy, self.zx = (
+            part.reshape(shape)
+            for part, shape in zip(np.split(rest, ends[:-1]), shapes, strict=True)
+        )
+
+
+class PlaneGatherer:
+    """Gathers from the pieces of which one unit is put together; used by one thread.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the array; at least two axes.
+    dtype : numpy.dtype
+        Bool, integer or float, as it is stored.
+    region : tuple of slice
+        The unit.
+    """
+
+    def __init__(self, shape: Shape, dtype: np.dtype[Any], region: Region) -> None:
+        self._stored = dtype
+        self._dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+        self._lead = tuple(s.stop - s.start for s in region[:-2])
+        self._origin = tuple(s.start for s in region[-2:])
+        n_planes = math.prod(self._lead)
+        self._numbers = np.arange(n_planes).reshape(self._lead)
+        self._low, self._high = _limits(n_planes, self._dtype)
+        self._n, self._n_strange, self._n_top = np.zeros((3, n_planes), np.int64)
+        self._steps, self._thinning = grid_steps(shape), sample_thinning(shape)
+        # Pixels of the grid before the unit, and those in it.
+        ends = list(zip(region[-2:], self._steps, strict=True))
+        self._before = tuple(-(-s.start // t) for s, t in ends)
+        kept = (-(-s.stop // t) + -s.start // t for s, t in ends)
+        self._sample = np.zeros((n_planes, *kept), self._dtype)
+        self._tops, self._seen_tops = frozenset(saturated(self._dtype)), False
+
+    def put(self, where: Region, values: np.ndarray) -> np.ndarray:
+        """Take a piece, once each; ``where`` is relative to the unit. Give its values back.
+
+        They come as they are stored, so that what follows need not swap their bytes again.
+        Here a piece is in the cache of the processor and no chunk is cut yet.
+        """
+        values = values.astype(self._stored, copy=False)
+        high, wide = values.shape[-2:]
+        part = values.view(np.uint8) if self._stored.kind == "b" else values
+        planes = part.reshape(-1, high, wide)
+        numbers = self._numbers[where[:-2]].reshape(-1)
+        some = max(1, PIECE_NBYTES // max(1, high * wide * planes.itemsize))
+        for start in range(0, len(planes), some):
+            stop = min(start + some, len(planes))
+            first, last = int(numbers[start]), int(numbers[stop - 1])
+            # Consecutive nearly always, and then what is indexed is a view.
+            run = last - first + 1 == stop - start
+            at: Any = slice(first, last + 1) if run else numbers[start:stop]
+            if not self._count_plain(at, planes[start:stop]):
+                self._count(at, planes[start:stop])
+            self._keep(at, where[-2].start, where[-1].start, planes[start:stop])
+        return values
+
+    def _count_plain(self, at: Any, planes: np.ndarray) -> bool:
+        """Count rows of some planes, unless there is more to do than minimum and maximum.
+
+        As :meth:`_count`, with half of its calls, each of which waits for memory.
+        """
+        flat = np.ascontiguousarray(planes).reshape(len(planes), -1)
+        low, high = np.minimum.reduce(flat, 1), np.maximum.reduce(flat, 1)
+        strange = self._dtype.kind == "f" and not np.isfinite(low + high).all()
+        if strange or self._seen_tops or not self._tops.isdisjoint(high.tolist()):
+            return False
+        self._n[at] += flat.shape[1]
+        self._low[at] = np.minimum(self._low[at], low)
+        self._high[at] = np.maximum(self._high[at], high)
+        return True
+
+    def _count(self, at: Any, planes: np.ndarray) -> None:
+        """Count whole rows of some planes."""
+        flat = np.ascontiguousarray(planes).reshape(len(planes), -1)
+        low, high = np.minimum.reduce(flat, axis=1), np.maximum.reduce(flat, axis=1)
+        if self._dtype.kind == "f":
+            n_strange = _leave_out_strange(flat, low, high)
+            self._n_strange[at] += n_strange
+            self._n[at] -= n_strange
+        self._n[at] += flat.shape[1]
+        before = self._high[at]
+        # None in most stacks; then this is one look at the maxima.
+        if self._seen_tops or not self._tops.isdisjoint(high.tolist()):
+            self._seen_tops = True
+            n_top = np.where(high > before, 0, self._n_top[at])
+            for k in np.flatnonzero(high >= before):
+                if int(high[k]) in self._tops:
+                    n_top[k] += np.count_nonzero(flat[k] == high[k])
+            self._n_top[at] = n_top
+        self._high[at] = np.maximum(before, high)
+        self._low[at] = np.minimum(self._low[at], low)
+
+    def _keep(self, at: Any, y: int, x: int, planes: np.ndarray) -> None:
+        """Keep the pixels of the grid; ``y`` and ``x`` are relative to the unit."""
+        (ty, tx), (above, before) = self._steps, self._before
+        y, x = y + self._origin[0], x + self._origin[1]
+        found = planes[:, -y % ty :: ty, -x % tx :: tx]
+        top, left = -(-y // ty) - above, -(-x // tx) - before
+        self._sample[at, top : top + found.shape[1], left : left + found.shape[2]] = found
+
+    def _exact(self) -> np.ndarray:
+        planes = np.empty(len(self._n), _plane_dtype(self._dtype))
+        planes["min"], planes["max"] = self._low, self._high
+        planes["n"], planes["n_strange"], planes["n_top"] = self._n, self._n_strange, self._n_top
+        return planes
+
+    def record(self) -> bytes:
+        """Give what was gathered, for :class:`Record`."""
+        n_z = self._lead[-1] if self._lead else 1
+        stack = self._sample
+        largest: Any = np.fmax if stack.dtype.kind == "f" else np.maximum
+        ty, tx = self._thinning
+        each = stack.reshape(-1, n_z, *stack.shape[1:])
+        arrays = (
+            self._exact(),
+            # Counted from the array's first.
+            stack[:, -self._before[0] % ty :: ty, -self._before[1] % tx :: tx],
+            largest.reduce(each, axis=1),
+            _max_along(stack, 2, largest),
+            _max_along(stack, 1, largest),
+        )
+        head = np.array([*arrays[1].shape, *arrays[2].shape], _HEAD)
+        # numpy's own format takes ten times as long, for its headers.
+        return b"".join(array.tobytes() for array in (head, *arrays))
+
+
+def _leave_out_strange(flat: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Let minima and maxima be those of finite elements; count the others of each row."""
+    n_strange = np.zeros(len(flat), np.int64)
+    # NaN goes through both, and so do infinities.
+    for k in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high))):
+        finite = flat[k][np.isfinite(flat[k])]
+        n_strange[k] = flat.shape[1] - finite.size
+        low[k], high[k] = (finite.min(), finite.max()) if finite.size else (np.inf, -np.inf)
+    return n_strange
+
+
+def _max_along(stack: np.ndarray, axis: int, largest: Any) -> np.ndarray:
+    """Reduce an axis; one without a pixel of the grid gives nothing larger than anything."""
+    if stack.shape[axis]:
+        return np.asarray(largest.reduce(stack, axis=axis))
+    low = np.iinfo(stack.dtype).min if stack.dtype.kind in "iu" else -np.inf
+    return np.full(tuple(np.delete(stack.shape, axis)), low, stack.dtype)

@@ -1,0 +1,190 @@
+"""Arrays become TIFF files: numpy by views, dask by a sliding window of blocks."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.system import CPU_COUNT
+
+from scout_dask_io.core.grid import full_region
+from scout_dask_io.core.pyramid import AXES
+from scout_dask_io.core.threads import work_ahead
+from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, TargetExistsError
+from scout_dask_io.files.urls import is_url
+from scout_dask_io.read.voxel_size import size_for
+from scout_dask_io.tiff.bands import Rows, Values, iter_bands
+from scout_dask_io.tiff.encode import Band, encode_band
+from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
+from scout_dask_io.tiff.write_metadata import Notes, ome_notes, plain_notes
+from scout_dask_io.tiff.writer import TiffDraft
+from scout_dask_io.write.tiff_rows import common_step, computed_rows, rows_of
+
+__all__ = ["check_target", "encode_in_order", "imsave", "is_ome_name"]
+
+
+def imsave(
+    path: str | os.PathLike[str], data: Any, compress: int = 1, *, voxel_size: Any = None
+) -> None:
+    """Write a numpy or dask array as a TIFF file that reads back bit-equal, in the same shape.
+
+    Two axes make one page; more make a page for each plane of the last two, in
+    C order. A ``uint8`` or ``uint16`` array of three or more axes whose last
+    has 3 or 4 elements is written as RGB or RGBA pages. The file carries the
+    array's shape, so :func:`imread` and ``tifffile.imread`` give it back
+    whichever way it was written. It becomes a BigTIFF where it may exceed 4 GB.
+
+    A name that ends in ``.ome.tif`` or ``.ome.tiff`` makes an OME-TIFF, as
+    :func:`export` does: OME-XML with axes and voxel size, tiles of 256 x 256, and a
+    pyramid of means, in masks and integers above 16 bits of the most frequent
+    values. Axes are ``(t, c, z, y, x)``, the last as many as the array has; readers
+    of OME-TIFF, :func:`imread` too, leave out those of one element.
+
+    A dask array is computed a few blocks at a time, in order, on the scheduler
+    that is active; each block is computed once, and at most one row of blocks
+    (all that a band of rows of their planes needs) or 64 MiB of them is held,
+    whichever is more. What the blocks of a slab share, planes that were cut
+    into cubes for instance, is kept while the slab is written; what most blocks
+    need, such as a maximum to divide by, to the end.
+
+    The file appears at ``path`` when it is whole: it is written beside it under
+    a hidden name and moved there. After any failure, Ctrl-C too, the hidden
+    file is gone and what stood at ``path`` stands. An array that reads the file
+    at ``path`` lazily may therefore be written over it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file. An existing file is replaced; its directory must exist.
+    data : array
+        Numpy or dask array, or what either takes, of at least two axes: bool,
+        integers of 8 to 64 bits, floats of 16, 32 or 64 bits.
+    compress : int
+        Lossless: 0 writes the pixels as they are, all pages in one run that
+        ``tifffile.memmap`` can map; 1 (fast) to 9 (small) use Deflate, with
+        the horizontal predictor for integers of 8 and 16 bits.
+    voxel_size : VoxelSize or sequence of float, optional
+        ``(z, y, x)`` in micrometres, kept in the file: exactly in its description,
+        y and x also as its resolution. By default what :func:`voxel_size` finds
+        for data as a reader gave them.
+
+    Raises
+    ------
+    ArgumentError
+        If a TIFF, or an OME-TIFF, cannot hold the array, ``compress`` is no level, or
+        ``voxel_size`` no size.
+    PathNotFoundError
+        If the directory of ``path`` does not exist.
+    TargetExistsError
+        If something that is no regular file stands at ``path``.
+    ShapeMismatchError
+        If a computed block is not of the shape or dtype that the array says.
+    WriteError
+        If writing failed, for want of space for example.
+    """
+    target = check_target(path)
+    size = size_for(data, voxel_size)
+    array = _as_array(data)
+    ome = is_ome_name(path)
+    layout = _plan_layout(array, compress, None, ome)
+    if isinstance(array, np.ndarray):
+        rows: Iterable[Rows] = rows_of([(full_region(array.shape), array)], array.shape, layout)
+    else:
+        step = common_step(array.chunks[array.ndim - layout.n_page_axes])
+        layout = _plan_layout(array, compress, step, ome)
+        rows = computed_rows(array, layout)
+    notes = _ome_notes(layout, size) if ome else plain_notes(layout, voxel=size)
+    with TiffDraft(target, layout) as draft, closing(encode_in_order(layout, rows)) as bands:
+        draft.write(bands)
+        draft.publish(notes)
+
+
+def is_ome_name(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file of this name is to be an OME-TIFF."""
+    return os.fspath(path).lower().endswith((".ome.tif", ".ome.tiff"))
+
+
+def _plan_layout(
+    array: np.ndarray | da.Array, compress: int, step: int | None, ome: bool
+) -> TiffLayout:
+    return plan_layout(
+        array.shape, array.dtype, compress, step=step, tiled=ome, n_levels=None if ome else 1
+    )
+
+
+def _ome_notes(layout: TiffLayout, size: VoxelSize | None) -> Notes:
+    colour = layout.samples > 1
+    axes = AXES.get(len(layout.shape) - colour)
+    if axes is None:
+        raise ArgumentError(
+            f"an OME-TIFF has no more axes than (t, c, z, y, x), and the array has shape "
+            f"{layout.shape}: give a name that ends in .tif, and not in .ome.tif"
+        )
+    return ome_notes(layout, axes + "s" * colour, voxel=size)
+
+
+def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:
+    """Give the file that writing to ``path`` means, links followed; nothing is created.
+
+    Raises
+    ------
+    PathNotFoundError
+        If its directory does not exist, unless ``parent`` is false.
+    TargetExistsError
+        If it exists and is no regular file.
+    """
+    if is_url(path):
+        raise ArgumentError(f"{path} is a URL, expected a local path: TIFF files go to disks alone")
+    try:
+        target = Path(path)
+    except TypeError:
+        raise ArgumentError(f"path must be a str or a Path, got {path!r}") from None
+    if target.is_symlink():
+        # The file that is linked to is replaced, not the link.
+        target = Path(os.path.realpath(target))
+    if parent and not target.parent.is_dir():
+        raise PathNotFoundError(
+            f"{target} cannot be written: there is no directory {target.parent}. Create it first."
+        )
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return target
+    if not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise TargetExistsError(f"{target} is {what}: give the name of a file to write")
+    return target
+
+
+def _as_array(data: Any) -> np.ndarray | da.Array:
+    """Give numpy or dask; what has chunks (zarr, h5py) is not loaded."""
+    if not isinstance(data, da.Array):
+        return da.from_array(data) if hasattr(data, "chunks") else np.asarray(data)
+    if any(np.isnan(n) for axis in data.chunks for n in axis):
+        raise ArgumentError(
+            "the dask array does not know its shape: call its compute_chunk_sizes() first"
+        )
+    return data
+
+
+def encode_in_order(
+    layout: TiffLayout, rows: Iterable[Rows], ahead: int = 2 * CPU_COUNT
+) -> Generator[Band]:
+    """Encode rows in threads, at most ``ahead`` bands at a time, and yield them in order."""
+
+    def encode(band: Values) -> Band:
+        return Band(band.page, band.row, encode_band(layout, band.pixels), band.level)
+
+    bands = iter_bands(layout, rows)
+    if layout.is_run:
+        # A copy at most: threads would only add to the memory.
+        yield from map(encode, bands)
+        return
+    yield from work_ahead(encode, bands, min(CPU_COUNT, ahead), ahead)
