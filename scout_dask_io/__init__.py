@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from scout_dask_io.view.browser import viewer as viewer
     from scout_dask_io.view.preview import Preview as Preview
     from scout_dask_io.view.preview import preview as preview
-    from scout_dask_io.write.image_plan import plan_ome_zarr as plan_ome_zarr
     from scout_dask_io.write.ome_zarr import write_ome_zarr as write_ome_zarr
+    from scout_dask_io.write.pyramid_plan import plan_ome_zarr as plan_ome_zarr
     from scout_dask_io.write.tiff import imsave as imsave
     from scout_dask_io.write.zarr import plan_zarr as plan_zarr
     from scout_dask_io.write.zarr import write_zarr as write_zarr
@@ -80,7 +80,7 @@ _HOMES = {
         "TiffReadError",
         "WriteError",
     ),
-    "write.image_plan": ("plan_ome_zarr",),
+    "write.pyramid_plan": ("plan_ome_zarr",),
     "jobs.convert": ("convert",),
     "jobs.export": ("export",),
     "jobs.info": ("info",),

@@ -9,23 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = [
-    "ArgumentError",
-    "ChunkError",
-    "ChunkReadError",
-    "ClusterError",
-    "LayoutError",
-    "MemoryLimitError",
-    "PathNotFoundError",
-    "ResumeError",
-    "ScoutIOError",
-    "ShapeMismatchError",
-    "SourceChangedError",
-    "TargetExistsError",
-    "TiffReadError",
-    "WriteError",
-]
-
 
 class ScoutIOError(Exception):
     """Base of every error that the library raises on purpose."""

@@ -21,7 +21,7 @@ settings.load_profile("house")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the suite run on a cluster: ``pytest --cluster tests/test_write_zarr.py``."""
+    """Let the suite run on a cluster: ``pytest --cluster tests/write/test_zarr.py``."""
     parser.addoption("--cluster", action="store_true", help="use a dask cluster of two processes")
 
 

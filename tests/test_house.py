@@ -17,60 +17,43 @@ import pytest
 
 ROOT = "scout_dask_io"
 PACKAGE = Path(__file__).resolve().parent.parent / ROOT
-MAX_LINES = 300
-
-# From the ground up. A module imports from the floors below its own; where an
-# entry is a folder, its modules may also import each other.
-FLOORS = [
-    {"errors", "human", "amplification", "picture", "charts", "sheet_style"},
-    {"grid", "urls"},
-    {"indexing"},
-    {
-        "source",
-        "plan",
-        "sharding",
-        "chunkbuffer",
-        "integer_mean",
-        "memory",
-        "progress",
-        "voxel",
-        "cluster",
-        "remote",
-    },
-    {"downsample", "plan_computed", "planestats", "admission"},
-    {"levels", "planesummary", "cluster_run", "piecewise"},
-    {"ome", "passes", "findings"},
-    {"tiff", "store"},
-    {"lazy", "execute", "block_groups", "sheet", "spilling"},
-    {
-        "write_tasks",
-        "write_arguments",
-        "write_begin",
-        "write_run",
-        "calibration",
-        "filled",
-        "preflight",
-        "sampling",
-        "direct",
-    },
-    {"qc_run", "tiff_rows"},
-    {
-        "readers",
-        "channel_reader",
-        "zarr_reader",
-        "zarr_writer",
-        "tiff_writer",
-        "image_plan",
-        "image_attributes",
-    },
-    {"image_run"},
-    {"pyramid_writer"},
-    {"jobs"},
-    {"view"},
-    {"cli", "napari_plugin"},
-    {"__main__"},
-]
-FLOOR_OF = {entry: n for n, floor in enumerate(FLOORS) for entry in floor}
+MIN_LINES, MAX_LINES = 60, 600
+# The one table of the house, from the ground up: what a room is for, and what it may import
+# besides itself. ``CONTRIBUTING.md`` holds it as ``rooms_as_text`` prints it.
+ROOMS: dict[str, tuple[str, set[str]]] = {
+    "errors": ("exceptions; each is also a built-in one", set()),
+    "core": ("arithmetic: regions, sources, plans, levels, sizes; no files, no dask", {"errors"}),
+    "files": ("where bytes lie: local paths and URLs, atomic writes", {"errors", "core"}),
+    "tiff": ("TIFF: headers, pages, sources, the writer", {"errors", "core", "files"}),
+    "store": (
+        "Zarr at rest: nodes, chunk formats, manifest, unfinished writes",
+        {"errors", "core", "files"},
+    ),
+    "run": (
+        "dask: threads or a cluster, memory, progress, scratch files",
+        {"errors", "core", "files"},
+    ),
+    "read": (
+        "files become lazy arrays",
+        {"errors", "core", "files", "tiff", "store", "run"},
+    ),
+    "write": (
+        "arrays become files; `write/qc` says what their planes are like",
+        {"errors", "core", "files", "tiff", "store", "run", "read"},
+    ),
+    "jobs": (
+        "convert, verify, info, scan, export, pyramid, repair, demo",
+        {"errors", "core", "files", "tiff", "store", "run", "read", "write"},
+    ),
+    "view": (
+        "pictures, the view in a browser, napari",
+        {"errors", "core", "files", "tiff", "store", "run", "read"},
+    ),
+    "cli": (
+        "the command line: the only text for people",
+        {"errors", "core", "files", "tiff", "store", "run", "read", "write", "jobs", "view"},
+    ),
+}
 
 # Who may import a library when the program runs; type hints are free to name its types.
 DOORS = {
@@ -78,32 +61,23 @@ DOORS = {
     "imagecodecs": {"tiff"},
     "zarr": {"store"},
     "numcodecs": {"store"},
-    "fsspec": {"urls"},
+    "fsspec": {"files"},
+    "dask": {"run", "read", "write", "jobs", "view", "cli"},
+    "distributed": {"run", "cli"},
     "click": {"cli"},
-    "tqdm": {"progress"},
-    "PIL": {"picture"},
+    "tqdm": {"run"},
+    "PIL": {"core"},
     "neuroglancer": {"view"},
 }
-# Arithmetic and file formats know nothing of dask.
-WITHOUT_DASK = {
-    "errors",
-    "human",
-    "grid",
-    "indexing",
-    "source",
-    "plan",
-    "plan_computed",
-    "sharding",
-    "chunkbuffer",
-    "integer_mean",
-    "piecewise",
-    "voxel",
-    "amplification",
-    "urls",
-    "remote",
-    "tiff",
-    "store",
-}
+
+
+def rooms_as_text() -> str:
+    """Give the table as ``CONTRIBUTING.md`` has it."""
+    rows = ["| room | what is there | imports |", "|---|---|---|"]
+    for room, (purpose, below) in ROOMS.items():
+        names = ", ".join(r for r in ROOMS if r in below) or "nothing"
+        rows.append(f"| `{room}` | {purpose} | {names} |")
+    return "\n".join(rows) + "\n"
 
 
 @dataclass(frozen=True)
@@ -162,30 +136,41 @@ def faults(code: str, module: str, *, is_package: bool = False) -> Iterator[str]
                 yield f"{where} imports {imp.target} from the package root: name its own module"
                 continue
             there = entry_of(imp.target)
-            if there not in FLOOR_OF:
-                yield f"{where} imports {there}, which is on no floor: add it to FLOORS"
-            elif there != here and FLOOR_OF[there] >= FLOOR_OF[here]:
-                yield f"{where} imports {there}, which is not on a floor below {here}"
-        elif not imp.typing_only:
-            if top in DOORS and here not in DOORS[top]:
-                yield f"{where} imports {top}, which only {sorted(DOORS[top])} may"
-            if top in {"dask", "distributed"} and here in WITHOUT_DASK:
-                yield f"{where} imports {top}, but {here} is to know nothing of dask"
+            if there not in ROOMS:
+                yield f"{where} imports {there}, which is no room: add it to ROOMS"
+            elif there != here and there not in ROOMS[here][1]:
+                yield f"{where} imports {there}, which {here} may not"
+        elif not imp.typing_only and top in DOORS and here not in DOORS[top]:
+            yield f"{where} imports {top}, which only {sorted(DOORS[top])} may"
 
 
 MODULES = {
     ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts): p
     for p in sorted(PACKAGE.rglob("*.py"))
-    if p != PACKAGE / "__init__.py"
+    if p not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py")
 }
 each_module = pytest.mark.parametrize("module", MODULES)
 
 
+def test_there_are_eleven_rooms_and_nothing_loose_beside_them():
+    entries = {p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"}
+    rest = {"__init__.py", "__main__.py", "py.typed", "napari.yaml"}
+    assert entries - rest == {"errors.py", *(r for r in ROOMS if r != "errors")}
+    assert len(ROOMS) == 11
+
+
+def test_rooms_import_only_from_rooms_above_them_in_the_table():
+    seen: set[str] = set()
+    for room, (_, below) in ROOMS.items():
+        assert below <= seen, f"{room} may import {below - seen}, which stand below it"
+        seen.add(room)
+
+
 @each_module
-def test_imports_go_down_only(module: str):
+def test_a_room_imports_only_what_the_table_says(module: str):
     path = MODULES[module]
     name = module.removesuffix(".__init__")
-    assert entry_of(module) in FLOOR_OF, f"{module} is on no floor: add it to FLOORS"
+    assert entry_of(module) in ROOMS, f"{module} is in no room: add it to ROOMS"
     found = list(faults(path.read_text(), name, is_package=path.name == "__init__.py"))
     assert not found, "\n".join(found)
 
@@ -193,23 +178,28 @@ def test_imports_go_down_only(module: str):
 @pytest.mark.parametrize(
     ("module", "code", "fault"),
     [
-        ("grid", "from scout_dask_io.core.plan import x", "not on a floor below"),
-        ("plan", "from scout_dask_io.core.source import Source", "not on a floor below"),
-        ("tiff.describe", "def f():\n    from scout_dask_io.run.lazy import x", "not on a floor"),
-        ("tiff.describe", "from ..store import nested", "not on a floor below"),
-        ("tiff.describe", "from scout_dask_io import store", "not on a floor below"),
-        ("readers", "from scout_dask_io import imread", "package root"),
-        ("readers", "import scout_dask_io", "package root"),
-        ("readers", "import tifffile", "only ['tiff'] may"),
+        ("core.grid", "from scout_dask_io.files.disk import x", "which core may not"),
+        ("tiff.describe", "def f():\n    from scout_dask_io.run.lazy import x", "tiff may not"),
+        ("tiff.describe", "from ..store import legacy_store", "tiff may not"),
+        ("tiff.describe", "from scout_dask_io import store", "tiff may not"),
+        ("view.preview", "from scout_dask_io.jobs.info import info", "view may not"),
+        (
+            "read.tiff",
+            "if TYPE_CHECKING:\n    from scout_dask_io.write.zarr import x",
+            "read may not",
+        ),
+        ("read.tiff", "from scout_dask_io import imread", "package root"),
+        ("read.tiff", "import scout_dask_io", "package root"),
+        ("read.tiff", "import tifffile", "only ['tiff'] may"),
         ("jobs.info", "def f():\n    import zarr.storage", "only ['store'] may"),
-        ("plan", "import dask.array as da", "know nothing of dask"),
-        ("tiff.encode", "from distributed import Client", "know nothing of dask"),
-        ("readers", "from scout_dask_io.attic import x", "on no floor"),
+        ("core.plan", "import dask.array as da", "imports dask"),
+        ("tiff.encode", "from distributed import Client", "imports distributed"),
+        ("read.tiff", "from scout_dask_io.attic import x", "is no room"),
         # Allowed.
-        ("tiff.describe", "from .order import x\nfrom scout_dask_io.tiff.codec import y", None),
+        ("tiff.describe", "from .folder import x\nfrom scout_dask_io.tiff.codec import y", None),
         ("tiff.describe", "import tifffile\nfrom scout_dask_io.core.grid import Shape", None),
-        ("readers", "if TYPE_CHECKING:\n    import zarr", None),
-        ("lazy", "import dask.array as da\nfrom scout_dask_io.core.source import Source", None),
+        ("read.tiff", "if TYPE_CHECKING:\n    import zarr", None),
+        ("run.lazy", "import dask.array as da\nfrom scout_dask_io.core.source import x", None),
     ],
 )
 def test_the_check_finds_what_it_should(module: str, code: str, fault: str | None):
@@ -219,6 +209,52 @@ def test_the_check_finds_what_it_should(module: str, code: str, fault: str | Non
     else:
         assert len(found) == 1
         assert fault in found[0]
+
+
+def module_of(target: str) -> str | None:
+    """Give the module of ours that an import leads to."""
+    for name in (target, target.rpartition(".")[0]):
+        for module in (name, f"{name}.__init__"):
+            if module in MODULES:
+                return module
+    return None
+
+
+def cycles() -> list[list[str]]:
+    """Give the groups of modules that import one another, those for type hints counted too."""
+    graph = {
+        module: {
+            there
+            for imp in imports_of(
+                path.read_text(),
+                module.removesuffix(".__init__"),
+                is_package=path.name == "__init__.py",
+            )
+            if (there := module_of(imp.target)) is not None and there != module
+        }
+        for module, path in MODULES.items()
+    }
+    reached: dict[str, set[str]] = {}
+    for module in graph:
+        seen: set[str] = set()
+        todo = list(graph[module])
+        while todo:
+            here = todo.pop()
+            if here not in seen:
+                seen.add(here)
+                todo.extend(graph[here])
+        reached[module] = seen
+    found = {tuple(sorted(n for n in reached[m] if m in reached[n])) for m in graph}
+    return sorted(list(group) for group in found if group)
+
+
+def test_no_modules_import_one_another():
+    assert cycles() == []
+
+
+def test_contributing_holds_the_table_of_rooms():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    assert rooms_as_text() in text, "CONTRIBUTING.md is to hold:\n" + rooms_as_text()
 
 
 @each_module
@@ -234,9 +270,21 @@ def test_each_library_that_is_imported_is_a_declared_dependency(module: str):
 
 
 @each_module
-def test_no_module_is_over_300_lines(module: str):
-    lines = len(MODULES[module].read_text().splitlines())
-    assert lines <= MAX_LINES, f"{module} has {lines} lines: split it"
+def test_only_the_root_and_the_command_line_list_what_they_export(module: str):
+    tree = ast.parse(MODULES[module].read_text())
+    lists = [n for n in tree.body if isinstance(n, ast.Assign) and "__all__" in ast.unparse(n)]
+    assert not lists, f"{module} has __all__: an underscore is private"
+
+
+@each_module
+def test_a_module_that_is_very_long_or_short_says_why(module: str):
+    path = MODULES[module]
+    lines = path.read_text().splitlines()
+    if path.name == "__init__.py" or MIN_LINES <= len(lines) <= MAX_LINES:
+        return
+    why = "Why it is long:" if len(lines) > MAX_LINES else "Why it is short:"
+    doc = ast.get_docstring(ast.parse("\n".join(lines))) or ""
+    assert why in doc, f"{module} has {len(lines)} lines, and its docstring no '{why}'"
 
 
 @each_module

@@ -10,19 +10,13 @@ What a command finds goes to stdout; progress, warnings and errors go to stderr.
 from __future__ import annotations
 
 # A command is there once its module is loaded.
-from scout_dask_io.cli import check, convert, demo, export, look, preview, pyramid, view
-from scout_dask_io.cli.base import cli
-from scout_dask_io.cli.run import main
-
-__all__ = [
-    "check",
-    "cli",
-    "convert",
-    "demo",
-    "export",
-    "look",
-    "main",
-    "preview",
-    "pyramid",
-    "view",
-]
+from scout_dask_io.cli import check as check
+from scout_dask_io.cli import convert as convert
+from scout_dask_io.cli import demo as demo
+from scout_dask_io.cli import export as export
+from scout_dask_io.cli import look as look
+from scout_dask_io.cli import preview as preview
+from scout_dask_io.cli import pyramid as pyramid
+from scout_dask_io.cli import view as view
+from scout_dask_io.cli.base import cli as cli
+from scout_dask_io.cli.run import main as main

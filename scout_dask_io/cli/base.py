@@ -14,18 +14,7 @@ import click
 
 from scout_dask_io.cli.json_help import Held, json_help_flag
 from scout_dask_io.cli.screen import for_people
-from scout_dask_io.jobs.json_text import to_json
-
-__all__ = [
-    "State",
-    "cli",
-    "command",
-    "flag",
-    "path_argument",
-    "print_report",
-    "render_report",
-    "scheduling",
-]
+from scout_dask_io.jobs.report import to_json
 
 
 @dataclass

@@ -29,9 +29,8 @@ from scout_dask_io.jobs import report as render
 
 
 def _verify_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.check_image import ImageCheckReport
     from scout_dask_io.jobs.verify import VerifyReport
-    from scout_dask_io.jobs.verify_manifest import CheckReport
+    from scout_dask_io.jobs.verify_manifest import CheckReport, ImageCheckReport
 
     return {
         "SRC DST": keys_of(VerifyReport),

@@ -35,7 +35,7 @@ from scout_dask_io.jobs import report as render
 
 
 def _held() -> dict[str, Any]:
-    from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport
+    from scout_dask_io.jobs.convert import ConvertPlan, ConvertReport
 
     return {"": keys_of(ConvertReport), "--dry-run": keys_of(ConvertPlan)}
 

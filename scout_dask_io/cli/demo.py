@@ -1,4 +1,7 @@
-"""``demo``: the library at work on data that it makes."""
+"""``demo``: the library at work on data that it makes.
+
+Why it is short: a group of commands has a module.
+"""
 
 from __future__ import annotations
 

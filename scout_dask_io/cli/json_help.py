@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 
 import click
 
-__all__ = ["Held", "Key", "json_help_flag", "keys_of", "page"]
-
 #: Column in which the texts begin.
 _COLUMN = 28
 _WORDS = {str: "text", int: "int", float: "float", bool: "bool", slice: "[start, stop]"}

@@ -12,13 +12,13 @@ from scout_dask_io.cli.options import order, storage_options, workers
 
 
 def _info_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.info_report import InfoReport
+    from scout_dask_io.jobs.info import InfoReport
 
     return {"": keys_of(InfoReport)}
 
 
 def _scan_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.scan_report import ScanReport
+    from scout_dask_io.jobs.scan import ScanReport
 
     return {"": keys_of(ScanReport)}
 

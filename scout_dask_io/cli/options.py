@@ -10,31 +10,6 @@ import click
 
 from scout_dask_io.cli.base import flag, path_argument
 
-__all__ = [
-    "chunks",
-    "codec",
-    "deep",
-    "dry_run",
-    "durable",
-    "labels",
-    "levels",
-    "max_mem",
-    "missing",
-    "ome",
-    "order",
-    "overwrite",
-    "qc",
-    "quiet",
-    "resume",
-    "scheduler",
-    "shards",
-    "src_dst",
-    "storage_options",
-    "voxel_size",
-    "workers",
-    "zarr_format",
-]
-
 
 def _extents(text: str) -> tuple[int, ...]:
     """Give the extents of chunks or shards from a text such as ``64,64,64``."""

@@ -25,7 +25,7 @@ from scout_dask_io.cli.options import (
 
 
 def _held() -> dict[str, Any]:
-    from scout_dask_io.jobs.pyramid_report import PyramidPlan, PyramidReport
+    from scout_dask_io.jobs.pyramid import PyramidPlan, PyramidReport
 
     return {"": keys_of(PyramidReport), "--dry-run": keys_of(PyramidPlan)}
 

@@ -14,11 +14,8 @@ import click
 from scout_dask_io.cli.base import State, cli
 from scout_dask_io.cli.screen import for_people
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.jobs.json_text import to_json
-from scout_dask_io.jobs.messages import as_options, error_text, notes_text
+from scout_dask_io.jobs.report import as_options, error_text, notes_text, to_json
 from scout_dask_io.run.progress import say
-
-__all__ = ["main"]
 
 _FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
 

@@ -8,9 +8,7 @@ import sys
 import textwrap
 from typing import TextIO
 
-from scout_dask_io.jobs.messages import as_options
-
-__all__ = ["columns", "fold", "for_people", "relative"]
+from scout_dask_io.jobs.report import as_options
 
 # What another command begins with: it is to be typed as it stands.
 _COMMAND = re.compile(r"scout-dask-io |-m scout_dask_io | -c '")

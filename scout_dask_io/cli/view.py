@@ -1,4 +1,7 @@
-"""``view``: volumes in the browser."""
+"""``view``: volumes in the browser.
+
+Why it is short: a group of commands has a module.
+"""
 
 from __future__ import annotations
 

@@ -20,8 +20,6 @@ from scout_dask_io.core.grid import Region, Shape, region_shape, region_size
 
 Parts: TypeAlias = list[tuple[slice, slice, slice]]
 
-__all__ = ["ChunkBuffer", "Rooms"]
-
 
 class Rooms:
     """Memory that buffers take and give back. New memory costs 3 % of a write to clear.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["format_count", "format_nbytes", "format_percent", "format_s", "format_shape"]
-
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 

@@ -3,6 +3,8 @@
 A *region* is a tuple of slices with step 1, one per axis, in array
 coordinates. A *chunk* is the unit that Zarr stores; the chunk grid starts at
 the origin and its upper edge may be ragged.
+
+How often elements are read again when steps along an axis cut segments. Pure arithmetic.
 """
 
 from __future__ import annotations
@@ -22,30 +24,6 @@ Shape: TypeAlias = tuple[int, ...]
 Region: TypeAlias = tuple[slice, ...]
 #: Block extents per axis, in order, as ``dask.array.Array.chunks`` gives them.
 Blocks: TypeAlias = tuple[tuple[int, ...], ...]
-
-__all__ = [
-    "Blocks",
-    "Region",
-    "Shape",
-    "check_chunks",
-    "chunk_counts",
-    "chunk_region",
-    "cuts",
-    "expand_chunks",
-    "full_region",
-    "intersect",
-    "is_aligned",
-    "iter_block_regions",
-    "iter_chunk_indices",
-    "iter_regions",
-    "overlapping_blocks",
-    "region_shape",
-    "region_size",
-    "relative_to",
-    "shifted",
-    "uniform_blocks",
-    "window_of",
-]
 
 
 def full_region(shape: Shape) -> Region:
@@ -261,3 +239,41 @@ def window_of(band: Shape, factors: Shape, chunks: Shape) -> Shape:
     (16, 32, 192)
     """
     return tuple(math.lcm(b, f * c) for b, f, c in zip(band, factors, chunks, strict=True))
+
+
+def axis_amplification(n: int, step: int, read: int) -> float:
+    """Give how often an element is read along one axis.
+
+    The axis of ``n`` elements is worked off in steps of ``step``, and every
+    step reads whole segments of ``read`` elements.
+
+    Examples
+    --------
+    >>> axis_amplification(256, 64, 128)
+    2.0
+    >>> axis_amplification(256, 128, 64)
+    1.0
+    """
+    if n == 0 or step >= n or step % read == 0:
+        return 1.0
+    touched = 0
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        touched += min(-(-stop // read) * read, n) - start // read * read
+    return touched / n
+
+
+def axis_choices(n: int, chunk: int, read: int) -> list[int]:
+    """Extents worth trying for a band along one axis: multiples of the chunk."""
+    if axis_amplification(n, chunk, read) == 1.0:
+        return [chunk]
+    whole = -(-n // chunk) * chunk
+    tries = {chunk, whole, math.lcm(chunk, read)}
+    step = chunk
+    while step < whole:
+        tries.add(step)
+        # Also one and two chunks past a power of two: a band a little larger
+        # than a segment wastes little of its last one.
+        tries.add(-(-step // read) * read // chunk * chunk + chunk)
+        step *= 2
+    return sorted(t for t in tries if chunk <= t <= whole)

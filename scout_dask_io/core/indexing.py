@@ -10,8 +10,6 @@ import numpy as np
 from scout_dask_io.core.grid import Region, Shape
 from scout_dask_io.errors import ArgumentError
 
-__all__ = ["normalize_index", "take", "takes_all"]
-
 
 def normalize_index(index: Any, shape: Shape) -> tuple[Region, tuple[Any, ...]]:
     """Split any numpy-like index into the region to read and what to take of it.

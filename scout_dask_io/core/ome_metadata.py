@@ -17,18 +17,6 @@ from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import ArgumentError, LayoutError
 
-__all__ = [
-    "COLORS",
-    "VERSIONS",
-    "Multiscale",
-    "StoredLevel",
-    "channel_colors",
-    "check_colors",
-    "image_metadata",
-    "omero_metadata",
-    "parse_image",
-]
-
 #: Versions that are written, each with the Zarr format it prescribes.
 VERSIONS = {"0.4": 2, "0.5": 3}
 _TYPES = {"t": "time", "c": "channel"}

@@ -10,16 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = [
-    "blend",
-    "caption",
-    "contrast_limits",
-    "gray_png",
-    "lay_out",
-    "nice_length",
-    "png_bytes",
-]
-
 _GAP, _MARGIN, _TEXT = 4, 8, 13
 _BACK, _INK = (24, 24, 24), (225, 225, 225)
 

@@ -10,8 +10,6 @@ from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
 
-__all__ = ["AXES", "Level", "axes_of", "plan_levels"]
-
 #: Names of the axes of arrays by their number, as OME-Zarr orders them.
 AXES = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
 #: A level whose spatial extents are all at most this is the last: it fits on a screen.

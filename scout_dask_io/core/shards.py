@@ -9,8 +9,6 @@ from scout_dask_io.core.formatting import format_count, format_nbytes, format_sh
 from scout_dask_io.core.grid import Shape, chunk_counts, expand_chunks
 from scout_dask_io.errors import ChunkError
 
-__all__ = ["MANY_FILES", "advise_shards", "fit_shards", "suggest_shards"]
-
 #: Above this, listing, copying and removing an array take hours on most file systems.
 MANY_FILES = 10**6
 # A shard is in memory whole while it is written, several times over: 256 MiB of

@@ -30,15 +30,6 @@ from scout_dask_io.core.indexing import normalize_index, take
 
 Piece: TypeAlias = tuple[Region, np.ndarray]
 
-__all__ = [
-    "ArraySource",
-    "FilledPlane",
-    "Piece",
-    "PiecesSource",
-    "Source",
-    "ViewSource",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class FilledPlane:

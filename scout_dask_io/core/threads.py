@@ -1,4 +1,7 @@
-"""Work that waits, done ahead in threads: its results come in order, a bounded number at once."""
+"""Work that waits, done ahead in threads: its results come in order, a bounded number at once.
+
+Why it is short: nothing else here starts threads, and TIFF and export both need it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-__all__ = ["work_ahead"]
 
 
 def work_ahead(

@@ -10,16 +10,6 @@ from typing import Any
 
 from scout_dask_io.errors import ArgumentError
 
-__all__ = [
-    "ATTRIBUTE",
-    "MICROMETRES",
-    "VoxelSize",
-    "as_voxel_size",
-    "from_attribute",
-    "merge_sizes",
-    "micrometres_of",
-]
-
 #: The attribute of a Zarr array, and the key in a TIFF description, that holds the sizes.
 ATTRIBUTE = "voxel_size_um"
 

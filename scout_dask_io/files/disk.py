@@ -12,8 +12,6 @@ from pathlib import Path
 
 from scout_dask_io.errors import ScoutIOError, WriteError
 
-__all__ = ["exchange", "make_dirs", "naming_errors", "remove_tree", "sync_dir", "sync_tree"]
-
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 # What systems and file systems answer that cannot exchange.

@@ -1,31 +1,61 @@
-"""Converting TIFFs, folders of planes, channel datasets or Zarr arrays into Zarr or OME-Zarr."""
+"""Converting TIFFs, folders of planes, channel datasets or Zarr arrays into Zarr or OME-Zarr.
+
+What is converted: the source opened, and checked against where it goes and how.
+
+What a conversion reports: what it would do, and what it has written.
+
+The sheet that ``convert --qc`` puts beside an array: whether it can be had, what it found.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
+import numpy as np
+
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.ome_metadata import VERSIONS
+from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.shards import advise_shards
+from scout_dask_io.core.source import FilledPlane
+from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import AnyPath
-from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport
-from scout_dask_io.jobs.convert_source import to_convert
-from scout_dask_io.jobs.destination import free_nbytes, stored_nbytes, warn_of_many_files
-from scout_dask_io.jobs.qc import read_qc, warn_of_an_old_sheet
+from scout_dask_io.jobs.destination import (
+    check_target,
+    free_nbytes,
+    stored_nbytes,
+    warn_of_a_full_disk,
+    warn_of_many_files,
+)
+from scout_dask_io.read.any import (
+    Image,
+    Opened,
+    as_image,
+    leading_channels,
+    locate_all,
+    open_any,
+    stated_axes,
+    warn_of_numbering,
+)
 from scout_dask_io.run.progress import Report
-from scout_dask_io.store.beside import sheet_paths
-from scout_dask_io.store.codecs import LEVEL_CODECS
+from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.image import read_image
 from scout_dask_io.store.manifest import read_manifest
+from scout_dask_io.store.staging import check_beside, has_beside, sheet_paths, stands
 from scout_dask_io.store.unfinished import unfinished
-from scout_dask_io.write.image_plan import plan_ome_zarr
 from scout_dask_io.write.ome_zarr import write_ome_zarr
+from scout_dask_io.write.pyramid_plan import plan_ome_zarr
+from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
-
-__all__ = ["convert", "plan_convert"]
 
 
 def convert(
@@ -247,3 +277,285 @@ def _count_units(destination: AnyPath) -> int:
     # An image has passes, each with the units of its first level.
     passes = [units for _, units in settings.get("passes", ())] or [settings.get("units", ())]
     return sum(math.prod(len(axis) for axis in units) for units in passes)
+
+
+@dataclass(frozen=True, slots=True)
+class ToConvert:
+    """A source that may be converted; nothing is written yet.
+
+    Attributes
+    ----------
+    destination : Path or RemotePath
+        Where it goes.
+    replaces, resumes : bool
+        As for :func:`~scout_dask_io.jobs.destination.check_target`.
+    opened : Opened
+        The source.
+    data : dask.array.Array
+        Its pixels; for an image, with their axes in its order.
+    channels : tuple of str
+        Names of its channels; empty where there are none.
+    colors : tuple of str
+        Of the channels of an image, where they are known for each.
+    options : dict
+        What both the plan and the write take, beside the data and the chunks.
+    """
+
+    destination: AnyPath
+    replaces: bool
+    resumes: bool
+    opened: Opened
+    data: da.Array
+    channels: tuple[str, ...]
+    colors: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def to_convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    ome: bool,
+    labels: bool,
+    levels: int | None,
+    codec: Any,
+    zarr_format: int,
+    shards: int | Sequence[int] | None,
+    order: str,
+    missing: str,
+    voxel_size: Any,
+    overwrite: bool,
+    resume: bool,
+    max_mem: int | str | None,
+    nb_workers: int | None,
+    qc: bool,
+    storage_options: Mapping[str, Any] | None,
+) -> ToConvert:
+    """Open a source, and refuse what :func:`convert` refuses before it writes.
+
+    Reads headers. Errors and warnings are those of :func:`convert`.
+    """
+    source, destination = locate_all(src, dst, storage_options)
+    if not ome and (labels or levels is not None):
+        raise ArgumentError("labels and levels are of OME-Zarr images: give ome=True too")
+    if qc:
+        check_qc_place(destination)
+    replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
+    opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
+    warn_of_numbering(opened)
+    if qc:
+        check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
+    if ome:
+        image = as_image(opened)
+    else:
+        image = Image(opened.array, "", leading_channels(opened))
+    options: dict[str, Any] = {"shards": shards, "max_mem": max_mem, "nb_workers": nb_workers}
+    if ome:
+        versions = {of: version for version, of in VERSIONS.items()}
+        if zarr_format not in versions:
+            raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
+        options |= {
+            "axes": image.axes,
+            "channels": image.channels,
+            "levels": levels,
+            "labels": labels,
+            "voxel_size": opened.voxel_size,
+            "version": versions[zarr_format],
+            "codec": codec,
+        }
+    else:
+        options |= {"codec": codecs_of_levels(codec)[0], "zarr_format": zarr_format}
+    # The levels below the full one take at most a third as much.
+    warn_of_a_full_disk(int(image.array.nbytes) * (4 if ome else 3) // 3, destination)
+    return ToConvert(
+        destination,
+        replaces,
+        resumes,
+        opened,
+        image.array,
+        tuple(image.channels or ()),
+        image.colors,
+        options,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class QcReport:
+    """What was gathered of the planes of an array that was converted.
+
+    Attributes
+    ----------
+    sheet, data : str
+        The HTML file to look at, and the JSON file with the figures of every plane.
+    findings : tuple of str
+        What stands out, a sentence each; empty where nothing does.
+    """
+
+    sheet: str
+    data: str
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertReport:
+    """What :func:`convert` wrote.
+
+    Attributes
+    ----------
+    path : str
+        The Zarr array, or the group of the OME-Zarr image.
+    shape, chunks : tuple of int
+        In elements; of an image, of level 0.
+    levels : tuple of tuple of int
+        Shapes of the levels of an image, the full one first; empty of an array.
+    dtype : str
+        As stored.
+    nbytes, stored_nbytes : int
+        Size of the elements of the source, and of all files, in bytes.
+    n_chunks : int
+        Chunks of the grid, of all levels; those that hold only the fill value have no file.
+    n_units, n_resumed : int
+        Write units, and how many of them earlier runs had finished.
+    filled : tuple of FilledPlane
+        Planes that hold the fill value because their files could not be read.
+    qc : QcReport or None
+        What the planes are like, where that was asked for.
+    elapsed_s : float
+        From opening the source to the array standing at ``path``.
+    """
+
+    path: str
+    shape: Shape
+    dtype: str
+    chunks: Shape
+    levels: tuple[Shape, ...]
+    nbytes: int
+    stored_nbytes: int
+    n_chunks: int
+    n_units: int
+    n_resumed: int
+    filled: tuple[FilledPlane, ...]
+    qc: QcReport | None
+    elapsed_s: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the files are than the elements."""
+        return self.nbytes / self.stored_nbytes if self.stored_nbytes else 1.0
+
+    @property
+    def nbytes_per_s(self) -> float:
+        """Elements converted a second, in bytes."""
+        return self.nbytes / max(self.elapsed_s, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertPlan:
+    """What :func:`convert` would do.
+
+    Attributes
+    ----------
+    source, destination : str
+        Paths.
+    replaces, resumes : bool
+        Whether an array at the destination would be replaced, and whether an
+        unfinished write of it would be finished.
+    write : WritePlan
+        Units, workers, memory; of an OME-Zarr image, of level 0 and those made with it.
+    levels : tuple of tuple of int
+        Shapes of the levels of an image, the full one first; empty of an array.
+    n_tasks : int
+        Tasks that dask would run: one a unit, and those that wait for them.
+    channels : tuple of str
+        Names of the channels, where the source is a channel dataset.
+    voxel_size : VoxelSize or None
+        As the source states it, in whole or in part, or as it was given.
+    filled : tuple of FilledPlane
+        Planes that would hold the fill value, since their files cannot be read.
+    n_files : int
+        Files at the destination, at most: a chunk that is all fill value has none.
+    qc_sheet : str
+        Where the sheet of the planes would lie; empty where none is asked for.
+    free_nbytes : int or None
+        Free on the destination's disk, in bytes; an object store does not say.
+    advice : str
+        What would make fewer files, where there would be over a million.
+    """
+
+    source: str
+    destination: str
+    replaces: bool
+    resumes: bool
+    write: WritePlan
+    levels: tuple[Shape, ...]
+    n_tasks: int
+    channels: tuple[str, ...]
+    voxel_size: VoxelSize | None
+    filled: tuple[FilledPlane, ...]
+    n_files: int
+    qc_sheet: str
+    free_nbytes: int | None
+    advice: str
+
+
+def check_planes(
+    opened: Opened, destination: AnyPath, *, ome: bool, overwrite: bool, resume: bool
+) -> None:
+    """Refuse a source whose planes nothing can be told of, before anything is created.
+
+    Raises
+    ------
+    ArgumentError
+        If its last two axes are not ``(y, x)``, or as for ``check_qc``.
+    TargetExistsError
+        If other files lie where the sheet goes.
+    """
+    check_qc(opened.array.shape, np.dtype(opened.array.dtype), destination)
+    axes = stated_axes(opened)
+    if not ome and not axes.endswith("yx"):
+        raise ArgumentError(
+            f"{opened.path} has the axes {axes!r}, and qc tells of planes (y, x): give ome=True, "
+            "which puts them last, or leave qc out"
+        )
+    if not resume:
+        # A resumed write may have finished, with the sheet at its place: the writer looks.
+        check_beside(destination, overwrite=overwrite)
+
+
+def warn_of_an_old_sheet(destination: AnyPath) -> None:
+    """Warn where the sheet of an array that is replaced stays, since the new one has none."""
+    if not has_beside(destination):
+        return
+    _, sheet = sheet_paths(destination)
+    try:
+        stays = stands(sheet)
+    except ChunkReadError:
+        return  # of a store that does not let it be asked for, as for read_qc
+    if stays:
+        warnings.warn(
+            f"{sheet} tells of the array that is replaced, and stays: qc=True replaces it",
+            stacklevel=3,
+        )
+
+
+def read_qc(destination: AnyPath) -> QcReport | None:
+    """Give what the files beside an array say; ``None`` where none is to be had.
+
+    Raises
+    ------
+    LayoutError
+        If the JSON file is damaged or cannot be read.
+    """
+    if not has_beside(destination):
+        return None
+    data, sheet = sheet_paths(destination)
+    try:
+        found = json.loads(data.read_bytes())
+        findings = tuple(map(str, found["findings"]))
+    except (FileNotFoundError, ChunkReadError):
+        # So say stores of what is not there to who may read the array alone.
+        return None
+    except (ValueError, KeyError, TypeError, OSError) as err:
+        raise LayoutError(
+            f"{data} is damaged or cannot be read: {err}. Mend the cause, or remove it."
+        ) from err
+    return QcReport(str(sheet), str(data), findings)

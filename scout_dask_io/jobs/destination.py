@@ -15,17 +15,8 @@ from scout_dask_io.core.grid import expand_chunks
 from scout_dask_io.core.shards import advise_shards, fit_shards
 from scout_dask_io.errors import ArgumentError, TargetExistsError
 from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.store.publishing import check_destination
-from scout_dask_io.store.remote_contents import check_free, find_unfinished
-from scout_dask_io.store.staging import find_staging
-
-__all__ = [
-    "check_target",
-    "free_nbytes",
-    "stored_nbytes",
-    "warn_of_a_full_disk",
-    "warn_of_many_files",
-]
+from scout_dask_io.store.remote_staging import check_free, find_unfinished
+from scout_dask_io.store.staging import check_destination, find_staging
 
 
 def check_target(src: AnyPath, dst: AnyPath, *, overwrite: bool, resume: bool) -> tuple[bool, bool]:

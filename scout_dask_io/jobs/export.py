@@ -13,13 +13,17 @@ from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.grid import region_size
 from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, locate
-from scout_dask_io.files.urls import is_url
+from scout_dask_io.files.location import AnyPath, is_url, locate
 from scout_dask_io.jobs.destination import free_nbytes
-from scout_dask_io.jobs.export_engine import Job, run
-from scout_dask_io.jobs.export_files import make_folders, name_files, standing
-from scout_dask_io.jobs.export_layout import file_kind, for_imagej, lay_out
-from scout_dask_io.jobs.export_parts import plan_parts
+from scout_dask_io.jobs.export_engine import Job, plan_parts, run
+from scout_dask_io.jobs.export_files import (
+    file_kind,
+    for_imagej,
+    lay_out,
+    make_folders,
+    name_files,
+    standing,
+)
 from scout_dask_io.jobs.export_report import ExportPlan, ExportReport
 from scout_dask_io.jobs.export_selection import select
 from scout_dask_io.jobs.export_values import plan_conversion
@@ -27,8 +31,6 @@ from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.run.memory import resolve_max_mem
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import worker_count
-
-__all__ = ["export", "plan_export"]
 
 
 def export(

@@ -19,8 +19,6 @@ from scout_dask_io.jobs.report import (
     voxel_text,
 )
 
-__all__ = ["ExportPlan", "ExportReport"]
-
 _KINDS = {
     "planes": "one plane a file",
     "tiff": "one of all planes",

@@ -21,8 +21,6 @@ from scout_dask_io.store.image import level_path, read_image
 from scout_dask_io.store.metadata import read_attributes, read_node
 from scout_dask_io.store.source import open_source
 
-__all__ = ["Selection", "select"]
-
 _PLANE_AXES = ("z", "y", "x")
 _BY_NDIM = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
 

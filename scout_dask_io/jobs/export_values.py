@@ -14,8 +14,6 @@ import numpy as np
 from scout_dask_io.core.formatting import format_percent
 from scout_dask_io.errors import ArgumentError
 
-__all__ = ["Clipped", "Conversion", "plan_conversion"]
-
 
 @dataclass(frozen=True, slots=True)
 class Clipped:

@@ -1,29 +1,43 @@
-"""What a path holds, told without reading pixels."""
+"""What a path holds, told without reading pixels.
+
+What a Zarr array, a group or an OME-Zarr image holds, by metadata and names of files.
+
+What ``info`` reports: whatever a path holds, as text for people and as JSON.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.formatting import format_count, format_shape
-from scout_dask_io.files.location import AnyPath, locate
-from scout_dask_io.jobs.info_report import InfoReport
-from scout_dask_io.jobs.info_zarr import zarr_info
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.shards import advise_shards
+from scout_dask_io.core.source import FilledPlane
+from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.jobs.convert import read_qc
+from scout_dask_io.jobs.report import filled_text, to_json, voxel_text
 from scout_dask_io.read.any import kind_of, open_any
+from scout_dask_io.read.missing_planes import filled_of
 from scout_dask_io.read.voxel_size import voxel_size
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.tiff.info import TiffInfo, describe_path
+from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
+from scout_dask_io.store.manifest import ManifestInfo, manifest_info
+from scout_dask_io.store.metadata import Node, read_attributes, read_node
+from scout_dask_io.store.unfinished import Unfinished, unfinished
+from scout_dask_io.tiff.describe import TiffInfo, describe_path
 from scout_dask_io.tiff.open_file import Place
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
-
-__all__ = ["InfoReport", "info"]
 
 
 def info(
@@ -120,3 +134,399 @@ def _planes(path: AnyPath, nb_workers: int | None, order: str) -> InfoReport:
         voxel_size=opened.voxel_size,
         details=report.details[:1] if same else ("files are stored in different ways",),
     )
+
+
+# As Zarr v2 metadata have it; v3 says it in words.
+_BLOSC_SHUFFLES = {-1: "auto", 0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
+
+
+def zarr_info(found: AnyPath) -> InfoReport:
+    """Tell what the array, the group or the image at a path holds, and of writes of it.
+
+    Reads metadata, and lists the directories of an array to count its chunks.
+
+    Raises
+    ------
+    PathNotFoundError, LayoutError
+        If there is none that is whole, or what is there is damaged.
+    """
+    node = read_node(found)
+    image = read_image(found)
+    if image is not None:
+        report = _image(found, image)
+    elif node is not None and node.kind == "group":
+        report = _group(found, node)
+    else:
+        report = _array(found)
+    qc = read_qc(found)
+    sheet = None if qc is None else qc.sheet
+    return replace(report, qc_sheet=sheet, unfinished=unfinished(found))
+
+
+def _array(path: AnyPath) -> InfoReport:
+    layout = detect_layout(path)
+    meta = layout.metadata
+    node = Node("array", layout.zarr_format, meta)
+    attributes = read_attributes(path, node)
+    shape, file_extent = chunk_grid(meta)
+    usage = measure_array(path, layout)
+    opened = open_any(path)
+    codec, chunks = _codec(meta), file_extent
+    for step in meta["codecs"] if layout.zarr_format == 3 else ():
+        if isinstance(step, dict) and step.get("name") == "sharding_indexed":
+            chunks = tuple(step["configuration"]["chunk_shape"])
+    details = []
+    if layout.zarr_format == 2 and "dimension_separator" not in meta:
+        details.append(f"a legacy array: .zarray does not say that chunks are {_named(layout)}")
+    advice = advise_shards(shape, chunks, file_extent, opened.array.dtype.itemsize)
+    details += [advice] if advice else []
+    return InfoReport(
+        path=str(path),
+        kind="Zarr array",
+        shape=shape,
+        dtype=_dtype(meta),
+        axes=_axes(meta, attributes, len(shape), bool(opened.channels)),
+        chunks=chunks,
+        shards=file_extent if chunks != file_extent else None,
+        codec=codec,
+        order=meta.get("order", "C") if layout.zarr_format == 2 else None,
+        fill_value=meta.get("fill_value"),
+        layout=_named(layout),
+        zarr_format=layout.zarr_format,
+        nbytes=int(opened.array.nbytes),
+        stored_nbytes=usage.stored_nbytes,
+        n_files=usage.n_files,
+        n_chunks=usage.n_chunks,
+        n_present=usage.n_present,
+        channels=opened.channels or (),
+        voxel_size=opened.voxel_size,
+        attributes=tuple(attributes),
+        filled=filled_of(path),
+        manifest=manifest_info(path),
+        details=tuple(details),
+    )
+
+
+def _image(path: AnyPath, image: Multiscale) -> InfoReport:
+    """Describe the full level, with what the group says and what all levels take."""
+    found = [_array(place_of_level(path, image, n)) for n in range(len(image.levels))]
+    levels = tuple(
+        LevelInfo(
+            path=stored.path,
+            shape=report.shape or (),
+            chunks=report.chunks or (),
+            shards=report.shards,
+            scale=stored.scale,
+            translation=stored.translation,
+            stored_nbytes=report.stored_nbytes or 0,
+            n_chunks=report.n_chunks or 0,
+            n_present=report.n_present or 0,
+            codec=report.codec,
+        )
+        for report, stored in zip(found, image.levels, strict=True)
+    )
+    opened = open_any(path)
+    method = f"; lower levels by {image.method}" if image.method and len(levels) > 1 else ""
+    node = read_node(path)
+    return replace(
+        found[0],
+        path=str(path),
+        kind="OME-Zarr image",
+        axes=image.axes,
+        stored_nbytes=sum(level.stored_nbytes for level in levels),
+        n_files=sum(report.n_files or 0 for report in found),
+        n_chunks=sum(level.n_chunks for level in levels),
+        n_present=sum(level.n_present for level in levels),
+        channels=opened.channels or (),
+        voxel_size=opened.voxel_size,
+        attributes=() if node is None else tuple(read_attributes(path, node)),
+        manifest=_manifest_of_all(found),
+        details=(f"version {image.version} of OME-Zarr{method}", *found[0].details),
+        levels=levels,
+    )
+
+
+def _manifest_of_all(levels: Sequence[InfoReport]) -> ManifestInfo | None:
+    """Add up what the levels' manifests check; ``None`` if one has none."""
+    found = [level.manifest for level in levels if level.manifest is not None]
+    if len(found) != len(levels):
+        return None
+    return replace(
+        found[0],
+        n_files=sum(m.n_files for m in found),
+        n_empty=sum(m.n_empty for m in found),
+        n_unknown=sum(m.n_unknown for m in found),
+    )
+
+
+def _named(layout: Any) -> str:
+    return "nested" if layout.nested else "flat"
+
+
+def _axes(
+    meta: dict[str, Any], attributes: dict[str, Any], ndim: int, channels: bool
+) -> str | None:
+    """Give the letters of the axes that are stated, or the house's own for planes and volumes."""
+    stated = meta.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS")
+    if isinstance(stated, list) and all(isinstance(n, str) and len(n) == 1 for n in stated):
+        return "".join(stated) if len(stated) == ndim else None
+    if ndim == 4:
+        return "czyx" if channels else None
+    return {2: "yx", 3: "zyx"}.get(ndim)
+
+
+def _dtype(meta: dict[str, Any]) -> str:
+    found = meta["dtype"] if meta["zarr_format"] == 2 else meta["data_type"]
+    try:
+        return str(np.dtype(found))
+    except TypeError:
+        return str(found)  # structured, or one that v3 alone knows
+
+
+def _codec(meta: dict[str, Any]) -> str:
+    if meta["zarr_format"] == 3:
+        return " + ".join(_step(c.get("name"), c.get("configuration")) for c in meta["codecs"])
+    steps = [*(meta.get("filters") or ()), *([meta["compressor"]] if meta["compressor"] else ())]
+    named = [_step(c.get("id"), {k: v for k, v in c.items() if k != "id"}) for c in steps]
+    return " + ".join(named) or "none"
+
+
+def _step(name: Any, settings: dict[str, Any] | None) -> str:
+    settings = dict(settings or {})
+    inner = settings.get("codecs")
+    if name == "sharding_indexed" and isinstance(inner, list):
+        steps = (_step(c.get("name"), c.get("configuration")) for c in inner)
+        return f"shards of {' + '.join(steps)}"
+    if name == "blosc" and settings.get("shuffle") in _BLOSC_SHUFFLES:
+        settings["shuffle"] = _BLOSC_SHUFFLES[settings["shuffle"]]
+    shown = [f"{k}={v}" for k, v in settings.items() if not isinstance(v, (dict, list))]
+    return f"{name}({', '.join(shown)})" if shown else str(name)
+
+
+def _group(path: AnyPath, node: Node) -> InfoReport:
+    members: Sequence[str] = sorted(_members(path))
+    return InfoReport(
+        path=str(path),
+        kind="Zarr group",
+        zarr_format=node.zarr_format,
+        attributes=tuple(read_attributes(path, node)),
+        members=tuple(members),
+    )
+
+
+def _folders(path: AnyPath) -> list[str]:
+    if isinstance(path, RemotePath):
+        return [child.name for child in path.children() if child.is_folder]
+    with os.scandir(path) as found:
+        return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+
+
+def _members(path: AnyPath, above: str = "") -> Iterable[str]:
+    """Yield a line a member of a group, those of its groups too."""
+    for folder in _folders(path):
+        if folder.startswith("."):
+            continue
+        child = read_node(path / folder)
+        name = f"{above}{folder}"
+        if child is None:
+            continue
+        if child.kind == "group":
+            yield f"{name}/: group"
+            yield from _members(path / folder, f"{name}/")
+            continue
+        shape, chunks = chunk_grid(child.metadata)
+        yield (
+            f"{name}: {format_shape(shape)}, {_dtype(child.metadata)}, "
+            f"chunks {format_shape(chunks)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LevelInfo:
+    """One level of an OME-Zarr image.
+
+    Attributes
+    ----------
+    path : str
+        Inside the group.
+    shape, chunks : tuple of int
+        In elements.
+    shards : tuple of int or None
+        Extent of a shard, where there are shards.
+    scale, translation : tuple of float
+        Per axis, in the units of the image's axes.
+    stored_nbytes : int
+        Size of its files, in bytes.
+    n_chunks, n_present : int
+        Chunk files of a full level, and those that are there.
+    codec : str
+        What its chunks are compressed with.
+    """
+
+    path: str
+    shape: Shape
+    chunks: Shape
+    shards: Shape | None
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+    stored_nbytes: int
+    n_chunks: int
+    n_present: int
+    codec: str
+
+    def text(self, chunks: Shape | None) -> str:
+        """Give a line for people, with the chunks only if they are not those."""
+        scale = ", ".join(f"{v:.6g}" for v in self.scale)
+        own = f", chunks {format_shape(self.chunks)}" if self.chunks != chunks else ""
+        return (
+            f"{self.path}: {format_shape(self.shape)}, scale {scale}{own}, "
+            f"{format_nbytes(self.stored_nbytes)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReport:
+    """What :func:`info` found; what does not apply is ``None`` or empty.
+
+    Attributes
+    ----------
+    path, kind : str
+        ``kind`` is ``"TIFF file"``, ``"folder of planes"``, ``"channel
+        dataset"``, ``"Zarr array"``, ``"Zarr group"`` or ``"OME-Zarr image"``, of
+        which shape, dtype and the like are those of its full level.
+    shape : tuple of int or None
+        In elements.
+    dtype : str or None
+        Of the elements; a foreign byte order of a Zarr array shows, as in ``">u2"``.
+    axes : str or None
+        A letter an axis, e.g. ``"czyx"``.
+    chunks : tuple of int or None
+        Extent of a chunk, in elements.
+    shards : tuple of int or None
+        Extent of a shard, which is then what a file holds.
+    segment : str or None
+        Strips or tiles of a TIFF, and their extent.
+    codec : str
+        Compression, readable.
+    order, fill_value
+        Of a Zarr array.
+    layout : str or None
+        ``"nested"`` or ``"flat"`` chunk files.
+    zarr_format : int or None
+        2 or 3.
+    nbytes, stored_nbytes : int or None
+        Size of the elements, and of the files, in bytes.
+    n_files : int or None
+        TIFF files, or all files of a Zarr array.
+    n_chunks, n_present : int or None
+        Chunk files of a full array, and those that are there; the others hold
+        the fill value.
+    channels : tuple of str
+        Names, as far as they are stated.
+    voxel_size : VoxelSize or None
+        In micrometres, ``None`` for what is not stated, and where it is stated.
+    attributes : tuple of str
+        Names of the user attributes.
+    filled : tuple of FilledPlane
+        Planes that hold the fill value because their files could not be read.
+    manifest : ManifestInfo or None
+        When a Zarr array was written, by which version, and what can be checked.
+    qc_sheet : str or None
+        The HTML file beside a Zarr array that says what its planes are like.
+    unfinished : Unfinished or None
+        A write of the same path that was interrupted, or is going on.
+    details : tuple of str
+        Further facts, one sentence each.
+    members : tuple of str
+        Arrays and groups in a group.
+    levels : tuple of LevelInfo
+        Of an image, the full one first.
+    """
+
+    path: str
+    kind: str
+    shape: Shape | None = None
+    dtype: str | None = None
+    axes: str | None = None
+    chunks: Shape | None = None
+    shards: Shape | None = None
+    segment: str | None = None
+    codec: str = ""
+    order: str | None = None
+    fill_value: Any = None
+    layout: str | None = None
+    zarr_format: int | None = None
+    nbytes: int | None = None
+    stored_nbytes: int | None = None
+    n_files: int | None = None
+    n_chunks: int | None = None
+    n_present: int | None = None
+    channels: tuple[str, ...] = ()
+    voxel_size: VoxelSize | None = None
+    attributes: tuple[str, ...] = ()
+    filled: tuple[FilledPlane, ...] = ()
+    manifest: ManifestInfo | None = None
+    qc_sheet: str | None = None
+    unfinished: Unfinished | None = None
+    details: tuple[str, ...] = field(default=())
+    members: tuple[str, ...] = ()
+    levels: tuple[LevelInfo, ...] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times smaller the files are than the elements; ``None`` of an image."""
+        if self.levels:
+            return None
+        return self.nbytes / self.stored_nbytes if self.nbytes and self.stored_nbytes else None
+
+    def to_json(self) -> str:
+        """Give the report as JSON."""
+        return to_json(self)
+
+    def render(self) -> str:
+        """Give the report as text for people."""
+        rows = [(name, text) for name, text in self._rows() if text]
+        return "\n".join([f"{self.path}: {self.kind}", *(f"  {n:<12}{t}" for n, t in rows)])
+
+    def _rows(self) -> Iterable[tuple[str, str]]:
+        if self.shape is not None:
+            axes = f" ({', '.join(self.axes)})" if self.axes else ""
+            yield "shape", (format_shape(self.shape) or "a single element") + axes
+            yield "dtype", str(self.dtype)
+        yield "channels", ", ".join(self.channels)
+        yield "voxel", voxel_text(self.voxel_size)
+        if self.chunks is not None:
+            yield "chunks", format_shape(self.chunks)
+        if self.shards is not None:
+            yield "shards", format_shape(self.shards)
+        for n, level in enumerate(self.levels):
+            yield "levels" if n == 0 else "", level.text(self.chunks)
+        yield "segments", self.segment or ""
+        yield "codec", self.codec
+        others = dict.fromkeys(lv.codec for lv in self.levels if lv.codec != self.codec)
+        for codec in others:
+            paths = ", ".join(lv.path for lv in self.levels if lv.codec == codec)
+            yield "", f"{codec}, levels {paths}"
+        if self.layout is not None:
+            yield "format", f"Zarr v{self.zarr_format}, {self.layout} chunk files"
+        if self.order is not None:
+            yield "order", f"{self.order}, fill value {self.fill_value}"
+        if self.nbytes is not None:
+            yield "size", format_nbytes(self.nbytes)
+        if self.stored_nbytes is not None:
+            files = f" in {format_count(self.n_files, 'file')}" if self.n_files else ""
+            ratio = f", {self.ratio:.3g} times smaller" if self.ratio and self.ratio > 1 else ""
+            yield "on disk", format_nbytes(self.stored_nbytes) + files + ratio
+        if self.n_present is not None:
+            noun = "shard" if self.shards else "chunk"
+            yield "present", f"{self.n_present:,} of {format_count(self.n_chunks or 0, noun)}"
+        if self.manifest is not None:
+            yield "written", f"{self.manifest.written}, by scout_dask_io {self.manifest.library}"
+            yield "manifest", self.manifest.checks
+        yield from (("filled" if n == 0 else "", t) for n, t in enumerate(filled_text(self.filled)))
+        yield "sheet", self.qc_sheet or ""
+        if self.unfinished is not None:
+            yield "unfinished", f"another write of it, {self.unfinished}"
+        yield "attributes", ", ".join(self.attributes)
+        yield from (("note" if n == 0 else "", text) for n, text in enumerate(self.details))
+        yield from (("holds" if n == 0 else "", text) for n, text in enumerate(self.members))

@@ -1,29 +1,59 @@
-"""Levels for an array that stands: an OME-Zarr image whose full level is that array's own files."""
+"""Levels for an array that stands: an OME-Zarr image whose full level is that array's own files.
+
+The array that levels are added to: whether it can have them, and their plan.
+
+What adding levels reports: what it would do, and what it has written.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from scout_dask_io.core.ome_metadata import image_metadata
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.jobs.destination import free_nbytes, stored_nbytes
-from scout_dask_io.jobs.pyramid_report import PyramidPlan, PyramidReport
-from scout_dask_io.jobs.pyramid_source import added_levels
-from scout_dask_io.run.progress import Report
-from scout_dask_io.store.codecs import LEVEL_CODECS
-from scout_dask_io.store.image import level_path, read_image
-from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.usage import measure_array
-from scout_dask_io.write.image_attributes import channel_labels, describe_image, level_attributes
-from scout_dask_io.write.image_run import write_levels
-from scout_dask_io.write.preflight import preflight
-from scout_dask_io.write.write_arguments import settings_of
+import numpy as np
 
-__all__ = ["plan_pyramid", "pyramid"]
+from scout_dask_io.core.downsample import HalvedSource, method_for
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
+from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.core.pyramid import Level, plan_levels
+from scout_dask_io.core.source import Source, ViewSource
+from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.jobs.destination import check_target, free_nbytes, stored_nbytes
+from scout_dask_io.jobs.report import (
+    levels_text,
+    memory_text,
+    read_text,
+    room_text,
+    table,
+    to_json,
+    voxel_text,
+)
+from scout_dask_io.read.any import as_image, locate_all, open_any
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.run.progress import Report
+from scout_dask_io.store.chunk_format import format_at
+from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.image import level_path, read_image
+from scout_dask_io.store.layout import detect_layout, measure_array
+from scout_dask_io.write.ome_zarr import (
+    channel_labels,
+    describe_image,
+    level_attributes,
+    write_levels,
+)
+from scout_dask_io.write.preflight import preflight
+from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
+from scout_dask_io.write.zarr import compressor_of, settings_of
 
 
 def pyramid(
@@ -191,3 +221,282 @@ def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] 
     image = read_image(source)
     colors = () if image is None else image.colors
     return list(names), list(colors) if len(colors) == len(names) else None
+
+
+@dataclass(frozen=True, slots=True)
+class AddedLevels:
+    """An array, and the levels that it is to have.
+
+    Attributes
+    ----------
+    place, destination : Path or RemotePath
+        Of the array or image that stands, and of the new image.
+    replaces, resumes : bool
+        As for :func:`~scout_dask_io.jobs.destination.check_target`.
+    levels : tuple of Level
+        The full one, which stands, first.
+    top : HalvedSource
+        Gives the first of those that are added.
+    image : ImagePlan
+        Of those that are added.
+    compressor : numcodecs.abc.Codec or None
+        Of those that are added.
+    version : str
+        Of the OME-Zarr metadata.
+    fill_value : int, float, bool or None
+        Of every level.
+    channels, voxel_size
+        As the array states them, the latter or as it was given.
+    """
+
+    place: AnyPath
+    destination: AnyPath
+    replaces: bool
+    resumes: bool
+    levels: tuple[Level, ...]
+    top: HalvedSource
+    image: ImagePlan
+    compressor: Any
+    version: str
+    fill_value: Any
+    channels: tuple[str, ...] | None
+    voxel_size: VoxelSize | None
+
+    @property
+    def added_nbytes(self) -> int:
+        """Size of the elements of the levels below the full one, in bytes."""
+        n_elements = sum(math.prod(level.shape) for level in self.levels[1:])
+        return n_elements * int(self.top.dtype.itemsize)
+
+
+def added_levels(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    levels: int | None,
+    labels: bool,
+    voxel_size: Any,
+    codec: Any,
+    overwrite: bool,
+    resume: bool,
+    max_mem: int | str | None,
+    nb_workers: int | None,
+    storage_options: Mapping[str, Any] | None,
+) -> AddedLevels:
+    """Look at an array, and plan its levels; nothing is written.
+
+    Raises
+    ------
+    PathNotFoundError, LayoutError
+        If there is no array, or it cannot be read.
+    ArgumentError
+        If it can have no level, or cannot be shared with an image at the destination.
+    TargetExistsError, MemoryLimitError
+        As for :func:`~scout_dask_io.jobs.pyramid.pyramid`.
+    """
+    _, lower = codecs_of_levels(codec)
+    place, destination = locate_all(src, dst, storage_options)
+    replaces, resumes = check_target(place, destination, overwrite=overwrite, resume=resume)
+    opened = open_any(place, voxel_size=voxel_size)
+    full = level_path(place, 0)
+    if opened.kind != "zarr":
+        raise ArgumentError(f"{place} is no Zarr array: use convert with ome=True")
+    _check_stored(full, destination)
+    data, axes, names, *_ = as_image(opened)
+    source = source_of(data)
+    if not isinstance(source, Source) or isinstance(source, ViewSource):
+        raise ArgumentError(
+            f"{place} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
+            "'tczyx': use convert with ome=True"
+        )
+    size = opened.voxel_size
+    found = plan_levels(source.shape, axes, size, levels)
+    if len(found) < 2:
+        raise ArgumentError(
+            f"{place} is {format_shape(source.shape)}: as small as the last level of a "
+            "pyramid, so there is none to add. levels= says how many the image is to have."
+        )
+    times = dict(zip(axes, found[1].total, strict=True))
+    top = HalvedSource(source, found[1].factors, method_for(np.dtype(source.dtype), labels))
+    stored: Any = open_zarr(full, mode="r")
+    version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
+    image = plan_ome_zarr(
+        top,
+        stored.chunks,
+        levels=len(found) - 1,
+        axes=axes,
+        labels=labels,
+        voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
+        version=version,
+        shards=stored.shards if version == "0.5" else None,
+        codec=lower,
+        max_mem=max_mem,
+        nb_workers=nb_workers,
+    )
+    fill = None if stored.fill_value is None else np.asarray(stored.fill_value).item()
+    return AddedLevels(
+        place, destination, replaces, resumes, found, top, image, compressor_of(image.write, lower),
+        version, fill, names, size,
+    )  # fmt: skip
+
+
+def _check_stored(array: AnyPath, destination: AnyPath) -> None:
+    """Refuse an array that cannot be level 0 as it is stored."""
+    layout = detect_layout(array)
+    if format_at(array) is None or not layout.nested or (
+        layout.zarr_format == 2 and "dimension_separator" not in layout.metadata
+    ):  # fmt: skip
+        raise ArgumentError(
+            f"{array} does not say that its chunks are nested, or is no plain array of numbers, "
+            "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
+            "ome=True"
+        )
+    if not _lie_together(array, destination):
+        raise ArgumentError(
+            f"{destination} and {array} lie on different file systems or stores, which cannot "
+            "share files: choose a destination beside the array, or use convert with ome=True"
+        )
+
+
+def _lie_together(array: AnyPath, destination: AnyPath) -> bool:
+    if isinstance(array, RemotePath) and isinstance(destination, RemotePath):
+        return bool(array.fs is destination.fs)
+    if isinstance(array, RemotePath) or isinstance(destination, RemotePath):
+        return False
+    there = destination.parent
+    while not there.exists():
+        there = there.parent
+    return there.stat().st_dev == array.stat().st_dev
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidReport:
+    """What :func:`pyramid` wrote.
+
+    Attributes
+    ----------
+    src, path : str
+        The array, and the group of the image.
+    levels : tuple of tuple of int
+        Shapes, the full level first.
+    nbytes, stored_nbytes : int
+        Size of the elements of the levels that were added, and of their files, in bytes.
+    copied : bool
+        Whether the full level is a copy that the store made, and no link.
+    elapsed_s : float
+        From opening the array to the image standing at ``path``.
+    """
+
+    src: str
+    path: str
+    levels: tuple[Shape, ...]
+    nbytes: int
+    stored_nbytes: int
+    copied: bool
+    elapsed_s: float
+
+    def to_json(self) -> str:
+        """Give the report as JSON."""
+        return to_json(self)
+
+    def render(self) -> str:
+        """Give the report as text."""
+        shapes = ", ".join(map(format_shape, self.levels))
+        full = f"the files of {self.src}, shared with it: change neither in place"
+        if self.copied:
+            full = f"the objects of {self.src}, copied by the store"
+        return (
+            f"Wrote {self.path}\n"
+            f"  levels    {len(self.levels)}: {shapes}\n"
+            f"  added     {format_count(len(self.levels) - 1, 'level')}, "
+            f"{format_nbytes(self.nbytes)}, {format_nbytes(self.stored_nbytes)} on disk\n"
+            f"  full      {full}\n"
+            f"  took      {format_s(self.elapsed_s)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidPlan:
+    """What :func:`pyramid` would do.
+
+    Attributes
+    ----------
+    source, destination : str
+        Paths.
+    replaces, resumes : bool
+        Whether an image at the destination would be replaced, and whether an
+        unfinished write of it would be finished.
+    levels : tuple of tuple of int
+        Shapes, the full level first.
+    chunks : tuple of int
+        Of every level, in elements.
+    shards : tuple of int or None
+        Extent of a shard of every level, where there are shards.
+    version : str
+        Of the OME-Zarr metadata, ``"0.4"`` or ``"0.5"``.
+    method : str
+        How the levels are made: ``"mean"``, ``"mode"`` or ``"nearest"``.
+    channels : tuple of str
+        Names of the channels, where there are any.
+    voxel_size : VoxelSize or None
+        Of the full level.
+    copied : bool
+        Whether the store would copy the full level, instead of a link.
+    n_shared_files, shared_nbytes : int
+        Files of the array that would be linked or copied, and their size in bytes.
+    nbytes : int
+        Size of the elements of the levels that would be added, in bytes.
+    n_files : int
+        New files at most, without those: a chunk that is all fill value has none.
+    write : WritePlan
+        Of the first level that is added, and those made with it.
+    n_tasks : int
+        Tasks that dask would run: one a unit, and those that wait for them.
+    free_nbytes : int or None
+        Free on the destination's disk, in bytes; an object store does not say.
+    """
+
+    source: str
+    destination: str
+    replaces: bool
+    resumes: bool
+    levels: tuple[Shape, ...]
+    chunks: Shape
+    shards: Shape | None
+    version: str
+    method: str
+    channels: tuple[str, ...]
+    voxel_size: VoxelSize | None
+    copied: bool
+    n_shared_files: int
+    shared_nbytes: int
+    nbytes: int
+    n_files: int
+    write: WritePlan
+    n_tasks: int
+    free_nbytes: int | None
+
+    def render(self) -> str:
+        """Give the plan as text."""
+        write = self.write
+        shards = f" in shards of {format_shape(self.shards)}" if self.shards else ""
+        how = "copied by the store" if self.copied else "linked"
+        files = format_count(self.n_shared_files, "object" if self.copied else "file")
+        rows = [
+            ("image", f"OME-Zarr {self.version}"),
+            ("levels", levels_text(self.levels)),
+            ("channels", ", ".join(self.channels)),
+            ("voxel", voxel_text(self.voxel_size)),
+            ("full", f"{files} of {self.source}, {format_nbytes(self.shared_nbytes)}, {how}"),
+            ("added", f"{format_count(len(self.levels) - 1, 'level')} by {self.method}"),
+            ("chunks", format_shape(self.chunks) + shards),
+            ("tasks", f"{self.n_tasks:,}: one a unit, and those that publish the image"),
+            ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
+            ("memory", memory_text(write)),
+            ("reads", read_text(write)),
+            ("files", f"{self.n_files:,} new at most"),
+            ("disk", room_text(self.nbytes, self.free_nbytes)),
+            ("replaces", f"the image at {self.destination}" if self.replaces else ""),
+            ("resumes", "the unfinished write beside it" if self.resumes else ""),
+        ]
+        title = f"Would add levels to {self.source} at {self.destination}; nothing was written"
+        return f"{title}\n{table(rows)}"

@@ -14,13 +14,11 @@ from pathlib import Path
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.errors import PathNotFoundError
 from scout_dask_io.files.disk import naming_errors
-from scout_dask_io.jobs.json_text import to_json
+from scout_dask_io.jobs.report import to_json
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.layout import detect_layout, stale_files
 from scout_dask_io.store.metadata import read_node, separator_of
 from scout_dask_io.store.staging import find_staging, leftovers
-
-__all__ = ["RepairReport", "repair"]
 
 
 @dataclass(frozen=True, slots=True)

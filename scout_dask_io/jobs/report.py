@@ -1,44 +1,40 @@
-"""What the jobs report, as text for people."""
+"""What the jobs report, as text for people.
+
+What the jobs report, as JSON.
+
+Errors and commands in the words of the command line.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
-from scout_dask_io.jobs.messages import command
+from scout_dask_io.errors import ScoutIOError
 
 if TYPE_CHECKING:
     from scout_dask_io.core.grid import Region, Shape
     from scout_dask_io.core.plan import WritePlan
     from scout_dask_io.core.source import FilledPlane
     from scout_dask_io.core.voxel_size import VoxelSize
-    from scout_dask_io.jobs.convert_report import ConvertPlan, ConvertReport, QcReport
+    from scout_dask_io.jobs.convert import ConvertPlan, ConvertReport, QcReport
     from scout_dask_io.jobs.demo import DemoReport
     from scout_dask_io.jobs.verify import VerifyReport
+
 
 #: Filled planes that a text names one by one.
 _FILLED_NAMED = 10
 #: Sentences on the planes that a summary has.
 _FINDINGS = 6
-
-__all__ = [
-    "array_text",
-    "convert_text",
-    "demo_text",
-    "filled_rows",
-    "filled_text",
-    "levels_text",
-    "memory_text",
-    "plan_text",
-    "preview_text",
-    "read_text",
-    "room_text",
-    "table",
-    "verify_text",
-    "voxel_text",
-]
 
 
 def convert_text(report: ConvertReport, src: str) -> str:
@@ -203,7 +199,7 @@ def _index(index: Shape) -> str:
 def preview_text(made: Mapping[str, Any]) -> str:
     """Say what a picture shows: planes, values that are black and full colour, and what was read.
 
-    ``made`` has the fields of a :class:`~scout_dask_io.view.preview.Preview` but the image, and ``path``.
+    ``made`` has the fields of a ``Preview`` but the image, and ``path``.
     """
     shown = "the plane"
     if len(made["step"]) > 2:
@@ -265,3 +261,104 @@ def array_text(report: Any) -> str:
 def table(rows: Iterable[tuple[str, str]]) -> str:
     """Give rows as lines, names before values; those without a value are left out."""
     return "\n".join(f"  {name:<10}{value}" for name, value in rows if value)
+
+
+def to_json(report: Any) -> str:
+    """Give a report's fields and properties as JSON; sizes are ``_nbytes``, times ``_s``.
+
+    Examples
+    --------
+    >>> print(to_json({"shape": (30, 510, 667), "filled": ()}))
+    {
+      "shape": [30, 510, 667],
+      "filled": []
+    }
+    """
+    return _laid_out(_plain(report), "")
+
+
+def _laid_out(value: Any, indent: str) -> str:
+    """Give JSON with a line for each item, but lists that fit in a line in one."""
+    inner = f"{indent}  "
+    if isinstance(value, dict) and value:
+        items = [f"{json.dumps(k)}: {_laid_out(v, inner)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    text = json.dumps(value, default=str)
+    if not isinstance(value, list) or (len(inner + text) < 80 and "{" not in text):
+        return text
+    return "[\n" + ",\n".join(inner + _laid_out(v, inner) for v in value) + f"\n{indent}]"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in dataclasses.fields(value)]
+        names += [n for n, v in vars(type(value)).items() if isinstance(v, property)]
+        return {n: _plain(getattr(value, n)) for n in names if not n.startswith("_")}
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, slice):
+        return [value.start, value.stop]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has neither NaN nor infinities
+    return value
+
+
+def error_text(err: Exception) -> str:
+    """Give one paragraph on an error: what went wrong, and what to do where that is known."""
+    kept = notes_text(err)
+    if isinstance(err, ScoutIOError):
+        return f"{as_options(str(err))} {kept}".strip()
+    if isinstance(err, MemoryError):
+        return "out of memory: allow less with --max-mem, or use fewer --workers"
+    if isinstance(err, OSError):
+        where = f"{err.filename}: " if err.filename else ""
+        text = f"{where}{err.strerror or str(err) or type(err).__name__}"
+        return f"{text}. {kept}".removesuffix(". ")
+    text = f"unexpected {type(err).__name__}: {err} (--debug shows where it comes from)"
+    return f"{text}. {kept}".removesuffix(". ")
+
+
+def notes_text(err: BaseException) -> str:
+    """Give what was noted on an error on its way: what a job that failed has left."""
+    return as_options(" ".join(getattr(err, "__notes__", ())))
+
+
+def as_options(message: str) -> str:
+    """Name a message's arguments as the command line has them.
+
+    Examples
+    --------
+    >>> as_options("give overwrite=True, or raise max_mem")
+    'give --overwrite, or raise --max-mem'
+    >>> as_options("give dtype= one of them, with scale=(low, high)")
+    'give --dtype one of them, with --scale LOW,HIGH'
+    """
+    message = re.sub(r"\b(deep|imagej|ome|overwrite|qc|resume)=True\b", r"--\1", message)
+    message = re.sub(r"\b(codec|compress|order|missing|mode)=(['\"]?)(\w+)\2", r"--\1 \3", message)
+    message = re.sub(r"\bdtype=(?!\w)", "--dtype", message)
+    message = re.sub(r"\bvoxel_size=(?!\w)", "--voxel-size", message)
+    message = re.sub(r"\b(n_)?levels=(?!\w)|\bn_levels\b", "--levels", message)
+    message = message.replace("scale=(low, high)", "--scale LOW,HIGH")
+    message = re.sub(r"\bzarr_format=3\b", "--zarr-format 3", message)
+    message = re.sub(r"\b(max_mem|nb_workers)=(?=\w)", r"\1 ", message)
+    return re.sub(r"\bnb_workers\b", "--workers", re.sub(r"\bmax_mem\b", "--max-mem", message))
+
+
+def command(*args: str) -> str:
+    """Give a command that can be typed as it stands, however this one was started."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        program = [this_python(), "-m", "scout_dask_io"]
+    else:
+        program = ["scout-dask-io" if shutil.which("scout-dask-io") else str(started)]
+    return shlex.join([*program, *args])
+
+
+def this_python() -> str:
+    """Give what to type for the Python that runs."""
+    found = shutil.which("python")
+    # Not by what the links point to: environments share an interpreter.
+    same = found is not None and Path(found).parent == Path(sys.executable).parent
+    return "python" if same else sys.executable

@@ -1,35 +1,43 @@
-"""Checking a stored array against its manifest: each chunk file there, its size and CRC32C."""
+"""Checking a stored array against its manifest: each chunk file there, its size and CRC32C.
+
+What one task of a check does: chunk files read, and held against their records.
+
+Checking every level of an OME-Zarr image against its manifest.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from dask._task_spec import List, Task, TaskRef
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
-from scout_dask_io.core.grid import Shape, chunk_counts
+from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region
+from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.source import FilledPlane
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
-from scout_dask_io.jobs.check_chunks import BadChunk, Part, check_chunks
-from scout_dask_io.jobs.json_text import to_json
-from scout_dask_io.jobs.report import filled_text
+from scout_dask_io.jobs.report import filled_text, to_json
 from scout_dask_io.read.missing_planes import filled_of
-from scout_dask_io.run.admission import Asked
+from scout_dask_io.run.cluster import Asked
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import admitting, run_tasks, worker_count
-from scout_dask_io.store.chunk_format import StoredFormat, format_at
-from scout_dask_io.store.manifest import Manifest, read_manifest
+from scout_dask_io.store.chunk_format import StoredFormat, decoder_of, format_at
+from scout_dask_io.store.chunk_v2 import ChunkDecoder, crc32c, read_file
+from scout_dask_io.store.chunk_v3 import ObjectDecoder
+from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.manifest import UNKNOWN, Manifest, read_manifest
+from scout_dask_io.store.metadata import read_node
+from scout_dask_io.store.remote_staging import read_object
 from scout_dask_io.store.source import open_source
 from scout_dask_io.write.preflight import preflight
-
-__all__ = ["CheckReport", "check"]
 
 # A task should last: 512 chunks of the default size are 270 MB of elements.
 CHUNKS_PER_TASK = 512
@@ -234,3 +242,193 @@ def _run(
             tasks, "check-report", units, nb_workers=workers, report=report, asked=asked
         )
     return found
+
+
+Decoder: TypeAlias = ChunkDecoder | ObjectDecoder
+Reader: TypeAlias = Callable[[str, bytearray], memoryview | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BadChunk:
+    """A chunk that is not what the manifest says.
+
+    Attributes
+    ----------
+    kind : str
+        ``"missing"``: a file was written and is not there; ``"corrupt"``: it has
+        another size or checksum, or does not decode; ``"extra"``: a file where
+        every element is the fill value; ``"unknown"``: in a region whose writing
+        was not finished.
+    index : tuple of int
+        In the chunk grid.
+    region : tuple of slice
+        Where it lies in the array.
+    reason : str
+        What was found and what was expected.
+    """
+
+    kind: str
+    index: Shape
+    region: Region
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one task found; as an int, the bytes that it read."""
+
+    counts: Counter[str]
+    bad: tuple[BadChunk, ...]
+    nbytes: int
+
+    def __int__(self) -> int:
+        return self.nbytes
+
+
+def check_chunks(
+    root: AnyPath,
+    fmt: StoredFormat,
+    first: int,
+    last: int,
+    records: np.ndarray | None,
+    deep: bool,
+    limit: int,
+) -> Part:
+    """Check the chunks from one number in the grid to another, against their records if any."""
+    counts: Counter[str] = Counter()
+    bad: list[BadChunk] = []
+    nbytes = 0
+    grid = chunk_counts(fmt.shape, fmt.chunks)
+    decoder = decoder_of(fmt) if deep else None
+    room = bytearray(fmt.max_nbytes)
+    read: Reader = partial(read_object, root) if isinstance(root, RemotePath) else read_file
+    above = root.key if isinstance(root, RemotePath) else str(root)
+    for number in range(first, last):
+        index = tuple(int(i) for i in np.unravel_index(number, grid))
+        path = fmt.chunk_path(above, index)
+        expected = None if records is None else tuple(map(int, records[number - first]))
+        kind, reason, size = _check_one(read, path, room, expected, decoder)
+        counts[kind] += 1
+        counts["file"] += size > 0 and kind != "file"
+        nbytes += size
+        if reason and len(bad) < limit:
+            region = chunk_region(index, fmt.shape, fmt.chunks)
+            bad.append(BadChunk(kind, index, region, reason))
+    return Part(counts, tuple(bad), nbytes)
+
+
+def _check_one(
+    read: Reader,
+    path: str,
+    room: bytearray,
+    expected: Sequence[int] | None,
+    decoder: Decoder | None,
+) -> tuple[str, str, int]:
+    """Give what a chunk is, what is wrong with it, and the bytes read."""
+    try:
+        data = read(path, room)
+    except ChunkReadError as err:
+        return "corrupt", str(err), 0
+    if expected is not None and expected[0] == UNKNOWN["nbytes"]:
+        return "unknown", f"{path}: the writing of its region was not finished", len(data or b"")
+    if data is None:
+        if expected is None or expected[0] == 0:
+            return "empty", "", 0
+        return "missing", f"{path} is missing: it had {expected[0]} bytes", 0
+    if expected is not None and expected[0] == 0:
+        return "extra", f"{path}: a file of {len(data)} bytes, the chunk was empty", len(data)
+    found = (len(data), crc32c(data))
+    if expected is not None and found != tuple(expected):
+        reason = (
+            f"{path}: {found[0]} bytes of CRC32C {found[1]:08x}, "
+            f"written were {expected[0]} of {expected[1]:08x}"
+        )
+        return "corrupt", reason, len(data)
+    if decoder is not None:
+        try:
+            decoder.decode(data, path)
+        except ChunkReadError as err:
+            return "corrupt", str(err), len(data)
+    return "file", "", len(data)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheckReport:
+    """What :func:`check_image` found.
+
+    Attributes
+    ----------
+    path : str
+        The group.
+    mismatch : str
+        How its levels differ from those that were written; empty where they do not.
+    levels : tuple of CheckReport
+        A report for each level that is there, the full one first.
+    elapsed_s : float
+        From opening the image to this report.
+    """
+
+    path: str
+    mismatch: str
+    levels: tuple[CheckReport, ...]
+    elapsed_s: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether all levels are as they should be."""
+        return not self.mismatch and all(level.ok for level in self.levels)
+
+    @property
+    def n_bad(self) -> int:
+        """Chunks of all levels that are not as they should be."""
+        return sum(level.n_bad for level in self.levels)
+
+    def to_json(self) -> str:
+        """Give the report as JSON."""
+        return to_json(self)
+
+    def render(self) -> str:
+        """Give the report as text."""
+        count = format_count(len(self.levels), "level")
+        bad = [str(n) for n, level in enumerate(self.levels) if not level.ok]
+        verdict = f"{count}, as written"
+        if bad:
+            verdict = f"{count}, of which not as written: {', '.join(bad)}"
+        lines = [f"{self.path}: {self.mismatch or verdict}"]
+        for level in self.levels:
+            lines += [f"  {line}" for line in level.render().splitlines()]
+        return "\n".join(lines)
+
+
+def check_image(path: AnyPath, **options: Any) -> ImageCheckReport | None:
+    """Check the levels of an image, each as :func:`check` does; ``None`` of what is none.
+
+    Raises
+    ------
+    LayoutError
+        If the metadata or a manifest are damaged.
+    ArgumentError
+        If a level has no manifest and ``deep`` is not given.
+    """
+    start = time.perf_counter()
+    image = read_image(path)
+    if image is None:
+        return None
+    places = [place_of_level(path, image, n) for n in range(len(image.levels))]
+    lost = [str(n) for n, place in enumerate(places) if read_node(place) is None]
+    mismatch = f"level {', '.join(lost)} is not there" if lost else _level_mismatch(path, image)
+    there = [place for n, place in enumerate(places) if str(n) not in lost]
+    return ImageCheckReport(
+        path=str(path),
+        mismatch=mismatch,
+        levels=tuple(check(place, **options) for place in there),
+        elapsed_s=time.perf_counter() - start,
+    )
+
+
+def _level_mismatch(found: Any, image: Multiscale) -> str:
+    manifest = read_manifest(found)
+    written = None if manifest is None else manifest.settings.get("levels")
+    if written is None or len(written) == len(image.levels):
+        return ""
+    return f"the metadata name {len(image.levels)} levels, {len(written)} were written"

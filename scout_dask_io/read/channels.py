@@ -15,12 +15,9 @@ from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.source import open_source
-from scout_dask_io.tiff.describe import describe_planes
+from scout_dask_io.tiff.describe import describe_path, describe_planes
 from scout_dask_io.tiff.folder import list_planes, list_subfolders
-from scout_dask_io.tiff.info import describe_path
 from scout_dask_io.tiff.open_file import Place, place_of
-
-__all__ = ["channel_names", "imread_channels"]
 
 
 def imread_channels(

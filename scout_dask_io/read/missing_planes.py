@@ -18,14 +18,6 @@ from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.metadata import read_attributes, read_node, replace_attributes
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 
-__all__ = [
-    "FILLED_ATTRIBUTE",
-    "attributes_with_filled",
-    "filled_in",
-    "filled_of",
-    "note_filled",
-]
-
 #: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
 FILLED_ATTRIBUTE = "filled_planes"
 

@@ -20,8 +20,6 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
 
-__all__ = ["read_region"]
-
 
 def read_region(array: da.Array, index: Any, nb_workers: int | None = None) -> np.ndarray:
     """Read a part of a lazy array now: ``array[index].compute()``, but quicker.

@@ -14,19 +14,12 @@ from typing import Any
 import dask.array as da
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import RemotePath
-from scout_dask_io.files.urls import is_url
+from scout_dask_io.files.location import RemotePath, is_url
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.folder import list_planes
 from scout_dask_io.tiff.open_file import Place, place_of
-
-__all__ = [
-    "imread",
-    "imread_folder",
-    "imread_parallel",
-]
 
 
 def imread(

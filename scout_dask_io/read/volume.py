@@ -14,14 +14,11 @@ from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.read.any import Opened, open_any
-from scout_dask_io.read.image import Image, as_image
+from scout_dask_io.read.any import Image, Opened, as_image, open_any
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.source import open_source
-
-__all__ = ["Volume", "open_volume"]
 
 
 @dataclass(frozen=True, slots=True)

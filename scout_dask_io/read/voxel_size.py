@@ -28,8 +28,6 @@ from scout_dask_io.tiff.metadata import csv_size, file_sizes
 from scout_dask_io.tiff.open_file import Place, place_of
 from scout_dask_io.tiff.source import TiffSource
 
-__all__ = ["attributes_with", "size_for", "voxel_size"]
-
 
 def voxel_size(
     path_or_array: Any, *, storage_options: Mapping[str, Any] | None = None

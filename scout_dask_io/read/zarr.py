@@ -13,8 +13,6 @@ from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.store.image import level_path
 from scout_dask_io.store.source import open_source
 
-__all__ = ["read_zarr"]
-
 
 def read_zarr(
     path: str | os.PathLike[str] | RemotePath,

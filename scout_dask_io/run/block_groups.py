@@ -20,8 +20,6 @@ from scout_dask_io.core.grid import Shape
 
 Key: TypeAlias = Any
 
-__all__ = ["BlockGroups"]
-
 
 class BlockGroups:
     """The blocks of an array, to be computed group by group in the given order.

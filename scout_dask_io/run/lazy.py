@@ -19,8 +19,6 @@ from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ChunkError
 
-__all__ = ["lazy_array", "source_of", "sources_in"]
-
 
 class SourceLayer(Layer):
     """A graph layer of reads, one task a block, made from a source when they are asked for.

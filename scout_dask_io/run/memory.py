@@ -1,4 +1,7 @@
-"""Memory that a job may use: what the caller allows, or a share of what is free."""
+"""Memory that a job may use: what the caller allows, or a share of what is free.
+
+Why it is short: what one process may use is asked in one place.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ import psutil
 from dask.utils import parse_bytes
 
 from scout_dask_io.errors import ArgumentError
-
-__all__ = ["default_max_mem", "parse_nbytes", "resolve_max_mem"]
 
 # A quarter of what is free leaves room for the page cache, which the reads
 # live from, and for whatever else runs on the machine.

@@ -16,8 +16,6 @@ from scout_dask_io.errors import ArgumentError
 #: ``report(done_units, total_units, done_nbytes)``; the counts are totals so far.
 Report: TypeAlias = Callable[[int, int, int], None]
 
-__all__ = ["Report", "reporting", "say"]
-
 
 class _Sink(Protocol):
     def update(self, done: int, total: int, nbytes: int) -> None: ...

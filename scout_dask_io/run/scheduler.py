@@ -17,19 +17,17 @@ from dask.system import CPU_COUNT
 
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
-from scout_dask_io.run.admission import Asked, Needs, admit
-from scout_dask_io.run.cluster import active_client, ask_workers, fleet_of
-from scout_dask_io.run.cluster_run import run_on_cluster
+from scout_dask_io.run.cluster import (
+    Asked,
+    Needs,
+    active_client,
+    admit,
+    ask_workers,
+    fleet_of,
+    run_on_cluster,
+)
 from scout_dask_io.run.memory import resolve_max_mem
 from scout_dask_io.run.progress import Report
-
-__all__ = [
-    "admitting",
-    "check_nb_workers",
-    "planned",
-    "run_tasks",
-    "worker_count",
-]
 
 
 def check_nb_workers(nb_workers: int | None) -> int | None:

@@ -1,19 +1,29 @@
-"""Computed blocks on disk for a while: raw files, so that units can be cut across them."""
+"""Computed blocks on disk for a while: raw files, so that units can be cut across them.
+
+Results that wait for their users on local threads: the oldest on disk, once there are many.
+
+Between the overlaps of a pipeline, dask keeps blocks whose neighbours are not
+read yet: of the 320 blocks of a smoothed volume, 180 at a time. Workers of a
+cluster spill them to disk; dask's local scheduler has no such thing, but takes
+the mapping in which it keeps results.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from dask.callbacks import Callback
 
 from scout_dask_io.core.grid import Region, Shape, intersect, region_shape, relative_to
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import WriteError
-
-__all__ = ["ScratchSource", "scratch_path", "spill"]
 
 
 def scratch_path(tmp: Path, index: Shape) -> Path:
@@ -99,3 +109,103 @@ class ScratchSource(Source):
                 place = tuple(slice(k, k + 1) for k in at)
                 whole = tuple(slice(0, s.stop - s.start) for s in inside[cut:])
                 yield (*place, *whole), buffer[trim].reshape((1,) * cut + region_shape(whole))
+
+
+@dataclass(frozen=True, slots=True)
+class _Spilled:
+    """Where a result is that memory had no room for."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def load(self) -> np.ndarray:
+        return np.fromfile(self.path, self.dtype).reshape(self.shape)
+
+
+class SpillingCache(dict[Hashable, Any]):
+    """The results of a local dask run; at most ``max_nbytes`` of arrays are in memory.
+
+    Above that the arrays that have waited longest are moved to files, one each,
+    and read again when a task wants them. A file goes when its result does.
+    For the thread that runs the scheduler alone.
+
+    Parameters
+    ----------
+    max_nbytes : int
+        Bytes of arrays that may wait in memory. The newest stays there in any case.
+    folder : Path
+        Where files go.
+    """
+
+    def __init__(self, max_nbytes: int, folder: Path) -> None:
+        super().__init__()
+        self._max_nbytes, self._folder = max_nbytes, folder
+        self._waiting: dict[Hashable, int] = {}  # in the order of their coming
+        self._nbytes = 0
+        self._number = 0
+        self._running = False
+
+    def begin(self) -> None:
+        """Count from here on: what a graph brings along is in memory one way or the other."""
+        self._running = True
+
+    def __setitem__(self, key: Hashable, value: Any) -> None:
+        self._forget(key)
+        super().__setitem__(key, value)
+        if not self._running or type(value) is not np.ndarray or value.dtype.hasobject:
+            return
+        self._waiting[key] = value.nbytes
+        self._nbytes += value.nbytes
+        while self._nbytes > self._max_nbytes and len(self._waiting) > 1:
+            self._spill(next(iter(self._waiting)))
+
+    def __getitem__(self, key: Hashable) -> Any:
+        value = super().__getitem__(key)
+        return value.load() if isinstance(value, _Spilled) else value
+
+    def __delitem__(self, key: Hashable) -> None:
+        self._forget(key)
+        super().__delitem__(key)
+
+    def clear(self) -> None:
+        """Let go of every result, and remove the files."""
+        for key in self:
+            self._forget(key)
+        super().clear()
+
+    def _spill(self, key: Hashable) -> None:
+        value = super().__getitem__(key)
+        self._number += 1
+        path = self._folder / f"waiting-{self._number}"
+        spill(path, value)
+        self._nbytes -= self._waiting.pop(key)
+        super().__setitem__(key, _Spilled(path, value.shape, value.dtype))
+
+    def _forget(self, key: Hashable) -> None:
+        self._nbytes -= self._waiting.pop(key, 0)
+        value = self.get(key)
+        if isinstance(value, _Spilled):
+            value.path.unlink(missing_ok=True)
+
+
+class _Beginning(Callback):
+    """Tells the cache when the run begins."""
+
+    def __init__(self, cache: SpillingCache) -> None:
+        super().__init__(start_state=lambda dsk, state: cache.begin())  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def spilling_cache(max_nbytes: int, folder: Path | None) -> Iterator[SpillingCache]:
+    """Give the cache of one run of dask's threads; none of its files is left afterwards.
+
+    Without a folder, files go where temporary files go.
+    """
+    with nullcontext(folder) if folder else TemporaryDirectory(prefix="scout-dask-io-") as scratch:
+        cache = SpillingCache(max_nbytes, Path(scratch))
+        with _Beginning(cache):
+            try:
+                yield cache
+            finally:
+                cache.clear()

@@ -1,19 +1,19 @@
-"""The formats that the library writes object by object: plain v2 arrays, and v3 arrays."""
+"""The formats that the library writes object by object: plain v2 arrays, and v3 arrays.
+
+Why it is short: it joins the two ways in which chunks are stored.
+"""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
 from scout_dask_io.files.location import AnyPath
-from scout_dask_io.store.chunk_v2 import ChunkDecoder, ChunkEncoder
+from scout_dask_io.store.chunk_v2 import ArrayFormat, ChunkDecoder, ChunkEncoder
 from scout_dask_io.store.chunk_v3 import ObjectDecoder, ObjectEncoder, ShardFormat
-from scout_dask_io.store.format import ArrayFormat
 from scout_dask_io.store.layout import ArrayLayout, detect_layout
 
 #: ``chunks`` of either is the extent of what one file holds: a chunk, or a shard.
 StoredFormat: TypeAlias = ArrayFormat | ShardFormat
-
-__all__ = ["StoredFormat", "decoder_of", "encoder_of", "format_at", "format_of"]
 
 
 def format_of(metadata: dict[str, Any], separator: str) -> StoredFormat | None:

@@ -22,8 +22,6 @@ from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.store.chunk_v2 import StrPath, is_fill
 from scout_dask_io.store.metadata import separator_of
 
-__all__ = ["ObjectDecoder", "ObjectEncoder", "ShardFormat"]
-
 # The sizes that a shard's index and its chunks' compressors add to a chunk, at most.
 CHUNK_OVERHEAD = 256
 

@@ -19,13 +19,10 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import RemotePath, locate
 from scout_dask_io.store import nodes_local as local_nodes
 from scout_dask_io.store import nodes_remote as remote_nodes
-from scout_dask_io.store.layout_store import LayoutStore
-from scout_dask_io.store.legacy_store import NestedDirectoryStore
+from scout_dask_io.store.codecs import array_settings
+from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore
 from scout_dask_io.store.nodes_local import make_local, open_local
 from scout_dask_io.store.nodes_remote import make_remote, open_remote
-from scout_dask_io.store.settings import array_settings
-
-__all__ = ["local_path", "new_zarr", "new_zarr_like", "open", "write_metadata"]
 
 MODES = ("r", "r+", "a", "w", "w-", "x")
 
@@ -126,9 +123,17 @@ def write_metadata(folder: Path, shape: Any, chunks: Any, dtype: Any, **kwargs: 
     OSError
         If a file cannot be written.
     """
-    array = new_zarr(None, shape, chunks, dtype, in_memory=True, **kwargs)
-    for name, content in array.metadata.to_buffer_dict(default_buffer_prototype()).items():
-        (folder / name).write_bytes(content.to_bytes())
+    for name, content in metadata_documents(shape, chunks, dtype, kwargs).items():
+        (folder / name).write_bytes(content)
+
+
+def metadata_documents(
+    shape: Any, chunks: Any, dtype: Any, settings: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Give the metadata files of a new array, by name; ``settings`` are those of ``new_zarr``."""
+    empty = new_zarr(None, shape, chunks, dtype, in_memory=True, **settings)
+    documents = empty.metadata.to_buffer_dict(default_buffer_prototype())
+    return {name: content.to_bytes() for name, content in documents.items()}
 
 
 def new_zarr_like(path: str | os.PathLike[str] | None, arr: Any, **kwargs: Any) -> zarr.Array[Any]:

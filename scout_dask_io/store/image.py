@@ -12,8 +12,6 @@ from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.store.metadata import read_attributes, read_node
 from scout_dask_io.store.nodes_remote import check_whole
 
-__all__ = ["image_of", "level_path", "place_of_level", "read_image"]
-
 
 def read_image(path: AnyPath | str | os.PathLike[str]) -> Multiscale | None:
     """Give what the group at a path says of its image; ``None`` where there is no such group.

@@ -3,6 +3,8 @@
 Every task appends one line for its unit to a file that no other process or
 thread writes, so a kill can only tear the last line, which readers skip. A
 unit without a line is written again; units are idempotent.
+
+Why it is short: the records are what all that writes shares.
 """
 
 from __future__ import annotations
@@ -16,8 +18,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-
-__all__ = ["CHUNK_RECORD", "append_unit", "read_units"]
 
 #: Size of a chunk's file in bytes (0: no file, every element is the fill value) and its CRC32C.
 CHUNK_RECORD = np.dtype([("nbytes", "<u4"), ("crc32c", "<u4")])

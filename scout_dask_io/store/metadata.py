@@ -23,20 +23,6 @@ NODE_FILES = (".zarray", ".zgroup", "zarr.json")
 #: All files of metadata.
 METADATA_FILES = frozenset((*NODE_FILES, ".zattrs", ".zmetadata"))
 
-__all__ = [
-    "METADATA_FILES",
-    "NODE_FILES",
-    "Node",
-    "Separator",
-    "check_array_metadata",
-    "parse_metadata",
-    "read_attributes",
-    "read_node",
-    "replace_attributes",
-    "separator_of",
-    "side_by_side",
-]
-
 
 @dataclass(frozen=True)
 class Node:

@@ -12,15 +12,19 @@ import zarr
 
 from scout_dask_io.errors import LayoutError, PathNotFoundError, ScoutIOError, TargetExistsError
 from scout_dask_io.files.disk import naming_errors
+from scout_dask_io.store.codecs import as_asked
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.layout_store import LayoutStore
-from scout_dask_io.store.legacy_store import NestedDirectoryStore, NestedGroupStore
+from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
 from scout_dask_io.store.metadata import Node, read_node
-from scout_dask_io.store.publishing import check_destination, publish, recover
-from scout_dask_io.store.settings import as_asked
-from scout_dask_io.store.staging import begin_staging, discard_staging, drop_staging, find_staging
-
-__all__ = ["make_local", "open_alike", "open_local"]
+from scout_dask_io.store.staging import (
+    begin_staging,
+    check_destination,
+    discard_staging,
+    drop_staging,
+    find_staging,
+    publish,
+    recover,
+)
 
 _Node = TypeVar("_Node")
 

@@ -14,12 +14,10 @@ from zarr.storage import FsspecStore
 
 from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import RemotePath
+from scout_dask_io.store.codecs import as_asked
 from scout_dask_io.store.layout import OWN_PREFIX
 from scout_dask_io.store.metadata import Node, read_node, separator_of
-from scout_dask_io.store.remote_contents import MARKER_NAME, check_free, clear, find_unfinished
-from scout_dask_io.store.settings import as_asked
-
-__all__ = ["check_whole", "make_remote", "open_remote", "remote_node", "store_of"]
+from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, find_unfinished
 
 _Node = TypeVar("_Node")
 

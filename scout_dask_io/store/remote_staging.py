@@ -20,25 +20,29 @@ What has ``.scout-unfinished`` is refused by the readers of this library; others
 no metadata. What cannot be had without a rename: an array that is overwritten
 is gone from the moment its successor begins, and a writer that was stopped and wakes
 up after the job has ended notices so at its next band, not at its next chunk.
+
+What lies at a place in an object store: an array, an unfinished one, or what is foreign.
+
+Nothing that is no part of a Zarr array or group is ever removed.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import uuid
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from scout_dask_io.errors import WriteError
+from scout_dask_io.errors import ChunkReadError, LayoutError, TargetExistsError, WriteError
 from scout_dask_io.files.location import RemotePath
 from scout_dask_io.store.journal import CHUNK_RECORD
-from scout_dask_io.store.remote_contents import MARKER_NAME, clear, find_unfinished
-
-__all__ = ["RemoteStaging", "begin", "finish_clearing"]
+from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
 
 JOURNAL_NAME = ".scout-journal"
 
@@ -203,3 +207,132 @@ def finish_clearing(path: RemotePath, stored: dict[str, Any]) -> None:
         clear(path, keep_marker=True)
         whole = {k: v for k, v in stored.items() if k != "clearing"}
         (path / MARKER_NAME).write(json.dumps(whole).encode())
+
+
+#: The object that says that an array or image is not whole.
+MARKER_NAME = ".scout-unfinished"
+_INDEX = "(?:0|[1-9][0-9]*)"
+# Of an image that is not whole, levels have no metadata of their own.
+_OWN_KEY = re.compile(
+    rf"(?:{_INDEX}/)?(?:(?:c[./])?{_INDEX}(?:[./]{_INDEX})*|c|\.scout[^/]*(?:/.*)?)"
+)
+
+
+def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
+    """Give what the marker of an unfinished write says, or ``None`` where there is none.
+
+    Raises
+    ------
+    LayoutError
+        If it cannot be understood.
+    """
+    raw = (path / MARKER_NAME).read()
+    if raw is None:
+        return None
+    try:
+        found = json.loads(raw)
+        if isinstance(found, dict):
+            return found
+    except ValueError:
+        pass
+    raise LayoutError(f"{path / MARKER_NAME} is damaged: overwrite=True starts afresh")
+
+
+def check_free(path: RemotePath, *, overwrite: bool) -> None:
+    """Refuse a place that must not be written. Nothing is changed; names are listed.
+
+    Raises
+    ------
+    TargetExistsError
+        If there are objects and ``overwrite`` is not given; or if any is no part
+        of a Zarr array, which is never removed.
+    """
+    if path.is_file():
+        raise TargetExistsError(f"{path} is an object, expected a free name or a Zarr array")
+    if not overwrite and find_unfinished(path) is not None:
+        raise TargetExistsError(
+            f"an unfinished write of {path} lies there: it was interrupted, or another process is "
+            "at it now. resume=True finishes it, overwrite=True starts afresh."
+        )
+    names = [name for name, _ in path.find()]
+    owned = _owned(names)
+    for name in names:
+        if name not in owned:
+            raise TargetExistsError(
+                f"{path} holds {name!r}, which is no part of a Zarr array: it is never removed, "
+                "overwrite=True or not. Choose another path, or move what is foreign away."
+            )
+        if not overwrite:
+            raise TargetExistsError(
+                f"{path} already holds a Zarr array. Choose another path, or give overwrite=True: "
+                "it is then removed before the new one is written."
+            )
+
+
+def clear(path: RemotePath, *, keep_marker: bool) -> None:
+    """Remove the objects of an array or group, metadata first, so that no part of it reads as one.
+
+    The group's own come before those of its members.
+    """
+    owned = _owned([name for name, _ in path.find()])
+    found = sorted(owned - ({MARKER_NAME} if keep_marker else set()), key=_depth)
+    path.remove([name for name in found if _is_node_file(name)])
+    path.remove([name for name in found if not _is_node_file(name)])
+
+
+def _owned(names: Sequence[str]) -> set[str]:
+    """Give those objects, of all below a place, that are part of a Zarr array or group there.
+
+    What is no part of it itself belongs to an array or group below, down to which
+    there are groups all the way.
+    """
+    there = set(names)
+    nodes = {""}
+    for name in sorted(filter(_is_node_file, names), key=_depth):
+        node = name.rpartition("/")[0]
+        above = node.rpartition("/")[0]
+        marks = (".zgroup", "zarr.json", MARKER_NAME)
+        if above in nodes and any(_join(above, mark) in there for mark in marks):
+            nodes.add(node)
+    found = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while folder not in nodes:
+            folder = folder.rpartition("/")[0]
+        rest = name[len(folder) :].lstrip("/")
+        if rest in METADATA_FILES or _OWN_KEY.fullmatch(rest):
+            found.add(name)
+    return found
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _depth(name: str) -> tuple[int, str]:
+    return name.count("/"), name
+
+
+def _is_node_file(name: str) -> bool:
+    return name.rpartition("/")[2] in NODE_FILES
+
+
+def read_object(root: RemotePath, path: str, room: bytearray) -> memoryview | None:
+    """Give the object of a chunk, as ``chunk_v2.read_file`` gives its file.
+
+    Raises
+    ------
+    ChunkReadError
+        If it is larger than ``room``, or cannot be read.
+    """
+    here = root / path[len(root.key) + 1 :]
+    found = here.info()
+    if found is None:
+        return None
+    if int(found["size"]) > len(room):
+        raise ChunkReadError(
+            f"{here}: the object has {found['size']} bytes, more than any encoding of this "
+            f"array's chunks ({len(room)}). It is damaged or belongs to another array."
+        )
+    data = here.read()
+    return None if data is None else memoryview(data)

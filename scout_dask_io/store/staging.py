@@ -13,32 +13,42 @@
 
 The ``<job>`` level is unique: when an unfinished write is discarded, a worker that
 wakes up late finds its directory gone and fails instead of mixing old and new.
-:mod:`~scout_dask_io.store.publishing` gives the finished array its name.
+:mod:`~scout_dask_io.store.staging` gives the finished array its name.
+
+The way of a finished array to its name, and what may not be in its way.
+
+Publishing renames the staged array to its name, so what stands there is whole. An
+array that is replaced changes places with it in one step where the system can
+do that (Linux), and by two renames elsewhere; :func:`recover` finishes or undoes
+what was cut in between.
+
+Files that tell of an array and lie beside it: ``<array>.qc.json`` and ``<array>.qc.html``.
+
+On a disk they are made in a folder of the unfinished write and moved to their names
+right after the array got its own; :func:`~scout_dask_io.store.staging.recover` moves
+what a kill in between has left. In an object store they are put right before the array
+is whole. Only files of their kind are ever replaced.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scout_dask_io.errors import TargetExistsError, WriteError
-from scout_dask_io.files.disk import naming_errors, remove_tree
+from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
+from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.journal import read_units
-
-__all__ = [
-    "Staging",
-    "begin_staging",
-    "discard_staging",
-    "drop_staging",
-    "find_staging",
-    "leftovers",
-    "sweep",
-]
+from scout_dask_io.store.layout import is_pure_zarr
+from scout_dask_io.store.manifest import manifest_job
 
 PARTIAL_SUFFIX = ".scout-partial"
 DEAD_SUFFIX = ".scout-dead-"
@@ -263,3 +273,214 @@ def sweep(destination: Path) -> None:
         remove_tree(dead)
     with suppress(OSError):
         _partial_dir(destination).rmdir()  # only where it is empty
+
+
+def check_destination(destination: Path, *, overwrite: bool) -> None:
+    """Refuse a destination that must not be replaced. Nothing is changed.
+
+    Raises
+    ------
+    TargetExistsError
+        If something stands there and ``overwrite`` is not given; or if it is
+        not a Zarr array or group alone, which is never removed.
+    """
+    recover(destination)
+    sweep(destination)
+    with naming_errors(destination, "it cannot be told whether it may be written"):
+        _refuse(destination, overwrite)
+
+
+def _refuse(destination: Path, overwrite: bool) -> None:
+    if not os.path.lexists(destination):
+        return
+    if not destination.is_dir() or destination.is_symlink():
+        raise TargetExistsError(
+            f"{destination} is a file or a link, expected a free name or a Zarr array's "
+            "directory. Choose another path; it is never removed."
+        )
+    if not any(destination.iterdir()):
+        return
+    if not is_pure_zarr(destination):
+        raise TargetExistsError(
+            f"{destination} holds more than a Zarr array: it is never removed, overwrite=True or "
+            "not. Choose another path, or move the foreign files away."
+        )
+    if not overwrite:
+        raise TargetExistsError(
+            f"{destination} already holds a Zarr array. Choose another path, or give "
+            "overwrite=True to replace it once the new one is whole."
+        )
+
+
+def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None:
+    """Give the finished array its name, and remove what is left of the job.
+
+    With ``durable``, the directories are synced before the array gets its name,
+    and the one that holds the name after it.
+
+    Raises
+    ------
+    TargetExistsError
+        If something has come to stand at the destination since the write began;
+        the finished array stays in staging, and ``resume=True`` publishes it.
+    WriteError
+        If the rename fails for another reason.
+    """
+    destination = staging.destination
+    check_destination(destination, overwrite=overwrite)
+    if staging.beside.is_dir():
+        check_beside(destination, overwrite=overwrite)
+    try:
+        # Without this directory, a writer that comes late cannot put a chunk in.
+        shutil.rmtree(staging.tmp)
+        if durable:
+            sync_tree(staging.array)
+        if overwrite and os.path.lexists(destination):
+            _replace(staging)
+        else:
+            staging.array.rename(destination)
+        if durable:
+            sync_dir(destination.parent)
+    except OSError as err:
+        with suppress(OSError):
+            staging.tmp.mkdir(exist_ok=True)
+        if not staging.array.exists():
+            where = "It stands there, whole, but may not be on the disk yet."
+            if manifest_job(destination) != staging.job.name:
+                where = "The write was discarded, or finished elsewhere."
+            raise WriteError(f"{destination} could not be published: {err}. {where}") from err
+        kind = TargetExistsError if os.path.lexists(destination) and not overwrite else WriteError
+        error = kind(
+            f"the finished array could not be given its name {destination}: {err.strerror or err}. "
+            f"It is whole, in {staging.array}; resume=True tries again."
+        )
+        error.errno = err.errno
+        raise error from err
+    with naming_errors(staging.beside, f"{destination} stands, whole, but not what lies beside it"):
+        move_beside(staging.beside, destination)
+    drop_staging(staging)
+
+
+def _replace(staging: Staging) -> None:
+    """Let the new array and the one at the destination change places."""
+    if exchange(staging.array, staging.destination):
+        return
+    staging.destination.rename(staging.old)
+    try:
+        staging.array.rename(staging.destination)
+    except BaseException:
+        staging.old.rename(staging.destination)
+        raise
+
+
+def recover(destination: Path) -> None:
+    """Finish or undo a publication that was cut off.
+
+    An array that was moved aside gets its name back if the new one has not
+    taken it; the remains of a write that was published are removed.
+
+    Raises
+    ------
+    WriteError
+        If that fails.
+    """
+    staging = find_staging(destination)
+    if staging is None:
+        return
+    with naming_errors(destination, "an overwrite that was cut off cannot be undone"):
+        if os.path.lexists(destination):
+            if manifest_job(destination) == staging.job.name:
+                move_beside(staging.beside, destination)
+                drop_staging(staging)
+        elif os.path.lexists(staging.old):
+            with suppress(FileNotFoundError):
+                staging.old.rename(destination)
+
+
+#: Tells files of this kind from others: it is among the first characters of both.
+FORMAT = "scout-dask-io qc"
+
+
+def sheet_paths(destination: AnyPath) -> tuple[Any, Any]:
+    """Give the places of the JSON file and of the HTML file that tell of an array's planes.
+
+    They are of the kind of place that the destination is.
+    """
+    if isinstance(destination, RemotePath):
+        return destination.suffixed(".qc.json"), destination.suffixed(".qc.html")
+    json_path, html_path = (
+        destination.parent / f"{destination.name}.qc.{kind}" for kind in ("json", "html")
+    )
+    return json_path, html_path
+
+
+def has_beside(destination: AnyPath) -> bool:
+    """Tell whether anything can lie beside a place; beside a whole bucket there are others."""
+    return not isinstance(destination, RemotePath) or bool(destination.parents)
+
+
+def check_beside(destination: AnyPath, *, overwrite: bool) -> None:
+    """Refuse the names beside an array that hold something. Nothing is changed.
+
+    Raises
+    ------
+    TargetExistsError
+        If one is there and ``overwrite`` is not given, or is no file of its kind.
+    """
+    for path in sheet_paths(destination):
+        if not stands(path):
+            continue
+        if not _is_ours(path):
+            raise TargetExistsError(
+                f"{path} is not a file of this library, expected a free name for what is gathered "
+                "of the planes: it is never replaced. Move it away, or choose another path for "
+                "the array."
+            )
+        if not overwrite:
+            raise TargetExistsError(
+                f"{path} already tells of the planes of an array. Remove it, choose another path "
+                "for the array, or give overwrite=True to replace both."
+            )
+
+
+def stands(path: AnyPath) -> bool:
+    """Tell whether there is anything of that name."""
+    return path.is_file() if isinstance(path, RemotePath) else os.path.lexists(path)
+
+
+def _is_ours(path: AnyPath) -> bool:
+    if isinstance(path, RemotePath):
+        return FORMAT.encode() in (path.read(512) or b"")
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return FORMAT.encode() in file.read(512)
+    except OSError:
+        return False
+
+
+def write_beside(folder: Path, contents: Mapping[Path, str], *, durable: bool) -> None:
+    """Write files that are to be moved, whole, to their names; ``folder`` is of the write."""
+    folder.mkdir(exist_ok=True)
+    for path, text in contents.items():
+        with (folder / path.name).open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+    if durable:
+        sync_dir(folder)
+
+
+def put_beside(contents: Mapping[RemotePath, str]) -> None:
+    """Put objects beside an array that is about to be whole, the last named last."""
+    for place, text in contents.items():
+        place.write(text.encode())
+
+
+def move_beside(folder: Path, destination: Path) -> None:
+    """Move what :func:`write_beside` wrote to its names, if anything is left."""
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            path.replace(destination.parent / path.name)

@@ -19,20 +19,8 @@ from scout_dask_io.errors import ResumeError
 from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.store.remote_contents import find_unfinished
-from scout_dask_io.store.remote_staging import RemoteStaging
+from scout_dask_io.store.remote_staging import RemoteStaging, find_unfinished
 from scout_dask_io.store.staging import Staging, find_staging
-
-__all__ = [
-    "NewArray",
-    "Unfinished",
-    "differences",
-    "gather_records",
-    "group_documents",
-    "is_finished",
-    "level_settings",
-    "unfinished",
-]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Describing TIFF files: headers are read and checked here, pixels never."""
+"""Describing TIFF files: headers are read and checked here, pixels never.
+
+What there is to know about a TIFF file without reading its pixels.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,14 +22,18 @@ from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import RemotePath
-from scout_dask_io.tiff.general import open_tiff
-from scout_dask_io.tiff.ifd import Ifd, Window, read_header, read_ifd
-from scout_dask_io.tiff.metadata import file_sizes, sizes_in, stated_sizes
-from scout_dask_io.tiff.open_file import Place, opened
-from scout_dask_io.tiff.page_layout import FileTable, PageLayout, SourceFile
-from scout_dask_io.tiff.pages import describe_ifd
+from scout_dask_io.tiff.ifd import Ifd, Window, describe_ifd, read_header, read_ifd
+from scout_dask_io.tiff.metadata import file_sizes, sizes_in, stated_channels, stated_sizes
+from scout_dask_io.tiff.open_file import Place, opened, place_of
+from scout_dask_io.tiff.page_layout import CODEC_NAMES, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import is_unreached
-from scout_dask_io.tiff.series import choose_series, describe_series, extra_series, warn_of_others
+from scout_dask_io.tiff.series import (
+    choose_series,
+    describe_series,
+    extra_series,
+    open_tiff,
+    warn_of_others,
+)
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.stack_check import (
     DescribedFile,
@@ -35,14 +43,6 @@ from scout_dask_io.tiff.stack_check import (
     filled_planes,
     refuse,
 )
-
-__all__ = [
-    "DescribedFile",
-    "describe_image",
-    "describe_plane",
-    "describe_planes",
-    "survey_planes",
-]
 
 #: Tags that say nothing about further pages or about another way to store pixels.
 _PLAIN_TAGS = frozenset(
@@ -269,3 +269,86 @@ def _token(files: Iterable[SourceFile], what: str) -> str:
     for f in files:
         digest.update(f"\0{f.path}\0{f.size}\0{f.mtime_ns}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TiffInfo:
+    """A TIFF file as ``imread`` sees it; series 0 at full resolution.
+
+    ``axes`` has a letter an axis of ``shape``, as tifffile names them.
+    ``segment`` is ``"strip"`` or ``"tile"``, ``segment_shape`` its extent as
+    stored, ``(rows, columns)``. ``levels`` are the shapes of the resolutions,
+    the full one first. ``channels`` and ``colors`` are what the file states of each
+    channel, its name and six hexadecimal digits; empty where it does not.
+    """
+
+    path: str
+    shape: Shape
+    dtype: str
+    axes: str
+    compression: str
+    segment: str
+    segment_shape: tuple[int, int]
+    byte_order: str
+    bigtiff: bool
+    n_pages: int
+    n_series: int
+    levels: tuple[Shape, ...]
+    file_nbytes: int
+    channels: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
+
+
+def describe_path(path: Any) -> TiffInfo:
+    """Describe a TIFF file, at a path or at a place in a store; reads its directories, no pixel.
+
+    One file of a multi-file OME-TIFF is described by itself.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no such file.
+    TiffReadError
+        If it is damaged or no regular file.
+    """
+    with opened(place_of(path)) as (fd, file):
+        window = Window(fd, file.size)
+        header = read_header(window)
+        options: dict[str, Any] = {"_multifile": False}
+        with open_tiff(fd, file, **options) as tif:
+            if tif.is_ome and tif.series and tif.series[0].kind != "ome":
+                options = {"is_ome": False}
+        with open_tiff(fd, file, **options) as tif:
+            series = choose_series(tif, file, 0, 0)
+            lead, pages = describe_series(tif, series, window, header)
+            first = series.keyframe
+            layout = pages[0].layout
+            axes = series.axes
+            if layout.planar:
+                axes = axes.replace("S", "") + "S"
+            shape = (*lead, *layout.shape)
+            axes = axes if len(axes) == len(shape) else "Q" * len(shape)
+            n_channels = shape[axes.index("C")] if "C" in axes else 1
+            names, colors = stated_channels(tif, n_channels)
+            compression = int(first.compression)
+            return TiffInfo(
+                path=file.path,
+                shape=shape,
+                dtype=str(series.dtype),
+                axes=axes,
+                compression=CODEC_NAMES.get(compression, str(compression)),
+                segment="tile" if first.is_tiled else "strip",
+                segment_shape=(
+                    (first.tilelength, first.tilewidth)
+                    if first.is_tiled
+                    else (first.rowsperstrip, first.imagewidth)
+                ),
+                byte_order="little" if tif.byteorder == "<" else "big",
+                bigtiff=tif.is_bigtiff,
+                n_pages=len(tif.pages),
+                n_series=len(tif.series),
+                levels=tuple(level.shape for level in series.levels),
+                file_nbytes=file.size,
+                channels=names,
+                colors=colors,
+            )

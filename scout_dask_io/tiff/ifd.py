@@ -2,18 +2,22 @@
 
 tifffile takes 0.2 ms to open a plane file and list its tags, this a tenth of
 it, which decides how long a folder of 10,000 planes takes to index.
+
+From a directory to the layout of a page, with its claims checked against the file.
+
+Understood here is what microscopes write by the million: strips and tiles of
+byte-sized samples. Whatever is unusual is left to tifffile: ``None`` says so.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scout_dask_io.tiff.open_file import OpenFile, read_bytes
-
-__all__ = ["Damaged", "Header", "Ifd", "Window", "read_header", "read_ifd"]
+from scout_dask_io.tiff.page_layout import CODEC_NAMES, DescribedPage, PageLayout
 
 #: A table of strip offsets larger than this is refused (32 million strips).
 _MAX_TABLE_NBYTES = 2**28
@@ -163,3 +167,253 @@ def read_ifd(window: Window, header: Header, offset: int) -> Ifd:
     except Damaged:
         following = 0
     return Ifd(header, offset, following, entries)
+
+
+#: Compressions that one imagecodecs call undoes.
+DIRECT_CODECS = frozenset({1, 5, 8, 32946, 50000, 34926, 32773})
+#: Most that a codec can expand: what claims more is no image but a bomb.
+_MAX_RATIO = {1: 1, 5: 4096, 8: 1040, 32946: 1040, 50000: 65536, 34926: 65536, 32773: 128}
+_MAX_RATIO |= {6: 4096, 7: 4096, 34892: 4096}
+#: Decoders that cannot be bounded by a ratio may not make more than this at once.
+_MAX_SEGMENT_NBYTES = 2**32
+#: Tags that change how pixels are laid out in ways that only tifffile knows.
+_QUIRKS = frozenset({32997, 32998, 34412, 65420, 65426, 28672})
+_KINDS = {1: "u", 2: "i", 3: "f"}
+#: Tag of what the JPEG segments of a page share.
+JPEG_TABLES = 347
+
+
+def has_quirks(ifd: Ifd) -> bool:
+    """Tell whether only tifffile knows how the pixels of a page are laid out."""
+    return not _QUIRKS.isdisjoint(ifd.entries)
+
+
+def describe_ifd(ifd: Ifd, window: Window, allow_sparse: bool = False) -> DescribedPage | None:
+    """Give the layout of a page and the place of its pixels.
+
+    ``None`` where tifffile must look at it. The tables of segments are checked:
+    as many as the page's shape asks for, none at offset 0 unless ``allow_sparse``,
+    all inside the file.
+
+    Raises
+    ------
+    Damaged
+        If the page cannot be what it claims.
+    """
+    entries = ifd.entries
+    if has_quirks(ifd):
+        return None
+    columns, rows = ifd.one(256, window, 0), ifd.one(257, window, 0)
+    if rows < 1 or columns < 1:
+        raise Damaged(f"its page has {rows} rows and {columns} columns")
+    samples = ifd.one(277, window, 1)
+    planar = ifd.one(284, window, 1)
+    compression = ifd.one(259, window, 1)
+    predictor = ifd.one(317, window, 1)
+    bits = set(ifd.ints(258, window, (1,))[:samples])
+    kinds = set(ifd.ints(339, window, (1,))[:samples])
+    bit, kind = bits.pop(), _KINDS.get(kinds.pop())
+    if (
+        bits
+        or kinds
+        or kind is None
+        or bit not in ((16, 32, 64) if kind == "f" else (8, 16, 32, 64))
+        or compression not in DIRECT_CODECS
+        or predictor not in (1, 2)
+        or samples < 1
+        or planar not in (1, 2)
+        or ifd.one(266, window, 1) != 1
+        or ifd.one(262, window, 1) == 6
+    ):
+        return None
+    tiled = 322 in entries
+    if tiled:
+        high, wide = ifd.one(323, window, 0), ifd.one(322, window, 0)
+    else:
+        strip_rows = ifd.ints(278, window, (rows,))
+        high, wide = (min(strip_rows[0], rows) if len(strip_rows) == 1 else rows), columns
+    if high < 1 or wide < 1:
+        raise Damaged(f"its segments have {high} rows and {wide} columns")
+    layout = PageLayout(
+        rows=rows,
+        columns=columns,
+        samples=samples if samples > 1 else 0,
+        planar=planar == 2 and samples > 1,
+        dtype=f"{ifd.header.order}{kind}{bit // 8}",
+        compression=compression,
+        predictor=predictor,
+        tiled=tiled,
+        segment_rows=high,
+        segment_columns=wide,
+        coding="direct",
+    )
+    if allow_sparse and _has_holes(ifd, window, layout):
+        layout = replace(layout, sparse=True)
+    check_claims(layout, window.size)
+    data = _place_of_pixels(ifd, window, layout)
+    if data >= 0:
+        layout = _as_raw(layout)
+    return DescribedPage(layout, ifd.offset, data)
+
+
+def _as_raw(layout: PageLayout) -> PageLayout:
+    # Strips of raw pages no longer matter: pages that differ in them share a layout.
+    return PageLayout(
+        rows=layout.rows,
+        columns=layout.columns,
+        samples=layout.samples,
+        planar=layout.planar,
+        dtype=layout.dtype,
+        compression=1,
+        predictor=1,
+        tiled=False,
+        segment_rows=1,
+        segment_columns=layout.columns,
+        coding="raw",
+    )
+
+
+def check_claims(layout: PageLayout, size: int) -> None:
+    """Refuse a page that a file of this size cannot hold.
+
+    Raises
+    ------
+    Damaged
+        If it claims more pixels than its codec can make of the file's bytes,
+        or more segments than the file can list.
+    """
+    codec = CODEC_NAMES.get(layout.compression, str(layout.compression))
+    ratio = _MAX_RATIO.get(layout.compression)
+    if ratio is not None and layout.coding == "general":
+        ratio *= 8  # bits may be packed
+    if ratio is not None and layout.nbytes > ratio * size and not layout.sparse:
+        raise Damaged(
+            f"its page claims {layout.rows} rows of {layout.columns} columns, "
+            f"{layout.nbytes} bytes ({codec}), but the file has {size} bytes; "
+            "it is truncated or its header is wrong"
+        )
+    if layout.n_segments > 1 and 4 * layout.n_segments > size:
+        raise Damaged(
+            f"its page claims {layout.n_segments} segments, but the file has {size} bytes"
+        )
+    # A segment can be larger than the page, but not by orders: a tile of 256
+    # pixels square may hold a thumbnail.
+    bounded = ratio is not None and not layout.sparse
+    limit = max(2**20, (ratio or 1) * size) if bounded else _MAX_SEGMENT_NBYTES
+    if layout.coding != "raw" and layout.segment_nbytes > limit:
+        raise Damaged(
+            f"its segments claim {layout.segment_nbytes} bytes each ({codec}), "
+            f"but the file has {size} bytes"
+        )
+
+
+def read_segments(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Give offset and byte count of every segment, checked against the file.
+
+    Of a sparse page, segments that were never written have 0 bytes at offset 0.
+
+    Raises
+    ------
+    Damaged
+        If there are fewer than the page needs, one is at offset 0 or empty, or
+        one ends outside of the file.
+    """
+    n = layout.n_segments
+    offsets = ifd.numbers(324 if layout.tiled and 324 in ifd.entries else 273, window)
+    counts = ifd.numbers(325 if layout.tiled and 325 in ifd.entries else 279, window)
+    if not len(counts) and layout.compression == 1:
+        counts = np.array([_segment_nbytes(layout, k) for k in range(n)], np.int64)
+    return check_segments(offsets, counts, layout, window.size)
+
+
+def check_segments(
+    offsets: np.ndarray, counts: np.ndarray, layout: PageLayout, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give offset and byte count of every segment of a page in a file of ``size`` bytes.
+
+    Raises
+    ------
+    Damaged
+        As :func:`read_segments`.
+    """
+    what, n = "tiles" if layout.tiled else "strips", layout.n_segments
+    if len(offsets) < n or len(counts) < n:
+        raise Damaged(
+            f"its page of {layout.rows} rows needs {n} {what}, "
+            f"but it lists {len(offsets)} offsets and {len(counts)} sizes"
+        )
+    offsets, counts = offsets[:n], counts[:n]
+    if layout.sparse:
+        hole = (offsets == 0) | (counts == 0)
+        offsets, counts = np.where(hole, 0, offsets), np.where(hole, 0, counts)
+    unwritten = (offsets < 0) | (counts < 0) if layout.sparse else (offsets <= 0) | (counts <= 0)
+    if bool(unwritten.any()):
+        bad = int(np.flatnonzero(unwritten)[0])
+        raise Damaged(
+            f"segment {bad} of its {n} {what} has offset {offsets[bad]} and "
+            f"{counts[bad]} bytes: it was never written (the readers' allow_sparse=True gives "
+            "zeros there)"
+        )
+    # Compared without adding: offset + count may not fit 64 bits.
+    beyond = (counts > size) | (offsets > size - counts)
+    if bool(beyond.any()):
+        bad = int(np.flatnonzero(beyond)[0])
+        raise Damaged(
+            f"segment {bad} of its {n} {what} ends at byte {int(offsets[bad]) + int(counts[bad])}, "
+            f"but the file has {size} bytes; it is truncated"
+        )
+    return offsets, counts
+
+
+def _has_holes(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
+    """Tell whether a segment of a page was never written."""
+    n = layout.n_segments
+    for own, other in ((324, 273), (325, 279)):
+        values = ifd.numbers(own if layout.tiled and own in ifd.entries else other, window)[:n]
+        if bool((values == 0).any()):
+            return True
+    return False
+
+
+def _segment_nbytes(layout: PageLayout, at: int) -> int:
+    """Give the decoded size of one segment; the last strip may be shorter."""
+    if layout.tiled:
+        return layout.segment_nbytes
+    row = at % layout.grid[0] * layout.segment_rows
+    return (
+        layout.segment_nbytes // layout.segment_rows * min(layout.segment_rows, layout.rows - row)
+    )
+
+
+def _place_of_pixels(ifd: Ifd, window: Window, layout: PageLayout) -> int:
+    """Give the offset of the pixels where they lie in one run of bytes, else -1."""
+    n = layout.n_segments
+    plain = layout.compression == 1 and layout.predictor == 1 and not layout.sparse
+    if n == 1 and not layout.tiled and plain:
+        offset = ifd.one(273, window, 0)
+        count = ifd.one(279, window, layout.nbytes)
+        if offset > 0 and offset + layout.nbytes <= window.size:
+            if count >= layout.nbytes or ifd.text(270, window).startswith("ImageJ="):
+                return offset
+            raise Damaged(
+                f"its page needs {layout.nbytes} bytes of pixels, its one strip holds {count}"
+            )
+        if offset > 0:
+            raise Damaged(
+                f"its pixels end at byte {offset + layout.nbytes}, but the file has "
+                f"{window.size} bytes; it is truncated"
+            )
+    offsets, counts = read_segments(ifd, window, layout)
+    if layout.compression != 1:
+        return -1
+    down = layout.grid[0]
+    need = np.full(n, _segment_nbytes(layout, 0), np.int64)
+    need[down - 1 :: down] = _segment_nbytes(layout, down - 1)
+    short = (counts < need) & ((counts > 0) | (not layout.sparse))
+    if bool(short.any()):
+        bad = int(np.flatnonzero(short)[0])
+        raise Damaged(f"segment {bad} needs {need[bad]} bytes of pixels, it holds {counts[bad]}")
+    if layout.tiled or not plain:
+        return -1
+    joined = bool((offsets[:-1] + need[:-1] == offsets[1:]).all())
+    return int(offsets[0]) if joined else -1

@@ -1,16 +1,26 @@
 """Opening, checking and reading files: descriptors are short-lived, reads are exact.
 
 A file lies at a *place*: an absolute path, or a URL with what it takes to reach it.
+
+Two small per-process memories: segment tables by file and page, decoders by layout.
+
+How many threads of a process read the files of one array at once: ``nb_workers=`` of readers.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
+
+import numpy as np
 
 from scout_dask_io.errors import (
     PathNotFoundError,
@@ -18,8 +28,7 @@ from scout_dask_io.errors import (
     SourceChangedError,
     TiffReadError,
 )
-from scout_dask_io.files.location import RemotePath, locate
-from scout_dask_io.files.urls import is_url
+from scout_dask_io.files.location import RemotePath, is_url, locate
 from scout_dask_io.tiff.page_layout import SourceFile
 from scout_dask_io.tiff.range_reader import RemoteFile, find_object
 
@@ -27,17 +36,6 @@ from scout_dask_io.tiff.range_reader import RemoteFile, find_object
 Place: TypeAlias = str | RemotePath
 #: A file that is open: a descriptor, or what stands for one of an object in a store.
 OpenFile: TypeAlias = int | RemoteFile
-
-__all__ = [
-    "OpenFile",
-    "Place",
-    "absolute",
-    "open_checked",
-    "opened",
-    "place_of",
-    "read_at",
-    "read_bytes",
-]
 
 # O_NONBLOCK: opening a FIFO that took a file's place must not wait for a writer.
 # It changes nothing for regular files.
@@ -225,3 +223,98 @@ def read_bytes(fd: OpenFile, offset: int, nbytes: int) -> bytearray:
     # Not cut in place: a profiler that looks at this thread's frames, as a dask
     # worker's does, may hold the view still, and then bytes cannot be re-sized.
     return out if got == nbytes else out[:got]
+
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTable:
+    """Where the segments of one page lie in its file, and what JPEG segments share."""
+
+    offsets: np.ndarray
+    counts: np.ndarray
+    jpeg_tables: bytes | None = None
+    jpeg_header: bytes | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes, roughly."""
+        shared = len(self.jpeg_tables or b"") + len(self.jpeg_header or b"")
+        return self.offsets.nbytes + self.counts.nbytes + shared + 500
+
+
+class BoundedCache(Generic[V]):
+    """A thread-safe mapping that forgets what was used longest ago when it is full.
+
+    A value that is missing is made outside of the lock: two threads may make
+    it twice, none waits for another's I/O.
+    """
+
+    def __init__(self, limit: int, size_of: Callable[[V], int]) -> None:
+        self._limit = limit
+        self._size_of = size_of
+        self._held = 0
+        self._lock = threading.Lock()
+        self._items: OrderedDict[Hashable, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, key: Hashable, make: Callable[[], V]) -> V:
+        """Give the value of a key, made by ``make`` where it is not held."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+        value = make()
+        size = self._size_of(value)
+        with self._lock:
+            if key not in self._items and size <= self._limit:
+                self._items[key] = value
+                self._held += size
+                while self._held > self._limit:
+                    _, old = self._items.popitem(last=False)
+                    self._held -= self._size_of(old)
+        return value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._items.clear()
+            self._held = 0
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a per-process cache does not travel")
+
+
+class _Gate:
+    """Lets at most so many threads in."""
+
+    def __init__(self, limit: int) -> None:
+        self._slots = threading.BoundedSemaphore(limit)
+
+    def __enter__(self) -> None:
+        self._slots.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._slots.release()
+
+
+# Who holds a gate keeps it: it goes with the last part of its array.
+_gates: WeakValueDictionary[tuple[str, int], _Gate] = WeakValueDictionary()
+_gates_lock = threading.Lock()
+
+
+def shared_gate(array: str, limit: int | None) -> AbstractContextManager[Any]:
+    """Give the gate that all parts of an array in this process share.
+
+    ``array`` names the array that the parts are of; without a ``limit`` the gate is open.
+    """
+    if limit is None:
+        return nullcontext()
+    with _gates_lock:
+        gate = _gates.get((array, limit))
+        if gate is None:
+            gate = _gates[array, limit] = _Gate(limit)
+    return gate

@@ -18,19 +18,6 @@ import numpy as np
 
 from scout_dask_io.core.grid import Shape
 
-__all__ = [
-    "CODEC_NAMES",
-    "DATA",
-    "FILE",
-    "IFD",
-    "LAYOUT",
-    "NO_FILE",
-    "DescribedPage",
-    "FileTable",
-    "PageLayout",
-    "SourceFile",
-]
-
 #: Columns of a page table: index of the file, index of the layout, offset of
 #: the IFD, and offset of the pixels of a raw page (-1 where it is not raw).
 FILE, LAYOUT, IFD, DATA = range(4)

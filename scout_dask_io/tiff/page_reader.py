@@ -1,23 +1,36 @@
-"""One area of pages that share a layout: what is common to all ways to read it."""
+"""One area of pages that share a layout: what is common to all ways to read it.
+
+Pages read side by side: the rows of several are handed on as one piece.
+
+Where an area has few bytes of a page, the calls around each piece, which take the
+interpreter's lock anew, cost more than copying its pixels.
+
+Pages opened one after another: of files on a disk, or fetched ahead from an object store.
+"""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from scout_dask_io.core.grid import Region
+from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ScoutIOError, TiffReadError
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.tiff import open_file as files
 from scout_dask_io.tiff.ifd import Damaged
-from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
+from scout_dask_io.tiff.open_file import open_checked
+from scout_dask_io.tiff.page_layout import DATA, FILE, IFD, LAYOUT, NO_FILE, PageLayout, SourceFile
+from scout_dask_io.tiff.page_table import PageTable
+from scout_dask_io.tiff.range_reader import RemoteFile
 
 #: ``(rows, columns, samples)``, where pages without samples have one.
 Area: TypeAlias = tuple[slice, slice, slice]
-
-__all__ = ["PIECE_NBYTES", "Area", "AreaReader", "Page", "Scratch", "depth_of", "naming", "span"]
 
 #: Rows are handed on in pieces of about this size, which are still in the processor's caches
 #: when the caller copies them. In smaller ones, threads wait for the interpreter more often.
@@ -145,3 +158,157 @@ class naming:
         raise TiffReadError(
             f"cannot read {page.file.path!r} (page whose directory is at byte {page.ifd}): {what}"
         ) from err
+
+
+Lead: TypeAlias = tuple[slice, ...]
+
+
+def iter_stacks(
+    reader: AreaReader, pages: Iterable[tuple[Lead, int, Page | None]]
+) -> Iterator[tuple[Lead, np.ndarray | None]]:
+    """Yield where some consecutive pages go, and the whole area of each.
+
+    The values have four axes, the first along the last leading one, and are good until the
+    next are asked for; there are none of a page of zeros. No stack crosses a multiple of
+    ``reader.depth``, which is a power of two, so that planes which become one of a lower
+    level come together.
+
+    Raises
+    ------
+    SourceChangedError, TiffReadError
+        If a page is not the one that was described, or cannot be read.
+    """
+    first: Lead = ()
+    n = 0
+    for place, _, page in pages:
+        if n and (page is None or not _follows(first, n, place)):
+            yield _from(first, n), reader.stack(n)
+            n = 0
+        if page is None:
+            yield place, None
+            continue
+        if not n:
+            first = place
+        with naming(page):
+            reader.read(page, n)
+        n += 1
+        if place[-1].stop % reader.depth == 0:
+            yield _from(first, n), reader.stack(n)
+            n = 0
+    if n:
+        yield _from(first, n), reader.stack(n)
+
+
+def _follows(first: Lead, n: int, place: Lead) -> bool:
+    return place[-1].start == first[-1].start + n and place[:-1] == first[:-1]
+
+
+def _from(first: Lead, n: int) -> Lead:
+    return (*first[:-1], slice(first[-1].start, first[-1].start + n))
+
+
+#: Pages that are fetched at once; clients have ten connections by default.
+_N_PAGES = 8
+#: What may be held of pages that are not yet asked for, in each call that reads.
+_AHEAD_NBYTES = 16 << 20
+
+
+def open_pages(
+    table: PageTable,
+    lead: Region,
+    readers: Sequence[AreaReader],
+    options: dict[str, Any] | None,
+) -> Iterator[tuple[tuple[slice, ...], int, Page | None]]:
+    """Yield where each page of a region goes, its layout, and the page with its file open.
+
+    ``None`` stands for a page of zeros. A file is opened once for a run of
+    pages, and closed before the next. With ``options`` the files are objects in a store.
+
+    Raises
+    ------
+    SourceChangedError, TiffReadError
+        If a file is not the one that was described, or cannot be read.
+    """
+    rows, places = table.rows(lead)
+    if options is not None:
+        numbers = [row[LAYOUT] for row in rows]
+        yield from zip(places, numbers, _remote_pages(table, rows, readers, options), strict=True)
+        return
+    fd, opened = -1, -1
+    file: SourceFile | None = None
+    try:
+        for place, row in zip(places, rows, strict=True):
+            if row[FILE] == NO_FILE:
+                yield place, row[LAYOUT], None
+                continue
+            if row[FILE] != opened or file is None:
+                if fd >= 0:
+                    os.close(fd)
+                    fd = -1
+                opened = row[FILE]
+                file = table.file_of(row)
+                fd = open_checked(file)
+            yield place, row[LAYOUT], Page(fd, file, row[IFD], row[DATA])
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _remote_pages(
+    table: PageTable,
+    rows: Sequence[list[int]],
+    readers: Sequence[AreaReader],
+    options: dict[str, Any],
+) -> Iterator[Page | None]:
+    def page_of(row: list[int]) -> Page | None:
+        if row[FILE] == NO_FILE:
+            return None
+        file = table.file_of(row)
+        remote = RemoteFile(RemotePath(file.path, options), file)
+        return Page(remote, file, row[IFD], row[DATA])
+
+    some = RemotePath(table.files[0].path, options) if len(table.files) else None
+    return _fetch_ahead(
+        map(page_of, rows),
+        [row[LAYOUT] for row in rows],
+        readers,
+        serves_threads=some is not None and some.serves_threads,
+    )
+
+
+def _fetch_ahead(
+    pages: Iterable[Page | None],
+    numbers: Sequence[int],
+    readers: Sequence[AreaReader],
+    *,
+    serves_threads: bool,
+) -> Iterator[Page | None]:
+    """Yield the pages in order, each when what its area needs is here, or the first batch of it.
+
+    Parameters
+    ----------
+    pages : iterable of Page or None
+        Of files in a store; those that were yielded are let go, with what they hold. ``None``
+        is a page of zeros, for which nothing is fetched.
+    numbers : sequence of int
+        Which of the readers each page is for.
+    serves_threads : bool
+        Whether several threads may ask the store at once.
+
+    Raises
+    ------
+    SourceChangedError, TiffReadError
+        If the store does not give what a page needs.
+    """
+    reach_nbytes = max((readers[k].reach_nbytes for k in set(numbers)), default=0)
+    n_pages = min(_N_PAGES, len(numbers), _AHEAD_NBYTES // max(reach_nbytes, 1))
+    n_pages = n_pages if serves_threads else 1
+
+    def fetch(item: tuple[int, Page | None]) -> Page | None:
+        number, page = item
+        if page is not None:
+            with naming(page):
+                readers[number].fetch(page)
+        return page
+
+    return work_ahead(fetch, zip(numbers, pages, strict=True), n_pages, n_pages)

@@ -14,8 +14,6 @@ import numpy as np
 from scout_dask_io.core.grid import Region, Shape
 from scout_dask_io.tiff.page_layout import FILE, LAYOUT, NO_FILE, FileTable, PageLayout, SourceFile
 
-__all__ = ["PageTable"]
-
 
 class PageTable:
     """Pages along leading axes, with the files that hold them and the layouts that they have.
@@ -27,8 +25,8 @@ class PageTable:
     layouts : sequence of PageLayout
         What the pages' layouts are counted in.
     pages : numpy.ndarray
-        int64, of shape ``(*lead, 4)``, columns as :mod:`scout_dask_io.tiff.page_layout` has them. A page of
-        no file holds zeros.
+        int64, of shape ``(*lead, 4)``, columns as ``page_layout`` has them. A page of no file
+        holds zeros.
     first_file : int
         The number that the table has for the first of ``files``.
     """

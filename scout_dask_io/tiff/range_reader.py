@@ -27,8 +27,6 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.location import RemotePath
 from scout_dask_io.tiff.page_layout import SourceFile
 
-__all__ = ["Handle", "RemoteFile", "answered", "find_object", "is_unreached"]
-
 #: One batch of requests; a connection that is cut costs no more than this again.
 _BATCH_NBYTES = 8 << 20
 _BATCH_RANGES = 64

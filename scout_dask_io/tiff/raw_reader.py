@@ -24,8 +24,6 @@ from scout_dask_io.tiff.segment_reader import SegmentReader
 #: room for several pages.
 Step: TypeAlias = tuple[int, list[memoryview], Area, np.ndarray]
 
-__all__ = ["RawReader", "area_reader"]
-
 #: Rows this long are read in part where less than an eighth of them is wanted.
 _LONG_ROW_NBYTES = 64 << 10
 

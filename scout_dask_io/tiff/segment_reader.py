@@ -9,17 +9,22 @@ from typing import Any, TypeAlias
 import imagecodecs
 import numpy as np
 
-from scout_dask_io.tiff.cache import BoundedCache, SegmentTable
-from scout_dask_io.tiff.general import general_decoder, general_table, open_tiff, page_at
-from scout_dask_io.tiff.ifd import Damaged, Window, read_header, read_ifd
+from scout_dask_io.tiff.ifd import (
+    JPEG_TABLES,
+    Damaged,
+    Window,
+    has_quirks,
+    read_header,
+    read_ifd,
+    read_segments,
+)
+from scout_dask_io.tiff.open_file import BoundedCache, SegmentTable
 from scout_dask_io.tiff.page_reader import PIECE_NBYTES, Area, AreaReader, Page, depth_of, span
-from scout_dask_io.tiff.pages import JPEG_TABLES, has_quirks, read_segments
+from scout_dask_io.tiff.series import general_decoder, general_table, open_tiff, page_at
 
 Decoder: TypeAlias = Callable[..., Any]
 #: A sample plane, and rows and columns of segments in it.
 Group: TypeAlias = tuple[int, range, range]
-
-__all__ = ["SegmentReader"]
 
 #: Compressed segments that touch are read at once, up to this many bytes.
 _RUN_NBYTES = 4 << 20

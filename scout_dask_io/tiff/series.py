@@ -1,4 +1,7 @@
-"""Which pages of a file make an image: tifffile's series, turned into page tables."""
+"""Which pages of a file make an image: tifffile's series, turned into page tables.
+
+Pages that only tifffile understands: their segments and their decoder.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import hashlib
 import math
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
 
@@ -14,12 +19,18 @@ import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ArgumentError, TiffReadError
-from scout_dask_io.tiff.general import general_table, page_at
-from scout_dask_io.tiff.ifd import Damaged, Header, Window, read_ifd
+from scout_dask_io.tiff.ifd import (
+    Damaged,
+    Header,
+    Window,
+    check_claims,
+    check_segments,
+    describe_ifd,
+    read_ifd,
+)
+from scout_dask_io.tiff.open_file import OpenFile, SegmentTable
 from scout_dask_io.tiff.page_layout import DescribedPage, PageLayout, SourceFile
-from scout_dask_io.tiff.pages import check_claims, describe_ifd
-
-__all__ = ["choose_series", "describe_series", "extra_series", "warn_of_others"]
+from scout_dask_io.tiff.range_reader import Handle
 
 
 def choose_series(
@@ -263,3 +274,45 @@ def _checksum(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
     facts += [tuple(map(int, page.extrasamples)), page.is_subsampled, page.is_jfif, tif.is_eer]
     facts += [page.tags.valueof(code) for code in (292, 65007, 65008, 65009)]
     return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=6).digest(), "little")
+
+
+def page_at(tif: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
+    """Give tifffile's view of the page whose directory is at an offset."""
+    first = tif.pages.first
+    if first.offset == ifd:
+        return first
+    tif.filehandle.seek(ifd)
+    return tifffile.TiffPage(tif, index=1)
+
+
+@contextmanager
+def open_tiff(fd: OpenFile, file: SourceFile, **options: Any) -> Iterator[tifffile.TiffFile]:
+    """Let tifffile look at a file that is open already, so that it sees the same one."""
+    with (
+        _as_python_has_it(fd) as handle,
+        tifffile.TiffFile(handle, name=os.path.basename(file.path), **options) as tif,
+    ):
+        yield tif
+
+
+def _as_python_has_it(fd: OpenFile) -> Any:
+    if not isinstance(fd, int):
+        return Handle(fd)
+    # Reads here go by offset, but tifffile begins at the descriptor's position.
+    os.lseek(fd, 0, os.SEEK_SET)
+    return open(fd, "rb", closefd=False)
+
+
+def general_decoder(fd: OpenFile, file: SourceFile, ifd: int) -> Callable[..., Any]:
+    """Give tifffile's decoder of the segments of a page; it holds no open file."""
+    with open_tiff(fd, file, is_ome=False) as tif:
+        decoder: Callable[..., Any] = page_at(tif, ifd).decode
+        return decoder
+
+
+def general_table(page: tifffile.TiffPage, layout: PageLayout, size: int) -> SegmentTable:
+    """Give the segments of a page as tifffile sees them, checked against the file."""
+    offsets = np.array(page.dataoffsets, np.int64)
+    counts = np.array(page.databytecounts, np.int64)
+    offsets, counts = check_segments(offsets, counts, layout, size)
+    return SegmentTable(offsets, counts, page.jpegtables, page.jpegheader)

@@ -14,16 +14,11 @@ from scout_dask_io.core.indexing import normalize_index, take, takes_all
 from scout_dask_io.core.source import FilledPlane, Piece, Source
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.files.location import RemotePath
-from scout_dask_io.tiff.gate import shared_gate
-from scout_dask_io.tiff.open_file import Place
-from scout_dask_io.tiff.open_pages import open_pages
+from scout_dask_io.tiff.open_file import Place, shared_gate
 from scout_dask_io.tiff.page_layout import FileTable, PageLayout, SourceFile
-from scout_dask_io.tiff.page_reader import AreaReader, Scratch, naming
+from scout_dask_io.tiff.page_reader import AreaReader, Scratch, iter_stacks, naming, open_pages
 from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.raw_reader import RawReader, area_reader
-from scout_dask_io.tiff.stack import iter_stacks
-
-__all__ = ["MAX_BLOCK_NBYTES", "TiffSource"]
 
 #: A dask block is a page by default, up to this size.
 MAX_BLOCK_NBYTES = 256 << 20
@@ -44,7 +39,7 @@ class TiffSource(Source):
     layouts : sequence of PageLayout
         All of one shape, and of one dtype but for its byte order.
     pages : numpy.ndarray
-        Page table, int64, of shape ``(*lead, 4)``: see :mod:`scout_dask_io.tiff.page_layout`. A page of
+        Page table, int64, of shape ``(*lead, 4)``: see ``page_layout``. A page of
         no file holds zeros.
     token : str
         Names the content.

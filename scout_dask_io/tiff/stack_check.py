@@ -26,11 +26,8 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.files.location import RemotePath
 from scout_dask_io.tiff.open_file import Place
-from scout_dask_io.tiff.page_layout import NO_FILE, PageLayout, SourceFile
-from scout_dask_io.tiff.pages import DescribedPage
+from scout_dask_io.tiff.page_layout import NO_FILE, DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import find_object
-
-__all__ = ["MISSING", "Refused", "Survey", "check_missing", "filled_planes", "refuse"]
 
 #: What may be done about files that cannot be read.
 MISSING = ("error", "fill")

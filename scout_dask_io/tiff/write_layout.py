@@ -11,8 +11,6 @@ import numpy as np
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ArgumentError
 
-__all__ = ["TiffLayout", "level_extents", "plan_layout"]
-
 # A region read decodes whole strips; 256 KiB are 64 rows of 2048 uint16, the
 # height of a default chunk, and enough for Deflate to do its best.
 STRIP_NBYTES = 2**18

@@ -2,6 +2,8 @@
 
 Sizes go out the way each kind of file has them: OME-XML with physical sizes,
 ImageJ's own text with ``spacing`` and ``unit``, and resolution tags everywhere.
+
+What an earlier export noted in a TIFF file of its own making.
 """
 
 from __future__ import annotations
@@ -11,26 +13,20 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
-from scout_dask_io.errors import ArgumentError
-from scout_dask_io.tiff.channels import NO_CHANNELS, Channels, ome_color
-from scout_dask_io.tiff.encode_ifd import Tag
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
+from scout_dask_io.tiff.describe import describe_image, describe_plane
+from scout_dask_io.tiff.encode import Tag
+from scout_dask_io.tiff.ifd import Window, read_header, read_ifd
+from scout_dask_io.tiff.metadata import NO_CHANNELS, Channels, ome_color
+from scout_dask_io.tiff.open_file import absolute, opened
 from scout_dask_io.tiff.write_layout import TiffLayout
-
-__all__ = [
-    "SOFTWARE",
-    "Notes",
-    "common_tags",
-    "first_page_tags",
-    "imagej_notes",
-    "ome_notes",
-    "plain_notes",
-]
 
 SOFTWARE = "scout-dask-io"
 
@@ -229,3 +225,46 @@ def _rational(value: float) -> list[int]:
     top = 2**32 - 1
     found = Fraction(value).limit_denominator(max(1, min(top, int(top / max(value, 1)))))
     return [min(found.numerator, top), found.denominator]
+
+
+_SOFTWARE_TAG = 305
+
+
+def record_text(record: dict[str, Any]) -> str:
+    """Give a record as the text of the Software field."""
+    return f"{SOFTWARE} {json.dumps(record)}"
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Give the record in a file's first directory; ``None`` where there is no file or none in it.
+
+    Raises
+    ------
+    TiffReadError
+        If the file cannot be read as a TIFF.
+    """
+    try:
+        with opened(absolute(path)) as (fd, file):
+            window = Window(fd, file.size)
+            header = read_header(window)
+            if header is None:
+                return None
+            text = read_ifd(window, header, header.first).text(_SOFTWARE_TAG, window)
+    except PathNotFoundError:
+        return None
+    name, _, body = text.partition(" ")
+    try:
+        found = json.loads(body) if name == SOFTWARE else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_whole(path: Path, *, one_page: bool) -> bool:
+    """Tell whether all that a file's directories promise lies in it. Decodes nothing."""
+    describe = describe_plane if one_page else describe_image
+    try:
+        describe(absolute(path))
+    except TiffReadError:
+        return False
+    return True

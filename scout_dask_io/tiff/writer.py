@@ -20,12 +20,16 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.errors import WriteError
-from scout_dask_io.tiff.encode import Band, Encoded
-from scout_dask_io.tiff.encode_ifd import HEADER_NBYTES, Tag, encode_directory, encode_header
+from scout_dask_io.tiff.encode import (
+    HEADER_NBYTES,
+    Band,
+    Encoded,
+    Tag,
+    encode_directory,
+    encode_header,
+)
 from scout_dask_io.tiff.write_layout import TiffLayout
 from scout_dask_io.tiff.write_metadata import Notes, common_tags, first_page_tags, plain_notes
-
-__all__ = ["TiffDraft", "sweep_drafts"]
 
 # What is kept free for the only directory of a file whose pixels reach beyond the
 # offsets of a classic TIFF: it stands before them.

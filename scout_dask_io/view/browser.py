@@ -20,8 +20,6 @@ from scout_dask_io.read.volume import open_volume
 from scout_dask_io.view.server import VolumeServer
 from scout_dask_io.view.volume import ServedVolume
 
-__all__ = ["View", "viewer"]
-
 # Percentiles of a sample between which the grey values are spread.
 CONTRAST = (1.0, 99.8)
 # Pixels along the longer side of a cross-section when the page opens, all volumes together.

@@ -18,8 +18,6 @@ from scout_dask_io.read.volume import Volume, open_volume
 from scout_dask_io.store.image import read_image
 from scout_dask_io.store.metadata import read_node
 
-__all__ = ["get_reader", "read_layers"]
-
 Paths: TypeAlias = "str | Sequence[str]"
 #: Data, what napari's ``add_image`` or ``add_labels`` takes besides, and the kind of layer.
 Layer: TypeAlias = tuple[Any, dict[str, Any], str]

@@ -22,8 +22,6 @@ import numpy as np
 from scout_dask_io.core.grid import Region, Shape
 from scout_dask_io.core.source import Source
 
-__all__ = ["MAX_COST_NBYTES", "Reader", "SamplePlan", "plan_samples", "sample"]
-
 #: What one look may cost: decoded bytes, and a seek's worth for each read.
 MAX_COST_NBYTES = 2 << 30
 #: A read that begins elsewhere costs as much as this many bytes more.

@@ -13,8 +13,6 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.run.progress import say
 from scout_dask_io.view.volume import ServedVolume
 
-__all__ = ["VolumeServer"]
-
 # Chunks that are read at the same time: a browser asks for dozens at once.
 READERS = 2
 

@@ -20,8 +20,6 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.read.region import read_region
 from scout_dask_io.run.lazy import source_of
 
-__all__ = ["ServedVolume", "Step"]
-
 #: Steps along ``(z, y, x)`` at which a level is taken from the array.
 Step = tuple[int, int, int]
 

@@ -1,4 +1,7 @@
-"""Where arrays and images are to stand, and how they come to stand there."""
+"""Where arrays and images are to stand, and how they come to stand there.
+
+Why it is short: it tells the two kinds of job apart.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from typing import TypeAlias
 from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.write.local_job import LocalPlace
 from scout_dask_io.write.remote_job import RemotePlace
-
-__all__ = ["Place", "place_of"]
 
 Place: TypeAlias = LocalPlace | RemotePlace
 

@@ -30,14 +30,16 @@ from scout_dask_io.store.chunk_format import StoredFormat, format_at
 from scout_dask_io.store.create import write_metadata
 from scout_dask_io.store.journal import CHUNK_RECORD, read_units
 from scout_dask_io.store.manifest import MANIFEST_NAME, write_manifest
-from scout_dask_io.store.publishing import check_destination, publish, recover
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, open_source
 from scout_dask_io.store.staging import (
     Staging,
     begin_staging,
+    check_destination,
     discard_staging,
     drop_staging,
     find_staging,
+    publish,
+    recover,
     sweep,
 )
 from scout_dask_io.store.unfinished import (
@@ -48,8 +50,6 @@ from scout_dask_io.store.unfinished import (
     level_settings,
 )
 from scout_dask_io.write.unit import Target
-
-__all__ = ["LocalPlace"]
 
 
 @dataclass(frozen=True, slots=True)

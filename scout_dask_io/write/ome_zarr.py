@@ -1,31 +1,56 @@
-"""An OME-Zarr image written in one go: its levels from the same pixels, whole or absent."""
+"""An OME-Zarr image written in one go: its levels from the same pixels, whole or absent.
+
+Writing the levels of an image: the tasks of its passes, and one that publishes them.
+
+What an image says of itself and its levels: names, voxel sizes, and contrast, measured.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import dask.array as da
 import numpy as np
-from dask.delayed import Delayed
+from dask._task_spec import List, Task, TaskRef
+from dask.delayed import Delayed, delayed
 
-from scout_dask_io.core.ome_metadata import check_colors, image_metadata
-from scout_dask_io.files.location import RemotePath, locate
+from scout_dask_io.core.downsample import HalvedSource
+from scout_dask_io.core.grid import Blocks
+from scout_dask_io.core.ome_metadata import check_colors, image_metadata, omero_metadata
+from scout_dask_io.core.pyramid import Level
+from scout_dask_io.core.source import Source
+from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
+from scout_dask_io.run.cluster import Asked
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
-from scout_dask_io.write.image_attributes import channel_labels, describe_image, level_attributes
-from scout_dask_io.write.image_plan import plan_ome_zarr
-from scout_dask_io.write.image_run import write_levels
+from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.source import open_source
+from scout_dask_io.store.unfinished import NewArray
+from scout_dask_io.write.job import Place, place_of
 from scout_dask_io.write.preflight import preflight
-from scout_dask_io.write.qc.run import check_qc, subject_of
-from scout_dask_io.write.write_arguments import check_fill, compressor_of, readable, settings_of
+from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
+from scout_dask_io.write.qc.findings import Subject
+from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
+from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks
+from scout_dask_io.write.unit import Lower, Target, working
+from scout_dask_io.write.zarr import (
+    begin_or_resume,
+    check_fill,
+    compressor_of,
+    readable,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     import zarr
-
-__all__ = ["write_ome_zarr"]
 
 
 def write_ome_zarr(
@@ -178,3 +203,280 @@ def write_ome_zarr(
         progress=progress,
         asked=asked,
     )
+
+
+def write_levels(
+    destination: AnyPath,
+    image: ImagePlan,
+    source: Source | None,
+    array: da.Array | None,
+    settings: dict[str, Any],
+    describe: Callable[[Any], dict[str, Any]],
+    *,
+    arrays: Sequence[dict[str, Any]],
+    overwrite: bool,
+    resume: bool,
+    durable: bool,
+    compute: bool,
+    progress: Any,
+    asked: Asked | None,
+    shared: Any = None,
+    subject: Subject | None = None,
+) -> zarr.Group | Delayed:
+    """Write the levels of a plan, or finish writing them, and give the group its name.
+
+    ``describe`` gives the group's attributes from the path of the lowest level;
+    ``arrays`` are the settings of each level's array. With ``shared``, the source of an array that
+    stands, that becomes level 0 as it is stored, and the plan's levels come after it. With
+    ``subject``, what the planes of level 0 are like is gathered and put beside the group.
+    ``asked`` is what ``preflight`` gave.
+    """
+    first = int(shared is not None)
+    settings = {**settings, "first": first, "qc": subject is not None}
+    begun = begin_or_resume(
+        destination,
+        array if source is None else source,
+        image.write,
+        _new_arrays(image, first, arrays),
+        settings,
+        {"passes": [(first + n, plan.units) for n, plan in image.passes]},
+        overwrite=overwrite,
+        resume=resume,
+        durable=durable,
+        qc=subject is not None,
+    )
+    if begun is None:
+        return _open(destination) if compute else cast(Any, delayed(_open)(destination))
+    targets, noted = begun
+    image = _as_begun(image, [(n - first, units) for n, units in noted["passes"]])
+    tops = _with_lower(image, targets)
+    tops[0] = replace(tops[0], qc=subject is not None)
+    name = f"write-{targets[0].staging.job_id}"
+    tasks, units, ends, already = _image_tasks(
+        name, image, place_of(destination), targets, tops, source, array
+    )
+    of_levels = [image.units_of(n) for n in range(len(targets))]
+    written = run_write(
+        name,
+        tasks,
+        units,
+        ends,
+        partial(_publish, targets, of_levels, describe, overwrite, shared, subject),
+        array,
+        tops[0],
+        image.write,
+        compute=compute,
+        progress=progress,
+        already=already,
+        asked=asked,
+    )
+    return cast("zarr.Group | Delayed", written)
+
+
+def _new_arrays(
+    image: ImagePlan,
+    first: int,
+    arrays: Sequence[dict[str, Any]],
+) -> list[NewArray]:
+    """Give the levels as arrays that are to grow, from the number ``first`` on."""
+    plan = image.write
+    of_v3: dict[str, Any] = {}
+    if plan.zarr_format == 3:
+        # Version 0.5 asks for the axes' names in the arrays too; Zarr v2 has no place for them.
+        of_v3 = {"zarr_format": 3, "shards": plan.shards, "dimension_names": list(image.axes)}
+    return [
+        NewArray(level.shape, plan.chunks, plan.dtype, {**own, **of_v3}, n)
+        for n, (level, own) in enumerate(zip(image.levels, arrays, strict=True), start=first)
+    ]
+
+
+def _as_begun(image: ImagePlan, passes: Sequence[tuple[int, Any]]) -> ImagePlan:
+    """Give a plan with the units that the image was begun with, now or in an earlier run."""
+    begun = []
+    for first, units in passes:
+        plan = plan_pass(image.write, image.levels, first) if first else image.write
+        begun.append((first, replace(plan, units=tuple(map(tuple, units)))))
+    return replace(image, passes=tuple(begun))
+
+
+def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
+    """Give the first target of each pass, with those that its units make too."""
+    starts = [first for first, _ in image.passes] + [len(targets)]
+    tops = []
+    for k, (first, plan) in enumerate(image.passes):
+        lower = tuple(
+            Lower(targets[n], image.levels[n].factors, image.method)
+            for n in range(first + 1, starts[k + 1])
+        )
+        # One attempt: whoever cancels it cancels the tasks of all levels.
+        attempt = targets[0].attempt
+        tops.append(replace(targets[first], band=plan.band, lower=lower, attempt=attempt))
+    return tops
+
+
+def _image_tasks(
+    name: str,
+    image: ImagePlan,
+    place: Place,
+    targets: Sequence[Target],
+    tops: Sequence[Target],
+    source: Source | None,
+    array: da.Array | None,
+) -> tuple[dict[Any, Any], set[Any], list[Any], int]:
+    """Give all tasks but the last, those that count, those at the end, and how many are done."""
+    tasks: dict[Any, Any] = {}
+    units: set[Any] = set()
+    ends: list[Any] = []
+    already = 0
+    for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
+        done = top.staging.finished()
+        already += len(done)
+        here = f"{name}-{first}"
+        if k == 0:
+            found, last = unit_tasks(here, plan, source, array, top, done)
+        else:
+            # What lies above is whole once all tasks of the pass before are done.
+            above = f"{here}-above"
+            tasks[above] = Task(above, _wait, List(*map(TaskRef, ends)))
+            halved = HalvedSource(
+                place.source_of(targets[first - 1]),
+                image.levels[first].factors,
+                image.method,
+            )
+            found = level_tasks(here, plan, halved, top, done.__contains__, above)
+            last = [above, *found]
+        tasks.update(found)
+        units |= {key for key in found if key[0] == here}
+        ends = last
+    return tasks, units, ends, already
+
+
+def _wait(above: list[Any]) -> None:
+    return None
+
+
+def _publish(
+    targets: Sequence[Target],
+    units: Sequence[Blocks],
+    describe: Any,
+    overwrite: bool,
+    shared: Any,
+    subject: Subject | None,
+    written: list[Any],
+) -> zarr.Group:
+    destination = targets[0].staging.destination
+    with working(targets[0]):
+        if subject is not None:
+            put_sheet(targets[0], units[0], subject)
+        place: Any = place_of(destination)
+        place.finish(targets, units, overwrite=overwrite, describe=describe, shared=shared)
+        return _open(destination)
+
+
+def _open(path: AnyPath) -> zarr.Group:
+    return cast("zarr.Group", open_zarr(path, mode="r+"))
+
+
+# Elements of a channel that are read to measure its contrast, and that are sorted for it.
+SAMPLED, SORTED = 2**21, 2**18
+
+
+def channel_labels(
+    channels: Sequence[str] | None, axes: str, shape: Sequence[int], path: AnyPath
+) -> list[str]:
+    """Give the names of all channels: those given, else their numbers, or the image's own."""
+    n = shape[axes.index("c")] if "c" in axes else 1
+    if channels is None:
+        return (
+            [str(k) for k in range(n)]
+            if "c" in axes
+            else [path.name.removesuffix(".zarr").removesuffix(".ome")]
+        )
+    names = [channels] if isinstance(channels, str) else [str(c) for c in channels]
+    if len(names) != n:
+        raise ArgumentError(
+            f"channels must be {n} names, as many as the data have channels, got {channels!r}"
+        )
+    return names
+
+
+def level_attributes(
+    level: Level, axes: str, size: VoxelSize | None, channels: Sequence[str] | None
+) -> dict[str, Any]:
+    """Give the attributes of a level's array: channel names and the size of its voxels."""
+    found: dict[str, Any] = {}
+    if channels and axes[0] == "c":
+        found["channels"] = list(channels)
+    if size is not None:
+        times = dict(zip(axes, level.total, strict=True))
+        found[ATTRIBUTE] = list(size.scaled([times.get(a, 1) for a in "zyx"]).micrometres)
+    return found
+
+
+def describe_image(
+    lowest: AnyPath,
+    *,
+    metadata: dict[str, Any],
+    version: str,
+    axes: str,
+    shown: tuple[list[str], list[str] | None] | None,
+) -> dict[str, Any]:
+    """Give the group's attributes: contrast windows are of the lowest level.
+
+    So is the range they may be moved in, but for integers, whose dtype has one.
+    """
+    if shown is None:
+        return metadata
+    names, colors = shown
+    source = open_source(lowest)
+    samples = [_real(_sample(source, axes, k)) for k in range(len(names))]
+    windows = [_window(values) for values in samples]
+    if source.dtype.kind in "iu":
+        info = np.iinfo(source.dtype)
+        limits = [(float(info.min), float(info.max))] * len(names)
+    else:
+        limits = [(float(v.min()), float(v.max())) if v.size else (0.0, 1.0) for v in samples]
+    omero = omero_metadata(names, colors, windows, limits)
+    if version == "0.5":
+        return {"ome": {**metadata["ome"], "omero": omero}}
+    return {**metadata, "omero": omero}
+
+
+def _sample(source: Source, axes: str, channel: int) -> np.ndarray:
+    """Read a channel, or of a large one as many chunks here and there as are 2 million elements."""
+    chunks = source.read_shape
+    grid = [
+        1 if a == "c" else -(-n // c) for a, n, c in zip(axes, source.shape, chunks, strict=True)
+    ]
+    n_chunks = math.prod(grid)
+    wanted = min(n_chunks, max(1, SAMPLED // math.prod(chunks)))
+    if wanted == n_chunks:
+        return source[tuple(slice(channel, channel + 1) if a == "c" else slice(None) for a in axes)]
+    found = []
+    for number in np.random.default_rng(0).choice(n_chunks, wanted, replace=False):
+        index = np.unravel_index(number, grid)
+        at = tuple(
+            slice(channel, channel + 1) if a == "c" else slice(int(i) * c, (int(i) + 1) * c)
+            for a, i, c in zip(axes, index, chunks, strict=True)
+        )
+        found.append(source[at].reshape(-1))
+    return np.concatenate(found)
+
+
+def _real(values: np.ndarray) -> np.ndarray:
+    """Give the finite values, of complex ones the magnitude."""
+    real = np.abs(values) if values.dtype.kind == "c" else values
+    return real[np.isfinite(real)] if real.dtype.kind == "f" else real.reshape(-1)
+
+
+def _window(finite: np.ndarray) -> tuple[float, float]:
+    """Give the 1st and the 99.9th percentile, which most images show well."""
+    if not finite.size:
+        return 0.0, 1.0
+    # Of a quarter of a million elements: sorting all of them took a tenth of a small write.
+    some = finite[:: max(1, finite.size // SORTED)]
+    if some.dtype.kind != "u":
+        # Differences of signed integers may overflow in numpy's interpolation.
+        some = some.astype(np.float64)
+    low, high = (float(v) for v in np.percentile(some, (1, 99.9)))
+    return (low, high) if high > low else (low, low + 1.0)

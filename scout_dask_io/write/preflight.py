@@ -1,22 +1,25 @@
-"""A look at the workers of a cluster before a job begins: can every one do its part."""
+"""A look at the workers of a cluster before a job begins: can every one do its part.
+
+A directory beside a destination for as long as it takes to see who can write there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 
 from scout_dask_io.core.source import Source
+from scout_dask_io.files.disk import naming_errors, remove_tree
 from scout_dask_io.files.location import AnyPath
-from scout_dask_io.run.admission import Asked, check_workers
-from scout_dask_io.run.cluster import active_client
+from scout_dask_io.run.cluster import Asked, active_client, check_workers
 from scout_dask_io.run.lazy import sources_in
-from scout_dask_io.write.probe import probing
-
-__all__ = ["preflight"]
+from scout_dask_io.store.staging import DRAFT_SUFFIX
 
 
 def preflight(
@@ -52,3 +55,26 @@ def preflight(
         else probing(destination, in_place=in_place) as folder
     ):
         return check_workers(client, files, folder)
+
+
+@contextmanager
+def probing(destination: Path, *, in_place: bool = False) -> Iterator[str]:
+    """Give a new directory in the nearest one that exists; it is gone afterwards.
+
+    One that a kill leaves beside the destination is swept by the next write.
+
+    Raises
+    ------
+    WriteError
+        If this process cannot make it.
+    """
+    parent = destination.absolute() if in_place else destination.absolute().parent
+    while not parent.is_dir() and parent != parent.parent:
+        parent = parent.parent
+    probe = parent / f".{destination.name}{DRAFT_SUFFIX}{uuid.uuid4().hex}"
+    with naming_errors(parent, "nothing can be written there"):
+        probe.mkdir()
+    try:
+        yield os.fspath(probe)
+    finally:
+        remove_tree(probe)

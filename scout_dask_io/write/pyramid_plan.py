@@ -3,26 +3,41 @@
 A *pass* reads one level, or the source, and writes a level from it, and from the
 same pixels as many levels below that as its units allow. A unit must hold whole
 chunks of each of them, so that every chunk has one writer.
+
+The plan of an OME-Zarr image: its levels, and the passes that write them. No files are made.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
-from scout_dask_io.core.grid import Blocks, Shape, uniform_blocks, window_of
-from scout_dask_io.core.plan import UNIT_NBYTES, WritePlan, grow_unit, unit_target
-from scout_dask_io.core.plan_computed import blocks_fit_chunks, plan_computed
-from scout_dask_io.core.pyramid import Level
-from scout_dask_io.errors import MemoryLimitError
+import numpy as np
+
+from scout_dask_io.core.downsample import METHODS, method_for
+from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, uniform_blocks, window_of
+from scout_dask_io.core.ome_metadata import VERSIONS
+from scout_dask_io.core.plan import (
+    UNIT_NBYTES,
+    WritePlan,
+    blocks_fit_chunks,
+    grow_unit,
+    plan_computed,
+    plan_source,
+    unit_target,
+)
+from scout_dask_io.core.pyramid import Level, axes_of, plan_levels
+from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.read.voxel_size import size_for
+from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.write.zarr import compressor_of, plan_write, readable
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
 # of its size. Units of a few seconds do for that where they are many: none waits long at the end.
 LARGE_UNIT_NBYTES = 4 * UNIT_NBYTES
 MANY_UNITS = 64
-
-__all__ = ["fuse_levels", "halved_blocks", "stored_extent"]
 
 
 def stored_extent(plan: WritePlan) -> Shape:
@@ -144,3 +159,121 @@ def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
         halved = (-(-u // t) for u, t in zip(held, times, strict=True))
         total += math.prod(-(-h // c) * c for h, c in zip(halved, extent, strict=True))
     return total * plan.itemsize
+
+
+# Units of further passes, whose levels are small: one by one, a few chunks cost a task as much.
+LEAST_NBYTES = 2 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """How an image will be written.
+
+    Attributes
+    ----------
+    axes : str
+        A letter an axis.
+    levels : tuple of Level
+        The full resolution first.
+    write : WritePlan
+        Of level 0, with the levels that its units make too.
+    passes : tuple
+        Each the level that a pass begins with, and its plan; the first is ``write``.
+    method : str
+        How lower levels are made.
+    """
+
+    axes: str
+    levels: tuple[Level, ...]
+    write: WritePlan
+    passes: tuple[tuple[int, WritePlan], ...]
+    method: str
+
+    @property
+    def n_units(self) -> int:
+        """Write units of all passes."""
+        return sum(plan.n_units for _, plan in self.passes)
+
+    @property
+    def n_files(self) -> int:
+        """Chunk files, or shards, of all levels at most."""
+        extent = stored_extent(self.write)
+        return sum(math.prod(chunk_counts(level.shape, extent)) for level in self.levels)
+
+    def units_of(self, level: int) -> Blocks:
+        """Give the blocks of a level that the units of its pass make."""
+        first, plan = max(p for p in self.passes if p[0] <= level)
+        units = plan.units
+        for below in self.levels[first + 1 : level + 1]:
+            units = halved_blocks(units, below.factors)
+        return units
+
+
+def plan_ome_zarr(
+    data: Any,
+    chunks: int | Sequence[int] = (64, 64, 64),
+    *,
+    levels: int | None = None,
+    axes: str | None = None,
+    labels: bool = False,
+    method: str | None = None,
+    channels: Sequence[str] | None = None,
+    voxel_size: Any = None,
+    version: str = "0.4",
+    shards: int | Sequence[int] | None = None,
+    codec: Any = LEVEL_CODECS,
+    max_mem: int | str | None = None,
+    nb_workers: int | None = None,
+) -> ImagePlan:
+    """Give the plan that :func:`write_ome_zarr` would follow, without writing anything.
+
+    Parameters and errors are those of :func:`write_ome_zarr`.
+    """
+    if version not in VERSIONS:
+        raise ArgumentError(f"version must be one of {', '.join(VERSIONS)}, got {version!r}")
+    if method is not None and method not in METHODS:
+        raise ArgumentError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    source, array = readable(data)
+    plan = plan_write(source, array, chunks, max_mem, nb_workers, VERSIONS[version], shards)
+    for each in codecs_of_levels(codec):
+        compressor_of(plan, each)
+    letters = axes_of(len(plan.shape), channels=channels is not None, axes=axes)
+    found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
+    passes: list[tuple[int, WritePlan]] = []
+    first = 0
+    while first < len(found):
+        begun = plan_pass(plan, found, first) if first else plan
+        # The passes after the first read a level that is stored.
+        blocks = array.chunks if array is not None and not first else None
+        begun, n = fuse_levels(begun, found[first:], blocks)
+        passes.append((first, begun))
+        first += 1 + n
+    method = method or method_for(np.dtype(plan.dtype), labels)
+    return ImagePlan(letters, found, passes[0][1], tuple(passes), method)
+
+
+def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan:
+    """Give the plan of a pass that reads the level above its first, chunk by chunk."""
+    level, extent = levels[first], stored_extent(plan)
+    read = tuple(-(-min(c, n) // f) for c, n, f in
+                 zip(extent, levels[first - 1].shape, level.factors, strict=True))  # fmt: skip
+    found = plan_source(
+        level.shape,
+        plan.dtype,
+        plan.itemsize,
+        extent,
+        tuple(max(n, 1) for n in read),
+        nb_workers=plan.nb_workers,
+        max_mem=plan.max_mem,
+    )
+    units = found.units
+    if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:
+        unit = grow_unit(level.shape, found.band, plan.itemsize, LEAST_NBYTES)
+        units = uniform_blocks(level.shape, unit)
+    return replace(
+        found,
+        units=units,
+        chunks=plan.chunks,
+        shards=plan.shards,
+        zarr_format=plan.zarr_format,
+    )

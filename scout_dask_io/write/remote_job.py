@@ -10,23 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import StorePath
 
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError
 from scout_dask_io.files.location import RemotePath
 from scout_dask_io.store.chunk_format import format_of
-from scout_dask_io.store.create import new_zarr
+from scout_dask_io.store.create import metadata_documents
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import MANIFEST_NAME, manifest_bytes, parse_manifest
 from scout_dask_io.store.metadata import parse_metadata
-from scout_dask_io.store.nodes_remote import store_of
-from scout_dask_io.store.remote_contents import check_free, find_unfinished
-from scout_dask_io.store.remote_staging import RemoteStaging, begin, finish_clearing
-from scout_dask_io.store.source import ZarrSource
+from scout_dask_io.store.remote_staging import (
+    RemoteStaging,
+    begin,
+    check_free,
+    find_unfinished,
+    finish_clearing,
+)
+from scout_dask_io.store.source import ZarrSource, growing_source
 from scout_dask_io.store.unfinished import (
     NewArray,
     differences,
@@ -35,8 +36,6 @@ from scout_dask_io.store.unfinished import (
     level_settings,
 )
 from scout_dask_io.write.unit import Target
-
-__all__ = ["RemotePlace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +64,9 @@ class RemotePlace:
         check_free(self.path, overwrite=overwrite)
         metadata: dict[str, str] = {}
         for new in arrays:
-            empty = new_zarr(None, new.shape, new.chunks, new.dtype, in_memory=True, **new.settings)
-            documents = empty.metadata.to_buffer_dict(default_buffer_prototype())
+            documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
             for name, content in documents.items():
-                metadata[_below(new.level, name)] = content.to_bytes().decode()
+                metadata[_below(new.level, name)] = content.decode()
         staging = begin(self.path, metadata, settings, overwrite=overwrite)
         return [_target(staging.of_level(new.level), metadata) for new in arrays]
 
@@ -122,8 +120,7 @@ class RemotePlace:
         if found is None:
             staging.check()
         _, document = _document(staging, found["metadata"])
-        place = StorePath(store_of(staging.array, read_only=True))
-        return ZarrSource(staging.array, zarr.Array.from_dict(place, document), "", growing=True)
+        return growing_source(staging.array, document)
 
     def finish(
         self,

@@ -1,45 +1,51 @@
-"""Any array streamed into a chunked Zarr array: planned, in bounded memory, whole or absent."""
+"""Any array streamed into a chunked Zarr array: planned, in bounded memory, whole or absent.
+
+The arguments of a write, checked before anything is created: data, plan, codec, settings.
+
+Where a write begins: afresh, where an earlier one ended, or not at all since all is done.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
 
-from scout_dask_io.core.grid import Blocks
-from scout_dask_io.core.plan import WritePlan
-from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import RemotePath, locate
+from scout_dask_io.core.formatting import format_nbytes
+from scout_dask_io.core.grid import Blocks, expand_chunks
+from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
+from scout_dask_io.core.shards import fit_shards
+from scout_dask_io.core.source import ArraySource, Source
+from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled, note_filled
 from scout_dask_io.read.voxel_size import attributes_with
+from scout_dask_io.run.lazy import source_of, sources_in
+from scout_dask_io.run.scheduler import planned
+from scout_dask_io.store.chunk_v2 import array_crc32c
+from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.unfinished import NewArray
+from scout_dask_io.store.staging import check_beside
+from scout_dask_io.store.unfinished import NewArray, is_finished
 from scout_dask_io.write.job import place_of
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.region import begin_region, check_region, finish_region, stored_format
-from scout_dask_io.write.tasks import unit_tasks
+from scout_dask_io.write.tasks import run_write, unit_tasks
 from scout_dask_io.write.unit import Target, working
-from scout_dask_io.write.write_arguments import (
-    check_fill,
-    compressor_of,
-    plan_write,
-    readable,
-    settings_of,
-)
-from scout_dask_io.write.write_begin import begin_or_resume, check_remote
-from scout_dask_io.write.write_run import run_write
 
 if TYPE_CHECKING:
     import zarr
-
-__all__ = ["plan_zarr", "write_zarr"]
 
 
 def plan_zarr(
@@ -297,3 +303,233 @@ def _publish(
 
 def _open(path: Any) -> zarr.Array[Any]:
     return cast("zarr.Array[Any]", open_zarr(path, mode="r+"))
+
+
+# zarr 3.4 puts a shard together in up to five times its memory, 3.1 in three times.
+SHARD_COPIES = 5
+
+
+def readable(data: Any) -> tuple[Source | None, da.Array | None]:
+    """Give data as a source that is read by regions, or else as an array that must be computed.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no array, or of a kind that Zarr arrays of this library do not hold.
+    """
+    if isinstance(data, da.Array):
+        if any(np.isnan(n) for n in data.shape):
+            raise ArgumentError(
+                f"the array's shape {data.shape} is not known before it is computed: call "
+                "compute_chunk_sizes() on it first"
+            )
+    elif not isinstance(data, (Source, np.ndarray)):
+        raise ArgumentError(
+            f"data must be a dask or numpy array, got {type(data).__name__}. "
+            "np.asarray or dask.array.from_array makes it one."
+        )
+    # "g" and "G" are C's long doubles, which Zarr does not have.
+    dtype, ndim = data.dtype, data.ndim
+    if not 1 <= ndim <= 5 or dtype.kind not in "biufc" or dtype.char in "gG":
+        raise ArgumentError(
+            f"data must have 1 to 5 axes and a bool, integer, float or complex dtype, got {ndim} "
+            f"axes of {dtype}"
+        )
+    if isinstance(data, da.Array):
+        source = source_of(data)
+        return (None, data) if source is None else (source, None)
+    if isinstance(data, Source):
+        return data, None
+    return ArraySource(data, f"numpy-{dtype.str}-{data.shape}-{array_crc32c(data):08x}"), None
+
+
+def plan_write(
+    source: Source | None,
+    array: da.Array | None,
+    chunks: int | Sequence[int],
+    max_mem: int | str | None,
+    nb_workers: int | None,
+    zarr_format: int = 2,
+    shards: int | Sequence[int] | None = None,
+) -> WritePlan:
+    """Give the plan of a write of what :func:`readable` gave; its units are whole shards.
+
+    Raises
+    ------
+    ArgumentError, ChunkError, MemoryLimitError
+        If an argument does not fit, or the write does not fit in ``max_mem``.
+    """
+    if zarr_format not in (2, 3) or isinstance(zarr_format, bool):
+        raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
+    if shards is not None and zarr_format != 3:
+        raise ArgumentError("shards are a part of Zarr v3: give zarr_format=3 with them")
+    data: Any = source if source is not None else array
+    dtype = data.dtype.newbyteorder("=")
+    inner = expand_chunks(data.shape, chunks)
+    fitted = fit_shards(data.shape, inner, shards, dtype.itemsize)
+    # A file has one writer and is encoded whole, so to the plan a shard is a chunk.
+    extents = fitted or inner
+    kind = (dtype.name, dtype.itemsize, extents)
+    room: dict[str, Any] = {"max_mem": max_mem, "nb_workers": nb_workers}
+    if fitted:
+        room["n_copies"] = SHARD_COPIES
+    try:
+        if source is not None:
+            plan = planned(plan_source, source.shape, *kind, source.read_shape, **room)
+        else:
+            plan = planned(plan_computed, data.chunks, *kind, **room)
+    except MemoryLimitError as err:
+        if fitted is None:
+            raise
+        nbytes = format_nbytes(math.prod(fitted) * dtype.itemsize)
+        raise MemoryLimitError(
+            f"a shard of {fitted}, {nbytes}, is in memory whole while it is encoded, as a chunk "
+            f"is: {err} Smaller shards take less."
+        ) from err
+    return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
+
+
+def compressor_of(plan: WritePlan, codec: Any) -> Any:
+    """Give the numcodecs compressor for the chunks of a plan; ``None`` for no compression.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not known, or the plan is of Zarr v3, which has none like it.
+    """
+    nbytes = math.prod(plan.chunks) * plan.itemsize
+    found = resolve_codec(codec, nbytes, plan.itemsize)
+    if plan.zarr_format == 3:
+        v3_compressors(found, nbytes, plan.itemsize)
+    return found
+
+
+def check_fill(fill_value: Any, dtype: str) -> None:
+    """Refuse a fill value that the array's dtype cannot hold, before anything is created."""
+    try:
+        fill = np.array(0 if fill_value is None else fill_value, dtype=dtype)
+        fits = fill.ndim == 0 and (fill.dtype.kind in "fc" or fill == (fill_value or 0))
+    except (ValueError, TypeError, OverflowError):
+        fits = False
+    if not fits:
+        raise ArgumentError(f"fill_value must be a number of dtype {dtype}, got {fill_value!r}")
+
+
+def settings_of(
+    plan: WritePlan,
+    source: Source | None,
+    array: da.Array | None,
+    compressor: Any,
+    fill: Any,
+    attributes: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Give what a resumed write must share with the one that began."""
+    token = source.token if source is not None else str(array.name if array is not None else "")
+    return {
+        "source": hashlib.sha256(token.encode()).hexdigest(),
+        "shape": plan.shape,
+        "dtype": plan.dtype,
+        "chunks": plan.chunks,
+        "shards": plan.shards,
+        "zarr_format": plan.zarr_format,
+        "codec": None if compressor is None else compressor.get_config(),
+        "fill_value": repr(fill),
+        "attributes": _json(attributes),
+    }
+
+
+def _json(attributes: dict[str, Any] | None) -> Any:
+    try:
+        return json.loads(json.dumps(attributes or {}))
+    except (TypeError, ValueError) as err:
+        raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err
+
+
+def begin_or_resume(
+    destination: AnyPath,
+    data: Any,
+    plan: WritePlan,
+    arrays: Sequence[NewArray],
+    settings: dict[str, Any],
+    units: dict[str, Any],
+    *,
+    overwrite: bool,
+    resume: bool,
+    durable: bool,
+    qc: bool,
+) -> tuple[list[Target], dict[str, Any]] | None:
+    """Give the growing arrays, and what was noted when they were begun, now or earlier.
+
+    ``None`` where they stand finished with the same data and settings, and ``resume``
+    asks for no more.
+
+    Parameters
+    ----------
+    destination : Path or RemotePath
+        Where they are to stand.
+    data, plan
+        What is written, and the plan of it; checked where a write begins afresh.
+    arrays : sequence of NewArray
+        One, or the levels of an image.
+    settings : dict
+        What a resumed write must share with the one that began.
+    units : dict
+        What is noted beside them: the units, which a resumed write takes over.
+    overwrite, resume, durable, qc : bool
+        As for :func:`~scout_dask_io.write_zarr`.
+
+    Raises
+    ------
+    TargetExistsError, ResumeError, MemoryLimitError, ArgumentError, WriteError
+        If the write cannot begin; nothing is created.
+    """
+    place = place_of(destination)
+    levels = [new.level for new in arrays]
+    resumed = place.resume(settings, levels, durable=durable) if resume else None
+    if resumed is None and resume and not overwrite and is_finished(destination, settings):
+        return None
+    if qc:
+        # In a store, what lies there may be this write's own.
+        ours = resumed is not None and isinstance(destination, RemotePath)
+        check_beside(destination, overwrite=overwrite or ours)
+    if resumed is not None:
+        return resumed
+    check_remote(destination, plan, data, overwrite=overwrite)
+    noted = {**settings, **units}
+    return place.begin(arrays, noted, overwrite=overwrite, durable=durable), noted
+
+
+def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
+    """Refuse what goes on a disk and not in an object store, of a write that is to begin there.
+
+    An object store has no room for blocks that are kept for a while. And on a disk
+    what is overwritten stands until the new is whole; in a store it is removed first,
+    so data must not be read from it.
+
+    Raises
+    ------
+    MemoryLimitError, ArgumentError
+        If it is asked for.
+    """
+    if not isinstance(destination, RemotePath):
+        return
+    if plan.route == "scratch":
+        raise MemoryLimitError(
+            f"max_mem cannot hold a row of the array's blocks, which cross the borders of "
+            f"chunks, and {destination} has no disk to keep them on. Raise max_mem, give the "
+            "array smaller blocks, or write to a disk first and copy that."
+        )
+    sources = sources_in(data) if isinstance(data, da.Array) else [data]
+    if overwrite and any(_lies_in(source, destination) for source in sources):
+        raise ArgumentError(
+            f"the data are read from {destination}, which overwrite=True removes before they are "
+            "written: write to another path"
+        )
+
+
+def _lies_in(source: Any, place: RemotePath) -> bool:
+    # A view has what it is a view of.
+    root, below = getattr(source, "root", None), getattr(source, "source", None)
+    if below is not None and _lies_in(below, place):
+        return True
+    return isinstance(root, RemotePath) and f"{root}/".startswith(f"{place}/")

@@ -12,8 +12,7 @@ import zarr
 
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.jobs import demo as module
-from scout_dask_io.jobs.demo import demo
-from scout_dask_io.jobs.synthetic import organoid
+from scout_dask_io.jobs.demo import demo, organoid
 
 SMALL = (9, 40, 50)
 

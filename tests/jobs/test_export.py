@@ -24,11 +24,11 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.jobs import export_parts
+from scout_dask_io.jobs import export_engine as export_parts
 from scout_dask_io.jobs.convert import convert
 from scout_dask_io.jobs.export import ExportReport, export
+from scout_dask_io.jobs.export_engine import Parts, plan_parts
 from scout_dask_io.jobs.export_files import name_files
-from scout_dask_io.jobs.export_parts import Parts, plan_parts
 from scout_dask_io.jobs.export_selection import select
 from scout_dask_io.jobs.export_values import Clipped
 from scout_dask_io.read.channels import imread_channels

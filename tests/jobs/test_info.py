@@ -17,9 +17,8 @@ from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
 from scout_dask_io.jobs.info import info
 from scout_dask_io.store.create import new_zarr
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.layout import detect_layout
+from scout_dask_io.store.layout import detect_layout, measure_array
 from scout_dask_io.store.staging import begin_staging
-from scout_dask_io.store.usage import measure_array
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 
 SHAPE, CHUNKS = (13, 37, 41), (4, 16, 16)

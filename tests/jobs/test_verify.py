@@ -24,7 +24,7 @@ from scout_dask_io.errors import (
     MemoryLimitError,
     PathNotFoundError,
 )
-from scout_dask_io.jobs import compare
+from scout_dask_io.jobs import verify as compare
 from scout_dask_io.jobs import verify as module
 from scout_dask_io.jobs.verify import verify
 from scout_dask_io.read.any import open_any

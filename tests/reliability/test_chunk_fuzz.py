@@ -22,7 +22,7 @@ from helpers import make_volume
 from mutate import CHUNK_MUTATIONS, flip
 
 import scout_dask_io as io
-from scout_dask_io.store.checksum import crc32c
+from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.manifest import read_manifest
 
 SEED = 9

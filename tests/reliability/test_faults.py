@@ -25,7 +25,7 @@ from harness import figure, litter, tree
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
-from scout_dask_io.store import publishing
+from scout_dask_io.store import staging as publishing
 
 OLD = make_volume((2, 5, 7), seed=1)
 NEW = make_volume((2, 17, 20), seed=2)

@@ -184,7 +184,7 @@ def test_the_kill_loop_finds_the_naive_writer(tmp_path: Path):
 
 
 def killed_at(folder: str, nth: int, job: str) -> None:
-    from scout_dask_io.store import publishing
+    from scout_dask_io.store import staging as publishing
 
     root = Path(folder)
     if job == "two renames":

@@ -14,7 +14,7 @@ from helpers import make_volume
 
 import scout_dask_io as io
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.store.checksum import array_crc32c, crc32c
+from scout_dask_io.store.chunk_v2 import array_crc32c, crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import (
     MANIFEST_NAME,

@@ -14,12 +14,13 @@ from helpers import make_volume
 
 import scout_dask_io as io
 from scout_dask_io.errors import TargetExistsError
-from scout_dask_io.store.publishing import check_destination, publish
 from scout_dask_io.store.staging import (
     Staging,
     begin_staging,
+    check_destination,
     discard_staging,
     find_staging,
+    publish,
 )
 
 

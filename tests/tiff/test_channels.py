@@ -13,8 +13,8 @@ from helpers import make_volume, read_ome
 
 import scout_dask_io as io
 from scout_dask_io.jobs.convert import plan_convert
-from scout_dask_io.tiff.channels import ome_color
-from scout_dask_io.tiff.info import describe_path
+from scout_dask_io.tiff.describe import describe_path
+from scout_dask_io.tiff.metadata import ome_color
 
 BOTH = make_volume((2, 3, 40, 50))
 NAMES, COLORS = ("syto", "SOX2 µ"), ("0000FF", "FF8000")

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from scout_dask_io.errors import ArgumentError, WriteError
 from scout_dask_io.tiff import write_layout
 from scout_dask_io.tiff import writer as draft_module
-from scout_dask_io.tiff.encode import Band, encode_strip
-from scout_dask_io.tiff.encode_ifd import Tag, encode_directory
+from scout_dask_io.tiff.encode import Band, Tag, encode_directory, encode_strip
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.writer import TiffDraft
 

@@ -351,7 +351,7 @@ def test_the_fast_decoder_gives_what_tifffiles_does(
 
 
 def test_the_memory_of_segment_tables_is_bounded_and_forgets_the_oldest():
-    from scout_dask_io.tiff.cache import BoundedCache
+    from scout_dask_io.tiff.open_file import BoundedCache
 
     cache: BoundedCache[bytes] = BoundedCache(100, len)
     made: list[str] = []

@@ -18,16 +18,6 @@ import numpy as np
 
 from scout_dask_io.core.grid import Region, Shape
 
-__all__ = [
-    "SATURATED",
-    "PlaneGatherer",
-    "Record",
-    "grid_steps",
-    "no_planes",
-    "sample_thinning",
-    "saturated",
-]
-
 #: The largest values of cameras of 12, 14 and 16 bits, in arrays whose dtype holds more.
 SATURATED = (4095, 16383, 65535)
 # Pixels of a grid along each axis of a plane, at most, and the least distance between them

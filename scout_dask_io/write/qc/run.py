@@ -24,15 +24,13 @@ from scout_dask_io.files.disk import naming_errors
 from scout_dask_io.files.location import AnyPath
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.beside import has_beside, put_beside, sheet_paths, write_beside
 from scout_dask_io.store.remote_staging import RemoteStaging
+from scout_dask_io.store.staging import has_beside, put_beside, sheet_paths, write_beside
 from scout_dask_io.write.job import place_of
 from scout_dask_io.write.qc.findings import Duplicates, Subject, qc_document
 from scout_dask_io.write.qc.sheet import html_sheet
 from scout_dask_io.write.qc.summary import VolumeSummary, candidates, summarise
 from scout_dask_io.write.unit import Target, record_name
-
-__all__ = ["check_qc", "check_qc_place", "put_sheet", "subject_of"]
 
 #: Bytes of elements that are read again at most, to prove that planes are equal.
 PROOF_NBYTES = 4 * 2**30

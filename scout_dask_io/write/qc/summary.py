@@ -13,8 +13,6 @@ import numpy as np
 from scout_dask_io.core.grid import Blocks, Region, Shape, iter_block_regions
 from scout_dask_io.write.qc.gather import Record, grid_steps, no_planes, sample_thinning, saturated
 
-__all__ = ["N_SHOWN", "PERCENTILES", "Projections", "VolumeSummary", "candidates", "summarise"]
-
 #: The percentiles of every plane.
 PERCENTILES = (1, 25, 50, 75, 99)
 #: Series, which are channels as a rule, of which projections are kept.
