@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import State, command, print_report, scheduling
-from scout_dask_io.cli.json_help import keys_of
+from scout_dask_io.cli.base import State, command, print_report, scheduling, typed
 from scout_dask_io.cli.options import (
     chunks,
     codec,
@@ -31,19 +30,14 @@ from scout_dask_io.cli.options import (
     workers,
     zarr_format,
 )
-from scout_dask_io.jobs import report as render
-
-
-def _held() -> dict[str, Any]:
-    from scout_dask_io.jobs.convert import ConvertPlan, ConvertReport
-
-    return {"": keys_of(ConvertReport), "--dry-run": keys_of(ConvertPlan)}
+from scout_dask_io.core.messages import joined
+from scout_dask_io.jobs.report import table
 
 
 @command(
     *src_dst, ome, labels, levels, chunks, codec, zarr_format, shards, voxel_size, workers,
     max_mem, overwrite, resume, order, missing, qc, durable, dry_run, scheduler, storage_options,
-    quiet, held=_held,
+    quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -81,7 +75,8 @@ def convert(
     state.if_interrupted = f"{dst} is as it was."  # before anything is written
     with scheduling(scheduler, options["nb_workers"]):
         if dry_run:
-            print_report(plan_convert(src, dst, **options), render.plan_text, as_json)
+            print_report(plan_convert(src, dst, **options), as_json)
             return
         report = convert(src, dst, durable=durable, progress=not quiet, **options)
-    print_report(report, lambda r: render.convert_text(r, src), as_json, quiet)
+    (check,) = table([("check it", typed("verify", src, dst))])
+    print_report(report, as_json, quiet, joined("\n", [report.render(), check]))

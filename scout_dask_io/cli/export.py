@@ -12,9 +12,7 @@ from scout_dask_io.cli.base import (
     flag,
     path_argument,
     print_report,
-    render_report,
 )
-from scout_dask_io.cli.json_help import keys_of
 from scout_dask_io.cli.options import (
     dry_run,
     max_mem,
@@ -86,15 +84,9 @@ _options = (
 )  # fmt: skip
 
 
-def _held() -> dict[str, Any]:
-    from scout_dask_io.jobs.export_report import ExportPlan, ExportReport
-
-    return {"": keys_of(ExportReport), "--dry-run": keys_of(ExportPlan)}
-
-
 @command(
     path_argument("zarr"), path_argument("out"), *_options, voxel_size, overwrite, workers,
-    max_mem, dry_run, storage_options, quiet, held=_held,
+    max_mem, dry_run, storage_options, quiet,
 )  # fmt: skip
 @click.pass_obj
 def export(
@@ -124,10 +116,10 @@ def export(
     from scout_dask_io.jobs.export import export, plan_export
 
     if dry_run:
-        print_report(plan_export(zarr, out, **options), render_report, as_json)
+        print_report(plan_export(zarr, out, **options), as_json)
         return
     state.if_interrupted = (
         f"What stands in {out} is whole. The same command with --resume goes on from there."
     )
     report = export(zarr, out, progress=not quiet, **options)
-    print_report(report, render_report, as_json, quiet)
+    print_report(report, as_json, quiet)

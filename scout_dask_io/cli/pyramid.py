@@ -1,11 +1,13 @@
-"""``pyramid``: levels for an array that stands."""
+"""``pyramid``: levels for an array that stands.
+
+Why it is short: a group of commands has a module.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from scout_dask_io.cli.base import command, print_report, render_report, scheduling
-from scout_dask_io.cli.json_help import keys_of
+from scout_dask_io.cli.base import command, print_report, scheduling
 from scout_dask_io.cli.options import (
     codec,
     dry_run,
@@ -24,15 +26,9 @@ from scout_dask_io.cli.options import (
 )
 
 
-def _held() -> dict[str, Any]:
-    from scout_dask_io.jobs.pyramid import PyramidPlan, PyramidReport
-
-    return {"": keys_of(PyramidReport), "--dry-run": keys_of(PyramidPlan)}
-
-
 @command(
     *src_dst, levels, labels, voxel_size, codec, workers, max_mem, overwrite, resume, durable,
-    dry_run, scheduler, storage_options, quiet, held=_held,
+    dry_run, scheduler, storage_options, quiet,
 )  # fmt: skip
 def pyramid(
     src: str,
@@ -60,7 +56,7 @@ def pyramid(
 
     with scheduling(scheduler, options["nb_workers"]):
         if dry_run:
-            print_report(plan_pyramid(src, dst, **options), render_report, as_json)
+            print_report(plan_pyramid(src, dst, **options), as_json)
             return
         report = pyramid(src, dst, durable=durable, progress=not quiet, **options)
-    print_report(report, render_report, as_json, quiet)
+    print_report(report, as_json, quiet)

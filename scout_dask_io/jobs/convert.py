@@ -5,6 +5,8 @@ What is converted: the source opened, and checked against where it goes and how.
 What a conversion reports: what it would do, and what it has written.
 
 The sheet that ``convert --qc`` puts beside an array: whether it can be had, what it found.
+
+Why it is long: what is checked, done and reported of a conversion is one thing.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ import json
 import math
 import os
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.shards import advise_shards
@@ -35,6 +38,17 @@ from scout_dask_io.jobs.destination import (
     stored_nbytes,
     warn_of_a_full_disk,
     warn_of_many_files,
+)
+from scout_dask_io.jobs.report import (
+    JobReport,
+    Row,
+    array_text,
+    filled_rows,
+    levels_text,
+    memory_text,
+    read_text,
+    room_text,
+    voxel_text,
 )
 from scout_dask_io.read.any import (
     Image,
@@ -56,6 +70,9 @@ from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
+
+#: Sentences on the planes that a summary has.
+_FINDINGS = 6
 
 
 def convert(
@@ -336,7 +353,9 @@ def to_convert(
     """
     source, destination = locate_all(src, dst, storage_options)
     if not ome and (labels or levels is not None):
-        raise ArgumentError("labels and levels are of OME-Zarr images: give ome=True too")
+        raise ArgumentError(
+            "labels and levels are of OME-Zarr images: give " + Option("ome", True) + " too"
+        )
     if qc:
         check_qc_place(destination)
     replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
@@ -394,9 +413,18 @@ class QcReport:
     data: str
     findings: tuple[str, ...]
 
+    def rows(self) -> Iterable[Row]:
+        """Say what stands out, and where the sheet is."""
+        lines = self.findings or ("nothing stands out: no blank, identical or saturated plane",)
+        for n, line in enumerate(lines[:_FINDINGS]):
+            yield "" if n else "planes", line
+        if len(lines) > _FINDINGS:
+            yield "", f"and {len(lines) - _FINDINGS} more"
+        yield "sheet", self.sheet
+
 
 @dataclass(frozen=True, slots=True)
-class ConvertReport:
+class ConvertReport(JobReport):
     """What :func:`convert` wrote.
 
     Attributes
@@ -447,9 +475,28 @@ class ConvertReport:
         """Elements converted a second, in bytes."""
         return self.nbytes / max(self.elapsed_s, 1e-9)
 
+    def title(self) -> str:
+        """Say where it stands."""
+        return f"Wrote {self.path}"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what was written, and how fast."""
+        smaller = f", {self.ratio:.2f} times smaller" if self.ratio > 1 else ""
+        n_units = format_count(self.n_units, "write unit")
+        yield "array", array_text(self)
+        yield "levels", levels_text(self.levels)
+        yield "chunks", f"{format_count(self.n_chunks, 'chunk')} of {format_shape(self.chunks)}"
+        yield "on disk", format_nbytes(self.stored_nbytes) + smaller
+        yield "took", f"{format_s(self.elapsed_s)}, {format_nbytes(self.nbytes_per_s)}/s"
+        if self.n_resumed:
+            yield "resumed", f"{self.n_resumed:,} of {n_units} were finished"
+        yield from filled_rows(self.filled)
+        if self.qc is not None:
+            yield from self.qc.rows()
+
 
 @dataclass(frozen=True, slots=True)
-class ConvertPlan:
+class ConvertPlan(JobReport):
     """What :func:`convert` would do.
 
     Attributes
@@ -496,6 +543,37 @@ class ConvertPlan:
     free_nbytes: int | None
     advice: str
 
+    def title(self) -> str:
+        """Say what is to become of what."""
+        return f"Would convert {self.source} to {self.destination}; nothing was written"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what would be written, and what it would take."""
+        write, shards = self.write, ""
+        if write.shards is not None:
+            shards = f"{format_count(write.n_stored, 'shard')} of {format_shape(write.shards)}"
+        end = "those that publish the image" if self.levels else "one that publishes the array"
+        return [
+            ("array", array_text(write)),
+            ("levels", levels_text(self.levels)),
+            ("channels", ", ".join(self.channels)),
+            ("voxel", voxel_text(self.voxel_size)),
+            ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
+            ("shards", shards),
+            ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
+            ("tasks", f"{self.n_tasks:,}: one a unit, and {end}"),
+            ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
+            ("memory", memory_text(write)),
+            ("reads", read_text(write)),
+            ("files", f"{self.n_files:,} at most"),
+            ("sheet", f"{self.qc_sheet}, and a JSON file" if self.qc_sheet else ""),
+            ("advice", self.advice),
+            ("disk", room_text(write.nbytes, self.free_nbytes)),
+            *filled_rows(self.filled),
+            ("replaces", f"the array at {self.destination}" if self.replaces else ""),
+            ("resumes", "the unfinished write beside it" if self.resumes else ""),
+        ]
+
 
 def check_planes(
     opened: Opened, destination: AnyPath, *, ome: bool, overwrite: bool, resume: bool
@@ -513,7 +591,9 @@ def check_planes(
     axes = stated_axes(opened)
     if not ome and not axes.endswith("yx"):
         raise ArgumentError(
-            f"{opened.path} has the axes {axes!r}, and qc tells of planes (y, x): give ome=True, "
+            f"{opened.path} has the axes {axes!r}, and qc tells of planes (y, x): give "
+            + Option("ome", True)
+            + ", "
             "which puts them last, or leave qc out"
         )
     if not resume:
@@ -531,9 +611,10 @@ def warn_of_an_old_sheet(destination: AnyPath) -> None:
     except ChunkReadError:
         return  # of a store that does not let it be asked for, as for read_qc
     if stays:
-        warnings.warn(
-            f"{sheet} tells of the array that is replaced, and stays: qc=True replaces it",
-            stacklevel=3,
+        warn(
+            f"{sheet} tells of the array that is replaced, and stays: "
+            + Option("qc", True)
+            + " replaces it"
         )
 
 

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.jobs.convert import ConvertReport, convert
+from scout_dask_io.jobs.report import JobReport, Row, array_text
 from scout_dask_io.jobs.verify import VerifyReport, verify
 from scout_dask_io.run.progress import Report
 from scout_dask_io.write.tiff import imsave
 
 
 @dataclass(frozen=True, slots=True)
-class DemoReport:
+class DemoReport(JobReport):
     """What :func:`demo` made and found.
 
     Attributes
@@ -42,6 +44,20 @@ class DemoReport:
     n_files: int
     convert: ConvertReport
     verify: VerifyReport
+
+    def title(self) -> str:
+        """Say that it is over."""
+        return "Done"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what was made and found."""
+        made = self.convert
+        chunks = f"{format_count(made.n_chunks, 'chunk')} of {format_shape(made.chunks)}"
+        yield "planes", f"{self.n_files} TIFF files, {format_nbytes(made.nbytes)}: {self.planes}"
+        yield "zarr", f"{chunks}, {format_nbytes(made.stored_nbytes)}: {self.zarr}"
+        yield "array", array_text(made)
+        yield "took", f"{format_s(made.elapsed_s)} to convert"
+        yield "verify", self.verify.verdict()
 
 
 def demo(

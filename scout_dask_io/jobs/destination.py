@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import dask.array as da
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import expand_chunks
+from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
 from scout_dask_io.core.shards import advise_shards, fit_shards
 from scout_dask_io.errors import ArgumentError, TargetExistsError
 from scout_dask_io.files.location import AnyPath, RemotePath
@@ -40,7 +40,7 @@ def check_target(src: AnyPath, dst: AnyPath, *, overwrite: bool, resume: bool) -
     if unfinished and not (resume or overwrite):
         raise TargetExistsError(
             f"an unfinished write of {dst} lies beside it: it was interrupted, or another process "
-            "is at it now. resume=True finishes it, overwrite=True starts afresh."
+            "is at it now. " + RESUME + " finishes it, " + OVERWRITE + " starts afresh."
         )
     return overwrite and dst.is_dir() and any(dst.iterdir()), resume and unfinished
 
@@ -82,10 +82,9 @@ def warn_of_a_full_disk(nbytes: int, destination: AnyPath) -> None:
     free = free_nbytes(destination)
     # How well data compress is not known before; twice as small is usual for camera data.
     if free is not None and nbytes > free:
-        warnings.warn(
+        warn(
             f"the array holds {format_nbytes(nbytes)} before compression and the disk of "
-            f"{destination} has {format_nbytes(free)} free: it may not fit",
-            stacklevel=4,
+            f"{destination} has {format_nbytes(free)} free: it may not fit"
         )
 
 
@@ -95,7 +94,7 @@ def warn_of_many_files(data: da.Array, chunks: Any, shards: Any) -> None:
     stored = fit_shards(data.shape, inner, shards, data.dtype.itemsize) or inner
     advice = advise_shards(data.shape, inner, stored, data.dtype.itemsize)
     if advice:
-        warnings.warn(advice, stacklevel=3)
+        warn(advice)
 
 
 def free_nbytes(path: AnyPath) -> int | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.grid import region_size
+from scout_dask_io.core.messages import warn
 from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import AnyPath, is_url, locate
@@ -165,7 +165,7 @@ def export(
         run(job, done, report)
     lost = job.conversion.told(job.clipped, job.n_elements)
     if lost:
-        warnings.warn(lost, UserWarning, stacklevel=2)
+        warn(lost)
     return ExportReport(
         path=os.fspath(out),
         kind=job.kind,
@@ -280,11 +280,9 @@ def _prepare(
         chosen = for_imagej(chosen)
     filled = filled_in(chosen.view.source)
     if filled:
-        warnings.warn(
+        warn(
             f"{format_count(len(filled), 'plane')} of the array could not be read when it was "
-            "made, and are exported with the fill value that they hold; info names them",
-            UserWarning,
-            stacklevel=3,
+            "made, and are exported with the fill value that they hold; info names them"
         )
     conversion = plan_conversion(chosen.view.dtype, dtype, scale)
     layout = lay_out(kind, chosen, conversion, compress, n_levels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
@@ -10,12 +11,13 @@ from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.jobs.export_values import Clipped
 from scout_dask_io.jobs.report import (
+    JobReport,
+    Row,
     array_text,
     filled_rows,
     memory_text,
     read_text,
     room_text,
-    table,
     voxel_text,
 )
 
@@ -28,7 +30,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class ExportReport:
+class ExportReport(JobReport):
     """What :func:`export` wrote.
 
     Attributes
@@ -83,12 +85,16 @@ class ExportReport:
     read_amplification: float
     elapsed_s: float
 
-    def render(self) -> str:
-        """Give the report as text."""
+    def title(self) -> str:
+        """Say where the files stand."""
+        return f"{'Wrote' if self.n_written else 'Nothing to do for'} {self.path}"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what they hold."""
         files = format_count(self.n_files, "file")
         stood = self.n_files - self.n_written
         rate = format_nbytes(self.nbytes / max(self.elapsed_s, 1e-9))
-        rows = [
+        return [
             ("array", f"{array_text(self)} ({', '.join(self.axes)})"),
             ("channels", ", ".join(self.channels)),
             ("voxel", str(self.voxel_size or "")),
@@ -98,12 +104,10 @@ class ExportReport:
             ("stood", f"{format_count(stood, 'file')} of an earlier run" if stood else ""),
             ("took", format_s(self.elapsed_s) + ("" if stood else f", {rate}/s")),
         ]
-        title = "Wrote" if self.n_written else "Nothing to do for"
-        return f"{title} {self.path}\n{table(rows)}"
 
 
 @dataclass(frozen=True, slots=True)
-class ExportPlan:
+class ExportPlan(JobReport):
     """What :func:`export` would do.
 
     Attributes
@@ -185,8 +189,12 @@ class ExportPlan:
     projected_mem: int
     free_nbytes: int
 
-    def render(self) -> str:
-        """Give the plan as text."""
+    def title(self) -> str:
+        """Say what is to become of what."""
+        return f"Would export {self.source} to {self.destination}; nothing was written"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what the files would be, and what it would take."""
         to = f" to {self.last_file}" if self.n_files > 1 else ""
         big = "BigTIFF" if self.bigtiff else "TIFF"
         segments = "tiles" if self.kind == "ome" else "strips"
@@ -194,7 +202,7 @@ class ExportPlan:
         shapes = ", ".join(map(format_shape, self.levels))
         standing = format_count(self.n_standing, "whole file")
         replaced = format_count(self.n_replaced, "file")
-        rows = [
+        return [
             ("array", f"{array_text(self)} ({', '.join(self.axes)})"),
             ("channels", ", ".join(self.channels)),
             ("voxel", voxel_text(self.voxel_size)),
@@ -210,5 +218,3 @@ class ExportPlan:
             ("resumes", f"{standing} of an earlier run would stay" if self.n_standing else ""),
             ("replaces", f"{replaced} of the same names" if self.n_replaced else ""),
         ]
-        title = f"Would export {self.source} to {self.destination}; nothing was written"
-        return f"{title}\n{table(rows)}"

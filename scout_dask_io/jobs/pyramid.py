@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from scout_dask_io.core.downsample import HalvedSource, method_for
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.pyramid import Level, plan_levels
@@ -29,12 +30,12 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.jobs.destination import check_target, free_nbytes, stored_nbytes
 from scout_dask_io.jobs.report import (
+    JobReport,
+    Row,
     levels_text,
     memory_text,
     read_text,
     room_text,
-    table,
-    to_json,
     voxel_text,
 )
 from scout_dask_io.read.any import as_image, locate_all, open_any
@@ -54,6 +55,8 @@ from scout_dask_io.write.ome_zarr import (
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
 from scout_dask_io.write.zarr import compressor_of, settings_of
+
+_OME = Option("ome", True, of="convert")
 
 
 def pyramid(
@@ -299,21 +302,23 @@ def added_levels(
     opened = open_any(place, voxel_size=voxel_size)
     full = level_path(place, 0)
     if opened.kind != "zarr":
-        raise ArgumentError(f"{place} is no Zarr array: use convert with ome=True")
+        raise ArgumentError(f"{place} is no Zarr array: use convert with " + _OME)
     _check_stored(full, destination)
     data, axes, names, *_ = as_image(opened)
     source = source_of(data)
     if not isinstance(source, Source) or isinstance(source, ViewSource):
         raise ArgumentError(
             f"{place} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
-            "'tczyx': use convert with ome=True"
+            "'tczyx': use convert with " + _OME
         )
     size = opened.voxel_size
     found = plan_levels(source.shape, axes, size, levels)
     if len(found) < 2:
         raise ArgumentError(
             f"{place} is {format_shape(source.shape)}: as small as the last level of a "
-            "pyramid, so there is none to add. levels= says how many the image is to have."
+            "pyramid, so there is none to add. "
+            + Option("levels", "")
+            + " says how many the image is to have."
         )
     times = dict(zip(axes, found[1].total, strict=True))
     top = HalvedSource(source, found[1].factors, method_for(np.dtype(source.dtype), labels))
@@ -348,12 +353,12 @@ def _check_stored(array: AnyPath, destination: AnyPath) -> None:
         raise ArgumentError(
             f"{array} does not say that its chunks are nested, or is no plain array of numbers, "
             "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
-            "ome=True"
+            + _OME
         )
     if not _lie_together(array, destination):
         raise ArgumentError(
             f"{destination} and {array} lie on different file systems or stores, which cannot "
-            "share files: choose a destination beside the array, or use convert with ome=True"
+            "share files: choose a destination beside the array, or use convert with " + _OME
         )
 
 
@@ -369,7 +374,7 @@ def _lie_together(array: AnyPath, destination: AnyPath) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class PyramidReport:
+class PyramidReport(JobReport):
     """What :func:`pyramid` wrote.
 
     Attributes
@@ -394,28 +399,25 @@ class PyramidReport:
     copied: bool
     elapsed_s: float
 
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
+    def title(self) -> str:
+        """Say where the image stands."""
+        return f"Wrote {self.path}"
 
-    def render(self) -> str:
-        """Give the report as text."""
-        shapes = ", ".join(map(format_shape, self.levels))
+    def rows(self) -> Iterable[Row]:
+        """Say what it is made of."""
         full = f"the files of {self.src}, shared with it: change neither in place"
         if self.copied:
             full = f"the objects of {self.src}, copied by the store"
-        return (
-            f"Wrote {self.path}\n"
-            f"  levels    {len(self.levels)}: {shapes}\n"
-            f"  added     {format_count(len(self.levels) - 1, 'level')}, "
-            f"{format_nbytes(self.nbytes)}, {format_nbytes(self.stored_nbytes)} on disk\n"
-            f"  full      {full}\n"
-            f"  took      {format_s(self.elapsed_s)}"
-        )
+        added = format_count(len(self.levels) - 1, "level")
+        sizes = f"{format_nbytes(self.nbytes)}, {format_nbytes(self.stored_nbytes)} on disk"
+        yield "levels", levels_text(self.levels)
+        yield "added", f"{added}, {sizes}"
+        yield "full", full
+        yield "took", format_s(self.elapsed_s)
 
 
 @dataclass(frozen=True, slots=True)
-class PyramidPlan:
+class PyramidPlan(JobReport):
     """What :func:`pyramid` would do.
 
     Attributes
@@ -475,13 +477,17 @@ class PyramidPlan:
     n_tasks: int
     free_nbytes: int | None
 
-    def render(self) -> str:
-        """Give the plan as text."""
+    def title(self) -> str:
+        """Say what is to become of what."""
+        return f"Would add levels to {self.source} at {self.destination}; nothing was written"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what the image would be, and what it would take."""
         write = self.write
         shards = f" in shards of {format_shape(self.shards)}" if self.shards else ""
         how = "copied by the store" if self.copied else "linked"
         files = format_count(self.n_shared_files, "object" if self.copied else "file")
-        rows = [
+        return [
             ("image", f"OME-Zarr {self.version}"),
             ("levels", levels_text(self.levels)),
             ("channels", ", ".join(self.channels)),
@@ -498,5 +504,3 @@ class PyramidPlan:
             ("replaces", f"the image at {self.destination}" if self.replaces else ""),
             ("resumes", "the unfinished write beside it" if self.resumes else ""),
         ]
-        title = f"Would add levels to {self.source} at {self.destination}; nothing was written"
-        return f"{title}\n{table(rows)}"

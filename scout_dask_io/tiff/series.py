@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.messages import warn
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.tiff.ifd import (
     Damaged,
@@ -64,14 +64,12 @@ def choose_series(
     return levels[level]
 
 
-def warn_of_others(tif: tifffile.TiffFile, path: str, stacklevel: int) -> None:
+def warn_of_others(tif: tifffile.TiffFile, path: str) -> None:
     """Warn where a file holds more than one series, and say how to get the others."""
     if len(tif.series) > 1:
-        warnings.warn(
+        warn(
             f"{path!r} holds {len(tif.series)} series ({_listing(tif.series)}); this is series 0. "
-            "Pass series=1 and so on for the others.",
-            UserWarning,
-            stacklevel=stacklevel,
+            "Pass series=1 and so on for the others."
         )
 
 

@@ -29,6 +29,7 @@ from scout_dask_io.core.grid import (
     region_shape,
     relative_to,
 )
+from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.source import ArraySource, PiecesSource, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
@@ -380,10 +381,10 @@ def _leave(target: Target, err: BaseException) -> None:
         return
     if finished is None or not finished.n_finished:
         return
-    then = "" if "resume=True" in str(err) else ". The same call with resume=True goes on"
+    then = "" if str(RESUME) in str(err) else ". The same call with " + RESUME + " goes on"
     told = not isinstance(destination, Path) or "as it was" in str(err)
     stands = "" if told else f" {destination} is as it was."
     err.add_note(
         f"{finished.n_finished:,} of {finished.n_units:,} write units are finished and kept in "
-        f"{finished.path}{then}.{stands}"
+        f"{finished.path}" + then + f".{stands}"
     )

@@ -48,6 +48,7 @@ from scout_dask_io.core.grid import (
     shifted,
     window_of,
 )
+from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import WriteError
 from scout_dask_io.store.chunk_format import StoredFormat, encoder_of
@@ -487,9 +488,9 @@ class FileSink:
                 f"{socket.gethostname()} sees it): it was discarded, or finished elsewhere, or "
                 "this machine does not share the disk. Nothing was changed."
             )
-        after = (
+        after: str = (
             f"The destination {staging.destination} is as it was. Once the cause is mended, the "
-            "same call with resume=True goes on."
+            "same call with " + RESUME + " goes on."
         )
         if self._in_place:
             after = (
@@ -501,7 +502,7 @@ class FileSink:
             free = f" ({format_nbytes(found.f_bavail * found.f_frsize)} free)"
         except OSError:
             free = ""
-        error = WriteError(f"{path} cannot be written: {err.strerror}{free}. {after}")
+        error = WriteError(f"{path} cannot be written: {err.strerror}{free}. " + after)
         error.errno = err.errno
         return error
 

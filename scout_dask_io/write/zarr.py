@@ -22,6 +22,7 @@ from dask.delayed import Delayed, delayed
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Blocks, expand_chunks
+from scout_dask_io.core.messages import OVERWRITE, Option
 from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
@@ -362,7 +363,9 @@ def plan_write(
     if zarr_format not in (2, 3) or isinstance(zarr_format, bool):
         raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
     if shards is not None and zarr_format != 3:
-        raise ArgumentError("shards are a part of Zarr v3: give zarr_format=3 with them")
+        raise ArgumentError(
+            "shards are a part of Zarr v3: give " + Option("zarr_format", 3) + " with them"
+        )
     data: Any = source if source is not None else array
     dtype = data.dtype.newbyteorder("=")
     inner = expand_chunks(data.shape, chunks)
@@ -515,14 +518,19 @@ def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite:
         return
     if plan.route == "scratch":
         raise MemoryLimitError(
-            f"max_mem cannot hold a row of the array's blocks, which cross the borders of "
-            f"chunks, and {destination} has no disk to keep them on. Raise max_mem, give the "
+            Option("max_mem")
+            + " cannot hold a row of the array's blocks, which cross the borders of "
+            f"chunks, and {destination} has no disk to keep them on. Raise "
+            + Option("max_mem")
+            + ", give the "
             "array smaller blocks, or write to a disk first and copy that."
         )
     sources = sources_in(data) if isinstance(data, da.Array) else [data]
     if overwrite and any(_lies_in(source, destination) for source in sources):
         raise ArgumentError(
-            f"the data are read from {destination}, which overwrite=True removes before they are "
+            f"the data are read from {destination}, which "
+            + OVERWRITE
+            + " removes before they are "
             "written: write to another path"
         )
 
