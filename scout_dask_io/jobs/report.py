@@ -6,13 +6,15 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
-from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.messages import joined
-from scout_dask_io.core.source import FilledPlane
-from scout_dask_io.core.voxel_size import VoxelSize
+
+if TYPE_CHECKING:  # they need numpy, which the command line's --help does without
+    from scout_dask_io.core.grid import Shape
+    from scout_dask_io.core.source import FilledPlane
+    from scout_dask_io.core.voxel_size import VoxelSize
 
 #: What a line of a report is about, and what it says. ``""`` goes on with the line above; without
 #: a label at all, the text is a sentence of its own.
