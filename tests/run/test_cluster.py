@@ -241,7 +241,7 @@ def test_units_of_a_verification_look_first_in_workers_that_were_not_asked(
 ):
     io.write_zarr(tmp_path / "a.zarr", VOLUME, CHUNKS)
     asked = Asked(Needs((("/nowhere/planes", 3),), ()), frozenset())
-    for job in ("check", "compare"):
+    for job in ("verify_manifest", "verify"):
         monkeypatch.setattr(f"scout_dask_io.jobs.{job}.preflight", lambda *_: asked)
     for sources in ((tmp_path / "a.zarr",), (planes, tmp_path / "a.zarr")):
         with pytest.raises(ClusterError, match=r"worker tcp://.*/nowhere/planes cannot be seen"):
