@@ -300,14 +300,14 @@ def check_chunks(
     nbytes = 0
     grid = chunk_counts(fmt.shape, fmt.chunks)
     decoder = decoder_of(fmt) if deep else None
-    room = bytearray(fmt.max_nbytes)
+    buffer = bytearray(fmt.max_nbytes)
     read: Reader = partial(read_object, root) if isinstance(root, RemotePath) else read_file
     above = root.key if isinstance(root, RemotePath) else str(root)
     for number in range(first, last):
         index = tuple(int(i) for i in np.unravel_index(number, grid))
         path = fmt.chunk_path(above, index)
         expected = None if records is None else tuple(map(int, records[number - first]))
-        kind, reason, size = _check_one(read, path, room, expected, decoder)
+        kind, reason, size = _check_one(read, path, buffer, expected, decoder)
         counts[kind] += 1
         counts["file"] += size > 0 and kind != "file"
         nbytes += size
@@ -320,13 +320,13 @@ def check_chunks(
 def _check_one(
     read: Reader,
     path: str,
-    room: bytearray,
+    buffer: bytearray,
     expected: Sequence[int] | None,
     decoder: Decoder | None,
 ) -> tuple[str, str, int]:
     """Give what a chunk is, what is wrong with it, and the bytes read."""
     try:
-        data = read(path, room)
+        data = read(path, buffer)
     except ChunkReadError as err:
         return "corrupt", str(err), 0
     if expected is not None and expected[0] == UNKNOWN["nbytes"]:
