@@ -26,9 +26,8 @@ from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.jobs.report import filled_text, to_json
 from scout_dask_io.read.missing_planes import filled_of
-from scout_dask_io.run.cluster import Asked
 from scout_dask_io.run.progress import Report, reporting
-from scout_dask_io.run.scheduler import admitting, run_tasks, worker_count
+from scout_dask_io.run.scheduler import run_tasks, worker_count
 from scout_dask_io.store.chunk_format import StoredFormat, decoder_of, format_at
 from scout_dask_io.store.chunk_v2 import ChunkDecoder, crc32c, read_file
 from scout_dask_io.store.chunk_v3 import ObjectDecoder
@@ -177,9 +176,9 @@ def check(
     counts = chunk_counts(fmt.shape, fmt.chunks)
     mismatch = "" if manifest is None else _mismatch(fmt, manifest, counts)
     records = None if manifest is None or mismatch else manifest.records.reshape(-1)
-    asked = preflight([source])
+    preflight([source])
     workers = worker_count(nb_workers)
-    parts = _run(root, fmt, records, counts, deep, workers, progress, limit, asked)
+    parts = _run(root, fmt, records, counts, deep, workers, progress, limit)
     total = sum((p.counts for p in parts), Counter[str]())
     return CheckReport(
         path=str(root),
@@ -222,7 +221,6 @@ def _run(
     workers: int,
     progress: bool | Report,
     limit: int,
-    asked: Asked | None,
 ) -> list[Part]:
     n_chunks = int(np.prod(counts))
     tasks: dict[Any, Any] = {}
@@ -233,13 +231,12 @@ def _run(
         key = ("check", unit)
         tasks[key] = Task(key, check_chunks, root, fmt, first, last, part, deep, limit)
     units = set(tasks)
-    tasks = admitting(tasks, units, asked)
     tasks["check-report"] = Task("check-report", list, List(*map(TaskRef, list(tasks))))
     # The arrays of an image are called by numbers.
     name = "/".join(str(root).split("/")[-2:]) if root.name.isdigit() else root.name
     with reporting(progress, f"check {name}") as report:
         found: list[Part] = run_tasks(
-            tasks, "check-report", units, nb_workers=workers, report=report, asked=asked
+            tasks, "check-report", units, nb_workers=workers, report=report
         )
     return found
 
