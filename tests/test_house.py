@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from house_figures import figures
 
 ROOT = "scout_dask_io"
 PACKAGE = Path(__file__).resolve().parent.parent / ROOT
@@ -211,45 +212,8 @@ def test_the_check_finds_what_it_should(module: str, code: str, fault: str | Non
         assert fault in found[0]
 
 
-def module_of(target: str) -> str | None:
-    """Give the module of ours that an import leads to."""
-    for name in (target, target.rpartition(".")[0]):
-        for module in (name, f"{name}.__init__"):
-            if module in MODULES:
-                return module
-    return None
-
-
-def cycles() -> list[list[str]]:
-    """Give the groups of modules that import one another, those for type hints counted too."""
-    graph = {
-        module: {
-            there
-            for imp in imports_of(
-                path.read_text(),
-                module.removesuffix(".__init__"),
-                is_package=path.name == "__init__.py",
-            )
-            if (there := module_of(imp.target)) is not None and there != module
-        }
-        for module, path in MODULES.items()
-    }
-    reached: dict[str, set[str]] = {}
-    for module in graph:
-        seen: set[str] = set()
-        todo = list(graph[module])
-        while todo:
-            here = todo.pop()
-            if here not in seen:
-                seen.add(here)
-                todo.extend(graph[here])
-        reached[module] = seen
-    found = {tuple(sorted(n for n in reached[m] if m in reached[n])) for m in graph}
-    return sorted(list(group) for group in found if group)
-
-
 def test_no_modules_import_one_another():
-    assert cycles() == []
+    assert figures(PACKAGE).cycles == []
 
 
 def test_contributing_holds_the_table_of_rooms():

@@ -129,7 +129,7 @@ def pyramid(
         "levels": list(shapes),
         "shown": shown,
     }
-    asked = preflight([top], destination)
+    preflight([top], destination)
     describe = partial(
         describe_image, metadata=metadata, version=found.version, axes=axes,
         shown=None if labels else shown,
@@ -154,7 +154,6 @@ def pyramid(
         durable=durable,
         compute=True,
         progress=progress,
-        asked=asked,
         shared=top.source,
     )
     return PyramidReport(

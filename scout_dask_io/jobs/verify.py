@@ -35,7 +35,7 @@ from scout_dask_io.read.any import Opened, as_image, kind_of, locate_all, open_a
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.memory import parse_nbytes
 from scout_dask_io.run.progress import Report, reporting
-from scout_dask_io.run.scheduler import admitting, check_nb_workers, planned, run_tasks
+from scout_dask_io.run.scheduler import check_nb_workers, planned, run_tasks
 from scout_dask_io.store.image import read_image
 from scout_dask_io.write.preflight import preflight
 
@@ -458,7 +458,7 @@ def compare(
     plan = planned(
         _plan_thirds, src.shape, *kind, src.read_shape, max_mem=max_mem, nb_workers=nb_workers
     )
-    asked = preflight([src, dst])
+    preflight([src, dst])
     tasks: dict[Any, Any] = {}
     pairs = zip(_narrowed(src, plan), _narrowed(dst, plan), plan.iter_units(), strict=True)
     for unit, ((a, at), (b, bt), region) in enumerate(pairs):
@@ -468,7 +468,6 @@ def compare(
             chunks, limit,
         )  # fmt: skip
     units = set(tasks)
-    tasks = admitting(tasks, units, asked)
     parts = [TaskRef(key) for key in tasks]
     tasks["verify-report"] = Task("verify-report", merge, List(*parts), limit)
     with reporting(progress, f"verify {name}") as report:
@@ -478,7 +477,6 @@ def compare(
             units,
             nb_workers=plan.nb_workers,
             report=report,
-            asked=asked,
         )
     return found
 

@@ -27,9 +27,8 @@ from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.jobs.report import JobReport, Row, filled_text
 from scout_dask_io.read.missing_planes import filled_of
-from scout_dask_io.run.cluster import Asked
 from scout_dask_io.run.progress import Report, reporting
-from scout_dask_io.run.scheduler import admitting, run_tasks, worker_count
+from scout_dask_io.run.scheduler import run_tasks, worker_count
 from scout_dask_io.store.chunk_format import StoredFormat, decoder_of, format_at
 from scout_dask_io.store.chunk_v2 import ChunkDecoder, crc32c, read_file
 from scout_dask_io.store.chunk_v3 import ObjectDecoder
@@ -181,9 +180,9 @@ def check(
     counts = chunk_counts(fmt.shape, fmt.chunks)
     mismatch = "" if manifest is None else _mismatch(fmt, manifest, counts)
     records = None if manifest is None or mismatch else manifest.records.reshape(-1)
-    asked = preflight([source])
+    preflight([source])
     workers = worker_count(nb_workers)
-    parts = _run(root, fmt, records, counts, deep, workers, progress, limit, asked)
+    parts = _run(root, fmt, records, counts, deep, workers, progress, limit)
     total = sum((p.counts for p in parts), Counter[str]())
     return CheckReport(
         path=str(root),
@@ -226,7 +225,6 @@ def _run(
     workers: int,
     progress: bool | Report,
     limit: int,
-    asked: Asked | None,
 ) -> list[Part]:
     n_chunks = int(np.prod(counts))
     tasks: dict[Any, Any] = {}
@@ -237,13 +235,12 @@ def _run(
         key = ("check", unit)
         tasks[key] = Task(key, check_chunks, root, fmt, first, last, part, deep, limit)
     units = set(tasks)
-    tasks = admitting(tasks, units, asked)
     tasks["check-report"] = Task("check-report", list, List(*map(TaskRef, list(tasks))))
     # The arrays of an image are called by numbers.
     name = "/".join(str(root).split("/")[-2:]) if root.name.isdigit() else root.name
     with reporting(progress, f"check {name}") as report:
         found: list[Part] = run_tasks(
-            tasks, "check-report", units, nb_workers=workers, report=report, asked=asked
+            tasks, "check-report", units, nb_workers=workers, report=report
         )
     return found
 
@@ -304,14 +301,14 @@ def check_chunks(
     nbytes = 0
     grid = chunk_counts(fmt.shape, fmt.chunks)
     decoder = decoder_of(fmt) if deep else None
-    room = bytearray(fmt.max_nbytes)
+    buffer = bytearray(fmt.max_nbytes)
     read: Reader = partial(read_object, root) if isinstance(root, RemotePath) else read_file
     above = root.key if isinstance(root, RemotePath) else str(root)
     for number in range(first, last):
         index = tuple(int(i) for i in np.unravel_index(number, grid))
         path = fmt.chunk_path(above, index)
         expected = None if records is None else tuple(map(int, records[number - first]))
-        kind, reason, size = _check_one(read, path, room, expected, decoder)
+        kind, reason, size = _check_one(read, path, buffer, expected, decoder)
         counts[kind] += 1
         counts["file"] += size > 0 and kind != "file"
         nbytes += size
@@ -324,13 +321,13 @@ def check_chunks(
 def _check_one(
     read: Reader,
     path: str,
-    room: bytearray,
+    buffer: bytearray,
     expected: Sequence[int] | None,
     decoder: Decoder | None,
 ) -> tuple[str, str, int]:
     """Give what a chunk is, what is wrong with it, and the bytes read."""
     try:
-        data = read(path, room)
+        data = read(path, buffer)
     except ChunkReadError as err:
         return "corrupt", str(err), 0
     if expected is not None and expected[0] == UNKNOWN["nbytes"]:

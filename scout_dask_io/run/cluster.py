@@ -1,13 +1,9 @@
 """A dask cluster as its client sees it: who works there, with what, and in how much memory.
 
-Nothing here starts or stops a cluster, and ``distributed`` is imported only
-where a client has been made already.
-
-A graph computed on a cluster: its units followed, and after a failure stopped and waited for.
-
-Which workers of a cluster may do a job: those that see its files and have its versions.
-
-All are asked before a job begins, and each that joins later by its first task.
+Nothing here starts or stops a cluster, and ``distributed`` is imported only where a client
+has been made already. Workers are asked once, before a job begins: those that do not see its
+files or have other versions are refused. A graph computed there is followed unit by unit, and
+after a failure stopped and waited for.
 """
 
 from __future__ import annotations
@@ -238,7 +234,6 @@ def run_on_cluster(
     already: int,
     report: Report | None,
     drain: Callable[[], Awaitable[None]] | None,
-    asked: Asked | None,
 ) -> Any:
     """Compute the key ``final``, as :func:`~scout_dask_io.run.scheduler.run_tasks` does."""
     futures = client.get(graph, [final, *(units if report else ())], sync=False)
@@ -247,12 +242,12 @@ def run_on_cluster(
             _follow(client, futures[1:], already, report)
         return futures[0].result()
     except BaseException as err:
+        where = _failed_on(client, futures) if isinstance(err, Exception) else ""
         _stop(client, futures, drain)
         lost = _lost(client, err)
-        is_new = isinstance(err, Exception) and not isinstance(err, ClusterError)
-        if lost is None and asked is not None and is_new:
-            lost = fault_of_late_workers(client, asked)
         if lost is None:
+            if where:
+                err.add_note(f"The task that failed ran in worker {where}.")
             raise
         raise lost from err
     finally:
@@ -297,6 +292,24 @@ def _stop(client: Any, futures: list[Any], drain: Callable[[], Awaitable[None]] 
         client.sync(in_time)
 
 
+def _failed_on(client: Any, futures: list[Any]) -> str:
+    """Give the addresses of the workers in which a task failed; empty where that is not known."""
+
+    def look(keys: list[Any], dask_scheduler: Any) -> list[str]:
+        tasks = [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
+        blamed = [task.exception_blame for task in tasks if task.exception_blame]
+        return sorted({worker for task in blamed for worker in task.erred_on})
+
+    async def in_time() -> list[str]:
+        keys = [future.key for future in futures if future.status == "error"]
+        return list(await asyncio.wait_for(client.run_on_scheduler(look, keys), TIMEOUT_S))
+
+    # What failed first must not be hidden by a scheduler that is gone.
+    with suppress(Exception):
+        return ", ".join(client.sync(in_time))
+    return ""
+
+
 def _lost(client: Any, err: BaseException) -> ClusterError | None:
     """Give an error of the cluster, and not of a task, as one of the library."""
     from distributed import CancelledError, KilledWorker
@@ -319,44 +332,13 @@ ADVICE = (
     "Workers need the same paths and the same versions as here; dask.annotate(workers=...) leaves "
     "workers out."
 )
-LATE = "a worker that joined after the job began cannot do its part: "
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What every worker of a job must have. Tasks carry it, for workers that join later.
-
-    Attributes
-    ----------
-    files : tuple of (str, int)
-        Paths and sizes in bytes that it must see.
-    versions : tuple of (str, str)
-        Libraries and the versions that the client has.
-    """
-
-    files: tuple[tuple[str, int], ...]
-    versions: tuple[tuple[str, str], ...]
-
-    def missing(self, answer: dict[str, Any]) -> list[str]:
-        """Give in words what a worker that answered lacks."""
-        found = [
-            f"{name} is {answer['versions'][name]}, here {version}"
-            for name, version in self.versions
-            if answer["versions"][name] != version
-        ]
-        return found + list(answer["faults"])
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Which workers were asked before a job, and for what."""
-
-    needs: Needs
-    workers: frozenset[str]
-
-
-def check_workers(client: Any, files: Sequence[tuple[str, int]], folder: str) -> Asked:
+def check_workers(client: Any, files: Sequence[tuple[str, int]], folder: str) -> None:
     """Refuse a cluster in which a worker could not do its part. Changes nothing.
+
+    A worker that joins while the job runs is not asked: where it lacks something, its
+    first task fails, and the error names the worker.
 
     Raises
     ------
@@ -364,57 +346,14 @@ def check_workers(client: Any, files: Sequence[tuple[str, int]], folder: str) ->
         If a worker does not see the files, cannot write in the folder, or has
         other versions of the libraries, naming all that do not.
     """
-    here = ((name, str(sys.modules[name].__version__)) for name in PACKAGES if name in sys.modules)
-    needs = Needs(tuple(files), tuple(here))
-    answers = ask_workers(client, files, folder)
-    lines = _faulty(needs, answers)
-    if lines:
-        raise ClusterError(f"{lines} {ADVICE} Nothing was created.")
-    return Asked(needs, frozenset(answers))
-
-
-def _faulty(needs: Needs, answers: Answers) -> str:
+    here = {name: str(sys.modules[name].__version__) for name in PACKAGES if name in sys.modules}
     lines = []
-    for worker, answer in answers.items():
-        if found := needs.missing(answer):
+    for worker, answer in ask_workers(client, files, folder).items():
+        there = answer["versions"]
+        found = [f"{n} is {there[n]}, here {v}" for n, v in here.items() if there[n] != v]
+        if found := found + answer["faults"]:
             limit = format_nbytes(answer["limit"]) if answer["limit"] else "no limit"
             lines.append(f"worker {worker} on {answer['host']} ({limit}): {'; '.join(found)}")
-    more = f"; and {len(lines) - 5} more workers" if len(lines) > 5 else ""
-    return f"{'. '.join(lines[:5])}{more}." if lines else ""
-
-
-def admit(needs: Needs) -> None:
-    """Refuse to work in a worker that lacks something; a process is looked at once for a job.
-
-    For tasks of a cluster: those who are asked before a job are there already,
-    this is for workers that join while it runs.
-
-    Raises
-    ------
-    ClusterError
-        If it lacks something, naming the worker.
-    """
-    if needs in _admitted:
-        return
-    from distributed import get_worker
-
-    worker = get_worker()
-    answer = worker_question()(PACKAGES, list(needs.files), "", worker)
-    lines = _faulty(needs, {worker.address: answer})
     if lines:
-        raise ClusterError(f"{LATE}{lines} {ADVICE}")
-    _admitted.add(needs)
-
-
-_admitted: set[Needs] = set()
-
-
-def fault_of_late_workers(client: Any, asked: Asked) -> ClusterError | None:
-    """After a failure, give what is amiss with workers that joined since the others were asked."""
-    with suppress(ClusterError):
-        if set(client.nthreads()) - asked.workers:
-            answers = ask_workers(client, asked.needs.files)
-            late = {w: a for w, a in answers.items() if w not in asked.workers}
-            lines = _faulty(asked.needs, late)
-            return ClusterError(f"{LATE}{lines} {ADVICE}") if lines else None
-    return None
+        more = f"; and {len(lines) - 5} more workers" if len(lines) > 5 else ""
+        raise ClusterError(f"{'. '.join(lines[:5])}{more}. {ADVICE} Nothing was created.")

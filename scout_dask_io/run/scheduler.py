@@ -10,7 +10,6 @@ from typing import Any
 
 import dask
 from dask import threaded
-from dask._task_spec import Task
 from dask.base import get_scheduler
 from dask.callbacks import Callback
 from dask.system import CPU_COUNT
@@ -18,10 +17,7 @@ from dask.system import CPU_COUNT
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.run.cluster import (
-    Asked,
-    Needs,
     active_client,
-    admit,
     ask_workers,
     fleet_of,
     run_on_cluster,
@@ -107,23 +103,6 @@ def planned(
     )
 
 
-def admitting(tasks: dict[Any, Any], units: Set[Any], asked: Asked | None) -> dict[Any, Any]:
-    """Give tasks whose units look first whether their worker has what the job needs."""
-    if asked is None:
-        return tasks
-    return {
-        key: Task(key, _admit_and_call, asked.needs, task.func, *task.args, **task.kwargs)
-        if key in units
-        else task
-        for key, task in tasks.items()
-    }
-
-
-def _admit_and_call(needs: Needs, function: Callable[..., Any], *args: Any, **more: Any) -> Any:
-    admit(needs)
-    return function(*args, **more)
-
-
 class _Counting(Callback):
     """Reports each finished unit of a local run."""
 
@@ -151,7 +130,6 @@ def run_tasks(
     on_failure: Callable[[], None] | None = None,
     drain: Callable[[], Awaitable[None]] | None = None,
     cache: Any = None,
-    asked: Asked | None = None,
 ) -> Any:
     """Compute the key ``final`` of a graph and give its value.
 
@@ -181,9 +159,6 @@ def run_tasks(
         awaits after a failure.
     cache : MutableMapping, optional
         Where threads of this process keep results that are yet to be used; a dict by default.
-    asked : Asked, optional
-        The workers that were asked before: where others joined since and lack
-        something, a failure names them.
 
     Raises
     ------
@@ -192,7 +167,7 @@ def run_tasks(
     """
     client = active_client()
     if client is not None:
-        return run_on_cluster(client, graph, final, units, already, report, drain, asked)
+        return run_on_cluster(client, graph, final, units, already, report, drain)
     get = get_scheduler()
     with ExitStack() as stack:
         if report is not None:

@@ -29,7 +29,6 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
-from scout_dask_io.run.cluster import Asked
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.source import open_source
@@ -179,7 +178,8 @@ def write_ome_zarr(
     if qc:
         check_qc(plan.shape, np.dtype(plan.dtype), destination)
         subject = subject_of(destination, data, plan, axes=image.axes, attributes=attributes[0])
-    asked = preflight([data], destination) if compute else None
+    if compute:
+        preflight([data], destination)
     describe = partial(
         describe_image, metadata=metadata, version=version, axes=image.axes,
         shown=None if labels else (names, shown),
@@ -201,7 +201,6 @@ def write_ome_zarr(
         subject=subject,
         compute=compute,
         progress=progress,
-        asked=asked,
     )
 
 
@@ -219,7 +218,6 @@ def write_levels(
     durable: bool,
     compute: bool,
     progress: Any,
-    asked: Asked | None,
     shared: Any = None,
     subject: Subject | None = None,
 ) -> zarr.Group | Delayed:
@@ -229,7 +227,6 @@ def write_levels(
     ``arrays`` are the settings of each level's array. With ``shared``, the source of an array that
     stands, that becomes level 0 as it is stored, and the plan's levels come after it. With
     ``subject``, what the planes of level 0 are like is gathered and put beside the group.
-    ``asked`` is what ``preflight`` gave.
     """
     first = int(shared is not None)
     settings = {**settings, "first": first, "qc": subject is not None}
@@ -268,7 +265,6 @@ def write_levels(
         compute=compute,
         progress=progress,
         already=already,
-        asked=asked,
     )
     return cast("zarr.Group | Delayed", written)
 

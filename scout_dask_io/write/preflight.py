@@ -17,19 +17,17 @@ import dask.array as da
 from scout_dask_io.core.source import Source
 from scout_dask_io.files.disk import naming_errors, remove_tree
 from scout_dask_io.files.location import AnyPath
-from scout_dask_io.run.cluster import Asked, active_client, check_workers
+from scout_dask_io.run.cluster import active_client, check_workers
 from scout_dask_io.run.lazy import sources_in
 from scout_dask_io.store.staging import DRAFT_SUFFIX
 
 
 def preflight(
     data: Sequence[Any], destination: AnyPath | None = None, *, in_place: bool = False
-) -> Asked | None:
+) -> None:
     """Ask each worker whether it sees the files, can write, and has the same libraries.
 
-    Without a client, nothing is done. Workers that join later are asked by their
-    first unit, and named where a task of theirs fails: for that the result goes
-    to what runs the tasks.
+    Without a client, nothing is done. Workers that join later are not asked.
 
     Raises
     ------
@@ -40,21 +38,21 @@ def preflight(
     """
     client = active_client()
     if client is None:
-        return None
+        return
     sources = [
         source
         for item in data
         for source in (sources_in(item) if isinstance(item, da.Array) else [item])
         if isinstance(source, Source)
     ]
-    files = sorted({found for source in sources for found in source.landmarks()})
+    files = sorted({found for source in sources for found in source.sample_files()})
     with (
         nullcontext("")
         # An object store answers each worker's first request, or its task fails and says so.
         if not isinstance(destination, Path)
         else probing(destination, in_place=in_place) as folder
     ):
-        return check_workers(client, files, folder)
+        check_workers(client, files, folder)
 
 
 @contextmanager

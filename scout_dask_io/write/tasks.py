@@ -33,9 +33,8 @@ from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.source import ArraySource, PiecesSource, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
-from scout_dask_io.run.cluster import Asked
 from scout_dask_io.run.progress import reporting
-from scout_dask_io.run.scheduler import admitting, run_tasks
+from scout_dask_io.run.scheduler import run_tasks
 from scout_dask_io.run.scratch import (
     ScratchSource,
     SpillingCache,
@@ -294,7 +293,6 @@ def run_write(
     compute: bool,
     progress: Any,
     already: int,
-    asked: Asked | None,
 ) -> Any:
     """Compute the tasks of a write, publish, and give what that gives; or else a Delayed of it.
 
@@ -319,12 +317,8 @@ def run_write(
         Its workers run the tasks, its ``max_mem`` bounds the blocks that wait on threads.
     compute, progress, already
         As for :func:`~scout_dask_io.write_zarr` and :func:`~scout_dask_io.run.scheduler.run_tasks`.
-    asked : Asked or None
-        The workers of a cluster that were asked; those that join later are asked by
-        their first unit.
     """
     final = f"{name}-publish"
-    tasks = admitting(tasks, units, asked)
     tasks = {**tasks, final: Task(final, publish, List(*map(TaskRef, ends)))}
     if compute and array is not None:
         # Slices are fused into the reads under them.
@@ -349,7 +343,6 @@ def run_write(
                 on_failure=partial(cancel, target),
                 drain=partial(drain, target.attempt),
                 cache=cache,
-                asked=asked,
             )
     except BaseException as err:
         if target.in_place:

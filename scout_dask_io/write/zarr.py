@@ -236,7 +236,8 @@ def write_zarr(
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
         check_remote(destination, plan, data, overwrite=False)
-        asked = preflight([data], destination, in_place=True) if compute else None
+        if compute:
+            preflight([data], destination, in_place=True)
         note_filled(destination, where, data)
         target = begin_region(destination, fmt, where, plan.band, durable)
     else:
@@ -248,7 +249,8 @@ def write_zarr(
         if qc:
             check_qc(plan.shape, np.dtype(plan.dtype), destination)
             subject = subject_of(destination, data, plan, attributes=attributes)
-        asked = preflight([data], destination) if compute else None
+        if compute:
+            preflight([data], destination)
         of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
         of_array |= {"attributes": attributes, "zarr_format": plan.zarr_format}
         of_array |= {"shards": plan.shards} if plan.shards else {}
@@ -284,7 +286,6 @@ def write_zarr(
         compute=compute,
         progress=progress,
         already=len(done),
-        asked=asked,
     )
     return cast("zarr.Array[Any] | Delayed", written)
 

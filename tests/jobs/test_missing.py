@@ -238,7 +238,7 @@ def test_convert_reads_each_header_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_commands_fill_and_say_so(tmp_path: Path, planes: Path):
-    from test_cli import run
+    from cli.test_cli import run
 
     _, err = run("convert", "planes", "a.zarr", code=1, cwd=tmp_path)
     assert err.count("\n") == 1

@@ -494,11 +494,11 @@ def test_a_long_stack_streams_in_little_memory(tmp_path):
         "-c",
         "import resource, sys\n"
         "import dask.array as da\n"
-        "from scout_dask_io import tiff_rows, tiff_writer\n"
-        "tiff_rows.WINDOW_NBYTES = 2**23\n"
+        "from scout_dask_io.write import tiff as writer\n"
+        "writer.WINDOW_NBYTES = 2**23\n"
         "def save(n_planes):\n"
         "    data = da.ones((n_planes, 512, 1024), dtype='u2', chunks=(1, -1, -1))\n"
-        "    tiff_writer.imsave(sys.argv[1], data)\n"
+        "    writer.imsave(sys.argv[1], data)\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(-save(20) + save(200))\n",
         str(tmp_path / "a.tif"),

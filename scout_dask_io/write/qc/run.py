@@ -99,7 +99,7 @@ def _origin(data: Any) -> str:
     source = data if isinstance(data, Source) else None
     if isinstance(data, da.Array):
         source = source_of(data)
-    files = [path for path, _ in source.landmarks()] if source is not None else []
+    files = [path for path, _ in source.sample_files()] if source is not None else []
     if not files:
         return "a computed array"
     # Of a single file, the file; of a Zarr array's metadata, the array.
