@@ -5,14 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
-
-import dask.array as da
 
 from scout_dask_io.core.formatting import format_nbytes
-from scout_dask_io.core.grid import expand_chunks
 from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
-from scout_dask_io.core.shards import advise_shards, fit_shards
 from scout_dask_io.errors import ArgumentError, TargetExistsError
 from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.remote_staging import check_free, find_unfinished
@@ -77,24 +72,14 @@ def _check_remote(
     return overwrite and dst.exists(), resume and unfinished
 
 
-def warn_of_a_full_disk(nbytes: int, destination: AnyPath) -> None:
-    """Warn where that many bytes of elements may not fit on the disk."""
-    free = free_nbytes(destination)
+def warn_of_a_full_disk(nbytes: int, destination: AnyPath, free: int | None) -> None:
+    """Warn where that many bytes of elements may not fit in what is free on the disk."""
     # How well data compress is not known before; twice as small is usual for camera data.
     if free is not None and nbytes > free:
         warn(
             f"the array holds {format_nbytes(nbytes)} before compression and the disk of "
             f"{destination} has {format_nbytes(free)} free: it may not fit"
         )
-
-
-def warn_of_many_files(data: da.Array, chunks: Any, shards: Any) -> None:
-    """Warn of an array of over a million files, and say what makes fewer."""
-    inner = expand_chunks(data.shape, chunks)
-    stored = fit_shards(data.shape, inner, shards, data.dtype.itemsize) or inner
-    advice = advise_shards(data.shape, inner, stored, data.dtype.itemsize)
-    if advice:
-        warn(advice)
 
 
 def free_nbytes(path: AnyPath) -> int | None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.jobs.destination import check_target, free_nbytes, stored_nbytes
 from scout_dask_io.jobs.report import (
     JobReport,
+    Planned,
     Row,
     levels_text,
     memory_text,
@@ -45,7 +46,7 @@ from scout_dask_io.store.chunk_format import format_at
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import level_path, read_image
-from scout_dask_io.store.layout import detect_layout, measure_array
+from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.write.ome_zarr import (
     channel_labels,
     describe_image,
@@ -111,75 +112,32 @@ def pyramid(
     TargetExistsError, ResumeError, MemoryLimitError, WriteError
         As for :func:`~scout_dask_io.write_ome_zarr`.
     """
-    start = time.perf_counter()
-    found = added_levels(
-        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
-        storage_options,
+    plan = plan_pyramid(
+        src, dst, levels=levels, labels=labels, voxel_size=voxel_size, codec=codec,
+        overwrite=overwrite, resume=resume, max_mem=max_mem, nb_workers=nb_workers,
+        durable=durable, storage_options=storage_options,
     )  # fmt: skip
-    image, top, destination = found.image, found.top, found.destination
-    axes, size, shapes = image.axes, found.voxel_size, tuple(lv.shape for lv in found.levels)
-    metadata = image_metadata(
-        destination.name, axes, found.levels, size, version=found.version, method=image.method,
-        labels=labels,
-    )  # fmt: skip
-    labelled = channel_labels(found.channels, axes, shapes[0], destination)
-    shown = _shown(found.place, labelled)
-    settings = {
-        **settings_of(image.write, top, None, found.compressor, found.fill_value, metadata),
-        "levels": list(shapes),
-        "shown": shown,
-    }
-    preflight([top], destination)
-    describe = partial(
-        describe_image, metadata=metadata, version=found.version, axes=axes,
-        shown=None if labels else shown,
-    )  # fmt: skip
-    write_levels(
-        destination,
-        image,
-        top,
-        None,
-        settings,
-        describe,
-        arrays=[
-            {
-                "compressor": found.compressor,
-                "fill_value": found.fill_value,
-                "attributes": level_attributes(level, axes, size, found.channels),
-            }
-            for level in found.levels[1:]
-        ],
-        overwrite=overwrite,
-        resume=resume,
-        durable=durable,
-        compute=True,
-        progress=progress,
-        shared=top.source,
-    )
-    return PyramidReport(
-        src=os.fspath(src),
-        path=os.fspath(dst),
-        levels=shapes,
-        nbytes=found.added_nbytes,
-        stored_nbytes=sum(stored_nbytes(destination / str(n)) for n in range(1, len(shapes))),
-        copied=isinstance(destination, RemotePath),
-        elapsed_s=time.perf_counter() - start,
-    )
+    return plan.run(progress)
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidOptions:
+    """How :func:`pyramid` adds levels: its parameters but ``progress``, which are said there."""
+
+    levels: int | None = None
+    labels: bool = False
+    voxel_size: Any = None
+    codec: Any = LEVEL_CODECS
+    overwrite: bool = False
+    resume: bool = False
+    max_mem: int | str | None = None
+    nb_workers: int | None = None
+    durable: bool = False
+    storage_options: Mapping[str, Any] | None = None
 
 
 def plan_pyramid(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    *,
-    levels: int | None = None,
-    labels: bool = False,
-    voxel_size: Any = None,
-    codec: Any = LEVEL_CODECS,
-    overwrite: bool = False,
-    resume: bool = False,
-    max_mem: int | str | None = None,
-    nb_workers: int | None = None,
-    storage_options: Mapping[str, Any] | None = None,
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any
 ) -> PyramidPlan:
     """Give what :func:`pyramid` would do with the same arguments, without writing anything.
 
@@ -187,118 +145,12 @@ def plan_pyramid(
     refuse before it writes is refused here with the same error; but whether what is
     resumed was begun with the same settings is seen when it is.
     """
-    found = added_levels(
-        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
-        storage_options,
-    )  # fmt: skip
-    image, plan = found.image, found.image.write
-    full = level_path(found.place, 0)
-    used = measure_array(full, detect_layout(full))
-    return PyramidPlan(
-        source=os.fspath(src),
-        destination=os.fspath(dst),
-        replaces=found.replaces,
-        resumes=found.resumes,
-        levels=tuple(level.shape for level in found.levels),
-        chunks=plan.chunks,
-        shards=plan.shards,
-        version=found.version,
-        method=image.method,
-        channels=tuple(found.channels or ()),
-        voxel_size=found.voxel_size,
-        copied=isinstance(found.destination, RemotePath),
-        n_shared_files=used.n_files,
-        shared_nbytes=used.stored_nbytes,
-        nbytes=found.added_nbytes,
-        # The group's metadata and manifest, and those of each level that is added.
-        n_files=image.n_files + (3 - (found.version == "0.5")) * len(found.levels),
-        write=plan,
-        n_tasks=image.n_units + len(image.passes),
-        free_nbytes=free_nbytes(found.destination),
-    )
-
-
-def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Give names and colours of the channels, the latter as an image states them."""
-    image = read_image(source)
-    colors = () if image is None else image.colors
-    return list(names), list(colors) if len(colors) == len(names) else None
-
-
-@dataclass(frozen=True, slots=True)
-class AddedLevels:
-    """An array, and the levels that it is to have.
-
-    Attributes
-    ----------
-    place, destination : Path or RemotePath
-        Of the array or image that stands, and of the new image.
-    replaces, resumes : bool
-        As for :func:`~scout_dask_io.jobs.destination.check_target`.
-    levels : tuple of Level
-        The full one, which stands, first.
-    top : HalvedSource
-        Gives the first of those that are added.
-    image : ImagePlan
-        Of those that are added.
-    compressor : numcodecs.abc.Codec or None
-        Of those that are added.
-    version : str
-        Of the OME-Zarr metadata.
-    fill_value : int, float, bool or None
-        Of every level.
-    channels, voxel_size
-        As the array states them, the latter or as it was given.
-    """
-
-    place: AnyPath
-    destination: AnyPath
-    replaces: bool
-    resumes: bool
-    levels: tuple[Level, ...]
-    top: HalvedSource
-    image: ImagePlan
-    compressor: Any
-    version: str
-    fill_value: Any
-    channels: tuple[str, ...] | None
-    voxel_size: VoxelSize | None
-
-    @property
-    def added_nbytes(self) -> int:
-        """Size of the elements of the levels below the full one, in bytes."""
-        n_elements = sum(math.prod(level.shape) for level in self.levels[1:])
-        return n_elements * int(self.top.dtype.itemsize)
-
-
-def added_levels(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    levels: int | None,
-    labels: bool,
-    voxel_size: Any,
-    codec: Any,
-    overwrite: bool,
-    resume: bool,
-    max_mem: int | str | None,
-    nb_workers: int | None,
-    storage_options: Mapping[str, Any] | None,
-) -> AddedLevels:
-    """Look at an array, and plan its levels; nothing is written.
-
-    Raises
-    ------
-    PathNotFoundError, LayoutError
-        If there is no array, or it cannot be read.
-    ArgumentError
-        If it can have no level, or cannot be shared with an image at the destination.
-    TargetExistsError, MemoryLimitError
-        As for :func:`~scout_dask_io.jobs.pyramid.pyramid`.
-    """
-    _, lower = codecs_of_levels(codec)
-    place, destination = locate_all(src, dst, storage_options)
-    replaces, resumes = check_target(place, destination, overwrite=overwrite, resume=resume)
-    opened = open_any(place, voxel_size=voxel_size)
+    start = time.perf_counter()
+    how = PyramidOptions(**options)
+    _, lower = codecs_of_levels(how.codec)
+    place, destination = locate_all(src, dst, how.storage_options)
+    replaces, resumes = check_target(place, destination, overwrite=how.overwrite, resume=how.resume)
+    opened = open_any(place, voxel_size=how.voxel_size)
     full = level_path(place, 0)
     if opened.kind != "zarr":
         raise ArgumentError(f"{place} is no Zarr array: use convert with " + _OME)
@@ -311,36 +163,105 @@ def added_levels(
             "'tczyx': use convert with " + _OME
         )
     size = opened.voxel_size
-    found = plan_levels(source.shape, axes, size, levels)
-    if len(found) < 2:
+    levels = plan_levels(source.shape, axes, size, how.levels)
+    if len(levels) < 2:
         raise ArgumentError(
             f"{place} is {format_shape(source.shape)}: as small as the last level of a "
             "pyramid, so there is none to add. "
             + Option("levels", "")
             + " says how many the image is to have."
         )
-    times = dict(zip(axes, found[1].total, strict=True))
-    top = HalvedSource(source, found[1].factors, method_for(np.dtype(source.dtype), labels))
+    times = dict(zip(axes, levels[1].total, strict=True))
+    top = HalvedSource(source, levels[1].factors, method_for(np.dtype(source.dtype), how.labels))
     stored: Any = open_zarr(full, mode="r")
     version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
     image = plan_ome_zarr(
         top,
         stored.chunks,
-        levels=len(found) - 1,
+        levels=len(levels) - 1,
         axes=axes,
-        labels=labels,
+        labels=how.labels,
         voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
         version=version,
         shards=stored.shards if version == "0.5" else None,
         codec=lower,
-        max_mem=max_mem,
-        nb_workers=nb_workers,
+        max_mem=how.max_mem,
+        nb_workers=how.nb_workers,
     )
     fill = None if stored.fill_value is None else np.asarray(stored.fill_value).item()
-    return AddedLevels(
-        place, destination, replaces, resumes, found, top, image, compressor_of(image.write, lower),
-        version, fill, names, size,
+    shapes = tuple(level.shape for level in levels)
+    return PyramidPlan(
+        source=os.fspath(src),
+        destination=os.fspath(dst),
+        replaces=replaces,
+        resumes=resumes,
+        levels=shapes,
+        chunks=image.write.chunks,
+        shards=image.write.shards,
+        version=version,
+        method=image.method,
+        channels=tuple(names or ()),
+        voxel_size=size,
+        copied=isinstance(destination, RemotePath),
+        nbytes=sum(map(math.prod, shapes[1:])) * int(top.dtype.itemsize),
+        # The group's metadata and manifest, and those of each level that is added.
+        n_files=image.n_files + (3 - (version == "0.5")) * len(levels),
+        write=image.write,
+        n_tasks=image.n_units + len(image.passes),
+        free_nbytes=free_nbytes(destination),
+        _job=_Job(
+            how, place, destination, levels, top, image, compressor_of(image.write, lower), fill,
+            names, cache(partial(_measure, full)), took_s=time.perf_counter() - start,
+        ),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a plan needs to run.
+
+    Attributes
+    ----------
+    place, destination : Path or RemotePath
+        Of the array or image that stands, and of the new image.
+    levels : tuple of Level
+        The full one, which stands, first.
+    top : HalvedSource
+        Gives the first of those that are added.
+    image, compressor
+        Of those that are added.
+    fill_value : int, float, bool or None
+        Of every level.
+    names : tuple of str or None
+        Of the channels, as the array states them.
+    measure : callable
+        Lists the files of the array, once.
+    took_s : float
+        What the planning took.
+    """
+
+    how: PyramidOptions
+    place: AnyPath
+    destination: AnyPath
+    levels: tuple[Level, ...]
+    top: HalvedSource
+    image: ImagePlan
+    compressor: Any
+    fill_value: Any
+    names: tuple[str, ...] | None
+    measure: Callable[[], ArrayUsage]
+    took_s: float
+
+
+def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Give names and colours of the channels, the latter as an image states them."""
+    image = read_image(source)
+    colors = () if image is None else image.colors
+    return list(names), list(colors) if len(colors) == len(names) else None
+
+
+def _measure(array: AnyPath) -> ArrayUsage:
+    return measure_array(array, detect_layout(array))
 
 
 def _check_stored(array: AnyPath, destination: AnyPath) -> None:
@@ -378,24 +299,22 @@ class PyramidReport(JobReport):
 
     Attributes
     ----------
-    src, path : str
-        The array, and the group of the image.
-    levels : tuple of tuple of int
-        Shapes, the full level first.
-    nbytes, stored_nbytes : int
-        Size of the elements of the levels that were added, and of their files, in bytes.
-    copied : bool
-        Whether the full level is a copy that the store made, and no link.
+    plan : PyramidPlan
+        What was planned, and what is said of it there: ``levels``, ``nbytes``, ``copied``;
+        ``src`` and ``path`` are its source and destination.
+    stored_nbytes : int
+        Size of the files of the levels that were added, in bytes.
     elapsed_s : float
         From opening the array to the image standing at ``path``.
     """
 
-    src: str
-    path: str
-    levels: tuple[Shape, ...]
-    nbytes: int
+    src = Planned[str]("source")
+    path = Planned[str]("destination")
+    levels = Planned[tuple[Shape, ...]]("levels")
+    nbytes = Planned[int]("nbytes")
+    copied = Planned[bool]("copied")
+    plan: PyramidPlan
     stored_nbytes: int
-    copied: bool
     elapsed_s: float
 
     def title(self) -> str:
@@ -442,8 +361,6 @@ class PyramidPlan(JobReport):
         Of the full level.
     copied : bool
         Whether the store would copy the full level, instead of a link.
-    n_shared_files, shared_nbytes : int
-        Files of the array that would be linked or copied, and their size in bytes.
     nbytes : int
         Size of the elements of the levels that would be added, in bytes.
     n_files : int
@@ -468,13 +385,71 @@ class PyramidPlan(JobReport):
     channels: tuple[str, ...]
     voxel_size: VoxelSize | None
     copied: bool
-    n_shared_files: int
-    shared_nbytes: int
     nbytes: int
     n_files: int
     write: WritePlan
     n_tasks: int
     free_nbytes: int | None
+    _job: _Job = field(repr=False, compare=False)
+
+    @property
+    def n_shared_files(self) -> int:
+        """Files of the array that would be linked or copied."""
+        return self._job.measure().n_files
+
+    @property
+    def shared_nbytes(self) -> int:
+        """Size of these files, in bytes."""
+        return self._job.measure().stored_nbytes
+
+    def run(self, progress: bool | Report = False) -> PyramidReport:
+        """Do it, and give what was written; errors are those of :func:`pyramid`."""
+        start = time.perf_counter()
+        job, how, image = self._job, self._job.how, self._job.image
+        destination, top, axes = job.destination, job.top, image.axes
+        metadata = image_metadata(
+            destination.name, axes, job.levels, self.voxel_size, version=self.version,
+            method=self.method, labels=how.labels,
+        )  # fmt: skip
+        shown = _shown(job.place, channel_labels(job.names, axes, self.levels[0], destination))
+        settings = {
+            **settings_of(image.write, top, None, job.compressor, job.fill_value, metadata),
+            "levels": list(self.levels),
+            "shown": shown,
+        }
+        describe = partial(
+            describe_image, metadata=metadata, version=self.version, axes=axes,
+            shown=None if how.labels else shown,
+        )  # fmt: skip
+        preflight([top], destination)
+        write_levels(
+            destination,
+            image,
+            top,
+            None,
+            settings,
+            describe,
+            arrays=[
+                {
+                    "compressor": job.compressor,
+                    "fill_value": job.fill_value,
+                    "attributes": level_attributes(level, axes, self.voxel_size, job.names),
+                }
+                for level in job.levels[1:]
+            ],
+            overwrite=how.overwrite,
+            resume=how.resume,
+            durable=how.durable,
+            compute=True,
+            progress=progress,
+            shared=top.source,
+        )
+        n_levels = len(self.levels)
+        return PyramidReport(
+            plan=self,
+            stored_nbytes=sum(stored_nbytes(destination / str(n)) for n in range(1, n_levels)),
+            elapsed_s=job.took_s + time.perf_counter() - start,
+        )
 
     def title(self) -> str:
         """Say what is to become of what."""
