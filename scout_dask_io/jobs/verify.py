@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 from dask._task_spec import DataNode, List, Task, TaskRef
@@ -133,33 +133,25 @@ class VerifyReport(JobReport):
         yield from ((None, line) for line in filled_text(self.filled))
 
 
+class _Options(TypedDict, total=False):
+    deep: bool
+    nb_workers: int | None
+    max_mem: int | str | None
+    order: str
+    progress: bool | Report
+    limit: int
+    storage_options: Mapping[str, Any] | None
+
+
 @overload
 def verify(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    *,
-    deep: bool = ...,
-    nb_workers: int | None = ...,
-    max_mem: int | str | None = ...,
-    order: str = ...,
-    progress: bool | Report = ...,
-    limit: int = ...,
-    storage_options: Mapping[str, Any] | None = ...,
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Unpack[_Options]
 ) -> VerifyReport: ...
 
 
 @overload
 def verify(
-    src: str | os.PathLike[str],
-    dst: None = ...,
-    *,
-    deep: bool = ...,
-    nb_workers: int | None = ...,
-    max_mem: int | str | None = ...,
-    order: str = ...,
-    progress: bool | Report = ...,
-    limit: int = ...,
-    storage_options: Mapping[str, Any] | None = ...,
+    src: str | os.PathLike[str], dst: None = ..., **options: Unpack[_Options]
 ) -> CheckReport | ImageCheckReport: ...
 
 
