@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
-from dask._task_spec import DataNode, List, Task, TaskRef
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
 from scout_dask_io.core.grid import (
@@ -32,6 +31,7 @@ from scout_dask_io.files.location import locate
 from scout_dask_io.jobs.report import JobReport, Row, filled_text
 from scout_dask_io.jobs.verify_manifest import CheckReport, ImageCheckReport, check, check_image
 from scout_dask_io.read.any import Opened, as_image, kind_of, locate_all, open_any
+from scout_dask_io.run._dask import DataNode, List, Task, TaskRef
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.memory import parse_nbytes
 from scout_dask_io.run.progress import Report, reporting

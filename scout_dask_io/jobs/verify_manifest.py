@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
 from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region
@@ -27,6 +26,7 @@ from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.jobs.report import JobReport, Row, filled_text
 from scout_dask_io.read.missing_planes import filled_of
+from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import run_tasks, worker_count
 from scout_dask_io.store.chunk_format import StoredFormat, decoder_of, format_at

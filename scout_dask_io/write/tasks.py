@@ -15,8 +15,6 @@ from typing import Any, cast
 import dask
 import dask.array as da
 import numpy as np
-from dask._task_spec import DataNode, List, Task, TaskRef
-from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
@@ -33,6 +31,7 @@ from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.source import ArraySource, PiecesSource, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
+from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks
 from scout_dask_io.run.scratch import (
