@@ -420,8 +420,8 @@ def compressor_of(plan: WritePlan, codec: Any) -> Any:
     # `fit_shards` has bounded shards.
     if nbytes > MAX_CHUNK_NBYTES:
         raise ChunkError(
-            f"a chunk of {nbytes:,} bytes ({plan.chunks} of {plan.itemsize} bytes each) is more than "
-            f"the {MAX_CHUNK_NBYTES:,} that can be recorded of one file: choose smaller chunks"
+            f"a chunk of {nbytes:,} bytes ({plan.chunks} of {plan.itemsize} bytes each) is more "
+            f"than the {MAX_CHUNK_NBYTES:,} that can be recorded of one file: choose smaller chunks"
         )
     found = resolve_codec(codec, nbytes, plan.itemsize)
     if plan.zarr_format == 3:
