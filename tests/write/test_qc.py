@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import re
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,25 @@ def test_other_numbers_of_axes_have_sheets_too(tmp_path: Path, shape: tuple[int,
     io.write_zarr(tmp_path / "a.zarr", volume, (4, 16, 16)[-volume.ndim :], qc=True)
     check_planes(document(tmp_path / "a.zarr"), volume)
     check_sheet(tmp_path / "a.zarr")
+
+
+def test_a_sheet_is_the_same_each_time_and_leaves_the_settings_of_matplotlib(
+    tmp_path: Path,
+) -> None:
+    import matplotlib
+
+    io.write_zarr(tmp_path / "a.zarr", striking(), CHUNKS, qc=True)
+    want = (tmp_path / "a.zarr.qc.html").read_text()
+    with matplotlib.rc_context({"lines.linewidth": 9, "svg.hashsalt": "mine"}):
+        before = dict(matplotlib.rcParams)
+        io.write_zarr(tmp_path / "a.zarr", striking(), CHUNKS, qc=True, overwrite=True)
+        assert dict(matplotlib.rcParams) == before
+    found = (tmp_path / "a.zarr.qc.html").read_text()
+    minute = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
+    assert minute.sub("", found) == minute.sub("", want)
+    # What is drawn has a text for who cannot see it, and no backend is chosen for the program.
+    assert found.count('<svg role="img" aria-label="') == 3
+    assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_a_constant_volume_is_blank_throughout(tmp_path: Path) -> None:
