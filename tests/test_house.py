@@ -72,6 +72,33 @@ DOORS = {
     "neuroglancer": {"view"},
 }
 
+# What libraries promise nothing of lies in one module a library, which says why it is needed.
+# zarr, numcodecs and neuroglancer have none: their public names are enough.
+PRIVATE = {
+    "dask": f"{ROOT}.run._dask",
+    "distributed": f"{ROOT}.run._distributed",
+    "tifffile": f"{ROOT}.tiff._tifffile",
+    "fsspec": f"{ROOT}.files.location",  # `_strip_protocol`: how else to ask for a URL's key
+}
+# Names without an underscore that are no more documented than those with one.
+UNDOCUMENTED = (
+    "dask.array.core.cached_cumsum",
+    "dask.array.core.getter",
+    "dask.base.get_scheduler",
+    "dask.core",
+    "distributed.scheduler",
+    "distributed.worker",
+    "zarr.core",
+)
+UNDOCUMENTED_ATTRIBUTES = {
+    "erred_on": "distributed",
+    "exception_blame": "distributed",
+    "memory_manager": "distributed",
+    "total_resources": "distributed",
+    "TiffPage": "tifffile",
+}
+OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
+
 
 def rooms_as_text() -> str:
     """Give the table as ``CONTRIBUTING.md`` has it."""

@@ -3,8 +3,7 @@
 Exit codes: 0 done, 1 the job failed, 2 wrong usage, 130 interrupted. As with diff,
 ``verify`` and ``scan`` give 1 where they found a fault, and 2 where they could not look.
 What a command finds goes to stdout; progress, warnings and errors go to stderr. With
-``--json`` stdout has one object, of a failed command one with the key ``error``;
-``--json-help`` says what its keys mean.
+``--json`` stdout has one object, of a failed command one with the key ``error``.
 """
 
 from __future__ import annotations

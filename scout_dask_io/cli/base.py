@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from scout_dask_io.cli.json_help import Held, json_help_flag
-from scout_dask_io.cli.screen import for_people
+from scout_dask_io.core.messages import Message, Option
 from scout_dask_io.jobs.report import to_json
 
 
@@ -26,6 +30,8 @@ class State:
     if_interrupted: str = ""
     #: The exit code where an error ends the command.
     code_of_errors: int = 1
+    #: The command that runs; ``""`` before one does.
+    command: str = ""
     #: Warnings that were printed; each is printed once.
     warned: set[str] = field(default_factory=set)
 
@@ -55,23 +61,57 @@ def _help(function: Callable[..., Any]) -> str:
 )
 @click.version_option(sys.modules["scout_dask_io"].__version__, message="scout-dask-io %(version)s")
 @debug_flag
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Microscopy TIFF planes into chunked Zarr arrays, and back, in bounded memory."""
+    ctx.ensure_object(State).command = ctx.invoked_subcommand or ""
 
 
-def command(*parameters: Any, held: Held) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command of a function, with these parameters, ``--json`` and ``--debug``.
-
-    ``held`` gives the keys of its JSON.
-    """
+def command(*parameters: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a function, with these parameters, ``--json`` and ``--debug``."""
 
     def add(function: Callable[..., Any]) -> click.Command:
-        ends = (as_json_flag, json_help_flag(held), debug_flag)
-        for parameter in reversed((*parameters, *ends)):
+        for parameter in reversed((*parameters, as_json_flag, debug_flag)):
             function = parameter(function)
         return cli.command(help=_help(function))(function)
 
     return add
+
+
+def for_people(text: str, running: str) -> str:
+    """Give a text as a person reads it: arguments as options, paths as they mostly were typed.
+
+    An argument is an option of the command that the message names, or of the one that runs;
+    else of ``convert``, and said to be; else it stays as functions have it.
+    """
+    if isinstance(text, Message):
+        parts = (_as_option(p, running) if isinstance(p, Option) else p for p in text.parts)
+        text = "".join(parts)
+    return _relative(text)
+
+
+def _as_option(argument: Option, running: str) -> str:
+    named = argument.of or running
+    for name, suffix in ((named, ""), ("convert", " of convert")):
+        for option in cli.commands[name].params if name in cli.commands else ():
+            if option.name == argument.name and isinstance(option, click.Option):
+                return f"{_with_value(option, argument.value)}{suffix}"
+    return str(argument)
+
+
+def _with_value(option: click.Option, value: Any) -> str:
+    name = max(option.opts, key=len)
+    if option.is_flag or value is None or value == "":
+        return name
+    return f"{name} {','.join(value).upper() if isinstance(value, tuple) else value}"
+
+
+def _relative(text: str) -> str:
+    """Give paths below the working directory without it."""
+    here = os.getcwd()
+    if here == os.sep:
+        return text
+    return re.sub(rf"(?<![\w./-]){re.escape(here + os.sep)}(?=[^\s/])", "", text)
 
 
 @contextmanager
@@ -93,14 +133,28 @@ def scheduling(address: str | None, nb_workers: int | None) -> Iterator[None]:
             yield
 
 
-def render_report(report: Any) -> str:
-    """Give a report's own text."""
-    return str(report.render())
+def print_report(report: Any, as_json: bool, quiet: bool = False, text: str = "") -> None:
+    """Print a report as JSON, or as text, by default its own; where to be quiet, as JSON alone."""
+    if as_json:
+        click.echo(to_json(report))
+    elif not quiet:
+        state = click.get_current_context().ensure_object(State)
+        click.echo(for_people(text or report.render(), state.command))
 
 
-def print_report(
-    report: Any, text: Callable[[Any], str], as_json: bool, quiet: bool = False
-) -> None:
-    """Print a report as JSON or as text; where it is to be quiet, as JSON alone."""
-    if as_json or not quiet:
-        click.echo(to_json(report) if as_json else for_people(text(report)))
+def typed(*args: str) -> str:
+    """Give a command that can be typed as it stands, however this one was started."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        program = [_this_python(), "-m", "scout_dask_io"]
+    else:
+        program = ["scout-dask-io" if shutil.which("scout-dask-io") else str(started)]
+    return shlex.join([*program, *args])
+
+
+def _this_python() -> str:
+    """Give what to type for the Python that runs."""
+    found = shutil.which("python")
+    # Not by what the links point to: environments share an interpreter.
+    same = found is not None and Path(found).parent == Path(sys.executable).parent
+    return "python" if same else sys.executable

@@ -6,48 +6,20 @@ from typing import Any
 
 import click
 
+from scout_dask_io.cli import options as opt
 from scout_dask_io.cli.base import (
     State,
     command,
     flag,
     path_argument,
     print_report,
-    render_report,
     scheduling,
 )
-from scout_dask_io.cli.json_help import keys_of
-from scout_dask_io.cli.options import (
-    deep,
-    max_mem,
-    order,
-    quiet,
-    scheduler,
-    storage_options,
-    workers,
-)
-from scout_dask_io.jobs import report as render
-
-
-def _verify_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.verify import VerifyReport
-    from scout_dask_io.jobs.verify_manifest import CheckReport, ImageCheckReport
-
-    return {
-        "SRC DST": keys_of(VerifyReport),
-        "ARRAY": keys_of(CheckReport),
-        "IMAGE": keys_of(ImageCheckReport),
-    }
-
-
-def _repair_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.repair import RepairReport
-
-    return {"": keys_of(RepairReport)}
 
 
 @command(
-    path_argument("src"), path_argument("dst", required=False), deep, workers, max_mem,
-    order, scheduler, storage_options, quiet, held=_verify_held,
+    path_argument("src"), path_argument("dst", required=False), opt.deep, opt.workers, opt.max_mem,
+    opt.order, opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def verify(
@@ -81,15 +53,13 @@ def verify(
     state.code_of_errors = 2
     with scheduling(scheduler, options["nb_workers"]):
         report: Any = verify(src, dst, progress=not quiet, **options)
-    text = render.verify_text if dst is not None else render_report
-    print_report(report, text, as_json, quiet and report.ok)
+    print_report(report, as_json, quiet and report.ok)
     return 0 if report.ok else 1
 
 
 @command(
     path_argument("zarr"),
     flag("--dry-run", help="Say what would be done; change nothing."),
-    held=_repair_held,
 )
 def repair(zarr: str, dry_run: bool, as_json: bool) -> None:
     """Mend the array or group at ZARR without touching its data.
@@ -102,4 +72,4 @@ def repair(zarr: str, dry_run: bool, as_json: bool) -> None:
     """
     from scout_dask_io.jobs.repair import repair
 
-    print_report(repair(zarr, dry_run=dry_run), render_report, as_json)
+    print_report(repair(zarr, dry_run=dry_run), as_json)

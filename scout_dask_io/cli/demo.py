@@ -5,23 +5,15 @@ Why it is short: a group of commands has a module.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import click
 
-from scout_dask_io.cli.base import command, path_argument, print_report
-from scout_dask_io.cli.json_help import keys_of
+from scout_dask_io.cli.base import command, path_argument, print_report, typed
 from scout_dask_io.cli.options import quiet
-from scout_dask_io.jobs import report as render
 
 
-def _held() -> dict[str, Any]:
-    from scout_dask_io.jobs.demo import DemoReport
-
-    return {"": keys_of(DemoReport)}
-
-
-@command(path_argument("folder", metavar="[DIR]", required=False), quiet, held=_held)
+@command(path_argument("folder", metavar="[DIR]", required=False), quiet)
 def demo(folder: str | None, quiet: bool, as_json: bool) -> None:
     """Make a small synthetic dataset, convert it, verify it.
 
@@ -36,4 +28,21 @@ def demo(folder: str | None, quiet: bool, as_json: bool) -> None:
 
     tell = None if quiet or as_json else click.echo
     report = demo(folder, progress=not quiet, say=tell)
-    print_report(report, render.demo_text, as_json, quiet)
+    print_report(
+        report, as_json, quiet, f"{report.render()}\n\n{_next(report.planes, report.zarr)}"
+    )
+
+
+def _next(planes: str, zarr: str) -> str:
+    """Say what to try next."""
+    cubes = str(Path(zarr).with_name("cubes.zarr"))
+    tries = [
+        ("What is in it:", typed("info", zarr)),
+        ("Other chunks, less memory:",
+         typed("convert", planes, cubes, "--chunks", "32,128,128", "--max-mem", "100MB")),
+        ("Back to TIFF planes:", typed("export", zarr, str(Path(zarr).with_name("planes")))),
+        ("A picture of it:",
+         typed("preview", zarr, str(Path(zarr).with_suffix(".png")), "--mode", "max")),
+    ]  # fmt: skip
+    lines = [f"  {what}\n    {how}" for what, how in tries]
+    return "\n".join(["Try next", *lines])

@@ -6,23 +6,13 @@ from typing import Any
 
 import click
 
+from scout_dask_io.cli import options as opt
 from scout_dask_io.cli.base import (
     State,
     command,
     flag,
     path_argument,
     print_report,
-    render_report,
-)
-from scout_dask_io.cli.json_help import keys_of
-from scout_dask_io.cli.options import (
-    dry_run,
-    max_mem,
-    overwrite,
-    quiet,
-    storage_options,
-    voxel_size,
-    workers,
 )
 
 
@@ -86,15 +76,9 @@ _options = (
 )  # fmt: skip
 
 
-def _held() -> dict[str, Any]:
-    from scout_dask_io.jobs.export_report import ExportPlan, ExportReport
-
-    return {"": keys_of(ExportReport), "--dry-run": keys_of(ExportPlan)}
-
-
 @command(
-    path_argument("zarr"), path_argument("out"), *_options, voxel_size, overwrite, workers,
-    max_mem, dry_run, storage_options, quiet, held=_held,
+    path_argument("zarr"), path_argument("out"), *_options, opt.voxel_size, opt.overwrite,
+    opt.workers, opt.max_mem, opt.dry_run, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def export(
@@ -121,13 +105,13 @@ def export(
       scout-dask-io export volume.zarr cut.tif --axis y --box 0:30,100:400,:
       scout-dask-io export s3://lab/a.zarr planes/ --storage-option profile=lab
     """
-    from scout_dask_io.jobs.export import export, plan_export
+    from scout_dask_io.jobs.export import plan_export
 
+    plan = plan_export(zarr, out, **options)
     if dry_run:
-        print_report(plan_export(zarr, out, **options), render_report, as_json)
+        print_report(plan, as_json)
         return
     state.if_interrupted = (
         f"What stands in {out} is whole. The same command with --resume goes on from there."
     )
-    report = export(zarr, out, progress=not quiet, **options)
-    print_report(report, render_report, as_json, quiet)
+    print_report(plan.run(progress=not quiet), as_json, quiet)

@@ -1,4 +1,7 @@
-"""``info`` and ``scan``: what a path holds, from headers and metadata alone."""
+"""``info`` and ``scan``: what a path holds, from headers and metadata alone.
+
+Why it is short: a group of commands has a module.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,11 @@ from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import State, command, path_argument, print_report, render_report
-from scout_dask_io.cli.json_help import keys_of
+from scout_dask_io.cli.base import State, command, path_argument, print_report
 from scout_dask_io.cli.options import order, storage_options, workers
 
 
-def _info_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.info import InfoReport
-
-    return {"": keys_of(InfoReport)}
-
-
-def _scan_held() -> dict[str, Any]:
-    from scout_dask_io.jobs.scan import ScanReport
-
-    return {"": keys_of(ScanReport)}
-
-
-@command(path_argument("path"), workers, order, storage_options, held=_info_held)
+@command(path_argument("path"), workers, order, storage_options)
 def info(path: str, as_json: bool, **options: Any) -> None:
     """Tell what PATH holds, without reading pixels.
 
@@ -37,10 +27,10 @@ def info(path: str, as_json: bool, **options: Any) -> None:
     """
     from scout_dask_io.jobs.info import info
 
-    print_report(info(path, **options), lambda report: report.render(), as_json)
+    print_report(info(path, **options), as_json)
 
 
-@command(path_argument("src"), workers, storage_options, held=_scan_held)
+@command(path_argument("src"), workers, storage_options)
 @click.pass_obj
 def scan(state: State, /, src: str, as_json: bool, **options: Any) -> int:
     """Name every TIFF file at SRC that does not fit the others.
@@ -58,5 +48,5 @@ def scan(state: State, /, src: str, as_json: bool, **options: Any) -> int:
 
     state.code_of_errors = 2
     report = scan(src, **options)
-    print_report(report, render_report, as_json)
+    print_report(report, as_json)
     return 0 if report.ok else 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from scout_dask_io.cli.base import command, path_argument, print_report
-from scout_dask_io.cli.json_help import Key, keys_of
 from scout_dask_io.cli.options import order, overwrite, storage_options, voxel_size
-from scout_dask_io.jobs import report as render
+from scout_dask_io.core.formatting import format_shape
+from scout_dask_io.jobs.report import Row, table, voxel_text
 
 
 def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[float, float]:
@@ -19,13 +20,6 @@ def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[floa
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a pair of numbers: give e.g. 1,99.8.") from None
     return low, high
-
-
-def _held() -> dict[str, Any]:
-    from scout_dask_io.view.preview import Preview
-
-    shown = [key for key in keys_of(Preview) if key.name != "image"]
-    return {"": [Key("path", "The picture.", "text"), *shown]}
 
 
 @command(
@@ -43,7 +37,7 @@ def _held() -> dict[str, Any]:
         "--percentiles", callback=_percentiles, metavar="LOW,HIGH", default="1,99.8",
         show_default=True, help="Of the values shown, that are black and full colour.",
     ),
-    voxel_size, order, overwrite, storage_options, held=_held,
+    voxel_size, order, overwrite, storage_options,
 )  # fmt: skip
 def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Make a picture of PATH: middle planes or projections.
@@ -64,4 +58,32 @@ def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any)
     written = made.save(out, overwrite=overwrite)
     names = [f.name for f in dataclasses.fields(made) if f.name != "image"]
     report = {"path": written, **{n: getattr(made, n) for n in names}}
-    print_report(report, render.preview_text, as_json)
+    print_report(report, as_json, text=_text(report))
+
+
+def _text(made: Mapping[str, Any]) -> str:
+    """Say what a picture shows: planes, values that are black and full colour, and what was read.
+
+    ``made`` has the fields of a ``Preview`` but the image, and ``path``.
+    """
+    shown = "the plane"
+    if len(made["step"]) > 2:
+        places = ", ".join(f"{a} = {k}" for a, k in zip("zyx", made["at"], strict=False))
+        shown = f"planes {places}" if made["mode"] == "slices" else "maximum projections"
+    names = made["channels"] or [""] * len(made["limits"])
+    contrast = [
+        f"{name} {low:.4g} to {high:.4g}".strip()
+        for name, (low, high) in zip(names, made["limits"], strict=True)
+    ]
+    level = "" if made["level"] is None else f"level {made['level']}, "
+    a_pixel = format_shape(made["step"]) if max(made["step"]) > 1 else "one"
+    voxels = "voxel" if a_pixel == "one" else "voxels"
+    rows: list[Row] = [
+        ("array", format_shape(made["shape"])),
+        ("voxel", voxel_text(made["voxel_size"])),
+        ("shows", shown),
+        ("contrast", ", ".join(contrast)),
+        ("read", f"{level}{a_pixel} {voxels} a pixel"),
+    ]
+    lines = "\n".join(table(rows))
+    return f"Wrote {made['path']}\n{lines}"

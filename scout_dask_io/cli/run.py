@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 import click
 
-from scout_dask_io.cli.base import State, cli
-from scout_dask_io.cli.screen import for_people
-from scout_dask_io.errors import ArgumentError
-from scout_dask_io.jobs.report import as_options, error_text, notes_text, to_json
+from scout_dask_io.cli.base import State, cli, for_people
+from scout_dask_io.core.messages import Message, Option, joined
+from scout_dask_io.errors import ArgumentError, ScoutIOError
+from scout_dask_io.jobs.report import to_json
 from scout_dask_io.run.progress import say
 
 _FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
@@ -42,17 +42,38 @@ def _run(args: Sequence[str] | None, state: State) -> int:
         failure: BaseException = err
         # click raises an Abort of its own from a KeyboardInterrupt.
         cause = err if isinstance(err, KeyboardInterrupt) else err.__cause__
-        kept = notes_text(cause) if cause is not None else ""
-        text, code = f"interrupted. {kept or state.if_interrupted}".strip(), 130
+        text, code = joined(" ", ["interrupted.", *(_notes(cause) or [state.if_interrupted])]), 130
     except Exception as err:
         failure = err
-        text = error_text(err)
+        text = _error_text(err)
         code = 2 if isinstance(err, ArgumentError) else state.code_of_errors
     if state.debug:
         traceback.print_exception(failure)
-    say(for_people(f"error: {text}", sys.stderr))
+    text = for_people(text, state.command).strip()
+    say(f"error: {text}")
     _tell_json(args, failure, text)
     return code
+
+
+def _error_text(err: Exception) -> str:
+    """Give one paragraph on an error: what went wrong, and what to do where that is known."""
+    if isinstance(err, ScoutIOError):
+        return joined(" ", [err.args[0] if err.args else "", *_notes(err)])
+    if isinstance(err, MemoryError):
+        less, fewer = Option("max_mem"), Option("nb_workers")
+        return Message("out of memory: allow less with ", less, ", or use fewer ", fewer)
+    if isinstance(err, OSError):
+        where = f"{err.filename}: " if err.filename else ""
+        text = f"{where}{err.strerror or str(err) or type(err).__name__}"
+    else:
+        text = f"unexpected {type(err).__name__}: {err} (--debug shows where it comes from)"
+    notes = _notes(err)
+    return joined(" ", [f"{text}.", *notes]) if notes else text
+
+
+def _notes(err: BaseException | None) -> list[str]:
+    """Give what was noted on an error on its way: what a job that failed has left."""
+    return list(getattr(err, "__notes__", ()))
 
 
 def _tell_json(args: Sequence[str] | None, failure: BaseException, text: str) -> None:
@@ -66,10 +87,11 @@ def _warner(state: State) -> Callable[..., None]:
     """Give what takes the place of ``warnings.showwarning``: one line a warning, each once."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
-        text = as_options(str(message))
+        said = message.args[0] if isinstance(message, Warning) and message.args else message
+        text = for_people(said if isinstance(said, str) else str(message), state.command)
         for_users = not issubclass(category, _FOR_DEVELOPERS)
         if (for_users or state.debug) and text not in state.warned:
             state.warned.add(text)
-            say(for_people(f"warning: {text}", sys.stderr))
+            say(f"warning: {text}")
 
     return show

@@ -12,12 +12,7 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import command, flag, path_argument, print_report
-from scout_dask_io.cli.json_help import Key
 from scout_dask_io.cli.options import order, storage_options, voxel_size
-
-
-def _held() -> dict[str, Any]:
-    return {"": [Key("url", "The page, with the token that lets in who has it.", "text")]}
 
 
 @command(
@@ -29,7 +24,7 @@ def _held() -> dict[str, Any]:
     click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="PORT",
                  show_default="any that is free", help="Port of the page."),
     storage_options,
-    flag("--open", "open_browser", help="Open the page in this machine's browser."), held=_held,
+    flag("--open", "open_browser", help="Open the page in this machine's browser."),
 )  # fmt: skip
 def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: Any) -> None:
     """Show volumes in the browser: TIFF, Zarr or OME-Zarr.
@@ -47,7 +42,7 @@ def view(paths: tuple[str, ...], open_browser: bool, as_json: bool, **options: A
         from scout_dask_io.view.browser import viewer
 
         with viewer(*paths, **options) as shown:
-            print_report({"url": shown.url}, lambda r: f"{r['url']}\nCtrl-C ends it.", as_json)
+            print_report({"url": shown.url}, as_json, text=f"{shown.url}\nCtrl-C ends it.")
             if open_browser:
                 webbrowser.open(shown.url)
             threading.Event().wait()

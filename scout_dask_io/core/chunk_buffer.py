@@ -21,7 +21,7 @@ from scout_dask_io.core.grid import Region, Shape, region_shape, region_size
 Parts: TypeAlias = list[tuple[slice, slice, slice]]
 
 
-class Rooms:
+class BufferPool:
     """Memory that buffers take and give back. New memory costs 3 % of a write to clear.
 
     May be shared by threads.
@@ -35,18 +35,18 @@ class Rooms:
         """Give at least so many bytes; what they hold is not defined."""
         with self._lock:
             self._free.sort(key=len)
-            for k, room in enumerate(self._free):
-                if len(room) >= nbytes:
+            for k, buffer in enumerate(self._free):
+                if len(buffer) >= nbytes:
                     return self._free.pop(k)
             # In the place of one that is too small, so that no more is kept than is in use.
             if self._free:
                 self._free.pop()
         return np.empty(nbytes, np.uint8)
 
-    def give(self, room: np.ndarray) -> None:
+    def give(self, buffer: np.ndarray) -> None:
         """Take memory back that nobody looks at any more."""
         with self._lock:
-            self._free.append(room)
+            self._free.append(buffer)
 
 
 class ChunkBuffer:
@@ -60,12 +60,12 @@ class ChunkBuffer:
         Of the chunks as they are stored; pieces are converted as they are copied in.
     fill_value
         What chunks at the array's upper edge hold past the edge.
-    rooms : Rooms, optional
+    pool : BufferPool, optional
         Where its memory comes from, and goes when it is closed.
     """
 
     def __init__(
-        self, chunks: Shape, dtype: np.dtype[Any], fill_value: Any, rooms: Rooms | None = None
+        self, chunks: Shape, dtype: np.dtype[Any], fill_value: Any, pool: BufferPool | None = None
     ) -> None:
         self._chunks = chunks
         self._dtype = dtype
@@ -73,7 +73,7 @@ class ChunkBuffer:
         # (0, ndim, 1, ndim + 1, ...): grid and inner axes, taken in turns.
         ndim = len(chunks)
         self._turns = [axis for k in range(ndim) for axis in (k, ndim + k)]
-        self._rooms = rooms or Rooms()
+        self._pool = pool or BufferPool()
         self._store = np.empty(0, np.uint8)
         self._cells = np.empty(0, dtype)
         self._region: Region = ()
@@ -87,7 +87,7 @@ class ChunkBuffer:
         nbytes = size * self._dtype.itemsize
         if nbytes > len(self._store):
             self.close()
-            self._store = self._rooms.take(nbytes)
+            self._store = self._pool.take(nbytes)
         self._cells = self._store[:nbytes].view(self._dtype).reshape(counts + self._chunks)
         self._region = region
         self._filled = 0
@@ -103,8 +103,8 @@ class ChunkBuffer:
     def close(self) -> None:
         """Give the memory back; chunks that were given are no longer good."""
         if len(self._store):
-            room, self._store = self._store, np.empty(0, np.uint8)
-            self._rooms.give(room)
+            buffer, self._store = self._store, np.empty(0, np.uint8)
+            self._pool.give(buffer)
 
     def put(self, where: Region, values: np.ndarray) -> None:
         """Copy a piece in; ``where`` is relative to the band's start."""

@@ -253,27 +253,27 @@ def mean_of_integers(values: np.ndarray, factors: Shape, out: np.ndarray) -> Non
         Of the same dtype, and as many elements per axis as there are windows.
     """
     spare = min(_spare_bits(values), factors.count(2))
-    room_nbytes = values.nbytes * (1 if factors[-1] == 2 else 2)
-    kept = _kept(room_nbytes)
+    buffer_nbytes = values.nbytes * (1 if factors[-1] == 2 else 2)
+    kept = _kept(buffer_nbytes)
     key = (values.shape, values.dtype.str, factors, spare)
     passes = kept.passes.get(key)
     if passes is None:
         if len(kept.passes) == KEPT_SHAPES:
             kept.passes.clear()
-        passes = _Passes(values.shape, values.dtype, factors, spare, kept.rooms)
+        passes = _Passes(values.shape, values.dtype, factors, spare, kept.buffers)
         kept.passes[key] = passes
     passes.run(values, out)
 
 
 class _Kept(NamedTuple):
-    rooms: tuple[np.ndarray, np.ndarray]
+    buffers: tuple[np.ndarray, np.ndarray]
     passes: dict[Any, _Passes]
 
 
 def _kept(nbytes: int) -> _Kept:
-    """Give this thread's two rooms of at least so many bytes, and the passes laid out in them."""
+    """Give this thread's two buffers of at least so many bytes, and the passes laid out in them."""
     kept: _Kept | None = getattr(_thread, "kept", None)
-    if kept is None or len(kept.rooms[0]) < nbytes:
+    if kept is None or len(kept.buffers[0]) < nbytes:
         kept = _Kept((np.empty(nbytes, np.uint8), np.empty(nbytes, np.uint8)), {})
         if nbytes <= KEPT_NBYTES:
             _thread.kept = kept
@@ -308,7 +308,7 @@ class _Passes:
 
     Sums are kept in integers twice as wide, in which 8 fit; or in the dtype itself, half
     the bytes to work through, where as many ``spare`` bits as there are halved axes hold
-    them and what rounding adds. Each pass leaves its result in the room in which the one
+    them and what rounding adds. Each pass leaves its result in the buffer in which the one
     before it did not.
     """
 
@@ -318,9 +318,9 @@ class _Passes:
         dtype: np.dtype[Any],
         factors: Shape,
         spare: int,
-        rooms: tuple[np.ndarray, np.ndarray],
+        buffers: tuple[np.ndarray, np.ndarray],
     ) -> None:
-        self._rooms = rooms
+        self._buffers = buffers
         self._steps: list[Step] = []
         self._unbuffered = False
         self._bits = bits = factors.count(2)
@@ -370,14 +370,14 @@ class _Passes:
         offset = arg.ctypes.data - self._source.ctypes.data
         return _Source(arg.shape, arg.dtype, offset, arg.strides)
 
-    def _room(self, dtype: np.dtype[Any], shape: Shape) -> np.ndarray:
-        """Give the room that is free; the other one is so from then on."""
-        first, second = self._rooms
-        self._rooms = second, first
+    def _buffer(self, dtype: np.dtype[Any], shape: Shape) -> np.ndarray:
+        """Give the buffer that is free; the other one is so from then on."""
+        first, second = self._buffers
+        self._buffers = second, first
         return first[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     def _copy(self, values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-        out = self._room(dtype, values.shape)
+        out = self._buffer(dtype, values.shape)
         self._record(np.copyto, out, values, "unsafe")
         return out
 
@@ -388,14 +388,14 @@ class _Passes:
         half = math.prod(shape[axis + 1 :])
         if half * values.itemsize >= LONG_ROW_NBYTES:
             self._unbuffered |= half >= BUFFER_ITEMS
-            rows, out = values.reshape(-1, 2 * half), self._room(values.dtype, shape)
+            rows, out = values.reshape(-1, 2 * half), self._buffer(values.dtype, shape)
             self._record(np.add, rows[:, :half], rows[:, half:], out.reshape(-1, half))
             return out
         # Every row and the next, in one go; of these every second one.
-        flat, sums = values.reshape(-1), self._room(values.dtype, (values.size,))
+        flat, sums = values.reshape(-1), self._buffer(values.dtype, (values.size,))
         self._record(np.add, flat[:-half], flat[half:], sums[:-half])
         row = np.dtype((np.void, half * values.itemsize))
-        out = self._room(values.dtype, shape)
+        out = self._buffer(values.dtype, shape)
         self._record(np.copyto, out.reshape(-1).view(row), sums.view(row)[::2])
         return out
 
@@ -406,7 +406,7 @@ class _Passes:
         half of an integer twice as wide. Adding only every second one takes three times as long.
         """
         values = pairs.reshape(-1).view(self._dtype)
-        sums = self._room(self._dtype, values.shape)
+        sums = self._buffer(self._dtype, values.shape)
         lower = sums[:-1] if sys.byteorder == "little" else sums[1:]
         self._record(np.add, values[:-1], values[1:], lower)
         return self._copy(sums.view(pairs.dtype).reshape(pairs.shape), self._dtype)
@@ -414,10 +414,10 @@ class _Passes:
     def _add_halves(self, pairs: np.ndarray) -> np.ndarray:
         """Add the halves of integers twice as wide, which are neighbours along x."""
         nbits = 4 * pairs.itemsize
-        out = self._room(pairs.dtype, pairs.shape)
+        out = self._buffer(pairs.dtype, pairs.shape)
         self._record(np.right_shift, pairs, nbits, out)
-        # In the place of the pairs where these are in a room, and no longer needed.
-        lower = self._room(pairs.dtype, pairs.shape)
+        # In the place of the pairs where these are in a buffer, and no longer needed.
+        lower = self._buffer(pairs.dtype, pairs.shape)
         if pairs.dtype.kind == "u":
             self._record(np.bitwise_and, pairs, (1 << nbits) - 1, lower)
         else:
@@ -428,7 +428,7 @@ class _Passes:
 
     def _round(self, total: np.ndarray) -> np.ndarray:
         """Add what rounds the quotient: halves to the even, one more above an odd number."""
-        odd = self._room(total.dtype, total.shape)
+        odd = self._buffer(total.dtype, total.shape)
         self._record(np.right_shift, total, self._bits, odd)
         self._record(np.bitwise_and, odd, 1, odd)
         self._record(np.add, odd, (1 << (self._bits - 1)) - 1, odd)
@@ -463,7 +463,7 @@ class PieceHalver:
         self._out = np.empty(0, self._dtype)
         # By where the halved pair begins: room for both halves, and the one that is there.
         self._pairs: dict[Shape, tuple[np.ndarray, int]] = {}
-        self._room = self._out
+        self._buffer = self._out
         self._shape: Shape = ()
         self._filled = 0
         self._cut = True
@@ -523,7 +523,7 @@ class PieceHalver:
         shape = (*values.shape[:axis], 2, *values.shape[axis + 1 :])
         waiting = self._pairs.pop(key, None)
         if waiting is None:
-            pair, self._room = self._room, np.empty(0, self._dtype)
+            pair, self._buffer = self._buffer, np.empty(0, self._dtype)
             if pair.shape != shape:
                 pair = np.empty(shape, self._dtype)
             self._pairs[key] = pair, at
@@ -533,6 +533,6 @@ class PieceHalver:
             if pair.shape != shape or other == at:
                 self._cut = True
                 return None
-            self._room = pair
+            self._buffer = pair
         pair[(slice(None),) * axis + (slice(at, at + 1),)] = values
         return None if waiting is None else pair

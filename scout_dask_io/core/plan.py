@@ -31,6 +31,7 @@ from scout_dask_io.core.grid import (
     iter_block_regions,
     uniform_blocks,
 )
+from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import MemoryLimitError
 
 # A task should run about a second: long against the scheduler's 0.2 to 1 ms a
@@ -176,9 +177,10 @@ def plan_source(
     if not options:
         least = chunk_nbytes * (n_copies + 1) + 2 * segment_nbytes
         raise MemoryLimitError(
-            f"max_mem={format_nbytes(max_mem)} cannot hold one chunk of {chunks} and one segment "
+            Option("max_mem")
+            + f"={format_nbytes(max_mem)} cannot hold one chunk of {chunks} and one segment "
             f"of {read_shape} of {dtype}: about {format_nbytes(least)} are needed. "
-            "Raise max_mem or choose smaller chunks."
+            "Raise " + Option("max_mem") + " or choose smaller chunks."
         )
     _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
@@ -286,9 +288,11 @@ class _Room(NamedTuple):
         workers = min(self.nb_workers, self.max_mem // mem) if mem else self.nb_workers
         if workers < 1:
             raise MemoryLimitError(
-                f"max_mem={format_nbytes(self.max_mem)} cannot hold the array's own blocks: "
+                Option("max_mem")
+                + f"={format_nbytes(self.max_mem)} cannot hold the array's own blocks: "
                 f"computing one of {block} {self.dtype} takes about {format_nbytes(mem)}. Raise "
-                "max_mem, or give the array smaller blocks where it is made (chunks= of the "
+                + Option("max_mem")
+                + ", or give the array smaller blocks where it is made (chunks= of the "
                 "reader)."
             )
         return workers

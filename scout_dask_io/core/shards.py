@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts, expand_chunks
+from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ChunkError
 
 #: Above this, listing, copying and removing an array take hours on most file systems.
@@ -101,6 +102,8 @@ def advise_shards(shape: Shape, chunks: Shape, stored: Shape, itemsize: int) -> 
         return f"{text}. Larger chunks or shards make fewer."
     fewer = math.prod(chunk_counts(shape, better))
     return (
-        f"{text}. zarr_format=3 with shards of {format_shape(better)} makes {fewer:,}, of "
+        f"{text}. "
+        + Option("zarr_format", 3)
+        + f" with shards of {format_shape(better)} makes {fewer:,}, of "
         f"{format_nbytes(math.prod(better) * itemsize)} at most before compression."
     )

@@ -108,7 +108,7 @@ class Source(ABC):
         This is the one primitive that reads. Each segment is decoded once.
         """
 
-    def landmarks(self) -> list[tuple[str, int]]:
+    def sample_files(self) -> list[tuple[str, int]]:
         """Give a few of its files with their sizes in bytes: who sees them, sees it all."""
         return []
 
@@ -229,9 +229,9 @@ class ViewSource(Source):
         """Those of the source; which planes of the view they are is not told."""
         return tuple(replace(f, plane=()) for f in self.source.filled)
 
-    def landmarks(self) -> list[tuple[str, int]]:
+    def sample_files(self) -> list[tuple[str, int]]:
         """Give those of the source."""
-        return self.source.landmarks()
+        return self.source.sample_files()
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
         """Yield the source's pieces, turned."""

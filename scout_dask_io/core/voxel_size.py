@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.errors import ArgumentError
 
 #: The attribute of a Zarr array, and the key in a TIFF description, that holds the sizes.
@@ -169,12 +169,12 @@ def merge_sizes(stated: Iterable[VoxelSize]) -> VoxelSize | None:
                 continue
             first, winner = sizes[axis]
             if abs(value - first) > TOLERANCE * first:
-                warnings.warn(
+                warn(
                     f"voxel sizes differ along {axis}: {first:.4g} micrometres by {winner.source}, "
-                    f"{value:.4g} by {statement.source}. The first is used; voxel_size= says "
-                    "which is right.",
-                    UserWarning,
-                    stacklevel=3,
+                    f"{value:.4g} by {statement.source}. The first is used; "
+                    + Option("voxel_size", "")
+                    + " says "
+                    "which is right."
                 )
                 break
     if not sizes:

@@ -5,6 +5,8 @@ What is converted: the source opened, and checked against where it goes and how.
 What a conversion reports: what it would do, and what it has written.
 
 The sheet that ``convert --qc`` puts beside an array: whether it can be had, what it found.
+
+Why it is long: what is checked, done and reported of a conversion is one thing.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ import json
 import math
 import os
 import time
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
-from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.grid import Shape, chunk_counts
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.shards import advise_shards
@@ -34,7 +37,18 @@ from scout_dask_io.jobs.destination import (
     free_nbytes,
     stored_nbytes,
     warn_of_a_full_disk,
-    warn_of_many_files,
+)
+from scout_dask_io.jobs.report import (
+    JobReport,
+    Planned,
+    Row,
+    array_text,
+    filled_rows,
+    levels_text,
+    memory_text,
+    read_text,
+    room_text,
+    voxel_text,
 )
 from scout_dask_io.read.any import (
     Image,
@@ -48,7 +62,6 @@ from scout_dask_io.read.any import (
 )
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
-from scout_dask_io.store.image import read_image
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.staging import check_beside, has_beside, sheet_paths, stands
 from scout_dask_io.store.unfinished import unfinished
@@ -56,6 +69,9 @@ from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
+
+#: Sentences on the planes that a summary has.
+_FINDINGS = 6
 
 
 def convert(
@@ -146,129 +162,140 @@ def convert(
     TargetExistsError, ResumeError, MemoryLimitError, WriteError
         As for :func:`~scout_dask_io.write_zarr`.
     """
-    start = time.perf_counter()
-    found = to_convert(
-        src, dst, ome, labels, levels, codec, zarr_format, shards, order, missing, voxel_size,
-        overwrite, resume, max_mem, nb_workers, qc, storage_options,
+    plan = plan_convert(
+        src, dst, ome=ome, labels=labels, levels=levels, chunks=chunks, codec=codec,
+        zarr_format=zarr_format, shards=shards, order=order, missing=missing,
+        voxel_size=voxel_size, overwrite=overwrite, resume=resume, max_mem=max_mem,
+        nb_workers=nb_workers, durable=durable, qc=qc, storage_options=storage_options,
     )  # fmt: skip
-    destination, data, opened, options = found.destination, found.data, found.opened, found.options
-    if overwrite and not qc:
-        warn_of_an_old_sheet(destination)
-    before = _finished_before(destination, overwrite=overwrite, resume=resume)
-    warn_of_many_files(data, chunks, shards)
-    write: Any = write_ome_zarr
-    if ome:
-        options = {**options, "colors": found.colors or None}
-    else:
-        write = write_zarr
-        options = {
-            **options,
-            "voxel_size": opened.voxel_size,
-            "attributes": {"channels": list(found.channels)} if found.channels else {},
-        }
-    written = write(
-        destination,
-        data,
-        chunks,
-        overwrite=overwrite,
-        resume=resume,
-        durable=durable,
-        qc=qc,
-        progress=progress,
-        **options,
-    )
-    image = read_image(destination) if ome else None
-    arrays = [written] if image is None else [written[level.path] for level in image.levels]
-    array = arrays[0]
-    n_units = _count_units(destination)
-    return ConvertReport(
-        path=os.fspath(dst),
-        shape=tuple(array.shape),
-        dtype=str(array.dtype),
-        chunks=tuple(array.chunks),
-        levels=tuple(tuple(a.shape) for a in arrays) if ome else (),
-        nbytes=int(data.nbytes),
-        stored_nbytes=stored_nbytes(destination),
-        n_chunks=sum(a.nchunks for a in arrays),
-        n_units=n_units,
-        n_resumed=n_units if before is None else before,
-        filled=opened.filled,
-        qc=read_qc(destination) if qc else None,
-        elapsed_s=time.perf_counter() - start,
-    )
+    return plan.run(progress)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertOptions:
+    """How :func:`convert` writes: its parameters but ``progress``, which are said there."""
+
+    ome: bool = False
+    labels: bool = False
+    levels: int | None = None
+    chunks: int | Sequence[int] = (64, 64, 64)
+    codec: Any = LEVEL_CODECS
+    zarr_format: int = 2
+    shards: int | Sequence[int] | None = None
+    order: str = "alphabetical"
+    missing: str = "error"
+    voxel_size: Any = None
+    overwrite: bool = False
+    resume: bool = False
+    max_mem: int | str | None = None
+    nb_workers: int | None = None
+    durable: bool = False
+    qc: bool = False
+    storage_options: Mapping[str, Any] | None = None
 
 
 def plan_convert(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    *,
-    ome: bool = False,
-    labels: bool = False,
-    levels: int | None = None,
-    chunks: int | Sequence[int] = (64, 64, 64),
-    codec: Any = LEVEL_CODECS,
-    zarr_format: int = 2,
-    shards: int | Sequence[int] | None = None,
-    order: str = "alphabetical",
-    missing: str = "error",
-    voxel_size: Any = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    max_mem: int | str | None = None,
-    nb_workers: int | None = None,
-    qc: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any
 ) -> ConvertPlan:
     """Give what :func:`convert` would do with the same arguments, without writing anything.
 
     Reads the headers of the source. Whatever :func:`convert` would refuse
     before it writes is refused here with the same error.
     """
-    found = to_convert(
-        src, dst, ome, labels, levels, codec, zarr_format, shards, order, missing, voxel_size,
-        overwrite, resume, max_mem, nb_workers, qc, storage_options,
-    )  # fmt: skip
-    destination, data, opened = found.destination, found.data, found.opened
-    shapes: tuple[Shape, ...] = ()
-    if ome:
-        image = plan_ome_zarr(data, chunks, **found.options)
-        plan, shapes = image.write, tuple(level.shape for level in image.levels)
-        # One task a unit, one that waits for each pass, the last of which publishes the image.
-        n_tasks = image.n_units + len(image.passes)
-        # A group's metadata and manifest, and each level's.
-        n_files = image.n_files + (3 - (zarr_format == 3)) * (1 + len(shapes))
+    start = time.perf_counter()
+    how = ConvertOptions(**options)
+    source, destination = locate_all(src, dst, how.storage_options)
+    if not how.ome and (how.labels or how.levels is not None):
+        raise ArgumentError(
+            "labels and levels are of OME-Zarr images: give " + Option("ome", True) + " too"
+        )
+    if how.qc:
+        check_qc_place(destination)
+    replaces, resumes = check_target(
+        source, destination, overwrite=how.overwrite, resume=how.resume
+    )
+    opened = open_any(
+        source, how.nb_workers, order=how.order, missing=how.missing, voxel_size=how.voxel_size
+    )
+    warn_of_numbering(opened)
+    if how.qc:
+        check_planes(opened, destination, how)
+    if how.ome:
+        image = as_image(opened)
     else:
-        plan = plan_zarr(data, chunks, **found.options)
-        n_tasks = plan.n_units + 1
+        image = Image(opened.array, "", leading_channels(opened))
+    data, channels = image.array, tuple(image.channels or ())
+    free = free_nbytes(destination)
+    # The levels below the full one take at most a third as much.
+    warn_of_a_full_disk(int(data.nbytes) * (4 if how.ome else 3) // 3, destination, free)
+    asked: dict[str, Any] = {
+        "shards": how.shards, "max_mem": how.max_mem, "nb_workers": how.nb_workers,
+    }  # fmt: skip
+    shapes: tuple[Shape, ...] = ()
+    if how.ome:
+        versions = {of: version for version, of in VERSIONS.items()}
+        if how.zarr_format not in versions:
+            raise ArgumentError(f"zarr_format must be 2 or 3, got {how.zarr_format!r}")
+        asked |= {"axes": image.axes, "channels": image.channels, "labels": how.labels}
+        asked |= {"levels": how.levels, "voxel_size": opened.voxel_size}
+        asked |= {"version": versions[how.zarr_format], "codec": how.codec}
+        levels = plan_ome_zarr(data, how.chunks, **asked)
+        write, shapes = levels.write, tuple(level.shape for level in levels.levels)
+        n_units = levels.n_units
+        # One task a unit, one that waits for each pass, the last of which publishes the image.
+        n_tasks = n_units + len(levels.passes)
+        # A group's metadata and manifest, and each level's.
+        n_files = levels.n_files + (3 - (how.zarr_format == 3)) * (1 + len(shapes))
+        asked["colors"] = image.colors or None
+    else:
+        asked |= {"codec": codecs_of_levels(how.codec)[0], "zarr_format": how.zarr_format}
+        write = plan_zarr(data, how.chunks, **asked)
+        n_units, n_tasks = write.n_units, write.n_units + 1
         # zarr.json; or .zarray, and .zattrs where there is something to say.
-        stated = bool(found.channels or opened.voxel_size or opened.filled)
-        n_files = plan.n_stored + 1 + (zarr_format == 2 and stated)
+        stated = bool(channels or opened.voxel_size or opened.filled)
+        n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
+        asked["voxel_size"] = opened.voxel_size
+        asked["attributes"] = {"channels": list(channels)} if channels else {}
     return ConvertPlan(
         source=os.fspath(src),
         destination=os.fspath(dst),
-        replaces=found.replaces,
-        resumes=found.resumes,
-        write=plan,
+        replaces=replaces,
+        resumes=resumes,
+        write=write,
         levels=shapes,
         n_tasks=n_tasks,
-        channels=found.channels,
+        channels=channels,
         voxel_size=opened.voxel_size,
-        n_files=n_files,
-        qc_sheet=str(sheet_paths(destination)[1]) if qc else "",
         filled=opened.filled,
-        advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
-        free_nbytes=free_nbytes(destination),
+        n_files=n_files,
+        qc_sheet=str(sheet_paths(destination)[1]) if how.qc else "",
+        free_nbytes=free,
+        advice=advise_shards(write.shape, write.chunks, write.stored, write.itemsize),
+        _job=_Job(destination, data, how, asked, n_units, took_s=time.perf_counter() - start),
     )
 
 
-def _finished_before(destination: AnyPath, *, overwrite: bool, resume: bool) -> int | None:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a plan needs to run: the pixels, in an image with their axes in its order."""
+
+    destination: AnyPath
+    data: da.Array
+    how: ConvertOptions
+    #: What the writer of arrays or images is asked, beside the data and what ``how`` says.
+    asked: dict[str, Any]
+    n_units: int
+    took_s: float
+
+
+def _finished_before(destination: AnyPath, how: ConvertOptions) -> int | None:
     """Give how many units an interrupted run had finished; ``None`` where all stands finished."""
-    if not resume:
+    if not how.resume:
         return 0
     there = unfinished(destination)
     if there is not None:
         return there.n_finished
-    return None if destination.exists() and not overwrite else 0
+    return None if destination.exists() and not how.overwrite else 0
 
 
 def _count_units(destination: AnyPath) -> int:
@@ -277,105 +304,6 @@ def _count_units(destination: AnyPath) -> int:
     # An image has passes, each with the units of its first level.
     passes = [units for _, units in settings.get("passes", ())] or [settings.get("units", ())]
     return sum(math.prod(len(axis) for axis in units) for units in passes)
-
-
-@dataclass(frozen=True, slots=True)
-class ToConvert:
-    """A source that may be converted; nothing is written yet.
-
-    Attributes
-    ----------
-    destination : Path or RemotePath
-        Where it goes.
-    replaces, resumes : bool
-        As for :func:`~scout_dask_io.jobs.destination.check_target`.
-    opened : Opened
-        The source.
-    data : dask.array.Array
-        Its pixels; for an image, with their axes in its order.
-    channels : tuple of str
-        Names of its channels; empty where there are none.
-    colors : tuple of str
-        Of the channels of an image, where they are known for each.
-    options : dict
-        What both the plan and the write take, beside the data and the chunks.
-    """
-
-    destination: AnyPath
-    replaces: bool
-    resumes: bool
-    opened: Opened
-    data: da.Array
-    channels: tuple[str, ...]
-    colors: tuple[str, ...]
-    options: dict[str, Any]
-
-
-def to_convert(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    ome: bool,
-    labels: bool,
-    levels: int | None,
-    codec: Any,
-    zarr_format: int,
-    shards: int | Sequence[int] | None,
-    order: str,
-    missing: str,
-    voxel_size: Any,
-    overwrite: bool,
-    resume: bool,
-    max_mem: int | str | None,
-    nb_workers: int | None,
-    qc: bool,
-    storage_options: Mapping[str, Any] | None,
-) -> ToConvert:
-    """Open a source, and refuse what :func:`convert` refuses before it writes.
-
-    Reads headers. Errors and warnings are those of :func:`convert`.
-    """
-    source, destination = locate_all(src, dst, storage_options)
-    if not ome and (labels or levels is not None):
-        raise ArgumentError("labels and levels are of OME-Zarr images: give ome=True too")
-    if qc:
-        check_qc_place(destination)
-    replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
-    opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
-    warn_of_numbering(opened)
-    if qc:
-        check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
-    if ome:
-        image = as_image(opened)
-    else:
-        image = Image(opened.array, "", leading_channels(opened))
-    options: dict[str, Any] = {"shards": shards, "max_mem": max_mem, "nb_workers": nb_workers}
-    if ome:
-        versions = {of: version for version, of in VERSIONS.items()}
-        if zarr_format not in versions:
-            raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
-        options |= {
-            "axes": image.axes,
-            "channels": image.channels,
-            "levels": levels,
-            "labels": labels,
-            "voxel_size": opened.voxel_size,
-            "version": versions[zarr_format],
-            "codec": codec,
-        }
-    else:
-        options |= {"codec": codecs_of_levels(codec)[0], "zarr_format": zarr_format}
-    # The levels below the full one take at most a third as much.
-    warn_of_a_full_disk(int(image.array.nbytes) * (4 if ome else 3) // 3, destination)
-    return ToConvert(
-        destination,
-        replaces,
-        resumes,
-        opened,
-        image.array,
-        tuple(image.channels or ()),
-        image.colors,
-        options,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,46 +322,50 @@ class QcReport:
     data: str
     findings: tuple[str, ...]
 
+    def rows(self) -> Iterable[Row]:
+        """Say what stands out, and where the sheet is."""
+        lines = self.findings or ("nothing stands out: no blank, identical or saturated plane",)
+        for n, line in enumerate(lines[:_FINDINGS]):
+            yield "" if n else "planes", line
+        if len(lines) > _FINDINGS:
+            yield "", f"and {len(lines) - _FINDINGS} more"
+        yield "sheet", self.sheet
+
 
 @dataclass(frozen=True, slots=True)
-class ConvertReport:
+class ConvertReport(JobReport):
     """What :func:`convert` wrote.
 
     Attributes
     ----------
-    path : str
-        The Zarr array, or the group of the OME-Zarr image.
-    shape, chunks : tuple of int
-        In elements; of an image, of level 0.
-    levels : tuple of tuple of int
-        Shapes of the levels of an image, the full one first; empty of an array.
-    dtype : str
-        As stored.
-    nbytes, stored_nbytes : int
-        Size of the elements of the source, and of all files, in bytes.
+    plan : ConvertPlan
+        What was planned, and what is said of it there: ``shape``, ``chunks``, ``dtype`` and
+        ``nbytes`` of the array, or of level 0, ``levels`` and ``filled``; ``path`` is its
+        destination.
+    stored_nbytes : int
+        Size of all files, in bytes.
     n_chunks : int
         Chunks of the grid, of all levels; those that hold only the fill value have no file.
     n_units, n_resumed : int
         Write units, and how many of them earlier runs had finished.
-    filled : tuple of FilledPlane
-        Planes that hold the fill value because their files could not be read.
     qc : QcReport or None
         What the planes are like, where that was asked for.
     elapsed_s : float
         From opening the source to the array standing at ``path``.
     """
 
-    path: str
-    shape: Shape
-    dtype: str
-    chunks: Shape
-    levels: tuple[Shape, ...]
-    nbytes: int
+    path = Planned[str]("destination")
+    shape = Planned[Shape]("write.shape")
+    dtype = Planned[str]("write.dtype")
+    chunks = Planned[Shape]("write.chunks")
+    levels = Planned[tuple[Shape, ...]]("levels")
+    nbytes = Planned[int]("write.nbytes")
+    filled = Planned[tuple[FilledPlane, ...]]("filled")
+    plan: ConvertPlan
     stored_nbytes: int
     n_chunks: int
     n_units: int
     n_resumed: int
-    filled: tuple[FilledPlane, ...]
     qc: QcReport | None
     elapsed_s: float
 
@@ -447,9 +379,28 @@ class ConvertReport:
         """Elements converted a second, in bytes."""
         return self.nbytes / max(self.elapsed_s, 1e-9)
 
+    def title(self) -> str:
+        """Say where it stands."""
+        return f"Wrote {self.path}"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what was written, and how fast."""
+        smaller = f", {self.ratio:.2f} times smaller" if self.ratio > 1 else ""
+        n_units = format_count(self.n_units, "write unit")
+        yield "array", array_text(self)
+        yield "levels", levels_text(self.levels)
+        yield "chunks", f"{format_count(self.n_chunks, 'chunk')} of {format_shape(self.chunks)}"
+        yield "on disk", format_nbytes(self.stored_nbytes) + smaller
+        yield "took", f"{format_s(self.elapsed_s)}, {format_nbytes(self.nbytes_per_s)}/s"
+        if self.n_resumed:
+            yield "resumed", f"{self.n_resumed:,} of {n_units} were finished"
+        yield from filled_rows(self.filled)
+        if self.qc is not None:
+            yield from self.qc.rows()
+
 
 @dataclass(frozen=True, slots=True)
-class ConvertPlan:
+class ConvertPlan(JobReport):
     """What :func:`convert` would do.
 
     Attributes
@@ -495,11 +446,78 @@ class ConvertPlan:
     qc_sheet: str
     free_nbytes: int | None
     advice: str
+    _job: _Job = field(repr=False, compare=False)
+
+    def run(self, progress: bool | Report = False) -> ConvertReport:
+        """Do it, and give what was written; arguments and errors are those of :func:`convert`."""
+        start = time.perf_counter()
+        job = self._job
+        destination, how = job.destination, job.how
+        if how.overwrite and not how.qc:
+            warn_of_an_old_sheet(destination)
+        if self.advice:
+            warn(self.advice)
+        before = _finished_before(destination, how)
+        write: Any = write_ome_zarr if how.ome else write_zarr
+        write(
+            destination,
+            job.data,
+            how.chunks,
+            overwrite=how.overwrite,
+            resume=how.resume,
+            durable=how.durable,
+            qc=how.qc,
+            progress=progress,
+            **job.asked,
+        )
+        # A write that is resumed goes on with the units that it was begun with.
+        n_units = _count_units(destination) if how.resume else job.n_units
+        return ConvertReport(
+            plan=self,
+            stored_nbytes=stored_nbytes(destination),
+            n_chunks=sum(
+                math.prod(chunk_counts(shape, self.write.chunks))
+                for shape in self.levels or [self.write.shape]
+            ),
+            n_units=n_units,
+            n_resumed=n_units if before is None else before,
+            qc=read_qc(destination) if how.qc else None,
+            elapsed_s=job.took_s + time.perf_counter() - start,
+        )
+
+    def title(self) -> str:
+        """Say what is to become of what."""
+        return f"Would convert {self.source} to {self.destination}; nothing was written"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what would be written, and what it would take."""
+        write, shards = self.write, ""
+        if write.shards is not None:
+            shards = f"{format_count(write.n_stored, 'shard')} of {format_shape(write.shards)}"
+        end = "those that publish the image" if self.levels else "one that publishes the array"
+        return [
+            ("array", array_text(write)),
+            ("levels", levels_text(self.levels)),
+            ("channels", ", ".join(self.channels)),
+            ("voxel", voxel_text(self.voxel_size)),
+            ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
+            ("shards", shards),
+            ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
+            ("tasks", f"{self.n_tasks:,}: one a unit, and {end}"),
+            ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
+            ("memory", memory_text(write)),
+            ("reads", read_text(write)),
+            ("files", f"{self.n_files:,} at most"),
+            ("sheet", f"{self.qc_sheet}, and a JSON file" if self.qc_sheet else ""),
+            ("advice", self.advice),
+            ("disk", room_text(write.nbytes, self.free_nbytes)),
+            *filled_rows(self.filled),
+            ("replaces", f"the array at {self.destination}" if self.replaces else ""),
+            ("resumes", "the unfinished write beside it" if self.resumes else ""),
+        ]
 
 
-def check_planes(
-    opened: Opened, destination: AnyPath, *, ome: bool, overwrite: bool, resume: bool
-) -> None:
+def check_planes(opened: Opened, destination: AnyPath, how: ConvertOptions) -> None:
     """Refuse a source whose planes nothing can be told of, before anything is created.
 
     Raises
@@ -511,14 +529,16 @@ def check_planes(
     """
     check_qc(opened.array.shape, np.dtype(opened.array.dtype), destination)
     axes = stated_axes(opened)
-    if not ome and not axes.endswith("yx"):
+    if not how.ome and not axes.endswith("yx"):
         raise ArgumentError(
-            f"{opened.path} has the axes {axes!r}, and qc tells of planes (y, x): give ome=True, "
+            f"{opened.path} has the axes {axes!r}, and qc tells of planes (y, x): give "
+            + Option("ome", True)
+            + ", "
             "which puts them last, or leave qc out"
         )
-    if not resume:
+    if not how.resume:
         # A resumed write may have finished, with the sheet at its place: the writer looks.
-        check_beside(destination, overwrite=overwrite)
+        check_beside(destination, overwrite=how.overwrite)
 
 
 def warn_of_an_old_sheet(destination: AnyPath) -> None:
@@ -531,9 +551,10 @@ def warn_of_an_old_sheet(destination: AnyPath) -> None:
     except ChunkReadError:
         return  # of a store that does not let it be asked for, as for read_qc
     if stays:
-        warnings.warn(
-            f"{sheet} tells of the array that is replaced, and stays: qc=True replaces it",
-            stacklevel=3,
+        warn(
+            f"{sheet} tells of the array that is replaced, and stays: "
+            + Option("qc", True)
+            + " replaces it"
         )
 
 

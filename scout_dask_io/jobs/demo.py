@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.jobs.convert import ConvertReport, convert
+from scout_dask_io.jobs.report import JobReport, Row, array_text
 from scout_dask_io.jobs.verify import VerifyReport, verify
 from scout_dask_io.run.progress import Report
 from scout_dask_io.write.tiff import imsave
 
 
 @dataclass(frozen=True, slots=True)
-class DemoReport:
+class DemoReport(JobReport):
     """What :func:`demo` made and found.
 
     Attributes
@@ -42,6 +44,20 @@ class DemoReport:
     n_files: int
     convert: ConvertReport
     verify: VerifyReport
+
+    def title(self) -> str:
+        """Say that it is over."""
+        return "Done"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what was made and found."""
+        made = self.convert
+        chunks = f"{format_count(made.n_chunks, 'chunk')} of {format_shape(made.chunks)}"
+        yield "planes", f"{self.n_files} TIFF files, {format_nbytes(made.nbytes)}: {self.planes}"
+        yield "zarr", f"{chunks}, {format_nbytes(made.stored_nbytes)}: {self.zarr}"
+        yield "array", array_text(made)
+        yield "took", f"{format_s(made.elapsed_s)} to convert"
+        yield "verify", self.verify.verdict()
 
 
 def demo(
@@ -75,11 +91,16 @@ def demo(
     folder = _new_folder(path)
     planes, array = folder / "organoid", folder / "organoid.zarr"
     tell(f"Making a synthetic organoid in {planes}")
-    n_files = _write_planes(planes)
+    for channel in (0, 1):
+        (planes / f"color_{channel}").mkdir(parents=True)
+        for z, plane in enumerate(organoid(channel)):
+            # Uncompressed, as microscopes write them.
+            imsave(planes / f"color_{channel}" / f"z{z:04d}.tif", plane, compress=0)
     tell(f"Converting it to {array}")
     converted = convert(planes, array, progress=progress)
     tell("Comparing the two, pixel by pixel")
     verified = verify(planes, array, progress=progress)
+    n_files = sum(1 for _ in planes.glob("*/*.tif"))
     return DemoReport(str(planes), str(array), n_files, converted, verified)
 
 
@@ -89,38 +110,20 @@ def _new_folder(path: str | os.PathLike[str] | None) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
-    except (FileExistsError, NotADirectoryError) as err:
-        raise TargetExistsError(
-            f"{folder} is not a folder: give a new or empty one, or none at all"
-        ) from err
+        fault = "not empty" if any(folder.iterdir()) else ""
+    except (FileExistsError, NotADirectoryError):
+        fault = "not a folder"
     except OSError as err:
         raise WriteError(f"{folder} cannot be made: {err.strerror or err}") from err
-    if taken:
-        raise TargetExistsError(
-            f"{folder} is not empty: give a new or empty folder, or none at all"
-        )
+    if fault:
+        raise TargetExistsError(f"{folder} is {fault}: give a new or empty folder, or none at all")
     return folder
 
 
-def _write_planes(folder: Path) -> int:
-    n_files = 0
-    for channel, name in enumerate(CHANNELS):
-        (folder / name).mkdir(parents=True)
-        for z, plane in enumerate(organoid(channel)):
-            # Uncompressed, as microscopes write them.
-            imsave(folder / name / f"z{z:04d}.tif", plane, compress=0)
-            n_files += 1
-    return n_files
-
-
-#: Folder names of the two channels, in SCOUT's layout.
-CHANNELS = ("color_0", "color_1")
 #: Planes, rows, columns: unequal and no multiple of the default chunks.
 SHAPE = (48, 400, 500)
-#: Extent of a voxel in micrometres, (z, y, x).
-VOXEL_SIZE_UM = (4.0, 1.8, 1.8)
 
+_VOXEL_SIZE_UM = (4.0, 1.8, 1.8)  # (z, y, x)
 _OFFSET = 100.0  # counts that the camera adds to every pixel
 _READ_NOISE = 2.5  # counts, standard deviation
 _RADIUS_UM = (9.0, 14.0)  # of a nucleus, least and most
@@ -129,24 +132,10 @@ _RADIUS_UM = (9.0, 14.0)  # of a nucleus, least and most
 def organoid(channel: int = 0, shape: Shape = SHAPE, *, seed: int = 0) -> np.ndarray:
     """Give one channel of a synthetic organoid, the same for the same arguments.
 
-    Channel 0 shows every nucleus, channel 1 the third of them that a second
-    label marks; both see the same tissue. Light falls off with depth, photons
-    and readout add noise, so no two planes are alike and the data compress
-    about as camera data do. The volume is made in memory.
-
-    Parameters
-    ----------
-    channel : {0, 1}
-        Which label to show.
-    shape : tuple of int
-        Planes, rows, columns.
-    seed : int
-        Of the nuclei's places and of the noise.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``shape``, uint16, ``(z, y, x)``.
+    uint16, ``(z, y, x)``, in memory. Channel 0 shows every nucleus, channel 1 the third of
+    them that a second label marks. Light falls off with depth, photons and readout add
+    noise, so no two planes are alike and the data compress about as camera data do.
+    ``seed`` is that of the nuclei's places and of the noise.
 
     Raises
     ------
@@ -159,7 +148,7 @@ def organoid(channel: int = 0, shape: Shape = SHAPE, *, seed: int = 0) -> np.nda
     >>> volume.shape, volume.dtype
     ((8, 60, 80), dtype('uint16'))
     """
-    if channel not in range(len(CHANNELS)):
+    if channel not in (0, 1):
         raise ArgumentError(f"channel must be 0 or 1, got {channel!r}")
     if len(shape) != 3 or min(shape) < 1:
         raise ArgumentError(f"shape must be three extents of at least 1, got {shape!r}")
@@ -182,14 +171,14 @@ def _nuclei(channel: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
     radius = sum(((a - (n - 1) / 2) / (0.46 * n)) ** 2 for a, n in zip(axes, size, strict=True))
     light: np.ndarray = 40.0 / (1.0 + np.exp(np.minimum(12.0 * (radius - 1.0), 50.0)))
     light = light.astype(np.float32)
-    count = max(1, int(np.prod(size * VOXEL_SIZE_UM) / 30.0**3 / 2))
+    count = max(1, int(np.prod(size * _VOXEL_SIZE_UM) / 30.0**3 / 2))
     for _ in range(count):
         place, grow = rng.uniform(-1, 1, 3), rng.uniform(*_RADIUS_UM)
         brightness, marked = rng.uniform(300, 900), rng.uniform() < 1 / 3
         if (place**2).sum() > 0.9 or (channel == 1 and not marked):
             continue
         centre = (size - 1) / 2 + place * 0.46 * size
-        reach = grow / np.array(VOXEL_SIZE_UM)
+        reach = grow / np.array(_VOXEL_SIZE_UM)
         low = np.maximum(np.floor(centre - 1.6 * reach), 0).astype(int)
         high = np.minimum(np.ceil(centre + 1.6 * reach) + 1, size).astype(int)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from pathlib import Path
-from typing import Any
-
-import dask.array as da
 
 from scout_dask_io.core.formatting import format_nbytes
-from scout_dask_io.core.grid import expand_chunks
-from scout_dask_io.core.shards import advise_shards, fit_shards
+from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
 from scout_dask_io.errors import ArgumentError, TargetExistsError
 from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.remote_staging import check_free, find_unfinished
@@ -40,7 +35,7 @@ def check_target(src: AnyPath, dst: AnyPath, *, overwrite: bool, resume: bool) -
     if unfinished and not (resume or overwrite):
         raise TargetExistsError(
             f"an unfinished write of {dst} lies beside it: it was interrupted, or another process "
-            "is at it now. resume=True finishes it, overwrite=True starts afresh."
+            "is at it now. " + RESUME + " finishes it, " + OVERWRITE + " starts afresh."
         )
     return overwrite and dst.is_dir() and any(dst.iterdir()), resume and unfinished
 
@@ -77,25 +72,14 @@ def _check_remote(
     return overwrite and dst.exists(), resume and unfinished
 
 
-def warn_of_a_full_disk(nbytes: int, destination: AnyPath) -> None:
-    """Warn where that many bytes of elements may not fit on the disk."""
-    free = free_nbytes(destination)
+def warn_of_a_full_disk(nbytes: int, destination: AnyPath, free: int | None) -> None:
+    """Warn where that many bytes of elements may not fit in what is free on the disk."""
     # How well data compress is not known before; twice as small is usual for camera data.
     if free is not None and nbytes > free:
-        warnings.warn(
+        warn(
             f"the array holds {format_nbytes(nbytes)} before compression and the disk of "
-            f"{destination} has {format_nbytes(free)} free: it may not fit",
-            stacklevel=4,
+            f"{destination} has {format_nbytes(free)} free: it may not fit"
         )
-
-
-def warn_of_many_files(data: da.Array, chunks: Any, shards: Any) -> None:
-    """Warn of an array of over a million files, and say what makes fewer."""
-    inner = expand_chunks(data.shape, chunks)
-    stored = fit_shards(data.shape, inner, shards, data.dtype.itemsize) or inner
-    advice = advise_shards(data.shape, inner, stored, data.dtype.itemsize)
-    if advice:
-        warnings.warn(advice, stacklevel=3)
 
 
 def free_nbytes(path: AnyPath) -> int | None:

@@ -18,6 +18,7 @@ from dask.system import CPU_COUNT
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Region, Shape, cuts, full_region, region_shape, region_size
+from scout_dask_io.core.messages import Option
 from scout_dask_io.core.source import ViewSource
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import MemoryLimitError
@@ -307,10 +308,13 @@ def plan_parts(view: ViewSource, layout: TiffLayout, nb_workers: int, max_mem: i
                 )
         if n_pages == 1:
             raise MemoryLimitError(
-                f"max_mem={format_nbytes(max_mem)} cannot hold {min(step, height)} rows of one "
+                Option("max_mem")
+                + f"={format_nbytes(max_mem)} cannot hold {min(step, height)} rows of one "
                 f"plane of shape {view.shape[n_lead:]} {view.dtype} and a chunk of {chunk}, both "
                 "of them twice: "
-                f"about {format_nbytes(2 * part + fixed)} are needed. Raise max_mem."
+                f"about {format_nbytes(2 * part + fixed)} are needed. Raise "
+                + Option("max_mem")
+                + "."
             )
         longest = max(range(len(slab)), key=lambda axis: slab[axis])
         slab[longest] = -(-slab[longest] // 2)

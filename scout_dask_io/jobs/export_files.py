@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scout_dask_io.core.messages import OVERWRITE, RESUME, Option
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
@@ -20,7 +21,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.jobs.export_selection import Selection
-from scout_dask_io.jobs.export_values import Conversion
+from scout_dask_io.jobs.export_values import SCALE, Conversion
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.write_metadata import is_whole, read_record
 from scout_dask_io.tiff.writer import sweep_drafts
@@ -120,7 +121,7 @@ def standing(
         _refuse_mixture(files, overwrite or resume)
     elif top.exists() and not (overwrite or resume):
         raise TargetExistsError(
-            f"{top} already exists: give another name, or overwrite=True to replace it"
+            f"{top} already exists: give another name, or " + OVERWRITE + " to replace it"
         )
     done = set()
     if resume:
@@ -159,13 +160,13 @@ def _is_done(path: Path, record: dict[str, Any], one_page: bool, overwrite: bool
         return False
     if found is None:
         raise TargetExistsError(
-            f"{path} was not written by an export, or is damaged: overwrite=True replaces it"
+            f"{path} was not written by an export, or is damaged: " + OVERWRITE + " replaces it"
         )
     differing = [k for k in record if found.get(k) != record[k]]
     shown = ", ".join(f"{k} was {found.get(k)}, is {record[k]}" for k in differing)
     raise ResumeError(
         f"{path} is of another export: {shown or 'it says more than this one'}. Give another "
-        "name, the settings it was written with, or overwrite=True to write it anew."
+        "name, the settings it was written with, or " + OVERWRITE + " to write it anew."
     )
 
 
@@ -183,8 +184,8 @@ def _refuse_mixture(files: Files, may_hold_planes: bool) -> None:
         return
     if not may_hold_planes:
         raise TargetExistsError(
-            f"{target} is not empty: give a new folder, overwrite=True to replace the planes of "
-            "the same names, or resume=True to add those that an interrupted export left out"
+            f"{target} is not empty: give a new folder, " + OVERWRITE + " to replace the planes of "
+            "the same names, or " + RESUME + " to add those that an interrupted export left out"
         )
     meant = set(files.paths)
     others = [
@@ -220,7 +221,8 @@ def file_kind(target: Path, imagej: bool) -> str:
     ome = is_ome_name(name)
     if imagej and (ome or not name.endswith((".tif", ".tiff"))):
         raise ArgumentError(
-            f"imagej=True writes one file, and {target} is not the name of one: give a name that "
+            Option("imagej", True)
+            + f" writes one file, and {target} is not the name of one: give a name that "
             "ends in .tif, and not in .ome.tif"
         )
     if ome:
@@ -262,7 +264,9 @@ def lay_out(
         If it cannot lie in them, or an argument does not go with them.
     """
     if n_levels is not None and kind != "ome":
-        raise ArgumentError("n_levels is for an OME-TIFF, a name that ends in .ome.tif")
+        raise ArgumentError(
+            Option("n_levels") + " is for an OME-TIFF, a name that ends in .ome.tif"
+        )
     shape, dtype = chosen.view.shape, conversion.dtype
     if n_levels is not None and (isinstance(n_levels, bool) or not 1 <= n_levels <= 32):
         raise ArgumentError(f"n_levels must be a whole number from 1 to 32, got {n_levels!r}")
@@ -282,10 +286,15 @@ def lay_out(
     if not good or (layout.samples == 3 and dtype.name != "uint8"):
         raise ArgumentError(
             f"ImageJ reads uint8, uint16, float32 and RGB of uint8, and this would be {dtype}: "
-            "give dtype= one of them, with scale=(low, high) where it does not hold every value"
+            "give "
+            + Option("dtype", "")
+            + " one of them, with "
+            + SCALE
+            + " where it does not hold every value"
         )
     if layout.big and layout.compress:
         raise ArgumentError(
-            "ImageJ reads files above 4 GB only where nothing is compressed: give compress=0"
+            "ImageJ reads files above 4 GB only where nothing is compressed: give "
+            + Option("compress", 0)
         )
     return replace(layout, big=False, one_directory=layout.big)

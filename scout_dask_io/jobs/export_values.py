@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.formatting import format_percent
+from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ArgumentError
+
+SCALE = Option("scale", ("low", "high"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,8 @@ def plan_conversion(source: np.dtype[Any], dtype: Any, scale: Any) -> Conversion
     if scale is None:
         if not np.can_cast(source, target, "safe") and target.kind != "f":
             raise ArgumentError(
-                f"{target} does not hold every value of {source}: give scale=(low, high), the "
-                f"values that become its least and its greatest"
+                f"{target} does not hold every value of {source}: give " + SCALE + ", the "
+                "values that become its least and its greatest"
             )
         return Conversion(source, target)
     try:
@@ -156,7 +159,9 @@ def plan_conversion(source: np.dtype[Any], dtype: Any, scale: Any) -> Conversion
         raise ArgumentError(f"scale must be two numbers (low, high), low below high, got {scale!r}")
     if source.kind == "b" or target.kind == "b" or (target.kind in "iu" and target.itemsize > 4):
         raise ArgumentError(
-            f"{source} is not scaled to {target}: give dtype= an integer of 8 to 32 bits, "
+            f"{source} is not scaled to {target}: give "
+            + Option("dtype", "")
+            + " an integer of 8 to 32 bits, "
             "or a float"
         )
     return Conversion(source, target, (low, high))

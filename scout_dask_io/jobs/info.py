@@ -23,7 +23,7 @@ from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.jobs.convert import read_qc
-from scout_dask_io.jobs.report import filled_text, to_json, voxel_text
+from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
 from scout_dask_io.read.any import kind_of, open_any
 from scout_dask_io.read.missing_planes import filled_of
 from scout_dask_io.read.voxel_size import voxel_size
@@ -385,7 +385,7 @@ class LevelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class InfoReport:
+class InfoReport(JobReport):
     """What :func:`info` found; what does not apply is ``None`` or empty.
 
     Attributes
@@ -479,16 +479,12 @@ class InfoReport:
             return None
         return self.nbytes / self.stored_nbytes if self.nbytes and self.stored_nbytes else None
 
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
+    def title(self) -> str:
+        """Say what lies there."""
+        return f"{self.path}: {self.kind}"
 
-    def render(self) -> str:
-        """Give the report as text for people."""
-        rows = [(name, text) for name, text in self._rows() if text]
-        return "\n".join([f"{self.path}: {self.kind}", *(f"  {n:<12}{t}" for n, t in rows)])
-
-    def _rows(self) -> Iterable[tuple[str, str]]:
+    def rows(self) -> Iterable[Row]:
+        """Give what is known of it."""
         if self.shape is not None:
             axes = f" ({', '.join(self.axes)})" if self.axes else ""
             yield "shape", (format_shape(self.shape) or "a single element") + axes
@@ -523,7 +519,7 @@ class InfoReport:
         if self.manifest is not None:
             yield "written", f"{self.manifest.written}, by scout_dask_io {self.manifest.library}"
             yield "manifest", self.manifest.checks
-        yield from (("filled" if n == 0 else "", t) for n, t in enumerate(filled_text(self.filled)))
+        yield from filled_rows(self.filled)
         yield "sheet", self.qc_sheet or ""
         if self.unfinished is not None:
             yield "unfinished", f"another write of it, {self.unfinished}"

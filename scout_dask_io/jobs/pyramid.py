@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from scout_dask_io.core.downsample import HalvedSource, method_for
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.pyramid import Level, plan_levels
@@ -29,12 +30,13 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.jobs.destination import check_target, free_nbytes, stored_nbytes
 from scout_dask_io.jobs.report import (
+    JobReport,
+    Planned,
+    Row,
     levels_text,
     memory_text,
     read_text,
     room_text,
-    table,
-    to_json,
     voxel_text,
 )
 from scout_dask_io.read.any import as_image, locate_all, open_any
@@ -44,7 +46,7 @@ from scout_dask_io.store.chunk_format import format_at
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import level_path, read_image
-from scout_dask_io.store.layout import detect_layout, measure_array
+from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.write.ome_zarr import (
     channel_labels,
     describe_image,
@@ -54,6 +56,8 @@ from scout_dask_io.write.ome_zarr import (
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
 from scout_dask_io.write.zarr import compressor_of, settings_of
+
+_OME = Option("ome", True, of="convert")
 
 
 def pyramid(
@@ -108,75 +112,32 @@ def pyramid(
     TargetExistsError, ResumeError, MemoryLimitError, WriteError
         As for :func:`~scout_dask_io.write_ome_zarr`.
     """
-    start = time.perf_counter()
-    found = added_levels(
-        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
-        storage_options,
+    plan = plan_pyramid(
+        src, dst, levels=levels, labels=labels, voxel_size=voxel_size, codec=codec,
+        overwrite=overwrite, resume=resume, max_mem=max_mem, nb_workers=nb_workers,
+        durable=durable, storage_options=storage_options,
     )  # fmt: skip
-    image, top, destination = found.image, found.top, found.destination
-    axes, size, shapes = image.axes, found.voxel_size, tuple(lv.shape for lv in found.levels)
-    metadata = image_metadata(
-        destination.name, axes, found.levels, size, version=found.version, method=image.method,
-        labels=labels,
-    )  # fmt: skip
-    labelled = channel_labels(found.channels, axes, shapes[0], destination)
-    shown = _shown(found.place, labelled)
-    settings = {
-        **settings_of(image.write, top, None, found.compressor, found.fill_value, metadata),
-        "levels": list(shapes),
-        "shown": shown,
-    }
-    preflight([top], destination)
-    describe = partial(
-        describe_image, metadata=metadata, version=found.version, axes=axes,
-        shown=None if labels else shown,
-    )  # fmt: skip
-    write_levels(
-        destination,
-        image,
-        top,
-        None,
-        settings,
-        describe,
-        arrays=[
-            {
-                "compressor": found.compressor,
-                "fill_value": found.fill_value,
-                "attributes": level_attributes(level, axes, size, found.channels),
-            }
-            for level in found.levels[1:]
-        ],
-        overwrite=overwrite,
-        resume=resume,
-        durable=durable,
-        compute=True,
-        progress=progress,
-        shared=top.source,
-    )
-    return PyramidReport(
-        src=os.fspath(src),
-        path=os.fspath(dst),
-        levels=shapes,
-        nbytes=found.added_nbytes,
-        stored_nbytes=sum(stored_nbytes(destination / str(n)) for n in range(1, len(shapes))),
-        copied=isinstance(destination, RemotePath),
-        elapsed_s=time.perf_counter() - start,
-    )
+    return plan.run(progress)
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidOptions:
+    """How :func:`pyramid` adds levels: its parameters but ``progress``, which are said there."""
+
+    levels: int | None = None
+    labels: bool = False
+    voxel_size: Any = None
+    codec: Any = LEVEL_CODECS
+    overwrite: bool = False
+    resume: bool = False
+    max_mem: int | str | None = None
+    nb_workers: int | None = None
+    durable: bool = False
+    storage_options: Mapping[str, Any] | None = None
 
 
 def plan_pyramid(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    *,
-    levels: int | None = None,
-    labels: bool = False,
-    voxel_size: Any = None,
-    codec: Any = LEVEL_CODECS,
-    overwrite: bool = False,
-    resume: bool = False,
-    max_mem: int | str | None = None,
-    nb_workers: int | None = None,
-    storage_options: Mapping[str, Any] | None = None,
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any
 ) -> PyramidPlan:
     """Give what :func:`pyramid` would do with the same arguments, without writing anything.
 
@@ -184,35 +145,112 @@ def plan_pyramid(
     refuse before it writes is refused here with the same error; but whether what is
     resumed was begun with the same settings is seen when it is.
     """
-    found = added_levels(
-        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
-        storage_options,
-    )  # fmt: skip
-    image, plan = found.image, found.image.write
-    full = level_path(found.place, 0)
-    used = measure_array(full, detect_layout(full))
+    start = time.perf_counter()
+    how = PyramidOptions(**options)
+    _, lower = codecs_of_levels(how.codec)
+    place, destination = locate_all(src, dst, how.storage_options)
+    replaces, resumes = check_target(place, destination, overwrite=how.overwrite, resume=how.resume)
+    opened = open_any(place, voxel_size=how.voxel_size)
+    full = level_path(place, 0)
+    if opened.kind != "zarr":
+        raise ArgumentError(f"{place} is no Zarr array: use convert with " + _OME)
+    _check_stored(full, destination)
+    data, axes, names, *_ = as_image(opened)
+    source = source_of(data)
+    if not isinstance(source, Source) or isinstance(source, ViewSource):
+        raise ArgumentError(
+            f"{place} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
+            "'tczyx': use convert with " + _OME
+        )
+    size = opened.voxel_size
+    levels = plan_levels(source.shape, axes, size, how.levels)
+    if len(levels) < 2:
+        raise ArgumentError(
+            f"{place} is {format_shape(source.shape)}: as small as the last level of a "
+            "pyramid, so there is none to add. "
+            + Option("levels", "")
+            + " says how many the image is to have."
+        )
+    times = dict(zip(axes, levels[1].total, strict=True))
+    top = HalvedSource(source, levels[1].factors, method_for(np.dtype(source.dtype), how.labels))
+    stored: Any = open_zarr(full, mode="r")
+    version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
+    image = plan_ome_zarr(
+        top,
+        stored.chunks,
+        levels=len(levels) - 1,
+        axes=axes,
+        labels=how.labels,
+        voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
+        version=version,
+        shards=stored.shards if version == "0.5" else None,
+        codec=lower,
+        max_mem=how.max_mem,
+        nb_workers=how.nb_workers,
+    )
+    fill = None if stored.fill_value is None else np.asarray(stored.fill_value).item()
+    shapes = tuple(level.shape for level in levels)
     return PyramidPlan(
         source=os.fspath(src),
         destination=os.fspath(dst),
-        replaces=found.replaces,
-        resumes=found.resumes,
-        levels=tuple(level.shape for level in found.levels),
-        chunks=plan.chunks,
-        shards=plan.shards,
-        version=found.version,
+        replaces=replaces,
+        resumes=resumes,
+        levels=shapes,
+        chunks=image.write.chunks,
+        shards=image.write.shards,
+        version=version,
         method=image.method,
-        channels=tuple(found.channels or ()),
-        voxel_size=found.voxel_size,
-        copied=isinstance(found.destination, RemotePath),
-        n_shared_files=used.n_files,
-        shared_nbytes=used.stored_nbytes,
-        nbytes=found.added_nbytes,
+        channels=tuple(names or ()),
+        voxel_size=size,
+        copied=isinstance(destination, RemotePath),
+        nbytes=sum(map(math.prod, shapes[1:])) * int(top.dtype.itemsize),
         # The group's metadata and manifest, and those of each level that is added.
-        n_files=image.n_files + (3 - (found.version == "0.5")) * len(found.levels),
-        write=plan,
+        n_files=image.n_files + (3 - (version == "0.5")) * len(levels),
+        write=image.write,
         n_tasks=image.n_units + len(image.passes),
-        free_nbytes=free_nbytes(found.destination),
-    )
+        free_nbytes=free_nbytes(destination),
+        _job=_Job(
+            how, place, destination, levels, top, image, compressor_of(image.write, lower), fill,
+            names, cache(partial(_measure, full)), took_s=time.perf_counter() - start,
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a plan needs to run.
+
+    Attributes
+    ----------
+    place, destination : Path or RemotePath
+        Of the array or image that stands, and of the new image.
+    levels : tuple of Level
+        The full one, which stands, first.
+    top : HalvedSource
+        Gives the first of those that are added.
+    image, compressor
+        Of those that are added.
+    fill_value : int, float, bool or None
+        Of every level.
+    names : tuple of str or None
+        Of the channels, as the array states them.
+    measure : callable
+        Lists the files of the array, once.
+    took_s : float
+        What the planning took.
+    """
+
+    how: PyramidOptions
+    place: AnyPath
+    destination: AnyPath
+    levels: tuple[Level, ...]
+    top: HalvedSource
+    image: ImagePlan
+    compressor: Any
+    fill_value: Any
+    names: tuple[str, ...] | None
+    measure: Callable[[], ArrayUsage]
+    took_s: float
 
 
 def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -222,120 +260,8 @@ def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] 
     return list(names), list(colors) if len(colors) == len(names) else None
 
 
-@dataclass(frozen=True, slots=True)
-class AddedLevels:
-    """An array, and the levels that it is to have.
-
-    Attributes
-    ----------
-    place, destination : Path or RemotePath
-        Of the array or image that stands, and of the new image.
-    replaces, resumes : bool
-        As for :func:`~scout_dask_io.jobs.destination.check_target`.
-    levels : tuple of Level
-        The full one, which stands, first.
-    top : HalvedSource
-        Gives the first of those that are added.
-    image : ImagePlan
-        Of those that are added.
-    compressor : numcodecs.abc.Codec or None
-        Of those that are added.
-    version : str
-        Of the OME-Zarr metadata.
-    fill_value : int, float, bool or None
-        Of every level.
-    channels, voxel_size
-        As the array states them, the latter or as it was given.
-    """
-
-    place: AnyPath
-    destination: AnyPath
-    replaces: bool
-    resumes: bool
-    levels: tuple[Level, ...]
-    top: HalvedSource
-    image: ImagePlan
-    compressor: Any
-    version: str
-    fill_value: Any
-    channels: tuple[str, ...] | None
-    voxel_size: VoxelSize | None
-
-    @property
-    def added_nbytes(self) -> int:
-        """Size of the elements of the levels below the full one, in bytes."""
-        n_elements = sum(math.prod(level.shape) for level in self.levels[1:])
-        return n_elements * int(self.top.dtype.itemsize)
-
-
-def added_levels(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    levels: int | None,
-    labels: bool,
-    voxel_size: Any,
-    codec: Any,
-    overwrite: bool,
-    resume: bool,
-    max_mem: int | str | None,
-    nb_workers: int | None,
-    storage_options: Mapping[str, Any] | None,
-) -> AddedLevels:
-    """Look at an array, and plan its levels; nothing is written.
-
-    Raises
-    ------
-    PathNotFoundError, LayoutError
-        If there is no array, or it cannot be read.
-    ArgumentError
-        If it can have no level, or cannot be shared with an image at the destination.
-    TargetExistsError, MemoryLimitError
-        As for :func:`~scout_dask_io.jobs.pyramid.pyramid`.
-    """
-    _, lower = codecs_of_levels(codec)
-    place, destination = locate_all(src, dst, storage_options)
-    replaces, resumes = check_target(place, destination, overwrite=overwrite, resume=resume)
-    opened = open_any(place, voxel_size=voxel_size)
-    full = level_path(place, 0)
-    if opened.kind != "zarr":
-        raise ArgumentError(f"{place} is no Zarr array: use convert with ome=True")
-    _check_stored(full, destination)
-    data, axes, names, *_ = as_image(opened)
-    source = source_of(data)
-    if not isinstance(source, Source) or isinstance(source, ViewSource):
-        raise ArgumentError(
-            f"{place} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
-            "'tczyx': use convert with ome=True"
-        )
-    size = opened.voxel_size
-    found = plan_levels(source.shape, axes, size, levels)
-    if len(found) < 2:
-        raise ArgumentError(
-            f"{place} is {format_shape(source.shape)}: as small as the last level of a "
-            "pyramid, so there is none to add. levels= says how many the image is to have."
-        )
-    times = dict(zip(axes, found[1].total, strict=True))
-    top = HalvedSource(source, found[1].factors, method_for(np.dtype(source.dtype), labels))
-    stored: Any = open_zarr(full, mode="r")
-    version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
-    image = plan_ome_zarr(
-        top,
-        stored.chunks,
-        levels=len(found) - 1,
-        axes=axes,
-        labels=labels,
-        voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
-        version=version,
-        shards=stored.shards if version == "0.5" else None,
-        codec=lower,
-        max_mem=max_mem,
-        nb_workers=nb_workers,
-    )
-    fill = None if stored.fill_value is None else np.asarray(stored.fill_value).item()
-    return AddedLevels(
-        place, destination, replaces, resumes, found, top, image, compressor_of(image.write, lower),
-        version, fill, names, size,
-    )  # fmt: skip
+def _measure(array: AnyPath) -> ArrayUsage:
+    return measure_array(array, detect_layout(array))
 
 
 def _check_stored(array: AnyPath, destination: AnyPath) -> None:
@@ -347,12 +273,12 @@ def _check_stored(array: AnyPath, destination: AnyPath) -> None:
         raise ArgumentError(
             f"{array} does not say that its chunks are nested, or is no plain array of numbers, "
             "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
-            "ome=True"
+            + _OME
         )
     if not _lie_together(array, destination):
         raise ArgumentError(
             f"{destination} and {array} lie on different file systems or stores, which cannot "
-            "share files: choose a destination beside the array, or use convert with ome=True"
+            "share files: choose a destination beside the array, or use convert with " + _OME
         )
 
 
@@ -368,53 +294,48 @@ def _lie_together(array: AnyPath, destination: AnyPath) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class PyramidReport:
+class PyramidReport(JobReport):
     """What :func:`pyramid` wrote.
 
     Attributes
     ----------
-    src, path : str
-        The array, and the group of the image.
-    levels : tuple of tuple of int
-        Shapes, the full level first.
-    nbytes, stored_nbytes : int
-        Size of the elements of the levels that were added, and of their files, in bytes.
-    copied : bool
-        Whether the full level is a copy that the store made, and no link.
+    plan : PyramidPlan
+        What was planned, and what is said of it there: ``levels``, ``nbytes``, ``copied``;
+        ``src`` and ``path`` are its source and destination.
+    stored_nbytes : int
+        Size of the files of the levels that were added, in bytes.
     elapsed_s : float
         From opening the array to the image standing at ``path``.
     """
 
-    src: str
-    path: str
-    levels: tuple[Shape, ...]
-    nbytes: int
+    src = Planned[str]("source")
+    path = Planned[str]("destination")
+    levels = Planned[tuple[Shape, ...]]("levels")
+    nbytes = Planned[int]("nbytes")
+    copied = Planned[bool]("copied")
+    plan: PyramidPlan
     stored_nbytes: int
-    copied: bool
     elapsed_s: float
 
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
+    def title(self) -> str:
+        """Say where the image stands."""
+        return f"Wrote {self.path}"
 
-    def render(self) -> str:
-        """Give the report as text."""
-        shapes = ", ".join(map(format_shape, self.levels))
+    def rows(self) -> Iterable[Row]:
+        """Say what it is made of."""
         full = f"the files of {self.src}, shared with it: change neither in place"
         if self.copied:
             full = f"the objects of {self.src}, copied by the store"
-        return (
-            f"Wrote {self.path}\n"
-            f"  levels    {len(self.levels)}: {shapes}\n"
-            f"  added     {format_count(len(self.levels) - 1, 'level')}, "
-            f"{format_nbytes(self.nbytes)}, {format_nbytes(self.stored_nbytes)} on disk\n"
-            f"  full      {full}\n"
-            f"  took      {format_s(self.elapsed_s)}"
-        )
+        added = format_count(len(self.levels) - 1, "level")
+        sizes = f"{format_nbytes(self.nbytes)}, {format_nbytes(self.stored_nbytes)} on disk"
+        yield "levels", levels_text(self.levels)
+        yield "added", f"{added}, {sizes}"
+        yield "full", full
+        yield "took", format_s(self.elapsed_s)
 
 
 @dataclass(frozen=True, slots=True)
-class PyramidPlan:
+class PyramidPlan(JobReport):
     """What :func:`pyramid` would do.
 
     Attributes
@@ -440,8 +361,6 @@ class PyramidPlan:
         Of the full level.
     copied : bool
         Whether the store would copy the full level, instead of a link.
-    n_shared_files, shared_nbytes : int
-        Files of the array that would be linked or copied, and their size in bytes.
     nbytes : int
         Size of the elements of the levels that would be added, in bytes.
     n_files : int
@@ -466,21 +385,83 @@ class PyramidPlan:
     channels: tuple[str, ...]
     voxel_size: VoxelSize | None
     copied: bool
-    n_shared_files: int
-    shared_nbytes: int
     nbytes: int
     n_files: int
     write: WritePlan
     n_tasks: int
     free_nbytes: int | None
+    _job: _Job = field(repr=False, compare=False)
 
-    def render(self) -> str:
-        """Give the plan as text."""
+    @property
+    def n_shared_files(self) -> int:
+        """Files of the array that would be linked or copied."""
+        return self._job.measure().n_files
+
+    @property
+    def shared_nbytes(self) -> int:
+        """Size of these files, in bytes."""
+        return self._job.measure().stored_nbytes
+
+    def run(self, progress: bool | Report = False) -> PyramidReport:
+        """Do it, and give what was written; errors are those of :func:`pyramid`."""
+        start = time.perf_counter()
+        job, how, image = self._job, self._job.how, self._job.image
+        destination, top, axes = job.destination, job.top, image.axes
+        metadata = image_metadata(
+            destination.name, axes, job.levels, self.voxel_size, version=self.version,
+            method=self.method, labels=how.labels,
+        )  # fmt: skip
+        shown = _shown(job.place, channel_labels(job.names, axes, self.levels[0], destination))
+        settings = {
+            **settings_of(image.write, top, None, job.compressor, job.fill_value, metadata),
+            "levels": list(self.levels),
+            "shown": shown,
+        }
+        describe = partial(
+            describe_image, metadata=metadata, version=self.version, axes=axes,
+            shown=None if how.labels else shown,
+        )  # fmt: skip
+        preflight([top], destination)
+        write_levels(
+            destination,
+            image,
+            top,
+            None,
+            settings,
+            describe,
+            arrays=[
+                {
+                    "compressor": job.compressor,
+                    "fill_value": job.fill_value,
+                    "attributes": level_attributes(level, axes, self.voxel_size, job.names),
+                }
+                for level in job.levels[1:]
+            ],
+            overwrite=how.overwrite,
+            resume=how.resume,
+            durable=how.durable,
+            compute=True,
+            progress=progress,
+            shared=top.source,
+        )
+        n_levels = len(self.levels)
+        return PyramidReport(
+            plan=self,
+            stored_nbytes=sum(stored_nbytes(destination / str(n)) for n in range(1, n_levels)),
+            elapsed_s=job.took_s + time.perf_counter() - start,
+        )
+
+    def title(self) -> str:
+        """Say what is to become of what."""
+        return f"Would add levels to {self.source} at {self.destination}; nothing was written"
+
+    def rows(self) -> Iterable[Row]:
+        """Say what the image would be, and what it would take."""
         write = self.write
         shards = f" in shards of {format_shape(self.shards)}" if self.shards else ""
         how = "copied by the store" if self.copied else "linked"
         files = format_count(self.n_shared_files, "object" if self.copied else "file")
-        rows = [
+        return [
             ("image", f"OME-Zarr {self.version}"),
             ("levels", levels_text(self.levels)),
             ("channels", ", ".join(self.channels)),
@@ -497,5 +478,3 @@ class PyramidPlan:
             ("replaces", f"the image at {self.destination}" if self.replaces else ""),
             ("resumes", "the unfinished write beside it" if self.resumes else ""),
         ]
-        title = f"Would add levels to {self.source} at {self.destination}; nothing was written"
-        return f"{title}\n{table(rows)}"

@@ -6,15 +6,16 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.messages import RESUME
 from scout_dask_io.errors import PathNotFoundError
 from scout_dask_io.files.disk import naming_errors
-from scout_dask_io.jobs.report import to_json
+from scout_dask_io.jobs.report import JobReport, Row
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.layout import detect_layout, stale_files
 from scout_dask_io.store.metadata import read_node, separator_of
@@ -22,7 +23,7 @@ from scout_dask_io.store.staging import find_staging, leftovers
 
 
 @dataclass(frozen=True, slots=True)
-class RepairReport:
+class RepairReport(JobReport):
     """What :func:`repair` did, or would do.
 
     Attributes
@@ -42,23 +43,18 @@ class RepairReport:
     actions: tuple[str, ...]
     unfinished: str
 
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
-
-    def render(self) -> str:
-        """Give the report as text."""
-        verb = "would be mended" if self.dry_run else "mended"
-        count = format_count(len(self.actions), "thing")
-        lines = [f"{self.path}: {count} {verb}" if self.actions else ""]
-        lines += [f"  {action}" for action in self.actions]
+    def title(self) -> str:
+        """Say how much there was to mend."""
         if not self.actions:
-            lines = [f"{self.path}: nothing to mend"]
+            return f"{self.path}: nothing to mend"
+        verb = "would be mended" if self.dry_run else "mended"
+        return f"{self.path}: {format_count(len(self.actions), 'thing')} {verb}"
+
+    def rows(self) -> Iterable[Row]:
+        """Name each thing, and what is left alone."""
+        yield from ((None, action) for action in self.actions)
         if self.unfinished:
-            lines.append(
-                f"  an unfinished write lies in {self.unfinished}; resume=True finishes it"
-            )
-        return "\n".join(lines)
+            yield None, f"an unfinished write lies in {self.unfinished}; " + RESUME + " finishes it"
 
 
 def repair(path: str | os.PathLike[str], *, dry_run: bool = False) -> RepairReport:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.messages import Option, joined
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
-from scout_dask_io.jobs.report import to_json
+from scout_dask_io.jobs.report import JobReport, Row, table
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.folder import check_numbering, is_channel, is_tiff, natural_key
@@ -189,7 +190,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderScan:
+class FolderScan(JobReport):
     """What lies in one folder of planes.
 
     Attributes
@@ -246,16 +247,41 @@ class FolderScan:
         if self.duplicates:
             found.append(f"files of the same number: {_some(self.duplicates)}")
         if not self.natural:
-            found.append("alphabetical order is not that of the numbers; order='natural' is")
+            found.append(
+                "alphabetical order is not that of the numbers; "
+                + Option("order", "natural")
+                + " is"
+            )
         if self.hidden:
             found.append(f"hidden files, which are not read: {_some(self.hidden)}")
         if self.others:
             found.append(f"files that are no TIFF: {_some(self.others)}")
         return tuple(found)
 
+    def title(self) -> str:
+        """Say what the files are like, as most are."""
+        what = f"{format_shape(self.shape)} {self.dtype}" if self.shape else "none readable"
+        each = "each " if self.shape and self.n_files > 1 else ""
+        codecs = ", ".join(
+            f"{n:,} {'uncompressed' if name == 'none' else name}"
+            for name, n in self.compressions.items()
+        )
+        return (
+            f"{self.path}: {format_count(self.n_files, 'file')}, {format_nbytes(self.nbytes)}, "
+            f"{each}{what}; {codecs or 'no compression known'}"
+        )
+
+    def rows(self) -> Iterable[Row]:
+        """Name the files that do not fit, and what people should know."""
+        for problem in self.problems[:_NAMED]:
+            yield None, f"{os.path.basename(problem.path)} ({problem.kind}): {problem.reason}"
+        if len(self.problems) > _NAMED:
+            yield None, f"and {len(self.problems) - _NAMED:,} more such files"
+        yield from ((None, warning) for warning in self.warnings)
+
 
 @dataclass(frozen=True, slots=True)
-class ScanReport:
+class ScanReport(JobReport):
     """What :func:`scan` found.
 
     Attributes
@@ -280,37 +306,17 @@ class ScanReport:
         """Whether all can be read as one array."""
         return not self.mismatch and all(folder.ok for folder in self.folders)
 
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
+    def title(self) -> str:
+        """Say whether all can be read as one array."""
+        verdict = "can be read whole" if self.ok else "cannot be read whole as it is"
+        return f"{self.path} {verdict}"
 
     def render(self) -> str:
-        """Give the report as text."""
+        """Give the report as text: folder after folder, and what comes of it last."""
         lines = []
         for folder in self.folders:
-            lines += _text(folder)
-        if self.mismatch:
-            lines.append(self.mismatch)
-        verdict = "can be read whole" if self.ok else "cannot be read whole as it is"
-        return "\n".join([*lines, f"{self.path} {verdict}"])
-
-
-def _text(folder: FolderScan) -> list[str]:
-    what = f"{format_shape(folder.shape)} {folder.dtype}" if folder.shape else "none readable"
-    each = "each " if folder.shape and folder.n_files > 1 else ""
-    codecs = ", ".join(
-        f"{n:,} {'uncompressed' if name == 'none' else name}"
-        for name, n in folder.compressions.items()
-    )
-    lines = [
-        f"{folder.path}: {format_count(folder.n_files, 'file')}, "
-        f"{format_nbytes(folder.nbytes)}, {each}{what}; {codecs or 'no compression known'}"
-    ]
-    for problem in folder.problems[:_NAMED]:
-        lines.append(f"  {os.path.basename(problem.path)} ({problem.kind}): {problem.reason}")
-    if len(folder.problems) > _NAMED:
-        lines.append(f"  and {len(folder.problems) - _NAMED:,} more such files")
-    return lines + [f"  {warning}" for warning in folder.warnings]
+            lines += [folder.title(), *table(folder.rows())]
+        return joined("\n", [*lines, *filter(None, [self.mismatch]), self.title()])
 
 
 def _some(names: Sequence[str]) -> str:

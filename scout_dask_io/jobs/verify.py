@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
-from dask._task_spec import DataNode, List, Task, TaskRef
 
-from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
 from scout_dask_io.core.grid import (
     Region,
     Shape,
@@ -29,9 +28,10 @@ from scout_dask_io.core.plan import WritePlan, plan_source
 from scout_dask_io.core.source import FilledPlane, Source
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.files.location import locate
-from scout_dask_io.jobs.report import to_json
+from scout_dask_io.jobs.report import JobReport, Row, filled_text
 from scout_dask_io.jobs.verify_manifest import CheckReport, ImageCheckReport, check, check_image
 from scout_dask_io.read.any import Opened, as_image, kind_of, locate_all, open_any
+from scout_dask_io.run._dask import DataNode, List, Task, TaskRef
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.memory import parse_nbytes
 from scout_dask_io.run.progress import Report, reporting
@@ -43,7 +43,7 @@ _KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a 
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(JobReport):
     """What :func:`verify` found.
 
     Attributes
@@ -95,38 +95,63 @@ class VerifyReport:
         """The same as ``equal``."""
         return self.equal
 
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
+    def verdict(self) -> str:
+        """Say whether the two are equal, and if not, in how much they differ."""
+        if self.mismatch:
+            return "different"
+        n_voxels = format_count(self.n_voxels, "pixel")
+        if self.equal:
+            return f"equal in all {n_voxels}"
+        n_regions = format_count(self.n_regions, "region")
+        return f"different in {self.n_differing:,} of {n_voxels}, in {n_regions}"
+
+    def title(self) -> str:
+        """Say which two are equal or not."""
+        return f"{self.src} and {self.dst}: {self.verdict()}"
+
+    def rows(self) -> Iterable[Row]:
+        """Say where they differ first, and what was compared."""
+        if self.mismatch:
+            yield None, self.mismatch
+            return
+        for r in self.regions:
+            region = ", ".join(f"{s.start}:{s.stop}" for s in r.region)
+            yield (
+                None,
+                (
+                    f"[{region}]: {format_count(r.n_differing, 'pixel')}, the first at "
+                    f"[{', '.join(map(str, r.index))}]: {r.src_value} and {r.dst_value}"
+                ),
+            )
+        if rest := self.n_regions - len(self.regions):
+            yield None, f"and {format_count(rest, 'more region')}"
+        rate = format_nbytes(self.nbytes / max(self.elapsed_s, 1e-9))
+        yield (
+            None,
+            (f"compared {format_nbytes(self.nbytes)} in {format_s(self.elapsed_s)}, {rate}/s"),
+        )
+        yield from ((None, line) for line in filled_text(self.filled))
+
+
+class _Options(TypedDict, total=False):
+    deep: bool
+    nb_workers: int | None
+    max_mem: int | str | None
+    order: str
+    progress: bool | Report
+    limit: int
+    storage_options: Mapping[str, Any] | None
 
 
 @overload
 def verify(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    *,
-    deep: bool = ...,
-    nb_workers: int | None = ...,
-    max_mem: int | str | None = ...,
-    order: str = ...,
-    progress: bool | Report = ...,
-    limit: int = ...,
-    storage_options: Mapping[str, Any] | None = ...,
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Unpack[_Options]
 ) -> VerifyReport: ...
 
 
 @overload
 def verify(
-    src: str | os.PathLike[str],
-    dst: None = ...,
-    *,
-    deep: bool = ...,
-    nb_workers: int | None = ...,
-    max_mem: int | str | None = ...,
-    order: str = ...,
-    progress: bool | Report = ...,
-    limit: int = ...,
-    storage_options: Mapping[str, Any] | None = ...,
+    src: str | os.PathLike[str], dst: None = ..., **options: Unpack[_Options]
 ) -> CheckReport | ImageCheckReport: ...
 
 

@@ -10,22 +10,23 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
 from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region
+from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
-from scout_dask_io.jobs.report import filled_text, to_json
+from scout_dask_io.jobs.report import JobReport, Row, filled_text
 from scout_dask_io.read.missing_planes import filled_of
+from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import run_tasks, worker_count
 from scout_dask_io.store.chunk_format import StoredFormat, decoder_of, format_at
@@ -44,7 +45,7 @@ TASK_NBYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
-class CheckReport:
+class CheckReport(JobReport):
     """What :func:`check` found.
 
     Attributes
@@ -97,25 +98,27 @@ class CheckReport:
         """Chunks that are not as they should be."""
         return self.n_missing + self.n_corrupt + self.n_extra + self.n_unknown
 
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
-
-    def render(self) -> str:
-        """Give the report as text."""
-        against = "its manifest" if self.has_manifest else "its metadata, as it has no manifest"
+    def title(self) -> str:
+        """Say whether all is as it was written."""
         verdict = "as written" if self.ok else f"{self.n_bad:,} of {self.n_chunks:,} chunks are bad"
-        lines = [f"{self.path}: {self.mismatch or verdict}"]
-        lines += [f"  {bad.kind}: {bad.reason}" for bad in self.bad]
+        return f"{self.path}: {self.mismatch or verdict}"
+
+    def rows(self) -> Iterable[Row]:
+        """Name what is bad, and say what was checked against what."""
+        against = "its manifest" if self.has_manifest else "its metadata, as it has no manifest"
+        yield from ((None, f"{bad.kind}: {bad.reason}") for bad in self.bad)
         if self.n_bad > len(self.bad):
-            lines.append(f"  and {self.n_bad - len(self.bad):,} more")
+            yield None, f"and {self.n_bad - len(self.bad):,} more"
         rate = format_nbytes(self.nbytes / max(self.elapsed_s, 1e-9))
-        lines.append(
-            f"  checked {format_count(self.n_files, 'chunk file')}, {format_nbytes(self.nbytes)}, "
-            f"against {against}; {self.n_empty:,} chunks are empty; "
-            f"{format_s(self.elapsed_s)}, {rate}/s"
+        files = format_count(self.n_files, "chunk file")
+        yield (
+            None,
+            (
+                f"checked {files}, {format_nbytes(self.nbytes)}, against {against}; "
+                f"{self.n_empty:,} chunks are empty; {format_s(self.elapsed_s)}, {rate}/s"
+            ),
         )
-        return "\n".join([*lines, *(f"  {line}" for line in filled_text(self.filled))])
+        yield from ((None, line) for line in filled_text(self.filled))
 
 
 def check(
@@ -171,7 +174,8 @@ def check(
     if manifest is None and not deep:
         raise ArgumentError(
             f"{root} has no manifest: it was not written by write_zarr or convert, or is older. "
-            "deep=True decodes every chunk; or give a source to compare with."
+            + Option("deep", True)
+            + " decodes every chunk; or give a source to compare with."
         )
     counts = chunk_counts(fmt.shape, fmt.chunks)
     mismatch = "" if manifest is None else _mismatch(fmt, manifest, counts)
@@ -297,14 +301,14 @@ def check_chunks(
     nbytes = 0
     grid = chunk_counts(fmt.shape, fmt.chunks)
     decoder = decoder_of(fmt) if deep else None
-    room = bytearray(fmt.max_nbytes)
+    buffer = bytearray(fmt.max_nbytes)
     read: Reader = partial(read_object, root) if isinstance(root, RemotePath) else read_file
     above = root.key if isinstance(root, RemotePath) else str(root)
     for number in range(first, last):
         index = tuple(int(i) for i in np.unravel_index(number, grid))
         path = fmt.chunk_path(above, index)
         expected = None if records is None else tuple(map(int, records[number - first]))
-        kind, reason, size = _check_one(read, path, room, expected, decoder)
+        kind, reason, size = _check_one(read, path, buffer, expected, decoder)
         counts[kind] += 1
         counts["file"] += size > 0 and kind != "file"
         nbytes += size
@@ -317,13 +321,13 @@ def check_chunks(
 def _check_one(
     read: Reader,
     path: str,
-    room: bytearray,
+    buffer: bytearray,
     expected: Sequence[int] | None,
     decoder: Decoder | None,
 ) -> tuple[str, str, int]:
     """Give what a chunk is, what is wrong with it, and the bytes read."""
     try:
-        data = read(path, room)
+        data = read(path, buffer)
     except ChunkReadError as err:
         return "corrupt", str(err), 0
     if expected is not None and expected[0] == UNKNOWN["nbytes"]:
@@ -350,7 +354,7 @@ def _check_one(
 
 
 @dataclass(frozen=True, slots=True)
-class ImageCheckReport:
+class ImageCheckReport(JobReport):
     """What :func:`check_image` found.
 
     Attributes
@@ -380,21 +384,17 @@ class ImageCheckReport:
         """Chunks of all levels that are not as they should be."""
         return sum(level.n_bad for level in self.levels)
 
-    def to_json(self) -> str:
-        """Give the report as JSON."""
-        return to_json(self)
-
-    def render(self) -> str:
-        """Give the report as text."""
-        count = format_count(len(self.levels), "level")
+    def title(self) -> str:
+        """Say whether all levels are as they were written."""
         bad = [str(n) for n, level in enumerate(self.levels) if not level.ok]
-        verdict = f"{count}, as written"
-        if bad:
-            verdict = f"{count}, of which not as written: {', '.join(bad)}"
-        lines = [f"{self.path}: {self.mismatch or verdict}"]
+        verdict = f"of which not as written: {', '.join(bad)}" if bad else "as written"
+        count = format_count(len(self.levels), "level")
+        return f"{self.path}: {self.mismatch or f'{count}, {verdict}'}"
+
+    def rows(self) -> Iterable[Row]:
+        """Give the report of each level."""
         for level in self.levels:
-            lines += [f"  {line}" for line in level.render().splitlines()]
-        return "\n".join(lines)
+            yield from ((None, line) for line in level.render().splitlines())
 
 
 def check_image(path: AnyPath, **options: Any) -> ImageCheckReport | None:

@@ -6,7 +6,6 @@ Sources of any axes and channels as OME-Zarr has them, in the order ``(t, c, z, 
 from __future__ import annotations
 
 import os
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import dask.array as da
 
 from scout_dask_io.core.grid import full_region
+from scout_dask_io.core.messages import RESUME, warn
 from scout_dask_io.core.pyramid import AXES, axes_of
 from scout_dask_io.core.source import FilledPlane, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
@@ -172,11 +172,9 @@ def warn_of_numbering(opened: Opened) -> None:
         ):
             if found:
                 more = f" and {len(found) - 10:,} more" if len(found) > 10 else ""
-                warnings.warn(
+                warn(
                     f"{folder!r} has {what}: {', '.join(found[:10])}{more}. Its planes are stacked "
-                    "as they are, one after the other.",
-                    UserWarning,
-                    stacklevel=4,
+                    "as they are, one after the other."
                 )
 
 
@@ -192,13 +190,11 @@ def kind_of(path: AnyPath) -> Kind:
         return _kind_of_url(path)
     if not path.exists():
         staging = find_staging(path)
-        hint = (
-            f"; an unfinished write of it lies in {staging.job}: repeat the write with "
-            "resume=True to finish it"
-            if staging is not None
-            else ""
-        )
-        raise PathNotFoundError(f"there is nothing at {path}{hint}")
+        text: str = f"there is nothing at {path}"
+        if staging is not None:
+            text += f"; an unfinished write of it lies in {staging.job}: repeat the write with "
+            text += RESUME + " to finish it"
+        raise PathNotFoundError(text)
     if not path.is_dir():
         return "tiff"
     if any(os.path.lexists(path / name) for name in NODE_FILES):

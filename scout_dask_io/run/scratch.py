@@ -22,6 +22,7 @@ import numpy as np
 from dask.callbacks import Callback
 
 from scout_dask_io.core.grid import Region, Shape, intersect, region_shape, relative_to
+from scout_dask_io.core.messages import RESUME, Option
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import WriteError
 
@@ -50,8 +51,10 @@ def spill(path: Path, block: np.ndarray) -> None:
         draft.unlink(missing_ok=True)
         raise WriteError(
             f"{path}: a computed block of {block.nbytes} bytes cannot be kept on disk "
-            f"({err.strerror}). Free space there, or raise max_mem so that blocks stay in "
-            "memory; then resume=True goes on."
+            f"({err.strerror}). Free space there, or raise "
+            + Option("max_mem")
+            + " so that blocks stay in "
+            "memory; then " + RESUME + " goes on."
         ) from err
 
 

@@ -21,6 +21,7 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
 
 from scout_dask_io.core.grid import Shape, check_chunks, expand_chunks
+from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import ArgumentError, ChunkError, TargetExistsError
 
 #: What the names stand for. Bitshuffle suits the 12 to 14 used bits of camera pixels.
@@ -253,6 +254,7 @@ def as_asked(
         if there != expected:
             raise TargetExistsError(
                 f"{path} holds an array of {name} {there}, asked for {expected}. Give "
-                "overwrite=True to replace it, or another path."
+                + OVERWRITE
+                + " to replace it, or another path."
             )
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import zarr
-from zarr.core.buffer import default_buffer_prototype
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from scout_dask_io.errors import ArgumentError

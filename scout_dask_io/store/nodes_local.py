@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import zarr
 
+from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import LayoutError, PathNotFoundError, ScoutIOError, TargetExistsError
 from scout_dask_io.files.disk import naming_errors
 from scout_dask_io.store.codecs import as_asked
@@ -156,7 +157,11 @@ def _check_absent(path: Path, mode: str) -> None:
     if staging is not None:
         raise PathNotFoundError(
             f"{path}: an unfinished write lies in {staging.job}, and nothing is published yet. "
-            "Repeat the write with resume=True to finish it, or overwrite=True to start afresh."
+            "Repeat the write with "
+            + RESUME
+            + " to finish it, or "
+            + OVERWRITE
+            + " to start afresh."
         )
     empty = not path.exists() or not any(path.iterdir())
     if mode == "a" and empty:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import zarr
 from zarr.storage import FsspecStore
 
+from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import RemotePath
 from scout_dask_io.store.codecs import as_asked
@@ -50,7 +51,7 @@ def check_whole(path: RemotePath) -> None:
     if find_unfinished(path) is not None:
         raise PathNotFoundError(
             f"{path}: an unfinished write lies there, and nothing is published yet. Repeat the "
-            "write with resume=True to finish it, or overwrite=True to start afresh."
+            "write with " + RESUME + " to finish it, or " + OVERWRITE + " to start afresh."
         )
 
 

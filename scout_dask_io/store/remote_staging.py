@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import ChunkReadError, LayoutError, TargetExistsError, WriteError
 from scout_dask_io.files.location import RemotePath
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -145,7 +146,8 @@ class RemoteStaging:
         except WriteError as err:
             raise WriteError(
                 f"{err}. What is finished is kept: once the cause is mended, the same call with "
-                "resume=True goes on."
+                + RESUME
+                + " goes on."
             ) from err
 
     def read_units(self) -> dict[int, np.ndarray]:
@@ -235,7 +237,7 @@ def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
             return found
     except ValueError:
         pass
-    raise LayoutError(f"{path / MARKER_NAME} is damaged: overwrite=True starts afresh")
+    raise LayoutError(f"{path / MARKER_NAME} is damaged: " + OVERWRITE + " starts afresh")
 
 
 def check_free(path: RemotePath, *, overwrite: bool) -> None:
@@ -252,7 +254,7 @@ def check_free(path: RemotePath, *, overwrite: bool) -> None:
     if not overwrite and find_unfinished(path) is not None:
         raise TargetExistsError(
             f"an unfinished write of {path} lies there: it was interrupted, or another process is "
-            "at it now. resume=True finishes it, overwrite=True starts afresh."
+            "at it now. " + RESUME + " finishes it, " + OVERWRITE + " starts afresh."
         )
     names = [name for name, _ in path.find()]
     owned = _owned(names)
@@ -260,11 +262,14 @@ def check_free(path: RemotePath, *, overwrite: bool) -> None:
         if name not in owned:
             raise TargetExistsError(
                 f"{path} holds {name!r}, which is no part of a Zarr array: it is never removed, "
-                "overwrite=True or not. Choose another path, or move what is foreign away."
+                + OVERWRITE
+                + " or not. Choose another path, or move what is foreign away."
             )
         if not overwrite:
             raise TargetExistsError(
-                f"{path} already holds a Zarr array. Choose another path, or give overwrite=True: "
+                f"{path} already holds a Zarr array. Choose another path, or give "
+                + OVERWRITE
+                + ": "
                 "it is then removed before the new one is written."
             )
 

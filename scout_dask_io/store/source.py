@@ -93,7 +93,7 @@ class ChunkFileSource(Source):
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
 
-    def landmarks(self) -> list[tuple[str, int]]:
+    def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
         return [(os.fspath(self.root / ".zarray"), self._identity[1])] if self._identity else []
 
@@ -119,7 +119,7 @@ class ChunkFileSource(Source):
         """
         fmt = self.format
         decoder = ChunkDecoder(fmt)
-        room = bytearray(fmt.max_nbytes)
+        buffer = bytearray(fmt.max_nbytes)
         fill = np.array(fmt.fill(), fmt.dtype)
         root = os.fspath(self.root)
         for index in iter_chunk_indices(region, fmt.chunks):
@@ -128,7 +128,7 @@ class ChunkFileSource(Source):
             if shared is None:
                 continue
             path = fmt.chunk_path(root, index)
-            data = read_file(path, room)
+            data = read_file(path, buffer)
             inside = relative_to(shared, cell)
             if data is None:
                 values = np.broadcast_to(fill, tuple(s.stop - s.start for s in inside))

@@ -43,6 +43,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import TargetExistsError, WriteError
 from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
 from scout_dask_io.files.location import AnyPath, RemotePath
@@ -211,7 +212,11 @@ def _claim(staging: Staging) -> bool:
         if isinstance(err, OSError) and err.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise TargetExistsError(
                 f"an unfinished write of {destination} lies in {partial}: it was interrupted, or "
-                "another process is at it now. resume=True finishes it, overwrite=True starts "
+                "another process is at it now. "
+                + RESUME
+                + " finishes it, "
+                + OVERWRITE
+                + " starts "
                 "afresh."
             ) from err
         raise
@@ -302,13 +307,16 @@ def _refuse(destination: Path, overwrite: bool) -> None:
         return
     if not is_pure_zarr(destination):
         raise TargetExistsError(
-            f"{destination} holds more than a Zarr array: it is never removed, overwrite=True or "
+            f"{destination} holds more than a Zarr array: it is never removed, "
+            + OVERWRITE
+            + " or "
             "not. Choose another path, or move the foreign files away."
         )
     if not overwrite:
         raise TargetExistsError(
             f"{destination} already holds a Zarr array. Choose another path, or give "
-            "overwrite=True to replace it once the new one is whole."
+            + OVERWRITE
+            + " to replace it once the new one is whole."
         )
 
 
@@ -352,7 +360,7 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
         kind = TargetExistsError if os.path.lexists(destination) and not overwrite else WriteError
         error = kind(
             f"the finished array could not be given its name {destination}: {err.strerror or err}. "
-            f"It is whole, in {staging.array}; resume=True tries again."
+            f"It is whole, in {staging.array}; " + RESUME + " tries again."
         )
         error.errno = err.errno
         raise error from err
@@ -439,7 +447,7 @@ def check_beside(destination: AnyPath, *, overwrite: bool) -> None:
         if not overwrite:
             raise TargetExistsError(
                 f"{path} already tells of the planes of an array. Remove it, choose another path "
-                "for the array, or give overwrite=True to replace both."
+                "for the array, or give " + OVERWRITE + " to replace both."
             )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, iter_block_regions
+from scout_dask_io.core.messages import RESUME
 from scout_dask_io.errors import ResumeError
 from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -146,7 +147,7 @@ def gather_records(
         if unit not in noted:
             raise ResumeError(
                 f"unit {unit} is not in the journal {journal}: the write is not complete. The "
-                "same call with resume=True goes on."
+                "same call with " + RESUME + " goes on."
             )
         records[cells] = noted[unit].reshape(records[cells].shape)
     return records

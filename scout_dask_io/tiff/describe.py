@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import re
-import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.messages import warn
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
@@ -139,11 +139,9 @@ def describe_planes(
     left_out = survey.check(missing)
     files, layouts, table = survey.table(left_out)
     if left_out:
-        warnings.warn(
+        warn(
             f"{len(left_out):,} of the {len(survey):,} files "
-            f"{survey.list_refused(list(left_out.values()))}. Their planes hold zeros.",
-            UserWarning,
-            stacklevel=3,
+            f"{survey.list_refused(list(left_out.values()))}. Their planes hold zeros."
         )
     what = [f"planes {stacked}"]
     what += [f"{place} {r.file} left out" for place, r in left_out.items()]
@@ -247,7 +245,7 @@ def describe_image(
         with open_tiff(fd, file, _multifile=False) as tif:
             chosen = choose_series(tif, file, series, level)
             if series == 0:
-                warn_of_others(tif, file.path, stacklevel=4)
+                warn_of_others(tif, file.path)
             lead, pages = describe_series(tif, chosen, window, header, allow_sparse)
             stated = tuple(stated_sizes(tif, series, level))
     layouts: dict[PageLayout, int] = {}

@@ -69,8 +69,8 @@ def encode_band(layout: TiffLayout, rows: np.ndarray) -> list[Encoded]:
     for left in range(0, rows.shape[1], side):
         tile = rows[:, left : left + side]
         if tile.shape[:2] != (side, side):
-            room = [(0, side - n) for n in tile.shape[:2]] + [(0, 0)] * (tile.ndim - 2)
-            tile = np.pad(tile, room)
+            padding = [(0, side - n) for n in tile.shape[:2]] + [(0, 0)] * (tile.ndim - 2)
+            tile = np.pad(tile, padding)
         tiles.append(encode_strip(layout, tile))
     return tiles
 
@@ -125,19 +125,19 @@ def encode_directory(tags: Sequence[Tag], at: int, big: bool, *, last: bool) -> 
     struct.error
         If an offset does not fit in a classic file.
     """
-    count_format, entry_format, next_format, room = (
+    count_format, entry_format, next_format, inline_nbytes = (
         ("<Q", "<HHQ", "<Q", 8) if big else ("<H", "<HHI", "<I", 4)
     )
     encoded = [(tag.code, *tag.encode(big)) for tag in sorted(tags, key=lambda t: t.code)]
-    entry_nbytes = struct.calcsize(entry_format) + room
-    fixed = struct.calcsize(count_format) + entry_nbytes * len(encoded) + room
+    entry_nbytes = struct.calcsize(entry_format) + inline_nbytes
+    fixed = struct.calcsize(count_format) + entry_nbytes * len(encoded) + inline_nbytes
     head = [struct.pack(count_format, len(encoded))]
     tail: list[bytes] = []
     end = fixed + fixed % 2
     for code, number, count, data in encoded:
         head.append(struct.pack(entry_format, code, number, count))
-        if len(data) <= room:
-            head.append(data.ljust(room, b"\0"))
+        if len(data) <= inline_nbytes:
+            head.append(data.ljust(inline_nbytes, b"\0"))
         else:
             head.append(struct.pack(next_format, at + end))
             tail.append(data + b"\0" * (len(data) % 2))
@@ -183,7 +183,7 @@ class _Held:
     def __init__(self) -> None:
         self.row = 0
         self.n = 0
-        self.room: np.ndarray | None = None
+        self.rows: np.ndarray | None = None
 
     def add(self, pixels: np.ndarray, step: int, height: int) -> Iterator[tuple[int, np.ndarray]]:
         """Take rows in, and yield the bands that they complete."""
@@ -196,13 +196,13 @@ class _Held:
             if taken == extent:
                 yield self.row, part
             else:
-                if self.room is None:
-                    self.room = np.empty((extent, *pixels.shape[1:]), pixels.dtype)
-                self.room[self.n : self.n + taken] = part
+                if self.rows is None:
+                    self.rows = np.empty((extent, *pixels.shape[1:]), pixels.dtype)
+                self.rows[self.n : self.n + taken] = part
                 self.n += taken
                 if self.n < extent:
                     return
-                whole, self.room, self.n = self.room, None, 0
+                whole, self.rows, self.n = self.rows, None, 0
                 yield self.row, whole
             self.row += extent
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import RemotePath
 from scout_dask_io.tiff.open_file import Place, place_of
@@ -52,12 +52,10 @@ def _sort_names(names: Sequence[str], order: str, where: str) -> list[str]:
     natural = sorted(names, key=natural_key)
     if alphabetical != natural:
         at = next(k for k, (a, b) in enumerate(zip(alphabetical, natural, strict=True)) if a != b)
-        warnings.warn(
+        warn(
             f"files of {where!r} are stacked in alphabetical order, which is not their natural "
             f"order: position {at} is {alphabetical[at]!r}, by number it would be "
-            f'{natural[at]!r}. Pass order="natural" to stack them by number.',
-            UserWarning,
-            stacklevel=4,
+            f"{natural[at]!r}. Pass " + Option("order", "natural") + " to stack them by number."
         )
     return alphabetical
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 from xml.etree import ElementTree
@@ -22,6 +21,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 from scout_dask_io.errors import ChunkReadError, ScoutIOError
 from scout_dask_io.files.location import RemotePath
@@ -51,11 +51,9 @@ def csv_size(folder: str | os.PathLike[str] | RemotePath) -> VoxelSize | None:
     try:
         text = _start_of(place)
     except OSError as err:
-        warnings.warn(
+        warn(
             f"{path!r} cannot be read ({err.strerror or err}), so the voxel size that it states is "
-            "not known. Give voxel_size=, or mend the cause and try again.",
-            UserWarning,
-            stacklevel=4,
+            "not known. Give " + Option("voxel_size", "") + ", or mend the cause and try again."
         )
         return None
     except ValueError as err:
@@ -67,11 +65,9 @@ def csv_size(folder: str | os.PathLike[str] | RemotePath) -> VoxelSize | None:
         numbers = [part.strip() for part in lines[0].split(",")] if len(lines) == 1 else []
         found = from_attribute(numbers, path)
     if found is None:
-        warnings.warn(
+        warn(
             f"{path!r} does not count: expected one line of three numbers z,y,x in nanometres, "
-            f"found {text[:80]!r}. Correct it, or give voxel_size=.",
-            UserWarning,
-            stacklevel=4,
+            f"found {text[:80]!r}. Correct it, or give " + Option("voxel_size", "") + "."
         )
         return None
     # Divided: 700 times 0.001 is not 0.7.

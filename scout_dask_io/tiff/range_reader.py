@@ -280,8 +280,8 @@ class Handle(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read from the present place on."""
-        room = memoryview(buffer).cast("B")
-        data = self._file.head(self._at, len(room))
-        room[: len(data)] = data
+        view = memoryview(buffer).cast("B")
+        data = self._file.head(self._at, len(view))
+        view[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -49,21 +49,23 @@ class RawReader(AreaReader):
     @property
     def reach_nbytes(self) -> int:
         """The size of the rows that the area touches, in bytes."""
-        return sum(len(rooms[0]) for _, rooms, _, _ in self._all_steps())
+        return sum(len(buffers[0]) for _, buffers, _, _ in self._all_steps())
 
     def _ranges(self, page: Page) -> list[tuple[int, int]]:
-        return [(page.data + offset, len(rooms[0])) for offset, rooms, _, _ in self._all_steps()]
+        return [
+            (page.data + offset, len(buffers[0])) for offset, buffers, _, _ in self._all_steps()
+        ]
 
     def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         """Yield some rows at a time, in file byte order."""
-        for offset, rooms, where, values in self._all_steps():
-            self._fill(page, page.data + offset, rooms[0])
+        for offset, buffers, where, values in self._all_steps():
+            self._fill(page, page.data + offset, buffers[0])
             yield where, values[0]
 
     def read(self, page: Page, at: int) -> None:
         """Read the rows of a page into its place in a stack."""
-        offset, rooms, _, _ = self._all_steps()[0]
-        self._fill(page, page.data + offset, rooms[at])
+        offset, buffers, _, _ = self._all_steps()[0]
+        self._fill(page, page.data + offset, buffers[at])
 
     def stack(self, n: int) -> np.ndarray:
         """Give what was read, but for columns and samples that are not wanted."""
@@ -110,9 +112,9 @@ class RawReader(AreaReader):
                 n = min(step, rows.stop - row)
                 nbytes = n * width * pixel
                 buffer = memory[: depth * nbytes]
-                rooms = [buffer[k * nbytes : (k + 1) * nbytes].data for k in range(depth)]
+                buffers = [buffer[k * nbytes : (k + 1) * nbytes].data for k in range(depth)]
                 values = buffer.view(dtype).reshape(depth, n, width, layout.interleaved)
                 where_rows = slice(row - rows.start, row - rows.start + n)
                 offset = (band * layout.rows + row) * row_nbytes + left * pixel
                 where = (where_rows, slice(0, wanted), where_samples)
-                yield offset, rooms, where, values[:, :, inside, chosen]
+                yield offset, buffers, where, values[:, :, inside, chosen]

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import imagecodecs
 import numpy as np
 
+from scout_dask_io.tiff._tifffile import page_at
 from scout_dask_io.tiff.ifd import (
     JPEG_TABLES,
     Damaged,
@@ -20,7 +21,7 @@ from scout_dask_io.tiff.ifd import (
 )
 from scout_dask_io.tiff.open_file import BoundedCache, SegmentTable
 from scout_dask_io.tiff.page_reader import PIECE_NBYTES, Area, AreaReader, Page, depth_of, span
-from scout_dask_io.tiff.series import general_decoder, general_table, open_tiff, page_at
+from scout_dask_io.tiff.series import general_decoder, general_table, open_tiff
 
 Decoder: TypeAlias = Callable[..., Any]
 #: A sample plane, and rows and columns of segments in it.
@@ -69,18 +70,18 @@ class SegmentReader(AreaReader):
 
     def read(self, page: Page, at: int) -> None:
         """Decode the strips of a page into its place in a stack."""
-        group, rooms = self._stack
-        self._strips(page, group, rooms[at])
+        group, strips = self._stack
+        self._strips(page, group, strips[at])
 
     def stack(self, n: int) -> np.ndarray:
         """Give what was decoded, but for rows, columns and samples that are not wanted."""
-        group, rooms = self._stack
+        group, strips = self._stack
         layout, (rows, columns, samples) = self.layout, self.area
         dtype = np.dtype(layout.dtype)
         if layout.predictor != 1:
             dtype = dtype.newbyteorder("=")
         shape = (n, -1, layout.segment_columns, layout.interleaved)
-        values = rooms[:n].reshape(-1).view(dtype).reshape(shape)
+        values = strips[:n].reshape(-1).view(dtype).reshape(shape)
         first = group[1].start * layout.segment_rows
         return values[:, rows.start - first : rows.stop - first, columns, samples]
 
@@ -97,8 +98,8 @@ class SegmentReader(AreaReader):
     def _stack(self) -> tuple[Group, np.ndarray]:
         """The strips of each page, and a row of memory for those of each."""
         group: Any = self._only_strips
-        room = self.scratch.pixels(self.depth * self._strips_nbytes(group))
-        return group, room.reshape(self.depth, -1)
+        memory = self.scratch.pixels(self.depth * self._strips_nbytes(group))
+        return group, memory.reshape(self.depth, -1)
 
     def pieces(self, page: Page) -> Iterator[tuple[Area, np.ndarray]]:
         """Yield what the area has of each segment, or of a few strips at once."""

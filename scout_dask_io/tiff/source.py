@@ -116,7 +116,7 @@ class TiffSource(Source):
         """Give where one of the files lies."""
         return file.path if self._options is None else RemotePath(file.path, self._options)
 
-    def landmarks(self) -> list[tuple[str, int]]:
+    def sample_files(self) -> list[tuple[str, int]]:
         """Give the first file and the last; none of a store, which tells by its answers."""
         if self._options is not None:
             return []
@@ -212,9 +212,9 @@ class TiffSource(Source):
             if page is None:
                 out[place] = 0
                 continue
-            room = out[place].reshape(-1).view(np.uint8).data
+            memory = out[place].reshape(-1).view(np.uint8).data
             with naming(page):
-                readers[number].read_rows(page, room)
+                readers[number].read_rows(page, memory)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         region, rest = normalize_index(index, self.shape)

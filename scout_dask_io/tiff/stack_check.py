@@ -16,14 +16,10 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.messages import Option
 from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
-from scout_dask_io.errors import (
-    ArgumentError,
-    PathNotFoundError,
-    ScoutIOError,
-    ShapeMismatchError,
-)
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import RemotePath
 from scout_dask_io.tiff.open_file import Place
 from scout_dask_io.tiff.page_layout import NO_FILE, DescribedPage, PageLayout, SourceFile
@@ -33,6 +29,8 @@ from scout_dask_io.tiff.range_reader import find_object
 MISSING = ("error", "fill")
 #: Files that a message names one by one.
 NAMED = 10
+
+_FILL = Option("missing", "fill")
 #: What the system says where nothing is known of the file: it may be read another time.
 _UNREACHABLE = {
     errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ELOOP,
@@ -240,12 +238,12 @@ class Survey:
         offer = offer and 2 * len(bad) < len(self)
         if len(bad) == 1:
             text = str(first.error).rstrip(".")
-            hint = ' missing="fill" puts zeros in its place and says so.' if offer else ""
-            return type(first.error)(f"{text}.{hint}" if hint else str(first.error))
-        hint = ', and missing="fill" puts zeros in their place and says so' if offer else ""
+            hint = " " + _FILL + " puts zeros in its place and says so."
+            return type(first.error)(f"{text}." + hint if offer else str(first.error))
+        more: str = ", and " + _FILL + " puts zeros in their place and says so" if offer else ""
         return type(first.error)(
             f"{len(bad):,} of the {len(self):,} files {self.list_refused(bad)}. Mend or remove "
-            f"them; scan names them all{hint}."
+            "them; scan names them all" + more + "."
         )
 
     def list_refused(self, bad: Sequence[Refused]) -> str:

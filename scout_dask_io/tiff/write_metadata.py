@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from scout_dask_io.core.messages import Option
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.tiff.describe import describe_image, describe_plane
@@ -127,7 +128,9 @@ def ome_notes(
         xml.addimage(layout.dtype, layout.shape, stored, axes=axes.upper(), **said)
     except (tifffile.OmeXmlError, ValueError) as err:
         raise ArgumentError(
-            f"an OME-TIFF cannot hold {layout.dtype} of axes {axes}: {err}. Give dtype= one of "
+            f"an OME-TIFF cannot hold {layout.dtype} of axes {axes}: {err}. Give "
+            + Option("dtype", "")
+            + " one of "
             "bool, integers of 8 to 32 bits, floats of 32 or 64 bits, or another kind of file."
         ) from err
     text = xml.tostring(declaration=True).encode()

@@ -16,6 +16,7 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.messages import OVERWRITE, Option
 from scout_dask_io.core.ome_metadata import COLORS, channel_colors
 from scout_dask_io.core.picture import blend, contrast_limits, lay_out, png_bytes
 from scout_dask_io.core.source import ArraySource, Source
@@ -211,7 +212,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         raise ArgumentError(f"{target} is no name of a picture: it must end in .png")
     if target.is_dir() or (os.path.lexists(target) and not overwrite):
         raise TargetExistsError(
-            f"{target} stands there already. Choose another name, or give overwrite=True to "
+            f"{target} stands there already. Choose another name, or give " + OVERWRITE + " to "
             "replace the picture."
         )
     return target
@@ -324,7 +325,9 @@ class Panels:
         if plan.cost_nbytes > _MAX_PATIENCE_NBYTES:
             raise ArgumentError(
                 f"this picture of {format_shape(data.shape)} would take about "
-                f"{format_nbytes(plan.cost_nbytes)} of reading: show planes with mode='slices', "
+                f"{format_nbytes(plan.cost_nbytes)} of reading: show planes with "
+                + Option("mode", "slices")
+                + ", "
                 "part of it by index, or an OME-Zarr image with smaller levels"
             )
         free = [k for k in self.axes if k not in fixed]

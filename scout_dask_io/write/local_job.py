@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, chunk_counts
+from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, WriteError
 from scout_dask_io.files.disk import naming_errors
@@ -121,8 +122,9 @@ class LocalPlace:
         if details:
             raise ResumeError(
                 f"the unfinished write of {self.path} in {staging.job} was begun with other data "
-                f"or settings: {details}. Repeat them, or start afresh with overwrite=True and no "
-                "resume."
+                f"or settings: {details}. Repeat them, or start afresh with "
+                + OVERWRITE
+                + " and no resume."
             )
         with naming_errors(staging.job, "the unfinished write there cannot be continued"):
             staging.tmp.mkdir(exist_ok=True)

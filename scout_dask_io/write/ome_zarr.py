@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed, delayed
 
 from scout_dask_io.core.downsample import HalvedSource
@@ -29,6 +28,7 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
+from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.source import open_source

@@ -45,7 +45,7 @@ def preflight(
         for source in (sources_in(item) if isinstance(item, da.Array) else [item])
         if isinstance(source, Source)
     ]
-    files = sorted({found for source in sources for found in source.landmarks()})
+    files = sorted({found for source in sources for found in source.sample_files()})
     with (
         nullcontext("")
         # An object store answers each worker's first request, or its task fails and says so.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks
+from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError
 from scout_dask_io.files.location import RemotePath
@@ -88,13 +89,14 @@ class RemotePlace:
         if not isinstance(found.get("metadata"), dict):
             raise ResumeError(
                 f"the unfinished array at {self.path} was not written unit by unit: "
-                "overwrite=True starts afresh"
+                + OVERWRITE
+                + " starts afresh"
             )
         details = differences(found, settings)
         if details:
             raise ResumeError(
                 f"the unfinished write of {self.path} was begun with other data or settings: "
-                f"{details}. Repeat them, or start afresh with overwrite=True and no resume."
+                f"{details}. Repeat them, or start afresh with " + OVERWRITE + " and no resume."
             )
         finish_clearing(self.path, found)
         staging = RemoteStaging(self.path, str(found["job"]))

@@ -15,8 +15,6 @@ from typing import Any, cast
 import dask
 import dask.array as da
 import numpy as np
-from dask._task_spec import DataNode, List, Task, TaskRef
-from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
@@ -29,9 +27,11 @@ from scout_dask_io.core.grid import (
     region_shape,
     relative_to,
 )
+from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.source import ArraySource, PiecesSource, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
+from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks
 from scout_dask_io.run.scratch import (
@@ -373,10 +373,10 @@ def _leave(target: Target, err: BaseException) -> None:
         return
     if finished is None or not finished.n_finished:
         return
-    then = "" if "resume=True" in str(err) else ". The same call with resume=True goes on"
+    then = "" if str(RESUME) in str(err) else ". The same call with " + RESUME + " goes on"
     told = not isinstance(destination, Path) or "as it was" in str(err)
     stands = "" if told else f" {destination} is as it was."
     err.add_note(
         f"{finished.n_finished:,} of {finished.n_units:,} write units are finished and kept in "
-        f"{finished.path}{then}.{stands}"
+        f"{finished.path}" + then + f".{stands}"
     )

@@ -10,13 +10,12 @@ import stat
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.array.core import cached_cumsum
 from dask.system import CPU_COUNT
 
 from scout_dask_io.core.grid import Region, Shape, full_region, intersect, region_shape, relative_to
@@ -270,7 +269,7 @@ def computed_rows(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
     """Compute an array group by group, and yield its rows."""
     groups = _plan_groups(array, layout)
     keys = [[index for atom in group for index in atom] for group in groups]
-    starts = [cached_cumsum(c, initial_zero=True) for c in array.chunks]
+    starts = [list(accumulate(c, initial=0)) for c in array.chunks]
     # The groups of a slab may share what they are computed from (planes cut into cubes),
     # and those of the slabs before and after it too (overlaps).
     slabs = Counter(index[: len(layout.lead)] for group in keys for index in group[:1])
@@ -290,7 +289,7 @@ def computed_rows(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
 def _plan_groups(array: da.Array, layout: TiffLayout) -> list[list[list[Shape]]]:
     """Give groups of atoms of block indices; an atom completes some rows of its planes."""
     n_lead = len(layout.lead)
-    borders = cached_cumsum(array.chunks[n_lead], initial_zero=True)
+    borders = list(accumulate(array.chunks[n_lead], initial=0))
     cuts = {borders.index(c) for c in _cut_points(borders, layout.height, layout.row_step)}
     counts = array.numblocks
     groups: list[list[list[Shape]]] = []

@@ -34,7 +34,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scout_dask_io.core.chunk_buffer import ChunkBuffer, Rooms
+from scout_dask_io.core.chunk_buffer import BufferPool, ChunkBuffer
 from scout_dask_io.core.downsample import PieceHalver, downsample
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import (
@@ -48,6 +48,7 @@ from scout_dask_io.core.grid import (
     shifted,
     window_of,
 )
+from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import WriteError
 from scout_dask_io.store.chunk_format import StoredFormat, encoder_of
@@ -60,7 +61,7 @@ from scout_dask_io.write.qc.gather import PlaneGatherer
 _cancelled: set[str] = set()
 _running: Counter[str] = Counter()
 # What the tasks of an attempt hand to one another, kept while one of them runs.
-_rooms: dict[str, Rooms] = {}
+_pools: dict[str, BufferPool] = {}
 _lock = threading.Lock()
 
 
@@ -149,7 +150,7 @@ def working(target: Target) -> Iterator[None]:
             _running[target.attempt] -= 1
             if not _running[target.attempt]:
                 del _running[target.attempt]
-                _rooms.pop(target.attempt, None)
+                _pools.pop(target.attempt, None)
 
 
 async def drain(attempt: str) -> None:
@@ -186,9 +187,9 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
     region = shift(region, target.origin)
     fmt = target.format
     with working(target):
-        rooms = _rooms.setdefault(target.attempt, Rooms())
-        buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), rooms)
-        lower = Cascade(target.lower, target, region, rooms) if target.lower else None
+        pool = _pools.setdefault(target.attempt, BufferPool())
+        buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), pool)
+        lower = Cascade(target.lower, target, region, pool) if target.lower else None
         try:
             _write_unit(target, unit, region, source, inside, buffer, lower)
         finally:
@@ -299,12 +300,12 @@ class Cascade:
         The level whose chunks come in.
     region : tuple of slice
         The unit in that level: whole chunks there, and of every level here.
-    rooms : Rooms
+    pool : BufferPool
         Where the memory of the levels comes from, and goes when this is closed.
     """
 
     def __init__(
-        self, lower: tuple[Lower, ...], above: Target, region: Region, rooms: Rooms
+        self, lower: tuple[Lower, ...], above: Target, region: Region, pool: BufferPool
     ) -> None:
         here, *rest = lower
         self._factors, self._method = here.factors, here.method
@@ -313,8 +314,8 @@ class Cascade:
         fmt = here.target.format
         self._region = self._halved(region)
         self.writer = ChunkWriter(here.target, self._region)
-        self._buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), rooms)
-        self._next = Cascade(tuple(rest), here.target, self._region, rooms) if rest else None
+        self._buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), pool)
+        self._next = Cascade(tuple(rest), here.target, self._region, pool) if rest else None
         self._pieces = PieceHalver(here.factors, here.method, fmt.dtype)
         self._first: Shape = ()
         self._missing = 0  # elements of the level above
@@ -487,9 +488,9 @@ class FileSink:
                 f"{socket.gethostname()} sees it): it was discarded, or finished elsewhere, or "
                 "this machine does not share the disk. Nothing was changed."
             )
-        after = (
+        after: str = (
             f"The destination {staging.destination} is as it was. Once the cause is mended, the "
-            "same call with resume=True goes on."
+            "same call with " + RESUME + " goes on."
         )
         if self._in_place:
             after = (
@@ -501,7 +502,7 @@ class FileSink:
             free = f" ({format_nbytes(found.f_bavail * found.f_frsize)} free)"
         except OSError:
             free = ""
-        error = WriteError(f"{path} cannot be written: {err.strerror}{free}. {after}")
+        error = WriteError(f"{path} cannot be written: {err.strerror}{free}. " + after)
         error.errno = err.errno
         return error
 

@@ -22,6 +22,7 @@ from dask.delayed import Delayed, delayed
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Blocks, expand_chunks
+from scout_dask_io.core.messages import OVERWRITE, Option
 from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
@@ -171,9 +172,10 @@ def write_zarr(
         all where they have at most 64 pixels along both axes. Not with ``region``.
     region : tuple of slice, optional
         Write into the array that stands at ``path``: only these chunks, with
-        its own chunks or shards, codec and fill value. It must start and end on the edges
-        of them, or at the array's. Each chunk is replaced in one step; after a
-        failure some are new. The data must not be read from the array itself.
+        its own chunks or shards, codec, fill value and format, so that none is to be
+        given. It must start and end on the edges of them, or at the array's. Each
+        chunk is replaced in one step; after a failure some are new. The data must not
+        be read from the array itself.
     compute : bool
         ``False`` gives a ``dask.delayed.Delayed`` of the array instead, on any
         scheduler; the staging directory is made at once. ``dask.compute`` of
@@ -230,6 +232,7 @@ def write_zarr(
             raise ArgumentError(
                 "region goes with none of overwrite, resume, qc, attributes and voxel_size"
             )
+        _check_own(chunks, codec, fill_value, zarr_format, shards)
         fmt = stored_format(destination)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
@@ -287,6 +290,16 @@ def write_zarr(
         already=len(done),
     )
     return cast("zarr.Array[Any] | Delayed", written)
+
+
+def _check_own(*given: Any) -> None:
+    """Refuse what an array that stands has of its own, where it is not left as it is."""
+    defaults = {"chunks": (64, 64, 64), "codec": "zstd", "fill_value": 0, "zarr_format": 2}
+    pairs = zip({**defaults, "shards": None}.items(), given, strict=True)
+    if names := [name for (name, default), value in pairs if value != default]:
+        raise ArgumentError(
+            f"region goes with none of {', '.join(names)}: the array that stands has its own"
+        )
 
 
 def _publish(
@@ -363,7 +376,9 @@ def plan_write(
     if zarr_format not in (2, 3) or isinstance(zarr_format, bool):
         raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
     if shards is not None and zarr_format != 3:
-        raise ArgumentError("shards are a part of Zarr v3: give zarr_format=3 with them")
+        raise ArgumentError(
+            "shards are a part of Zarr v3: give " + Option("zarr_format", 3) + " with them"
+        )
     data: Any = source if source is not None else array
     dtype = data.dtype.newbyteorder("=")
     inner = expand_chunks(data.shape, chunks)
@@ -385,7 +400,7 @@ def plan_write(
         nbytes = format_nbytes(math.prod(fitted) * dtype.itemsize)
         raise MemoryLimitError(
             f"a shard of {fitted}, {nbytes}, is in memory whole while it is encoded, as a chunk "
-            f"is: {err} Smaller shards take less."
+            "is: " + err.args[0] + " Smaller shards take less."
         ) from err
     return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
 
@@ -516,14 +531,19 @@ def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite:
         return
     if plan.route == "scratch":
         raise MemoryLimitError(
-            f"max_mem cannot hold a row of the array's blocks, which cross the borders of "
-            f"chunks, and {destination} has no disk to keep them on. Raise max_mem, give the "
+            Option("max_mem")
+            + " cannot hold a row of the array's blocks, which cross the borders of "
+            f"chunks, and {destination} has no disk to keep them on. Raise "
+            + Option("max_mem")
+            + ", give the "
             "array smaller blocks, or write to a disk first and copy that."
         )
     sources = sources_in(data) if isinstance(data, da.Array) else [data]
     if overwrite and any(_lies_in(source, destination) for source in sources):
         raise ArgumentError(
-            f"the data are read from {destination}, which overwrite=True removes before they are "
+            f"the data are read from {destination}, which "
+            + OVERWRITE
+            + " removes before they are "
             "written: write to another path"
         )
 

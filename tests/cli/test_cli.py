@@ -24,7 +24,6 @@ from helpers import make_volume, shared_data, write_planes
 
 import scout_dask_io
 from scout_dask_io.jobs.convert import convert
-from scout_dask_io.jobs.report import as_options
 
 ROOT = str(Path(scout_dask_io.__file__).parent.parent)
 COMMAND = [sys.executable, "-m", "scout_dask_io"]
@@ -488,14 +487,18 @@ def test_an_unexpected_error_is_named_in_one_paragraph(tmp_path: Path):
     )
 
 
-def test_messages_name_options_instead_of_arguments():
-    assert as_options("give order='natural' or max_mem=2GB") == (
-        "give --order natural or --max-mem 2GB"
-    )
-    assert (
-        as_options("resume=True finishes it; overwrite=True") == "--resume finishes it; --overwrite"
-    )
-    assert as_options("in order of their chunks") == "in order of their chunks"
+def test_a_path_with_the_names_of_parameters_is_printed_as_it_is(planes: Path, tmp_path: Path):
+    folder = tmp_path / "max_mem" / "order=natural overwrite=True"
+    folder.mkdir(parents=True)
+    planes.rename(folder / "nb_workers")
+    run("convert", folder / "nb_workers", folder / "n_levels.zarr", "-q", cwd=Path("/"))
+    out, _ = run("info", folder / "n_levels.zarr", cwd=Path("/"))
+    assert out.startswith(f"{folder}/n_levels.zarr: Zarr array\n")
+    err = fails("convert", folder / "nb_workers", folder / "n_levels.zarr", cwd=Path("/"))
+    assert f"error: {folder}/n_levels.zarr already holds a Zarr array." in err
+    assert "or give --overwrite to replace it" in err
+    err = fails("verify", folder / "nb_workers", cwd=Path("/"), code=2)
+    assert f"error: {folder}/nb_workers is a folder of planes" in err
 
 
 @pytest.mark.parametrize("size", [(40, 100), (0, 0)], ids=["sized", "without a size"])

@@ -170,7 +170,7 @@ class WatchedSource(ArraySource):
     def narrow(self, region):
         return self, region
 
-    def landmarks(self):
+    def sample_files(self):
         return [(self.file, 3)]
 
     def iter_pieces(self, region):

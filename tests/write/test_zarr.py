@@ -514,3 +514,25 @@ def test_a_relative_path_holds_when_the_directory_changes(
     later.compute(scheduler="sync")
     assert (tmp_path / "a.zarr" / ".zarray").exists()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("chunks", (4, 8, 8)),
+        ("chunks", 32),
+        ("codec", "lz4"),
+        ("fill_value", 7),
+        ("zarr_format", 3),
+        ("shards", (64, 64, 64)),
+    ],
+)
+def test_what_a_region_has_of_its_own_is_refused_by_name(tmp_path: Path, name: str, value: Any):
+    volume = make_volume((8, 16, 16))
+    io.write_zarr(tmp_path / "a", volume)
+    with pytest.raises(ArgumentError, match=rf"region goes with none of {name}: "):
+        io.write_zarr(tmp_path / "a", volume + 1, region=np.s_[:], **{name: value})
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a").compute(), volume)
+    defaults = {"chunks": (64, 64, 64), "codec": "zstd", "fill_value": 0, "zarr_format": 2}
+    io.write_zarr(tmp_path / "a", volume + 1, region=np.s_[:], shards=None, **defaults)
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a").compute(), volume + 1)

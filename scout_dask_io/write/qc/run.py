@@ -15,6 +15,7 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, cuts
+from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.pyramid import axes_of
 from scout_dask_io.core.source import Source
@@ -98,7 +99,7 @@ def _origin(data: Any) -> str:
     source = data if isinstance(data, Source) else None
     if isinstance(data, da.Array):
         source = source_of(data)
-    files = [path for path, _ in source.landmarks()] if source is not None else []
+    files = [path for path, _ in source.sample_files()] if source is not None else []
     if not files:
         return "a computed array"
     # Of a single file, the file; of a Zarr array's metadata, the array.
@@ -128,7 +129,7 @@ def put_sheet(target: Target, units: Blocks, subject: Subject) -> None:
         if found is None:
             raise ResumeError(
                 f"unit {unit} has no record in {staging.journal}: the write is not complete. The "
-                "same call with resume=True goes on."
+                "same call with " + RESUME + " goes on."
             )
         return found
 
@@ -138,7 +139,8 @@ def put_sheet(target: Target, units: Blocks, subject: Subject) -> None:
         except ValueError as err:
             raise ResumeError(
                 f"the records in {staging.journal} cannot be understood: {err}. Start afresh, with "
-                "overwrite=True and no resume."
+                + OVERWRITE
+                + " and no resume."
             ) from err
         grown = place_of(staging.destination).source_of(target)
         same = _equal_planes(grown, summary)

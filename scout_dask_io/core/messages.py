@@ -1,0 +1,118 @@
+"""What people are told: texts that know which of their words are arguments, and warnings.
+
+An error, a warning or a line of a report that names an argument to be given holds it as an
+:class:`Option`: Python shows it as functions have it, the command line as its own options.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An argument that a message names, with a value or without.
+
+    Added to texts it makes a :class:`Message`.
+
+    Attributes
+    ----------
+    name : str
+        Of the argument, as functions have it.
+    value
+        To be given; ``""`` leaves it open, ``None`` names the argument alone.
+    of : str
+        The command that has the option, where it is another than the one that runs.
+
+    Examples
+    --------
+    >>> "give " + Option("overwrite", True) + ", or raise " + Option("max_mem")
+    'give overwrite=True, or raise max_mem'
+    >>> str(Option("order", "natural")), str(Option("scale", ("low", "high")))
+    ('order="natural"', 'scale=(low, high)')
+    """
+
+    name: str
+    value: Any = None
+    of: str = ""
+
+    def __str__(self) -> str:
+        """Give the argument as functions have it."""
+        if self.value is None:
+            return self.name
+        value = self.value
+        if isinstance(value, tuple):
+            value = f"({', '.join(map(str, value))})"
+        elif isinstance(value, str) and value:
+            value = f'"{value}"'
+        return f"{self.name}={value}"
+
+    def __add__(self, other: str) -> Message:
+        """Give a message that begins with it."""
+        return Message(self, other)
+
+    def __radd__(self, other: str) -> Message:
+        """Give a message that ends with it."""
+        return Message(other, self)
+
+
+class Message(str):
+    """A text that knows which of its words are arguments; else a ``str`` as any other.
+
+    ``+`` and :func:`joined` keep them; formatting gives an ordinary text.
+    """
+
+    parts: tuple[str | Option, ...]
+
+    def __new__(cls, *parts: str | Option) -> Message:
+        """Put texts, messages and arguments together."""
+        message = super().__new__(cls, "".join(map(str, parts)))
+        message.parts = tuple(
+            inner for p in parts for inner in (p.parts if isinstance(p, Message) else (p,))
+        )
+        return message
+
+    def __add__(self, other: str | Option) -> Message:
+        """Give both, one after the other."""
+        return Message(self, other)
+
+    def __radd__(self, other: str) -> Message:
+        """Give both, one after the other."""
+        return Message(other, self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the arguments on the way from a worker."""
+        return Message, self.parts
+
+
+def joined(between: str, texts: Iterable[str]) -> str:
+    """Give texts as one, as ``str.join`` does; messages keep the arguments that they name."""
+    parts: list[str] = []
+    for text in texts:
+        parts += [between, text] if parts else [text]
+    return Message(*parts)
+
+
+RESUME, OVERWRITE = Option("resume", True), Option("overwrite", True)
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, in the name of the first line outside the package, however deep the call is."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    warnings.warn_explicit(
+        category(message),
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__", "sys"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
