@@ -29,17 +29,6 @@ def _box(_: click.Context, __: click.Parameter, text: str | None) -> list[slice]
         raise click.BadParameter(f"{text!r} is no box: give e.g. 0:30,100:400,:") from None
 
 
-def _scale(_: click.Context, __: click.Parameter, text: str | None) -> list[float] | None:
-    """Give two numbers from a text such as ``100,4000``."""
-    if text is None:
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no range: give e.g. 100,4000.") from None
-    return [low, high]
-
-
 _options = (
     flag("--imagej", help="Write OUT as a hyperstack for ImageJ and Fiji."),
     click.option(
@@ -59,7 +48,7 @@ _options = (
         help="To write, e.g. uint8 or float32; one that does not hold every value needs --scale.",
     ),
     click.option(
-        "--scale", callback=_scale, metavar="LOW,HIGH",
+        "--scale", callback=opt.numbers("no range", "100,4000"), metavar="LOW,HIGH",
         help="Values that become the least and the greatest of an integer dtype, or 0 and 1 of a "
         "float; those beyond are clipped, and counted.",
     ),
