@@ -40,11 +40,6 @@ LARGE_UNIT_NBYTES = 4 * UNIT_NBYTES
 MANY_UNITS = 64
 
 
-def stored_extent(plan: WritePlan) -> Shape:
-    """Give the extent of what one file holds: a shard, or a chunk."""
-    return plan.shards or plan.chunks
-
-
 def halved_blocks(blocks: Blocks, factors: Shape) -> Blocks:
     """Give the blocks of the level below, each of what a block here becomes.
 
@@ -76,7 +71,7 @@ def fuse_levels(
     blocks : tuple of tuple of int, optional
         Of the dask array that is computed, if one is.
     """
-    candidates = list(_candidates(levels, stored_extent(plan)))
+    candidates = list(_candidates(levels, plan.stored))
     # Computed blocks that are whole units need not wait for one another.
     fitting = [c for c in candidates if blocks_fit_chunks(plan.units, c[1])]
     for n, least in reversed(fitting if plan.route == "blocks" and fitting else candidates):
@@ -149,7 +144,7 @@ def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
 
     The first lower level is written as soon as bands have made whole chunks of it.
     """
-    first, extent = levels[0], stored_extent(plan)
+    first, extent = levels[0], plan.stored
     total = 0
     for level in levels[1:]:
         times = tuple(t // f for t, f in zip(level.total, first.total, strict=True))
@@ -197,7 +192,7 @@ class ImagePlan:
     @property
     def n_files(self) -> int:
         """Chunk files, or shards, of all levels at most."""
-        extent = stored_extent(self.write)
+        extent = self.write.stored
         return sum(math.prod(chunk_counts(level.shape, extent)) for level in self.levels)
 
     def units_of(self, level: int) -> Blocks:
@@ -254,7 +249,7 @@ def plan_ome_zarr(
 
 def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan:
     """Give the plan of a pass that reads the level above its first, chunk by chunk."""
-    level, extent = levels[first], stored_extent(plan)
+    level, extent = levels[first], plan.stored
     read = tuple(-(-min(c, n) // f) for c, n, f in
                  zip(extent, levels[first - 1].shape, level.factors, strict=True))  # fmt: skip
     found = plan_source(
