@@ -66,6 +66,7 @@ DOORS = {
     "dask": {"run", "read", "write", "jobs", "view", "cli"},
     "distributed": {"run", "cli"},
     "click": {"cli"},
+    "matplotlib": {"write"},
     "tqdm": {"run"},
     "PIL": {"core"},
     "neuroglancer": {"view"},
