@@ -19,7 +19,7 @@ import pytest
 import tifffile
 import zarr
 from dask.array.core import normalize_chunks
-from helpers import make_volume, python, read_ome
+from helpers import make_volume, packs_bits, python, read_ome
 
 from scout_dask_io.errors import (
     ArgumentError,
@@ -108,8 +108,9 @@ def test_what_is_written_reads_back(tmp_path, shape, dtype):
         path = tmp_path / f"{compress}.tif"
         imsave(path, data, compress)
         assert_reads_back(path, data)
-        by_libtiff = imagecodecs.tiff_decode(path.read_bytes(), index=None)
-        np.testing.assert_array_equal(by_libtiff.reshape(shape), data)
+        if dtype != "?" or packs_bits():
+            by_libtiff = imagecodecs.tiff_decode(path.read_bytes(), index=None)
+            np.testing.assert_array_equal(by_libtiff.reshape(shape), data)
 
 
 @pytest.mark.parametrize("lazy", [False, True])
