@@ -83,7 +83,7 @@ def fuse_levels(
             least_units = MANY_UNITS
         if n > 1 and (
             math.prod(found.unit) * plan.itemsize > LARGE_UNIT_NBYTES
-            or found.n_units < least_units * plan.nb_workers
+            or found.n_units < least_units * plan.n_parallel
         ):
             continue
         held = _held_nbytes(found, levels[: n + 1])
@@ -119,7 +119,7 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
             n if m >= n or b >= n else math.lcm(b, m)
             for n, m, b in zip(shape, least, plan.band, strict=True)
         )
-        unit = grow_unit(shape, step, itemsize, unit_target(plan.nbytes, plan.nb_workers))
+        unit = grow_unit(shape, step, itemsize, unit_target(plan.nbytes, plan.n_parallel))
         return replace(plan, units=uniform_blocks(shape, unit))
     if blocks is None:
         return None
@@ -131,12 +131,19 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
             least,
             nb_workers=plan.nb_workers,
             max_mem=plan.max_mem,
+            n_threads=plan.n_threads,
         )
     except MemoryLimitError:
         return None
     if found.route == "scratch" and plan.route != "scratch":
         return None
-    return replace(found, chunks=plan.chunks, shards=plan.shards, zarr_format=plan.zarr_format)
+    return replace(
+        found,
+        chunks=plan.chunks,
+        shards=plan.shards,
+        zarr_format=plan.zarr_format,
+        n_threads=plan.n_threads,
+    )
 
 
 def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
@@ -260,6 +267,7 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
         tuple(max(n, 1) for n in read),
         nb_workers=plan.nb_workers,
         max_mem=plan.max_mem,
+        n_threads=plan.n_threads,
     )
     units = found.units
     if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:
@@ -271,4 +279,5 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
         chunks=plan.chunks,
         shards=plan.shards,
         zarr_format=plan.zarr_format,
+        n_threads=plan.n_threads,
     )
