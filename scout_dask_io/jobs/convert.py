@@ -31,11 +31,9 @@ from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
-from scout_dask_io.files.location import AnyPath
+from scout_dask_io.files.location import Location
 from scout_dask_io.jobs.destination import (
     check_target,
-    free_nbytes,
-    stored_nbytes,
     warn_of_a_full_disk,
 )
 from scout_dask_io.jobs.report import (
@@ -225,7 +223,7 @@ def plan_convert(
     else:
         image = Image(opened.array, "", leading_channels(opened))
     data, channels = image.array, tuple(image.channels or ())
-    free = free_nbytes(destination)
+    free = destination.free_nbytes()
     # The levels below the full one take at most a third as much.
     warn_of_a_full_disk(int(data.nbytes) * (4 if how.ome else 3) // 3, destination, free)
     asked: dict[str, Any] = {
@@ -279,7 +277,7 @@ def plan_convert(
 class _Job:
     """What a plan needs to run: the pixels, in an image with their axes in its order."""
 
-    destination: AnyPath
+    destination: Location
     data: da.Array
     how: ConvertOptions
     #: What the writer of arrays or images is asked, beside the data and what ``how`` says.
@@ -288,7 +286,7 @@ class _Job:
     took_s: float
 
 
-def _finished_before(destination: AnyPath, how: ConvertOptions) -> int | None:
+def _finished_before(destination: Location, how: ConvertOptions) -> int | None:
     """Give how many units an interrupted run had finished; ``None`` where all stands finished."""
     if not how.resume:
         return 0
@@ -298,7 +296,7 @@ def _finished_before(destination: AnyPath, how: ConvertOptions) -> int | None:
     return None if destination.exists() and not how.overwrite else 0
 
 
-def _count_units(destination: AnyPath) -> int:
+def _count_units(destination: Location) -> int:
     manifest = read_manifest(destination)
     settings = {} if manifest is None else manifest.settings
     # An image has passes, each with the units of its first level.
@@ -474,7 +472,7 @@ class ConvertPlan(JobReport):
         n_units = _count_units(destination) if how.resume else job.n_units
         return ConvertReport(
             plan=self,
-            stored_nbytes=stored_nbytes(destination),
+            stored_nbytes=sum(size for _, size in destination.find()),
             n_chunks=sum(
                 math.prod(chunk_counts(shape, self.write.chunks))
                 for shape in self.levels or [self.write.shape]
@@ -517,7 +515,7 @@ class ConvertPlan(JobReport):
         ]
 
 
-def check_planes(opened: Opened, destination: AnyPath, how: ConvertOptions) -> None:
+def check_planes(opened: Opened, destination: Location, how: ConvertOptions) -> None:
     """Refuse a source whose planes nothing can be told of, before anything is created.
 
     Raises
@@ -541,7 +539,7 @@ def check_planes(opened: Opened, destination: AnyPath, how: ConvertOptions) -> N
         check_beside(destination, overwrite=how.overwrite)
 
 
-def warn_of_an_old_sheet(destination: AnyPath) -> None:
+def warn_of_an_old_sheet(destination: Location) -> None:
     """Warn where the sheet of an array that is replaced stays, since the new one has none."""
     if not has_beside(destination):
         return
@@ -558,7 +556,7 @@ def warn_of_an_old_sheet(destination: AnyPath) -> None:
         )
 
 
-def read_qc(destination: AnyPath) -> QcReport | None:
+def read_qc(destination: Location) -> QcReport | None:
     """Give what the files beside an array say; ``None`` where none is to be had.
 
     Raises
@@ -570,7 +568,10 @@ def read_qc(destination: AnyPath) -> QcReport | None:
         return None
     data, sheet = sheet_paths(destination)
     try:
-        found = json.loads(data.read_bytes())
+        raw = data.read()
+        if raw is None:
+            return None
+        found = json.loads(raw)
         findings = tuple(map(str, found["findings"]))
     except (FileNotFoundError, ChunkReadError):
         # So say stores of what is not there to who may read the array alone.

@@ -15,8 +15,9 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import is_url, locate
-from scout_dask_io.jobs.destination import free_nbytes
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import locate
+from scout_dask_io.files.remote import is_url
 from scout_dask_io.jobs.export_engine import Job, plan_parts, run
 from scout_dask_io.jobs.export_files import (
     file_kind,
@@ -271,7 +272,7 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
         nb_workers=parts.nb_workers,
         max_mem=parts.max_mem,
         projected_mem=parts.projected_mem,
-        free_nbytes=free_nbytes(files.paths[0]) or 0,
+        free_nbytes=LocalLocation(files.paths[0]).free_nbytes() or 0,
         _job=job,
         _done=done,
         _sweep=how.overwrite or how.resume,

@@ -14,12 +14,13 @@ from scout_dask_io.core.grid import Region, Shape, full_region
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.image import level_path, read_image
-from scout_dask_io.store.metadata import read_attributes, read_node
-from scout_dask_io.store.source import open_source
+from scout_dask_io.store.image import open_level, read_image
+from scout_dask_io.store.metadata import read_node
+from scout_dask_io.store.source import open_source, source_of_node
 
 _PLANE_AXES = ("z", "y", "x")
 _BY_NDIM = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
@@ -128,11 +129,11 @@ def _open(
 
     Of these the names, and the colours.
     """
-    if isinstance(src, (str, os.PathLike, RemotePath)):
+    if isinstance(src, (str, os.PathLike, RemoteLocation)):
         path = locate(src)
         image = read_image(path)
         if image is not None:
-            source = open_source(level_path(path, level or 0))
+            source = source_of_node(open_level(path, level or 0))
             size = image.voxel_size(level or 0, f"OME-Zarr metadata of {path}")
             if given is not None:
                 size = given.scaled(image.factors(level or 0))
@@ -162,12 +163,12 @@ def _open(
     return source_or_none, _axes(source_or_none, "", ()), size, ((), ())
 
 
-def _attributes(path: AnyPath) -> tuple[tuple[str, ...], str]:
+def _attributes(path: Location) -> tuple[tuple[str, ...], str]:
     """Give the channel names and the letters of the axes that an array's attributes state."""
     node = read_node(path)
     if node is None:
         return (), ""
-    attributes = read_attributes(path, node)
+    attributes = node.attributes
     names = attributes.get("channels")
     stated = node.metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS")
     letters = stated if isinstance(stated, list) else []

@@ -21,21 +21,22 @@ from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
-from scout_dask_io.read.any import kind_of, open_any
-from scout_dask_io.read.missing_planes import filled_of
+from scout_dask_io.read.any import kind_of, open_any, open_zarr
+from scout_dask_io.read.missing_planes import filled_of_node
 from scout_dask_io.read.voxel_size import voxel_size
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.image import image_of_node, place_of_level
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
-from scout_dask_io.store.metadata import Node, read_attributes, read_node
+from scout_dask_io.store.metadata import Node, read_node
+from scout_dask_io.store.nodes import find_node, open_node
 from scout_dask_io.store.unfinished import Unfinished, unfinished
 from scout_dask_io.tiff.describe import TiffInfo, describe_path
-from scout_dask_io.tiff.open_file import Place
+from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
 
@@ -73,15 +74,20 @@ def info(
     """
     check_nb_workers(nb_workers)
     found = locate(path, storage_options)
+    if not found.on_disk and not is_tiff(found.name):
+        # What tells an array at a URL tells the kind too.
+        node = find_node(found)
+        if node is not None:
+            return zarr_info(node)
     kind = kind_of(found)
     if kind == "tiff":
         return _tiff_file(describe_path(found), found)
     if kind != "zarr":
         return _planes(found, nb_workers, order)
-    return zarr_info(found)
+    return zarr_info(open_node(found))
 
 
-def _tiff_file(found: TiffInfo, place: Place | AnyPath) -> InfoReport:
+def _tiff_file(found: TiffInfo, place: Location) -> InfoReport:
     details = [f"{found.byte_order}-endian {'BigTIFF' if found.bigtiff else 'classic TIFF'}"]
     if found.n_pages > 1:
         details.append(format_count(found.n_pages, "page"))
@@ -107,7 +113,7 @@ def _tiff_file(found: TiffInfo, place: Place | AnyPath) -> InfoReport:
     )
 
 
-def _planes(path: AnyPath, nb_workers: int | None, order: str) -> InfoReport:
+def _planes(path: Location, nb_workers: int | None, order: str) -> InfoReport:
     opened = open_any(path, nb_workers, order=order)
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
@@ -140,7 +146,7 @@ def _planes(path: AnyPath, nb_workers: int | None, order: str) -> InfoReport:
 _BLOSC_SHUFFLES = {-1: "auto", 0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
 
 
-def zarr_info(found: AnyPath) -> InfoReport:
+def zarr_info(node: Node) -> InfoReport:
     """Tell what the array, the group or the image at a path holds, and of writes of it.
 
     Reads metadata, and lists the directories of an array to count its chunks.
@@ -150,27 +156,25 @@ def zarr_info(found: AnyPath) -> InfoReport:
     PathNotFoundError, LayoutError
         If there is none that is whole, or what is there is damaged.
     """
-    node = read_node(found)
-    image = read_image(found)
+    found, image = node.location, image_of_node(node)
     if image is not None:
-        report = _image(found, image)
-    elif node is not None and node.kind == "group":
-        report = _group(found, node)
+        report = _image(node, image)
+    elif node.kind == "group":
+        report = _group(node)
     else:
-        report = _array(found)
+        report = _array(node)
     qc = read_qc(found)
     sheet = None if qc is None else qc.sheet
-    return replace(report, qc_sheet=sheet, unfinished=unfinished(found))
+    return replace(report, qc_sheet=sheet, unfinished=unfinished(found) if found.on_disk else None)
 
 
-def _array(path: AnyPath) -> InfoReport:
-    layout = detect_layout(path)
+def _array(node: Node) -> InfoReport:
+    path, attributes = node.location, node.attributes
+    layout = detect_layout(node)
     meta = layout.metadata
-    node = Node("array", layout.zarr_format, meta)
-    attributes = read_attributes(path, node)
     shape, file_extent = chunk_grid(meta)
-    usage = measure_array(path, layout)
-    opened = open_any(path)
+    usage = measure_array(node, layout)
+    opened = open_zarr(node)
     codec, chunks = _codec(meta), file_extent
     for step in meta["codecs"] if layout.zarr_format == 3 else ():
         if isinstance(step, dict) and step.get("name") == "sharding_indexed":
@@ -201,15 +205,17 @@ def _array(path: AnyPath) -> InfoReport:
         channels=opened.channels or (),
         voxel_size=opened.voxel_size,
         attributes=tuple(attributes),
-        filled=filled_of(path),
-        manifest=manifest_info(path),
+        filled=filled_of_node(node),
+        manifest=manifest_info(node),
         details=tuple(details),
     )
 
 
-def _image(path: AnyPath, image: Multiscale) -> InfoReport:
+def _image(node: Node, image: Multiscale) -> InfoReport:
     """Describe the full level, with what the group says and what all levels take."""
-    found = [_array(place_of_level(path, image, n)) for n in range(len(image.levels))]
+    path = node.location
+    places = [place_of_level(path, image, n) for n in range(len(image.levels))]
+    found = [_array(open_node(place)) for place in places]
     levels = tuple(
         LevelInfo(
             path=stored.path,
@@ -225,9 +231,8 @@ def _image(path: AnyPath, image: Multiscale) -> InfoReport:
         )
         for report, stored in zip(found, image.levels, strict=True)
     )
-    opened = open_any(path)
+    opened = open_zarr(node)
     method = f"; lower levels by {image.method}" if image.method and len(levels) > 1 else ""
-    node = read_node(path)
     return replace(
         found[0],
         path=str(path),
@@ -239,7 +244,7 @@ def _image(path: AnyPath, image: Multiscale) -> InfoReport:
         n_present=sum(level.n_present for level in levels),
         channels=opened.channels or (),
         voxel_size=opened.voxel_size,
-        attributes=() if node is None else tuple(read_attributes(path, node)),
+        attributes=tuple(node.attributes),
         manifest=_manifest_of_all(found),
         details=(f"version {image.version} of OME-Zarr{method}", *found[0].details),
         levels=levels,
@@ -303,36 +308,27 @@ def _step(name: Any, settings: dict[str, Any] | None) -> str:
     return f"{name}({', '.join(shown)})" if shown else str(name)
 
 
-def _group(path: AnyPath, node: Node) -> InfoReport:
-    members: Sequence[str] = sorted(_members(path))
+def _group(node: Node) -> InfoReport:
     return InfoReport(
-        path=str(path),
+        path=str(node.location),
         kind="Zarr group",
         zarr_format=node.zarr_format,
-        attributes=tuple(read_attributes(path, node)),
-        members=tuple(members),
+        attributes=tuple(node.attributes),
+        members=tuple(sorted(_members(node.location))),
     )
 
 
-def _folders(path: AnyPath) -> list[str]:
-    if isinstance(path, RemotePath):
-        return [child.name for child in path.children() if child.is_folder]
-    with os.scandir(path) as found:
-        return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
-
-
-def _members(path: AnyPath, above: str = "") -> Iterable[str]:
+def _members(path: Location, above: str = "") -> Iterable[str]:
     """Yield a line a member of a group, those of its groups too."""
-    for folder in _folders(path):
-        if folder.startswith("."):
+    for place in path.children():
+        if place.name.startswith(".") or place.is_link() or not place.is_folder:
             continue
-        child = read_node(path / folder)
-        name = f"{above}{folder}"
+        child, name = read_node(place), f"{above}{place.name}"
         if child is None:
             continue
         if child.kind == "group":
             yield f"{name}/: group"
-            yield from _members(path / folder, f"{name}/")
+            yield from _members(place, f"{name}/")
             continue
         shape, chunks = chunk_grid(child.metadata)
         yield (

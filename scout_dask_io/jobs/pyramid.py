@@ -27,8 +27,8 @@ from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.jobs.destination import check_target, free_nbytes, stored_nbytes
+from scout_dask_io.files.location import Location
+from scout_dask_io.jobs.destination import check_target
 from scout_dask_io.jobs.report import (
     JobReport,
     Planned,
@@ -42,11 +42,12 @@ from scout_dask_io.jobs.report import (
 from scout_dask_io.read.any import as_image, locate_all, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
-from scout_dask_io.store.chunk_format import format_at
+from scout_dask_io.store.chunk_format import format_of
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
-from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.image import level_path, read_image
+from scout_dask_io.store.image import open_level, read_image
 from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
+from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.write.ome_zarr import (
     channel_labels,
     describe_image,
@@ -151,9 +152,9 @@ def plan_pyramid(
     place, destination = locate_all(src, dst, how.storage_options)
     replaces, resumes = check_target(place, destination, overwrite=how.overwrite, resume=how.resume)
     opened = open_any(place, voxel_size=how.voxel_size)
-    full = level_path(place, 0)
     if opened.kind != "zarr":
         raise ArgumentError(f"{place} is no Zarr array: use convert with " + _OME)
+    full = open_level(place, 0)
     _check_stored(full, destination)
     data, axes, names, *_ = as_image(opened)
     source = source_of(data)
@@ -173,7 +174,7 @@ def plan_pyramid(
         )
     times = dict(zip(axes, levels[1].total, strict=True))
     top = HalvedSource(source, levels[1].factors, method_for(np.dtype(source.dtype), how.labels))
-    stored: Any = open_zarr(full, mode="r")
+    stored: Any = open_with_zarr(full)
     version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
     image = plan_ome_zarr(
         top,
@@ -202,13 +203,13 @@ def plan_pyramid(
         method=image.method,
         channels=tuple(names or ()),
         voxel_size=size,
-        copied=isinstance(destination, RemotePath),
+        copied=destination.shares_by_copies,
         nbytes=sum(map(math.prod, shapes[1:])) * int(top.dtype.itemsize),
         # The group's metadata and manifest, and those of each level that is added.
         n_files=image.n_files + (3 - (version == "0.5")) * len(levels),
         write=image.write,
         n_tasks=image.n_units + len(image.passes),
-        free_nbytes=free_nbytes(destination),
+        free_nbytes=destination.free_nbytes(),
         _job=_Job(
             how, place, destination, levels, top, image, compressor_of(image.write, lower), fill,
             names, cache(partial(_measure, full)), took_s=time.perf_counter() - start,
@@ -222,7 +223,7 @@ class _Job:
 
     Attributes
     ----------
-    place, destination : Path or RemotePath
+    place, destination : Path or RemoteLocation
         Of the array or image that stands, and of the new image.
     levels : tuple of Level
         The full one, which stands, first.
@@ -241,8 +242,8 @@ class _Job:
     """
 
     how: PyramidOptions
-    place: AnyPath
-    destination: AnyPath
+    place: Location
+    destination: Location
     levels: tuple[Level, ...]
     top: HalvedSource
     image: ImagePlan
@@ -253,21 +254,21 @@ class _Job:
     took_s: float
 
 
-def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
+def _shown(source: Location, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
     """Give names and colours of the channels, the latter as an image states them."""
     image = read_image(source)
     colors = () if image is None else image.colors
     return list(names), list(colors) if len(colors) == len(names) else None
 
 
-def _measure(array: AnyPath) -> ArrayUsage:
-    return measure_array(array, detect_layout(array))
+def _measure(node: Node) -> ArrayUsage:
+    return measure_array(node, detect_layout(node))
 
 
-def _check_stored(array: AnyPath, destination: AnyPath) -> None:
+def _check_stored(node: Node, destination: Location) -> None:
     """Refuse an array that cannot be level 0 as it is stored."""
-    layout = detect_layout(array)
-    if format_at(array) is None or not layout.nested or (
+    array, layout = node.location, detect_layout(node)
+    if format_of(layout.metadata, layout.separator) is None or not layout.nested or (
         layout.zarr_format == 2 and "dimension_separator" not in layout.metadata
     ):  # fmt: skip
         raise ArgumentError(
@@ -275,22 +276,11 @@ def _check_stored(array: AnyPath, destination: AnyPath) -> None:
             "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
             + _OME
         )
-    if not _lie_together(array, destination):
+    if not destination.can_share_files(array):
         raise ArgumentError(
             f"{destination} and {array} lie on different file systems or stores, which cannot "
             "share files: choose a destination beside the array, or use convert with " + _OME
         )
-
-
-def _lie_together(array: AnyPath, destination: AnyPath) -> bool:
-    if isinstance(array, RemotePath) and isinstance(destination, RemotePath):
-        return bool(array.fs is destination.fs)
-    if isinstance(array, RemotePath) or isinstance(destination, RemotePath):
-        return False
-    there = destination.parent
-    while not there.exists():
-        there = there.parent
-    return there.stat().st_dev == array.stat().st_dev
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,7 +437,9 @@ class PyramidPlan(JobReport):
         n_levels = len(self.levels)
         return PyramidReport(
             plan=self,
-            stored_nbytes=sum(stored_nbytes(destination / str(n)) for n in range(1, n_levels)),
+            stored_nbytes=sum(
+                size for n in range(1, n_levels) for _, size in (destination / str(n)).find()
+            ),
             elapsed_s=job.took_s + time.perf_counter() - start,
         )
 

@@ -9,7 +9,6 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import dask.array as da
@@ -20,17 +19,19 @@ from scout_dask_io.core.pyramid import AXES, axes_of
 from scout_dask_io.core.source import FilledPlane, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.files.location import AnyPath, RemotePath, is_url, locate
+from scout_dask_io.files.location import Location, as_local, locate
+from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.channels import channel_names, imread_channels
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.read.tiff import imread, imread_folder
+from scout_dask_io.read.voxel_size import size_of_node
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
-from scout_dask_io.read.zarr import read_zarr
 from scout_dask_io.run.lazy import lazy_array, source_of
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import read_image
-from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
-from scout_dask_io.store.nodes_remote import remote_node
+from scout_dask_io.store.image import image_of_node, place_of_level, read_image
+from scout_dask_io.store.metadata import NODE_FILES, Node
+from scout_dask_io.store.nodes import find_node, open_node
+from scout_dask_io.store.source import source_of_node
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.tiff.describe import TiffInfo, describe_path
 from scout_dask_io.tiff.folder import ORDERS, check_numbering, is_tiff
@@ -47,7 +48,7 @@ class Opened:
 
     Attributes
     ----------
-    place : Path or RemotePath
+    place : Path or RemoteLocation
         Absolute.
     kind : str
         ``"tiff"``, ``"folder"``, ``"channels"`` or ``"zarr"``.
@@ -61,7 +62,7 @@ class Opened:
         A letter an axis, where Zarr metadata state them; else empty.
     """
 
-    place: AnyPath
+    place: Location
     kind: Kind
     array: da.Array
     channels: tuple[str, ...] | None
@@ -80,7 +81,7 @@ class Opened:
 
 
 def open_any(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     nb_workers: int | None = None,
     *,
     order: str = "alphabetical",
@@ -122,31 +123,46 @@ def open_any(
     found = locate(path)
     kind = kind_of(found)
     channels: Sequence[str] | None = None
-    axes = ""
     if kind == "zarr":
-        array: da.Array = read_zarr(found)
-        channels, axes = _stated(found, array)
-    elif kind == "tiff":
-        array = imread(found)
+        return open_zarr(open_node(found), given)
+    if kind == "tiff":
+        array: da.Array = imread(found)
     elif kind == "folder":
         array = imread_folder(found, nb_workers, order=order, missing=missing)
     else:
         array = imread_channels(found, nb_workers, order=order, missing=missing)
         channels = channel_names(found)
     size = given or stated_voxel_size(array)
-    return Opened(found, kind, array, tuple(channels) if channels else None, size, axes)
+    return Opened(found, kind, array, tuple(channels) if channels else None, size)
 
 
-def _stated(path: AnyPath, array: da.Array) -> tuple[list[str] | None, str]:
-    """Give the channel names and the letters of the axes that Zarr metadata state."""
-    image = read_image(path)
+def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
+    """Give an array, or level 0 of an image, as :func:`open_any` does; ``node`` is not read again.
+
+    Raises
+    ------
+    PathNotFoundError
+        If it is another group.
+    LayoutError
+        If it cannot be told how the chunks lie.
+    """
+    image = image_of_node(node)
+    stored = node
+    if image is not None:
+        stored = open_node(place_of_level(node.location, image, 0))
+    array = lazy_array(source_of_node(stored), name="read-zarr")
     if image is not None:
         named = "c" in image.axes and len(image.channels) == array.shape[image.axes.index("c")]
-        return list(image.channels) if named else None, image.axes
-    node = read_node(path)
-    if node is None:
-        return None, ""
-    attributes = read_attributes(path, node)
+        channels, axes = list(image.channels) if named else None, image.axes
+    else:
+        channels, axes = _stated(node, array)
+    size = voxel_size or size_of_node(stored)
+    return Opened(node.location, "zarr", array, tuple(channels or ()) or None, size, axes)
+
+
+def _stated(node: Node, array: da.Array) -> tuple[list[str] | None, str]:
+    """Give the channel names and the letters of the axes that an array's metadata state."""
+    attributes = node.attributes
     letters = node.metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or ()
     fits = len(letters) == array.ndim and all(isinstance(n, str) and len(n) == 1 for n in letters)
     return _named(attributes.get("channels"), array), "".join(letters).lower() if fits else ""
@@ -178,7 +194,7 @@ def warn_of_numbering(opened: Opened) -> None:
                 )
 
 
-def kind_of(path: AnyPath) -> Kind:
+def kind_of(path: Location) -> Kind:
     """Tell what lies at a path, by names alone.
 
     Raises
@@ -186,50 +202,54 @@ def kind_of(path: AnyPath) -> Kind:
     PathNotFoundError
         If there is nothing, or a folder that holds neither Zarr nor TIFF.
     """
-    if isinstance(path, RemotePath):
-        return _kind_of_url(path)
-    if not path.exists():
-        staging = find_staging(path)
-        text: str = f"there is nothing at {path}"
-        if staging is not None:
-            text += f"; an unfinished write of it lies in {staging.job}: repeat the write with "
-            text += RESUME + " to finish it"
-        raise PathNotFoundError(text)
-    if not path.is_dir():
-        return "tiff"
-    if any(os.path.lexists(path / name) for name in NODE_FILES):
-        return "zarr"
-    folders = _scan(path)
+    if path.on_disk:
+        if not path.exists():
+            raise _nothing_at(path)
+        if not path.is_folder:
+            return "tiff"
+        # A dangling link or a FIFO is something, and is refused when it is read.
+        if any((path / name).stands() for name in NODE_FILES):
+            return "zarr"
+    else:
+        if is_tiff(path.name) and path.is_file():
+            return "tiff"
+        if find_node(path) is not None:
+            return "zarr"
+    folders = _folders_of(path)
     if folders is None:
         return "folder"
-    if any(_scan(folder) is None for folder in folders):
+    if any(_folders_of(folder) is None for folder in folders):
         return "channels"
+    if not path.on_disk and path.is_file():
+        return "tiff"
+    told = "Give a TIFF file" if path.on_disk else "Check the URL; it may be of a TIFF file"
     raise PathNotFoundError(
         f"{path} holds no Zarr array (.zarray or zarr.json), no .tif or .tiff file, and no folder "
-        "with any. Give a TIFF file, a folder of planes, a folder of such folders, or a Zarr array."
+        f"with any. {told}, a folder of planes, a folder of such folders, or a Zarr array."
     )
 
 
-def _kind_of_url(path: RemotePath) -> Kind:
-    if is_tiff(path.name) and path.is_file():
-        return "tiff"
-    if remote_node(path) is not None:
-        return "zarr"
-    folders = _list(path)
-    if folders is None:
-        return "folder"
-    if any(_list(folder) is None for folder in folders):
-        return "channels"
-    if path.is_file():
-        return "tiff"
-    raise PathNotFoundError(
-        f"{path} holds no Zarr array (.zarray or zarr.json), no .tif or .tiff file, and no folder "
-        "with any. Check the URL; it may be of a TIFF file, a folder of planes, a folder of such "
-        "folders, or a Zarr array."
-    )
+def _nothing_at(path: Location) -> PathNotFoundError:
+    staging = find_staging(as_local(path))
+    text: str = f"there is nothing at {path}"
+    if staging is not None:
+        text += f"; an unfinished write of it lies in {staging.job}: repeat the write with "
+        text += RESUME + " to finish it"
+    return PathNotFoundError(text)
 
 
-def locate_all(*paths: Any) -> list[AnyPath]:
+def _folders_of(path: Location) -> list[Location] | None:
+    """Give the folders in a folder, or ``None`` if there is a TIFF file; hidden ones not.
+
+    The empty object that stands for a folder in some stores is no file.
+    """
+    shown = [(child, folder) for child, folder in path.entries() if not child.name.startswith(".")]
+    if any(is_tiff(child.name) and not folder for child, folder in shown):
+        return None
+    return [child for child, folder in shown if folder]
+
+
+def locate_all(*paths: Any) -> list[Location]:
     """Give several paths, the last argument being the ``storage_options`` for the URLs among them.
 
     Raises
@@ -241,34 +261,6 @@ def locate_all(*paths: Any) -> list[AnyPath]:
     if options and not any(is_url(path) for path in given):
         return [locate(path, options) for path in given]
     return [locate(path, options if is_url(path) else None) for path in given]
-
-
-def _scan(path: Path) -> list[Path] | None:
-    """Give the folders in a folder, or ``None`` once a TIFF file is seen; hidden ones not."""
-    folders = []
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    folders.append(Path(entry.path))
-                elif is_tiff(entry.name):
-                    return None
-    except PermissionError as err:
-        raise PathNotFoundError(f"{path} cannot be listed: {err.strerror}") from err
-    return folders
-
-
-def _list(path: RemotePath) -> list[RemotePath] | None:
-    """Give the folders in a folder of a store, or ``None`` if it has a TIFF file; hidden ones not.
-
-    The empty object that stands for a folder in some stores is no file.
-    """
-    shown = [child for child in path.children() if not child.name.startswith(".")]
-    if any(is_tiff(child.name) and not child.is_folder for child in shown):
-        return None
-    return [child for child in shown if child.is_folder]
 
 
 def _named(found: Any, array: da.Array) -> list[str] | None:

@@ -10,14 +10,13 @@ import dask.array as da
 
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.source import open_source
 from scout_dask_io.tiff.describe import describe_path, describe_planes
 from scout_dask_io.tiff.folder import list_planes, list_subfolders
-from scout_dask_io.tiff.open_file import Place, place_of
 
 
 def imread_channels(
@@ -80,11 +79,11 @@ def imread_channels(
     (2, 30, 510, 667)
     """
     workers = check_nb_workers(nb_workers)
-    place = place_of(path, storage_options)
+    place = locate(path, storage_options)
     image = read_image(place)
     if image is not None:
         return _image_channels(locate(place), image, chunks)
-    planes: list[list[Place]] = []
+    planes: list[list[Location]] = []
     folders = list_subfolders(place)
     for folder in folders:
         planes.append(list_planes(folder, order))
@@ -101,7 +100,7 @@ def imread_channels(
     return lazy_array(source, chunks, name="imread")
 
 
-def _image_channels(place: AnyPath, image: Multiscale, chunks: Any) -> da.Array:
+def _image_channels(place: Location, image: Multiscale, chunks: Any) -> da.Array:
     """Give the full level of an image as ``(c, z, y, x)``; an axis that it lacks is 1 long."""
     axes = "czyx"
     if image.axes != "".join(a for a in axes if a in image.axes):
@@ -132,12 +131,11 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
     TiffReadError
         If a file is no TIFF, or a damaged one.
     """
-    place = place_of(path, storage_options)
+    place = locate(path, storage_options)
     image = read_image(place)
     if image is not None:
         return list(image.channels) if "c" in image.axes else []
-    is_file = place.is_file() if isinstance(place, RemotePath) else os.path.isfile(place)
-    if is_file:
+    if not place.is_folder and place.is_file():
         described = describe_path(place)
         return list(described.channels) if "C" in described.axes else []
     return [os.path.basename(str(folder)) for folder in list_subfolders(place)]

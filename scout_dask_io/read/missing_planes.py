@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
 
 from scout_dask_io.core.grid import Region
 from scout_dask_io.core.source import FilledPlane, Source
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import SourceLayer, source_of
-from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.store.metadata import read_attributes, read_node, replace_attributes
+from scout_dask_io.store.manifest import MANIFEST_NAME, parse_manifest
+from scout_dask_io.store.metadata import Node, read_node, replace_attributes
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 
 #: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
@@ -47,7 +46,7 @@ def _of_source(source: Source) -> tuple[FilledPlane, ...]:
     return source.filled
 
 
-def filled_of(path: str | os.PathLike[str] | RemotePath) -> tuple[FilledPlane, ...]:
+def filled_of(path: str | os.PathLike[str] | Location) -> tuple[FilledPlane, ...]:
     """Give the filled planes of a stored array: by its attributes, or else its manifest.
 
     Raises
@@ -55,13 +54,18 @@ def filled_of(path: str | os.PathLike[str] | RemotePath) -> tuple[FilledPlane, .
     LayoutError
         If its metadata are damaged, or its manifest is.
     """
-    node = read_node(path)
+    return filled_of_node(read_node(locate(path), (MANIFEST_NAME,)))
+
+
+def filled_of_node(node: Node | None) -> tuple[FilledPlane, ...]:
+    """Give the filled planes of an array that was opened, as :func:`filled_of` does."""
     if node is None or node.kind != "array":
         return ()
-    found = read_attributes(path, node).get(FILLED_ATTRIBUTE)
+    found = node.attributes.get(FILLED_ATTRIBUTE)
     if found is None:
-        manifest = read_manifest(path if isinstance(path, RemotePath) else Path(path))
-        attributes = None if manifest is None else manifest.settings.get("attributes")
+        data = node.file(MANIFEST_NAME)
+        settings = {} if data is None else parse_manifest(data, node.location).settings
+        attributes = settings.get("attributes")
         found = attributes.get(FILLED_ATTRIBUTE) if isinstance(attributes, dict) else None
     return tuple(_parsed(found)) if isinstance(found, list) else ()
 
@@ -84,7 +88,7 @@ def attributes_with_filled(attributes: dict[str, Any] | None, data: Any) -> dict
     return {**(attributes or {}), FILLED_ATTRIBUTE: _record(found)}
 
 
-def note_filled(path: AnyPath, region: Region, data: Any) -> None:
+def note_filled(path: Location, region: Region, data: Any) -> None:
     """Add the filled planes in data that go into a region to the record of an array that stands.
 
     The attributes are replaced in one step. It is done before the region is
@@ -97,10 +101,8 @@ def note_filled(path: AnyPath, region: Region, data: Any) -> None:
     offset = [s.start for s in region]
     moved = [replace(f, plane=tuple(p + o for p, o in zip(f.plane, offset, strict=False)))
              for f in found]  # fmt: skip
-    every = tuple(dict.fromkeys([*filled_of(path), *moved]))
-    replace_attributes(
-        path, node, {**read_attributes(path, node), FILLED_ATTRIBUTE: _record(every)}
-    )
+    every = tuple(dict.fromkeys([*filled_of_node(node), *moved]))
+    replace_attributes(node, {**node.attributes, FILLED_ATTRIBUTE: _record(every)})
 
 
 def _record(found: Iterable[FilledPlane]) -> list[dict[str, Any]]:

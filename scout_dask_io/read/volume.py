@@ -13,7 +13,8 @@ import numpy as np
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import Location
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.read.any import Image, Opened, as_image, open_any
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
 from scout_dask_io.run.lazy import lazy_array
@@ -91,7 +92,7 @@ def open_volume(
 
     Parameters
     ----------
-    what : path-like, RemotePath, dask or numpy array
+    what : path-like, RemoteLocation, dask or numpy array
         A TIFF file, a folder of planes or of channels, a Zarr array, an OME-Zarr
         image, or an array.
     name : str
@@ -104,10 +105,10 @@ def open_volume(
     PathNotFoundError, TiffReadError, LayoutError
         If a path cannot be read.
     """
-    place: AnyPath | None = None
+    place: Location | None = None
     image = None
     colors: tuple[str, ...] = ()
-    if isinstance(what, (str, os.PathLike, RemotePath)):
+    if isinstance(what, (str, os.PathLike, RemoteLocation)):
         opened = open_any(what, order=order, voxel_size=voxel_size)
         place, size = opened.place, opened.voxel_size
         name = place.name or opened.path
@@ -172,7 +173,7 @@ def _without_time(array: da.Array, axes: str) -> da.Array:
 
 
 def _levels(
-    group: AnyPath, image: Multiscale, scale: Sequence[float]
+    group: Location, image: Multiscale, scale: Sequence[float]
 ) -> tuple[list[da.Array], list[tuple[float, ...]], list[tuple[float, ...]]]:
     arrays: list[da.Array] = []
     scales: list[tuple[float, ...]] = []

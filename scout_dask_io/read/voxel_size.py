@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dask.array as da
@@ -18,14 +17,14 @@ from scout_dask_io.core.voxel_size import (
     merge_sizes,
 )
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.image import image_of
-from scout_dask_io.store.metadata import read_attributes, read_node
+from scout_dask_io.store.image import image_of_node, level_of
+from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 from scout_dask_io.tiff.folder import list_planes, list_subfolders
 from scout_dask_io.tiff.metadata import csv_size, file_sizes
-from scout_dask_io.tiff.open_file import Place, place_of
 from scout_dask_io.tiff.source import TiffSource
 
 
@@ -83,8 +82,8 @@ def voxel_size(
         return None if source is None else merge_sizes(_of_source(source))
     if isinstance(path_or_array, Source):
         return merge_sizes(_of_source(path_or_array))
-    if isinstance(path_or_array, (str, os.PathLike, RemotePath)):
-        return merge_sizes(_of_place(place_of(path_or_array, storage_options)))
+    if isinstance(path_or_array, (str, os.PathLike, RemoteLocation)):
+        return merge_sizes(_of_place(locate(path_or_array, storage_options)))
     if hasattr(path_or_array, "attrs"):
         return from_attribute(dict(path_or_array.attrs).get(ATTRIBUTE), "attributes")
     if hasattr(path_or_array, "shape"):
@@ -92,6 +91,11 @@ def voxel_size(
     raise ArgumentError(
         f"a path or an array was expected, got {type(path_or_array).__name__}: {path_or_array!r}"
     )
+
+
+def size_of_node(node: Node) -> VoxelSize | None:
+    """Give the size of a voxel of a stored array that was opened, ``None`` if none is stated."""
+    return merge_sizes(_of_zarr(node))
 
 
 def size_for(data: Any, given: Any) -> VoxelSize | None:
@@ -126,18 +130,17 @@ def attributes_with(
     return {**(attributes or {}), ATTRIBUTE: list(size.micrometres)}
 
 
-def _of_place(place: Place) -> Iterator[VoxelSize]:
-    is_tiff_file = place.is_file() if isinstance(place, RemotePath) else not os.path.isdir(place)
-    if is_tiff_file:
+def _of_place(place: Location) -> Iterator[VoxelSize]:
+    if not place.is_folder and place.is_file():
         yield from _beside_planes(place, in_dataset=False)
         yield from file_sizes(place)
-    elif read_node(place) is not None:
-        yield from _of_zarr(place if isinstance(place, RemotePath) else Path(place))
+    elif (node := read_node(place)) is not None:
+        yield from _of_zarr(node)
     else:
         yield from _of_folder(place)
 
 
-def _of_folder(folder: Place) -> Iterator[VoxelSize]:
+def _of_folder(folder: Location) -> Iterator[VoxelSize]:
     """Yield what is stated by the first plane that can be read, and beside it."""
     try:
         planes = list_planes(folder)
@@ -157,7 +160,9 @@ def _of_folder(folder: Place) -> Iterator[VoxelSize]:
 
 def _of_source(source: Source) -> Iterator[VoxelSize]:
     if isinstance(source, (ChunkFileSource, ZarrSource)):
-        yield from _of_zarr(source.root)
+        node = read_node(source.root)
+        if node is not None:
+            yield from _of_zarr(node)
     elif isinstance(source, TiffSource):
         if source.level == 0:
             first = source.place_of(source.table.files[0])
@@ -165,28 +170,23 @@ def _of_source(source: Source) -> Iterator[VoxelSize]:
         yield from source.stated_sizes
 
 
-def _beside_planes(first: Place, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
+def _beside_planes(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
     """Yield what is stated in the folder of planes of which the first is given, and above it."""
-    above: Sequence[str | RemotePath]
-    if isinstance(first, RemotePath):
-        above = first.parents
-    else:
-        above = (os.path.dirname(first), os.path.dirname(os.path.dirname(first)))
-    for place in above[: 1 + in_dataset]:
+    for place in first.parents[: 1 + in_dataset]:
         found = csv_size(place)
         if found is not None:
             yield found
 
 
-def _of_zarr(path: AnyPath) -> Iterator[VoxelSize]:
-    node = read_node(path)
-    attributes = {} if node is None else read_attributes(path, node)
-    found = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
+def _of_zarr(node: Node) -> Iterator[VoxelSize]:
+    path = node.location
+    found = from_attribute(node.attributes.get(ATTRIBUTE), f"attributes of {path}")
     if found is None:
-        level = image_of(path)
+        own = image_of_node(node)
+        level = level_of(path) if own is None else (own, 0)
         if level is not None:
             found = level[0].voxel_size(level[1], f"OME-Zarr metadata of {path}")
-    if found is None and isinstance(path, Path):
+    if found is None and path.on_disk:
         found = csv_size(path.parent)
     if found is not None:
         yield found

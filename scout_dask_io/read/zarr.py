@@ -8,14 +8,14 @@ from typing import Any
 
 import dask.array as da
 
-from scout_dask_io.files.location import RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import lazy_array
-from scout_dask_io.store.image import level_path
-from scout_dask_io.store.source import open_source
+from scout_dask_io.store.image import open_level
+from scout_dask_io.store.source import source_of_node
 
 
 def read_zarr(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     *,
     chunks: Any = None,
     nested: bool = True,
@@ -68,6 +68,6 @@ def read_zarr(
     >>> io.read_zarr(path)[1, 2].compute()
     array([30, 31, 32, 33, 34])
     """
-    found = level_path(locate(path, storage_options), level)
-    source = open_source(found, nested=nested)
+    node = open_level(locate(path, storage_options), level)
+    source = source_of_node(node, nested=nested)
     return lazy_array(source, chunks, name="read-zarr")

@@ -21,10 +21,10 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.tiff.ifd import Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import file_sizes, sizes_in, stated_channels, stated_sizes
-from scout_dask_io.tiff.open_file import Place, opened, place_of
+from scout_dask_io.tiff.open_file import opened
 from scout_dask_io.tiff.page_layout import CODEC_NAMES, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
@@ -54,9 +54,7 @@ _PLAIN_TAGS = frozenset(
 _BATCH = 64
 
 
-def describe_plane(
-    path: Place, allow_sparse: bool = False, *, sizes: bool = False
-) -> DescribedFile:
+def describe_plane(path: Any, allow_sparse: bool = False, *, sizes: bool = False) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
     OME metadata is not followed: in a folder, each file is what it holds. With ``sizes``
@@ -67,6 +65,7 @@ def describe_plane(
     TiffReadError
         If it is damaged or truncated, or holds pages that would not be read.
     """
+    path = locate(path)
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
@@ -106,7 +105,7 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
 
 
 def describe_planes(
-    paths: Sequence[Place],
+    paths: Sequence[Any],
     nb_workers: int | None = None,
     *,
     lead: Shape | None = None,
@@ -133,6 +132,7 @@ def describe_planes(
     ArgumentError
         If ``missing`` is no policy.
     """
+    paths = [locate(p) for p in paths]
     check_missing(missing)
     survey = survey_planes(paths, nb_workers, allow_sparse, sizes=True)
     stacked = (len(survey),) if lead is None else lead
@@ -154,13 +154,13 @@ def describe_planes(
         nb_workers=nb_workers,
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
-        options=_options_of(paths[0]),
+        options=paths[0].options,
         stated=_sizes_of_first(paths, survey, left_out),
     )
 
 
 def _sizes_of_first(
-    paths: Sequence[Place], survey: Survey, left_out: Container[int]
+    paths: Sequence[Location], survey: Survey, left_out: Container[int]
 ) -> Sequence[VoxelSize]:
     """Give what the first file of a stack that is read states about the size of a voxel."""
     first = next(place for place in range(len(survey)) if place not in left_out)
@@ -168,7 +168,7 @@ def _sizes_of_first(
 
 
 def survey_planes(
-    paths: Sequence[Place],
+    paths: Sequence[Any],
     nb_workers: int | None = None,
     allow_sparse: bool = False,
     *,
@@ -183,6 +183,7 @@ def survey_planes(
     PathNotFoundError
         If no path is given.
     """
+    paths = [locate(p) for p in paths]
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
@@ -192,10 +193,10 @@ def survey_planes(
 
 
 def _describe_all(
-    paths: Sequence[Place], nb_workers: int | None, allow_sparse: bool, sized: Place | None
+    paths: Sequence[Location], nb_workers: int | None, allow_sparse: bool, sized: Location | None
 ) -> Iterator[DescribedFile | Refused]:
     n_batch, workers = _BATCH, nb_workers or 8
-    if isinstance(paths[0], RemotePath):
+    if not paths[0].on_disk:
         n_batch, workers = 1, workers if paths[0].serves_threads else 1
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
@@ -205,27 +206,23 @@ def _describe_all(
 
 
 def _describe_batch(
-    paths: Iterable[Place], allow_sparse: bool, sized: Place | None
+    paths: Iterable[Location], allow_sparse: bool, sized: Location | None
 ) -> list[DescribedFile | Refused]:
     return [_describe_or_refuse(path, allow_sparse, path is sized) for path in paths]
 
 
-def _describe_or_refuse(path: Place, allow_sparse: bool, sizes: bool) -> DescribedFile | Refused:
+def _describe_or_refuse(path: Location, allow_sparse: bool, sizes: bool) -> DescribedFile | Refused:
     try:
         return describe_plane(path, allow_sparse, sizes=sizes)
     except ScoutIOError as err:
         # A store that does not answer after all tries would not for ten thousand files more.
-        if isinstance(path, RemotePath) and is_unreached(err):
+        if not path.on_disk and is_unreached(err):
             raise
         return refuse(path, err)
 
 
-def _options_of(path: Place) -> dict[str, Any] | None:
-    return path.options if isinstance(path, RemotePath) else None
-
-
 def describe_image(
-    path: Place, series: int = 0, level: int = 0, allow_sparse: bool = False
+    path: Any, series: int = 0, level: int = 0, allow_sparse: bool = False
 ) -> TiffSource:
     """Describe one image of a TIFF file: a series, at a resolution level.
 
@@ -236,6 +233,7 @@ def describe_image(
     TiffReadError
         If it is damaged, or an OME-TIFF whose pages lie in other files.
     """
+    path = locate(path)
     for name, value in (("series", series), ("level", level)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
@@ -257,7 +255,7 @@ def describe_image(
         _token([file], f"series {series} level {level}"),
         series=series,
         level=level,
-        options=_options_of(path),
+        options=path.options,
         stated=stated,
     )
 
@@ -309,7 +307,7 @@ def describe_path(path: Any) -> TiffInfo:
     TiffReadError
         If it is damaged or no regular file.
     """
-    with opened(place_of(path)) as (fd, file):
+    with opened(locate(path)) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
         options: dict[str, Any] = {"_multifile": False}

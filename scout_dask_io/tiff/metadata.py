@@ -23,9 +23,9 @@ import tifffile
 
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
-from scout_dask_io.errors import ChunkReadError, ScoutIOError
-from scout_dask_io.files.location import RemotePath
-from scout_dask_io.tiff.open_file import OpenFile, Place, opened, place_of
+from scout_dask_io.errors import ChunkReadError, LayoutError, ScoutIOError
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import SourceFile
 from scout_dask_io.tiff.series import open_tiff
 
@@ -36,7 +36,7 @@ CSV_NAME = "voxel_size.csv"
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
 
 
-def csv_size(folder: str | os.PathLike[str] | RemotePath) -> VoxelSize | None:
+def csv_size(folder: str | os.PathLike[str] | Location) -> VoxelSize | None:
     """Give what SCOUT's ``voxel_size.csv`` in a folder says, ``None`` if there is none.
 
     Warns
@@ -44,9 +44,7 @@ def csv_size(folder: str | os.PathLike[str] | RemotePath) -> VoxelSize | None:
     UserWarning
         If it is not three sizes, or cannot be read; it then does not count.
     """
-    place: Place = (
-        folder / CSV_NAME if isinstance(folder, RemotePath) else os.path.join(folder, CSV_NAME)
-    )
+    place = locate(folder) / CSV_NAME
     path = str(place)
     try:
         text = _start_of(place)
@@ -75,16 +73,12 @@ def csv_size(folder: str | os.PathLike[str] | RemotePath) -> VoxelSize | None:
     return VoxelSize(z, y, x, path)
 
 
-def _start_of(place: Place) -> str | None:
+def _start_of(place: Location) -> str | None:
     """Give the first thousand bytes of a text file; ``None`` where there is none."""
     try:
-        if isinstance(place, RemotePath):
-            data = place.read(1000)
-        else:
-            with open(place, "rb") as file:
-                data = file.read(1000)
-    except FileNotFoundError:
-        return None
+        data = place.read(1000)
+    except LayoutError as err:
+        raise (err.__cause__ if isinstance(err.__cause__, OSError) else OSError(str(err))) from err
     except ChunkReadError as err:
         # So say stores of what is not there to who may not list what is.
         if isinstance(err.__cause__, PermissionError):
@@ -104,7 +98,7 @@ def file_sizes(path: Any) -> list[VoxelSize]:
         If the file cannot be read.
     """
     with (
-        opened(place_of(path)) as (fd, file),
+        opened(locate(path)) as (fd, file),
         open_tiff(fd, file, _multifile=False) as tif,
     ):
         return list(stated_sizes(tif))

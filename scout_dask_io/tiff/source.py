@@ -13,8 +13,10 @@ from scout_dask_io.core.grid import Region, Shape, region_shape
 from scout_dask_io.core.indexing import normalize_index, take, takes_all
 from scout_dask_io.core.source import FilledPlane, Piece, Source
 from scout_dask_io.core.voxel_size import VoxelSize
-from scout_dask_io.files.location import RemotePath
-from scout_dask_io.tiff.open_file import Place, shared_gate
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location
+from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.tiff.open_file import shared_gate
 from scout_dask_io.tiff.page_layout import FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.page_reader import AreaReader, Scratch, iter_stacks, naming, open_pages
 from scout_dask_io.tiff.page_table import PageTable
@@ -112,9 +114,11 @@ class TiffSource(Source):
         """The files that are read, with the facts by which a change is noticed."""
         return [self.table.files[k] for k in range(len(self.table.files))]
 
-    def place_of(self, file: SourceFile) -> Place:
+    def place_of(self, file: SourceFile) -> Location:
         """Give where one of the files lies."""
-        return file.path if self._options is None else RemotePath(file.path, self._options)
+        if self._options is None:
+            return LocalLocation(file.path)
+        return RemoteLocation(file.path, self._options)
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the first file and the last; none of a store, which tells by its answers."""

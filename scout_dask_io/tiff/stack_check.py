@@ -20,8 +20,7 @@ from scout_dask_io.core.messages import Option
 from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, ShapeMismatchError
-from scout_dask_io.files.location import RemotePath
-from scout_dask_io.tiff.open_file import Place
+from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.tiff.page_layout import NO_FILE, DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import find_object
 
@@ -113,14 +112,14 @@ def check_missing(missing: str) -> None:
         )
 
 
-def refuse(path: Place, error: ScoutIOError) -> Refused:
+def refuse(path: Location, error: ScoutIOError) -> Refused:
     """Give the record of a file that reading alone refuses."""
     try:
-        if isinstance(path, RemotePath):
-            file = find_object(path)
+        if not path.on_disk:
+            file = find_object(as_remote(path))
         else:
-            found = os.stat(path)
-            file = SourceFile(path, found.st_size, found.st_mtime_ns, found.st_ino)
+            found = os.stat(as_local(path))
+            file = SourceFile(str(path), found.st_size, found.st_mtime_ns, found.st_ino)
     except (OSError, ValueError):
         file = SourceFile(str(path), -1, -1, -1)
     cause = error.__cause__

@@ -22,11 +22,12 @@ import tifffile
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
+from scout_dask_io.files.location import locate
 from scout_dask_io.tiff.describe import describe_image, describe_plane
 from scout_dask_io.tiff.encode import Tag
 from scout_dask_io.tiff.ifd import Window, read_header, read_ifd
 from scout_dask_io.tiff.metadata import NO_CHANNELS, Channels, ome_color
-from scout_dask_io.tiff.open_file import absolute, opened
+from scout_dask_io.tiff.open_file import opened
 from scout_dask_io.tiff.write_layout import TiffLayout
 
 SOFTWARE = "scout-dask-io"
@@ -247,7 +248,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         If the file cannot be read as a TIFF.
     """
     try:
-        with opened(absolute(path)) as (fd, file):
+        with opened(locate(path)) as (fd, file):
             window = Window(fd, file.size)
             header = read_header(window)
             if header is None:
@@ -267,7 +268,7 @@ def is_whole(path: Path, *, one_page: bool) -> bool:
     """Tell whether all that a file's directories promise lies in it. Decodes nothing."""
     describe = describe_plane if one_page else describe_image
     try:
-        describe(absolute(path))
+        describe(locate(path))
     except TiffReadError:
         return False
     return True

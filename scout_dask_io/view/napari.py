@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from scout_dask_io.errors import ScoutIOError
+from scout_dask_io.files.location import locate
 from scout_dask_io.read.any import kind_of
 from scout_dask_io.read.tiff import imread_parallel
 from scout_dask_io.read.volume import Volume, open_volume
-from scout_dask_io.store.image import read_image
+from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.metadata import read_node
 
 Paths: TypeAlias = "str | Sequence[str]"
@@ -34,16 +34,17 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Layer]] | None:
     if len(paths) > 1:
         stack = all(p.lower().endswith(_SUFFIXES) and os.path.isfile(p) for p in paths)
         return read_layers if stack else None
-    return read_layers if paths and _is_readable(Path(paths[0])) else None
+    return read_layers if paths and _is_readable(paths[0]) else None
 
 
-def _is_readable(path: Path) -> bool:
+def _is_readable(name: str) -> bool:
     try:
+        path = locate(name)
         kind = kind_of(path)
         if kind == "tiff":
             return path.name.lower().endswith(_SUFFIXES) and path.is_file()
         node = read_node(path) if kind == "zarr" else None
-        return node is None or node.kind == "array" or read_image(path) is not None
+        return node is None or node.kind == "array" or image_of_node(node) is not None
     except (ScoutIOError, OSError):
         return False
 

@@ -25,7 +25,7 @@ from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run._dask import List, Task, TaskRef
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 def write_ome_zarr(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     data: Any,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
@@ -205,7 +205,7 @@ def write_ome_zarr(
 
 
 def write_levels(
-    destination: AnyPath,
+    destination: Location,
     image: ImagePlan,
     source: Source | None,
     array: da.Array | None,
@@ -369,7 +369,7 @@ def _publish(
         return _open(destination)
 
 
-def _open(path: AnyPath) -> zarr.Group:
+def _open(path: Location) -> zarr.Group:
     return cast("zarr.Group", open_zarr(path, mode="r+"))
 
 
@@ -378,7 +378,7 @@ SAMPLED, SORTED = 2**21, 2**18
 
 
 def channel_labels(
-    channels: Sequence[str] | None, axes: str, shape: Sequence[int], path: AnyPath
+    channels: Sequence[str] | None, axes: str, shape: Sequence[int], path: Location
 ) -> list[str]:
     """Give the names of all channels: those given, else their numbers, or the image's own."""
     n = shape[axes.index("c")] if "c" in axes else 1
@@ -410,7 +410,7 @@ def level_attributes(
 
 
 def describe_image(
-    lowest: AnyPath,
+    lowest: Location,
     *,
     metadata: dict[str, Any],
     version: str,

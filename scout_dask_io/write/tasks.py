@@ -374,7 +374,7 @@ def _leave(target: Target, err: BaseException) -> None:
     if finished is None or not finished.n_finished:
         return
     then = "" if str(RESUME) in str(err) else ". The same call with " + RESUME + " goes on"
-    told = not isinstance(destination, Path) or "as it was" in str(err)
+    told = not destination.on_disk or "as it was" in str(err)
     stands = "" if told else f" {destination} is as it was."
     err.add_note(
         f"{finished.n_finished:,} of {finished.n_units:,} write units are finished and kept in "

@@ -28,7 +28,7 @@ from scout_dask_io.errors import (
     PathNotFoundError,
     TargetExistsError,
 )
-from scout_dask_io.files.location import is_url
+from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.block_groups import BlockGroups
 from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_bands

@@ -27,7 +27,8 @@ from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.read.missing_planes import attributes_with_filled, note_filled
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import source_of, sources_in
@@ -84,7 +85,7 @@ def plan_zarr(
 
 
 def write_zarr(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     data: Any,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
@@ -471,7 +472,7 @@ def _json(attributes: dict[str, Any] | None) -> Any:
 
 
 def begin_or_resume(
-    destination: AnyPath,
+    destination: Location,
     data: Any,
     plan: WritePlan,
     arrays: Sequence[NewArray],
@@ -490,7 +491,7 @@ def begin_or_resume(
 
     Parameters
     ----------
-    destination : Path or RemotePath
+    destination : Path or RemoteLocation
         Where they are to stand.
     data, plan
         What is written, and the plan of it; checked where a write begins afresh.
@@ -515,7 +516,7 @@ def begin_or_resume(
         return None
     if qc:
         # In a store, what lies there may be this write's own.
-        ours = resumed is not None and isinstance(destination, RemotePath)
+        ours = resumed is not None and isinstance(destination, RemoteLocation)
         check_beside(destination, overwrite=overwrite or ours)
     if resumed is not None:
         return resumed
@@ -524,7 +525,7 @@ def begin_or_resume(
     return place.begin(arrays, noted, overwrite=overwrite, durable=durable), noted
 
 
-def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
+def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
     """Refuse what goes on a disk and not in an object store, of a write that is to begin there.
 
     An object store has no room for blocks that are kept for a while. And on a disk
@@ -536,7 +537,7 @@ def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite:
     MemoryLimitError, ArgumentError
         If it is asked for.
     """
-    if not isinstance(destination, RemotePath):
+    if not isinstance(destination, RemoteLocation):
         return
     if plan.route == "scratch":
         raise MemoryLimitError(
@@ -557,9 +558,9 @@ def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite:
         )
 
 
-def _lies_in(source: Any, place: RemotePath) -> bool:
+def _lies_in(source: Any, place: RemoteLocation) -> bool:
     # A view has what it is a view of.
     root, below = getattr(source, "root", None), getattr(source, "source", None)
     if below is not None and _lies_in(below, place):
         return True
-    return isinstance(root, RemotePath) and f"{root}/".startswith(f"{place}/")
+    return isinstance(root, RemoteLocation) and f"{root}/".startswith(f"{place}/")

@@ -14,10 +14,11 @@ from helpers import make_volume, shared_data, write_channels, write_planes
 
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
+from scout_dask_io.files.location import locate
 from scout_dask_io.jobs.info import info
 from scout_dask_io.store.create import new_zarr
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.layout import detect_layout, measure_array
+from scout_dask_io.store.layout import array_at, detect_layout, measure_array
 from scout_dask_io.store.staging import begin_staging
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 
@@ -115,7 +116,8 @@ def test_only_chunks_of_the_array_count(tmp_path: Path):
     path = tmp_path / "a"
     for name in ("9/0/0", "0/0/9", "0/0/0.partial", "0/00", ".scout-manifest", "0/0/01"):
         (path / name).write_bytes(b"xx") if (path / name).parent.is_dir() else None
-    usage = measure_array(path, detect_layout(path))
+    node = array_at(locate(path))
+    usage = measure_array(node, detect_layout(node))
     assert (usage.n_present, usage.n_chunks) == (36, 36)
 
 

@@ -14,7 +14,8 @@ import zarr
 from helpers import make_volume, shared_data
 
 import scout_dask_io as io
-from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError
+from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError, SourceChangedError
+from scout_dask_io.files import local
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store import source as zarr_source
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
@@ -188,13 +189,13 @@ def test_default_blocks_are_whole_chunks_of_bounded_size(tmp_path: Path) -> None
 def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The chunk files that were asked for, as keys, in order."""
     asked: list[str] = []
-    real = zarr_source.read_file
+    real = local.read_file
 
     def recording(path: str, room: bytearray) -> memoryview | None:
         asked.append("/".join(path.split("/")[-3:]))
         return real(path, room)
 
-    monkeypatch.setattr(zarr_source, "read_file", recording)
+    monkeypatch.setattr(local, "read_file", recording)
     return asked
 
 
@@ -351,3 +352,17 @@ def test_reading_leaves_no_trace(tmp_path: Path) -> None:
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     io.read_zarr(tmp_path / "z").compute()
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_attribute_that_changes_leaves_lazy_arrays_as_they_are(tmp_path, zarr_format):
+    data = make_volume((4, 6, 8))
+    array = io.write_zarr(tmp_path / "a.zarr", data, (2, 3, 4), zarr_format=zarr_format)
+    lazy = io.read_zarr(tmp_path / "a.zarr")
+    array.attrs["stain"] = "dapi"
+    np.testing.assert_array_equal(lazy.compute(), data)
+    io.write_zarr(
+        tmp_path / "a.zarr", data + 1, (2, 3, 4), zarr_format=zarr_format, overwrite=True
+    )
+    with pytest.raises(SourceChangedError):
+        lazy.compute()

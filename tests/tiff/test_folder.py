@@ -11,7 +11,7 @@ from scout_dask_io.tiff.folder import list_planes, list_subfolders, natural_key
 
 
 def names(paths: list[str]) -> list[str]:
-    return [p.rsplit("/", 1)[1] for p in paths]
+    return [p.name for p in paths]
 
 
 def test_tiffs_in_any_case_count_and_hidden_files_and_folders_do_not(tmp_path):

@@ -22,7 +22,7 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, from_attribute
 from scout_dask_io.errors import ArgumentError, ResumeError
 from scout_dask_io.files.disk import naming_errors
-from scout_dask_io.files.location import AnyPath
+from scout_dask_io.files.location import Location
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.remote_staging import RemoteStaging
@@ -37,7 +37,7 @@ from scout_dask_io.write.unit import Target, record_name
 PROOF_NBYTES = 4 * 2**30
 
 
-def check_qc(shape: Shape, kind: np.dtype[Any], destination: AnyPath) -> None:
+def check_qc(shape: Shape, kind: np.dtype[Any], destination: Location) -> None:
     """Refuse what nothing can be told of, before anything is created.
 
     Raises
@@ -53,7 +53,7 @@ def check_qc(shape: Shape, kind: np.dtype[Any], destination: AnyPath) -> None:
     check_qc_place(destination)
 
 
-def check_qc_place(destination: AnyPath) -> None:
+def check_qc_place(destination: Location) -> None:
     """Refuse a destination beside which no sheet can lie. Nothing is looked at.
 
     Raises
@@ -69,7 +69,7 @@ def check_qc_place(destination: AnyPath) -> None:
 
 
 def subject_of(
-    destination: AnyPath,
+    destination: Location,
     data: Any,
     plan: WritePlan,
     *,
