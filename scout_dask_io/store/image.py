@@ -36,11 +36,8 @@ def read_image(path: AnyPath | str | os.PathLike[str]) -> Multiscale | None:
     return parse_image(read_attributes(found, node), str(found))
 
 
-def image_of(path: AnyPath) -> tuple[Multiscale, int] | None:
-    """Give the image that a path is, or that the array there is a level of, and which level."""
-    image = read_image(path)
-    if image is not None:
-        return image, 0
+def image_above(path: AnyPath) -> tuple[Multiscale, int] | None:
+    """Give the image that the array at a path is a level of, and which level."""
     # Some writers put a level two folders deep, as "scale0/image".
     groups: tuple[AnyPath, ...] = tuple(path.parents[:2])
     for group in groups:
@@ -64,13 +61,20 @@ def level_path(path: AnyPath | str | os.PathLike[str], level: int) -> AnyPath:
     LayoutError
         If it lies outside of the image.
     """
+    return find_level(path, level)[0]
+
+
+def find_level(
+    path: AnyPath | str | os.PathLike[str], level: int
+) -> tuple[AnyPath, tuple[Multiscale, int] | None]:
+    """Give where a level lies, as :func:`level_path`, and of which image it is which one."""
     found = locate(path)
     image = read_image(found)
     n_levels = 1 if image is None else len(image.levels)
     if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level < n_levels:
         what = "array, which has no levels" if image is None else f"image of {n_levels} levels"
         raise ArgumentError(f"level {level!r} of {path}: it is an {what}; 0 is the full resolution")
-    return found if image is None else place_of_level(found, image, level)
+    return (found, None) if image is None else (place_of_level(found, image, level), (image, level))
 
 
 def place_of_level(group: AnyPath, image: Multiscale, level: int) -> AnyPath:

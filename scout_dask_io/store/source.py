@@ -27,11 +27,16 @@ from scout_dask_io.core.grid import (
     relative_to,
     uniform_blocks,
 )
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo
+from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.source import Piece, Source
+from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ChunkReadError, PathNotFoundError, ScoutIOError, SourceChangedError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.store.chunk_v2 import ArrayFormat, ChunkDecoder, read_file
 from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.image import find_level
+from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import MANIFEST_NAME, note_states
 from scout_dask_io.store.nodes_remote import store_of
@@ -85,6 +90,9 @@ class ChunkFileSource(Source):
         Names the array's state.
     """
 
+    #: The image that the array was found by, and which level of it this is.
+    level: tuple[Multiscale, int] | None = None
+
     def __init__(self, root: Path, fmt: ArrayFormat, token: str) -> None:
         self.root = root
         self.format = fmt
@@ -92,6 +100,14 @@ class ChunkFileSource(Source):
         self.shape = fmt.shape
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        return stored_info(self.root, self.shape, self.level, given)
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those on record, which a region that is written may add to."""
+        return filled_of(self.root)
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
@@ -156,6 +172,8 @@ class ZarrSource(Source):
     """
 
     has_own_threads = True
+    #: The image that the array was found by, and which level of it this is.
+    level: tuple[Multiscale, int] | None = None
 
     def __init__(
         self, root: AnyPath, array: zarr.Array[Any], token: str, *, growing: bool = False
@@ -167,6 +185,16 @@ class ZarrSource(Source):
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.token = token
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        if self._growing:
+            return ImageInfo()
+        return stored_info(self.root, self.shape, self.level, given)
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those on record, which a region that is written may add to."""
+        return filled_of(self.root)
 
     @property
     def read_shape(self) -> Shape:
@@ -226,7 +254,27 @@ def growing_source(root: RemotePath, document: dict[str, Any]) -> ZarrSource:
     return ZarrSource(root, zarr.Array.from_dict(place, document), "", growing=True)
 
 
-def open_source(path: str | os.PathLike[str] | RemotePath, *, nested: bool = True) -> Source:
+def open_level(
+    path: str | os.PathLike[str] | RemotePath, level: int = 0, *, nested: bool = True
+) -> Source:
+    """Describe a level of the image at a path, or the array that lies there, as a source.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such level.
+    PathNotFoundError, LayoutError
+        As for :func:`open_source`.
+    """
+    found, image = find_level(path, level)
+    source = open_source(found, nested=nested)
+    source.level = image
+    return source
+
+
+def open_source(
+    path: str | os.PathLike[str] | RemotePath, *, nested: bool = True
+) -> ChunkFileSource | ZarrSource:
     """Describe the array at a path as a source. Reads its metadata alone.
 
     Raises
