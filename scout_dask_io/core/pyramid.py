@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scout_dask_io.core.downsample import halved_shape
-from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
 
@@ -90,7 +89,7 @@ def plan_levels(
             2 if k in now and now[k] < ISOTROPIC * shortest else 1 for k in range(len(shape))
         )
         total = tuple(t * f for t, f in zip(above.total, factors, strict=True))
-        levels.append(Level(halved_shape(above.shape, factors), factors, total))
+        levels.append(Level(chunk_counts(above.shape, factors), factors, total))
     return tuple(levels)
 
 

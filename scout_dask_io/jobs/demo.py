@@ -91,11 +91,11 @@ def demo(
     folder = _new_folder(path)
     planes, array = folder / "organoid", folder / "organoid.zarr"
     tell(f"Making a synthetic organoid in {planes}")
-    for channel in (0, 1):
-        (planes / f"color_{channel}").mkdir(parents=True)
+    for channel, name in enumerate(CHANNELS):
+        (planes / name).mkdir(parents=True)
         for z, plane in enumerate(organoid(channel)):
             # Uncompressed, as microscopes write them.
-            imsave(planes / f"color_{channel}" / f"z{z:04d}.tif", plane, compress=0)
+            imsave(planes / name / f"z{z:04d}.tif", plane, compress=0)
     tell(f"Converting it to {array}")
     converted = convert(planes, array, progress=progress)
     tell("Comparing the two, pixel by pixel")
@@ -120,10 +120,13 @@ def _new_folder(path: str | os.PathLike[str] | None) -> Path:
     return folder
 
 
+#: Folder names of the two channels, in SCOUT's layout.
+CHANNELS = ("color_0", "color_1")
+#: Extent of a voxel in micrometres, (z, y, x).
+VOXEL_SIZE_UM = (4.0, 1.8, 1.8)
 #: Planes, rows, columns: unequal and no multiple of the default chunks.
 SHAPE = (48, 400, 500)
 
-_VOXEL_SIZE_UM = (4.0, 1.8, 1.8)  # (z, y, x)
 _OFFSET = 100.0  # counts that the camera adds to every pixel
 _READ_NOISE = 2.5  # counts, standard deviation
 _RADIUS_UM = (9.0, 14.0)  # of a nucleus, least and most
@@ -171,14 +174,14 @@ def _nuclei(channel: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
     radius = sum(((a - (n - 1) / 2) / (0.46 * n)) ** 2 for a, n in zip(axes, size, strict=True))
     light: np.ndarray = 40.0 / (1.0 + np.exp(np.minimum(12.0 * (radius - 1.0), 50.0)))
     light = light.astype(np.float32)
-    count = max(1, int(np.prod(size * _VOXEL_SIZE_UM) / 30.0**3 / 2))
+    count = max(1, int(np.prod(size * VOXEL_SIZE_UM) / 30.0**3 / 2))
     for _ in range(count):
         place, grow = rng.uniform(-1, 1, 3), rng.uniform(*_RADIUS_UM)
         brightness, marked = rng.uniform(300, 900), rng.uniform() < 1 / 3
         if (place**2).sum() > 0.9 or (channel == 1 and not marked):
             continue
         centre = (size - 1) / 2 + place * 0.46 * size
-        reach = grow / np.array(_VOXEL_SIZE_UM)
+        reach = grow / np.array(VOXEL_SIZE_UM)
         low = np.maximum(np.floor(centre - 1.6 * reach), 0).astype(int)
         high = np.minimum(np.ceil(centre + 1.6 * reach) + 1, size).astype(int)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))

@@ -98,6 +98,7 @@ def planned(
     return replace(
         one,
         nb_workers=fleet.threads,
+        n_threads=fleet.n_threads,
         max_mem=share * fleet.threads,
         projected_mem=one.projected_mem * fleet.threads,
     )

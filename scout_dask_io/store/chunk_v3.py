@@ -18,7 +18,7 @@ from zarr.abc.buffer import Buffer
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.store.chunk_v2 import StrPath, is_fill
 from scout_dask_io.store.metadata import separator_of
@@ -99,7 +99,7 @@ class ShardFormat:
     @property
     def max_nbytes(self) -> int:
         """Size that no encoding of an object exceeds, in bytes."""
-        n_chunks = math.prod(-(-n // c) for n, c in zip(self.chunks, self.inner, strict=True))
+        n_chunks = math.prod(chunk_counts(self.chunks, self.inner))
         return self.chunk_nbytes + self.chunk_nbytes // 64 + (n_chunks + 16) * CHUNK_OVERHEAD
 
     def fill(self) -> Any:

@@ -56,25 +56,32 @@ class View:
     def __init__(self, volumes: Sequence[_Volume], host: str, port: int) -> None:
         neuroglancer = _neuroglancer()
         layers = {key: layer for v in volumes for key, layer in zip(v.keys, v.layers, strict=True)}
-        self._server = VolumeServer(layers, host)
         shown_host = _reachable(host)
+        self._server = VolumeServer(layers, host)
         try:
-            neuroglancer.set_server_bind_address(host, port)
-            self._viewer = neuroglancer.Viewer()
-            with self._viewer.txn() as state:
-                _fill(state, volumes, lambda key: self._server.url(key, shown_host), neuroglancer)
+            # Of this view alone: the package's own server is one for the whole process, with
+            # one address, and stops for all views at once.
+            self._page = neuroglancer.server.Server(host, port)
         except BaseException as err:
             self._server.close()
             if isinstance(err, OSError):
                 raise ArgumentError(f"cannot listen on {host}:{port}: {err}") from err
             raise
-        self.url = _with_host(self._viewer.get_viewer_url(), shown_host)
+        try:
+            self._viewer = neuroglancer.viewer_base.ViewerBase()
+            with self._viewer.txn() as state:
+                _fill(state, volumes, lambda key: self._server.url(key, shown_host), neuroglancer)
+            self._page.viewers[self._viewer.token] = self._viewer
+        except BaseException:
+            self.close()
+            raise
+        self.url = f"http://{shown_host}:{self._page.port}/v/{self._viewer.token}/"
 
     def close(self) -> None:
-        """Stop serving."""
-        neuroglancer = _neuroglancer()
+        """Stop serving this view; others go on."""
         self._server.close()
-        neuroglancer.stop()
+        self._page.stop()
+        self._page.executor.shutdown(wait=False)
 
     def __enter__(self) -> View:
         return self
@@ -270,9 +277,3 @@ def _contrast(layer: ServedVolume, stated: tuple[float, float] | None) -> list[f
 def _reachable(host: str) -> str:
     """Give the name by which others reach what listens on ``host``."""
     return socket.getfqdn() if host in ("", "0.0.0.0", "::") else host
-
-
-def _with_host(url: str, host: str) -> str:
-    scheme, _, rest = url.partition("://")
-    address, _, path = rest.partition("/")
-    return f"{scheme}://{host}:{address.rpartition(':')[2]}/{path}"

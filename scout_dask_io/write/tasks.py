@@ -128,7 +128,7 @@ def _block_tasks(name: str, data: da.Array, target: Target, skip: Callable[[int]
 
 
 def _write_block(target: Target, unit: int, region: Region, block: Any) -> int:
-    array = _checked(block, region, target.format.dtype)
+    array = checked_block(block, region, target.format.dtype)
     return write_unit(target, unit, region, ArraySource(array, ""), full_region(array.shape))
 
 
@@ -155,7 +155,7 @@ def _write_gathered(
     for where, block in zip(regions, blocks, strict=True):
         shared = intersect(where, region)
         if shared is not None:
-            array = _checked(block, where, target.format.dtype)
+            array = checked_block(block, where, target.format.dtype)
             pieces.append((relative_to(shared, region), array[relative_to(shared, where)]))
     source = PiecesSource(region_shape(region), pieces, target.format.dtype)
     return write_unit(target, unit, region, source, full_region(source.shape))
@@ -209,14 +209,14 @@ def _spill_block(
     target: Target, path: Path, region: Region, dtype: np.dtype[Any], block: Any
 ) -> None:
     with working(target):
-        spill(path, _checked(block, region, dtype))
+        spill(path, checked_block(block, region, dtype))
 
 
 def _drop_block(path: Path, readers: list[int]) -> None:
     path.unlink(missing_ok=True)
 
 
-def _checked(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarray:
+def checked_block(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarray:
     """Give a computed block as an array of the shape and dtype that its dask array declared.
 
     Raises
@@ -224,7 +224,7 @@ def _checked(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarray:
     ShapeMismatchError
         If it has another shape, or a dtype whose values the declared one cannot
         hold. dask checks neither: a 1x1 block would be broadcast, and fractions
-        would be cut off.
+        would be cut off. A narrower dtype loses nothing, and many functions give one.
     """
     array = np.asarray(block)
     if not np.can_cast(array.dtype, dtype, "safe"):

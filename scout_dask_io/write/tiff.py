@@ -26,7 +26,6 @@ from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
-    ShapeMismatchError,
     TargetExistsError,
 )
 from scout_dask_io.files.location import is_url
@@ -36,6 +35,7 @@ from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_band
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.write_metadata import Notes, ome_notes, plain_notes
 from scout_dask_io.tiff.writer import TiffDraft
+from scout_dask_io.write.tasks import checked_block
 
 
 def imsave(
@@ -281,7 +281,7 @@ def computed_rows(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
             for index in atom:
                 where = tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True))
                 # Let go of each block when its rows are written, not at the end of the group.
-                pieces.append((where, _checked(blocks.pop(index), where, array)))
+                pieces.append((where, checked_block(blocks.pop(index), where, array.dtype)))
             yield from rows_of(pieces, array.shape, layout)
             del pieces  # not to be held while the next group is computed
 
@@ -311,15 +311,3 @@ def _plan_groups(array: da.Array, layout: TiffLayout) -> list[list[list[Shape]]]
                 room -= nbytes
                 atom, nbytes = [], 0
     return groups
-
-
-def _checked(block: Any, where: Region, array: da.Array) -> np.ndarray:
-    values = np.asarray(block)
-    meant = array.dtype.newbyteorder("=")
-    if values.shape != region_shape(where) or values.dtype.newbyteorder("=") != meant:
-        raise ShapeMismatchError(
-            f"the block of the array {array.name} at {where} computed to {values.shape} "
-            f"{values.dtype}, and the array says {region_shape(where)} {array.dtype}. Give the "
-            "function that makes it the right dtype= and chunks=."
-        )
-    return values

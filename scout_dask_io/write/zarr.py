@@ -26,7 +26,7 @@ from scout_dask_io.core.messages import OVERWRITE, Option
 from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
-from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
 from scout_dask_io.files.location import AnyPath, RemotePath, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled, note_filled
 from scout_dask_io.read.voxel_size import attributes_with
@@ -35,6 +35,7 @@ from scout_dask_io.run.scheduler import planned
 from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
 from scout_dask_io.store.staging import check_beside
 from scout_dask_io.store.unfinished import NewArray, is_finished
 from scout_dask_io.write.job import place_of
@@ -412,8 +413,16 @@ def compressor_of(plan: WritePlan, codec: Any) -> Any:
     ------
     ArgumentError
         If it is not known, or the plan is of Zarr v3, which has none like it.
+    ChunkError
+        If a chunk is larger than what can be recorded of its file.
     """
     nbytes = math.prod(plan.chunks) * plan.itemsize
+    # `fit_shards` has bounded shards.
+    if nbytes > MAX_CHUNK_NBYTES:
+        raise ChunkError(
+            f"a chunk of {nbytes:,} bytes ({plan.chunks} of {plan.itemsize} bytes each) is more "
+            f"than the {MAX_CHUNK_NBYTES:,} that can be recorded of one file: choose smaller chunks"
+        )
     found = resolve_codec(codec, nbytes, plan.itemsize)
     if plan.zarr_format == 3:
         v3_compressors(found, nbytes, plan.itemsize)
