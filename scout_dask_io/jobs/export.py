@@ -11,8 +11,8 @@ from typing import Any
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, region_size
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import warn
-from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.local import LocalLocation
@@ -263,8 +263,8 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
         segment=(layout.tile,) * 2 if layout.tile else (layout.rows_per_strip, layout.width),
         compress=layout.compress,
         bigtiff=layout.big,
-        voxel_size=chosen.voxel,
-        channels=chosen.channels,
+        voxel_size=chosen.info.voxel_size,
+        channels=chosen.info.names,
         filled=filled,
         chunks=tuple(min(c, n) for c, n in zip(view.read_shape, view.shape, strict=True)),
         read_nbytes=round(n_read * view.dtype.itemsize * parts.read_amplification),

@@ -17,19 +17,18 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo, guessed_axes
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.shards import advise_shards
-from scout_dask_io.core.source import FilledPlane
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
 from scout_dask_io.read.any import kind_of, open_any, open_zarr
-from scout_dask_io.read.missing_planes import filled_of_node
-from scout_dask_io.read.voxel_size import voxel_size
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node, place_of_level
+from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_node
@@ -37,6 +36,7 @@ from scout_dask_io.store.nodes import find_node, open_node
 from scout_dask_io.store.unfinished import Unfinished, unfinished
 from scout_dask_io.tiff.describe import TiffInfo, describe_path
 from scout_dask_io.tiff.folder import is_tiff
+from scout_dask_io.tiff.metadata import sizes_beside
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
 
@@ -81,13 +81,15 @@ def info(
             return zarr_info(node)
     kind = kind_of(found)
     if kind == "tiff":
-        return _tiff_file(describe_path(found), found)
+        described, place = describe_path(found), found
+        sizes = [*sizes_beside(place, in_dataset=False), *described.stated.sizes]
+        return _tiff_file(described, replace(described.info, voxel_size=merge_sizes(sizes)))
     if kind != "zarr":
         return _planes(found, nb_workers, order)
     return zarr_info(open_node(found))
 
 
-def _tiff_file(found: TiffInfo, place: Location) -> InfoReport:
+def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
     details = [f"{found.byte_order}-endian {'BigTIFF' if found.bigtiff else 'classic TIFF'}"]
     if found.n_pages > 1:
         details.append(format_count(found.n_pages, "page"))
@@ -101,14 +103,14 @@ def _tiff_file(found: TiffInfo, place: Location) -> InfoReport:
         kind="TIFF file",
         shape=found.shape,
         dtype=found.dtype,
-        axes=found.axes.lower(),
+        axes=info.axes or None,
         segment=f"{found.segment}s of {format_shape(found.segment_shape)}",
         codec=found.compression,
         nbytes=math.prod(found.shape) * dtype.itemsize,
         stored_nbytes=found.file_nbytes,
         n_files=1,
-        channels=found.channels,
-        voxel_size=voxel_size(place),
+        channels=info.names,
+        voxel_size=info.voxel_size,
         details=tuple(details),
     )
 
@@ -118,26 +120,20 @@ def _planes(path: Location, nb_workers: int | None, order: str) -> InfoReport:
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
         raise TypeError(f"the array of {path} was not built from TIFF files")
-    place = source.place_of(source.files[0])
-    first = describe_path(place)
+    first = describe_path(source.place_of(source.files[0]))
     codecs = {CODEC_NAMES.get(x.compression, str(x.compression)) for x in source.layouts}
-    report = _tiff_file(first, place)
+    report = _tiff_file(first, opened.info)
     same = len(source.layouts) == 1
-    lead = "cz" if opened.kind == "channels" else "z"
-    axes = lead + (first.axes.lower() if len(first.shape) + len(lead) == source.ndim else "")
     return replace(
         report,
         path=str(path),
         kind="channel dataset" if opened.kind == "channels" else "folder of planes",
         shape=source.shape,
-        axes=axes if len(axes) == source.ndim else None,
         segment=report.segment if same else None,
         codec=", ".join(sorted(codecs)),
         nbytes=source.nbytes,
         stored_nbytes=sum(f.size for f in source.files),
         n_files=len(source.files),
-        channels=opened.channels or first.channels,
-        voxel_size=opened.voxel_size,
         details=report.details[:1] if same else ("files are stored in different ways",),
     )
 
@@ -189,7 +185,7 @@ def _array(node: Node) -> InfoReport:
         kind="Zarr array",
         shape=shape,
         dtype=_dtype(meta),
-        axes=_axes(meta, attributes, len(shape), bool(opened.channels)),
+        axes=opened.info.axes or _axes(len(shape), bool(opened.channels)),
         chunks=chunks,
         shards=file_extent if chunks != file_extent else None,
         codec=codec,
@@ -202,8 +198,8 @@ def _array(node: Node) -> InfoReport:
         n_files=usage.n_files,
         n_chunks=usage.n_chunks,
         n_present=usage.n_present,
-        channels=opened.channels or (),
-        voxel_size=opened.voxel_size,
+        channels=opened.channels,
+        voxel_size=opened.info.voxel_size,
         attributes=tuple(attributes),
         filled=filled_of_node(node),
         manifest=manifest_info(node),
@@ -242,8 +238,8 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
         n_files=sum(report.n_files or 0 for report in found),
         n_chunks=sum(level.n_chunks for level in levels),
         n_present=sum(level.n_present for level in levels),
-        channels=opened.channels or (),
-        voxel_size=opened.voxel_size,
+        channels=opened.channels,
+        voxel_size=opened.info.voxel_size,
         attributes=tuple(node.attributes),
         manifest=_manifest_of_all(found),
         details=(f"version {image.version} of OME-Zarr{method}", *found[0].details),
@@ -268,16 +264,10 @@ def _named(layout: Any) -> str:
     return "nested" if layout.nested else "flat"
 
 
-def _axes(
-    meta: dict[str, Any], attributes: dict[str, Any], ndim: int, channels: bool
-) -> str | None:
-    """Give the letters of the axes that are stated, or the house's own for planes and volumes."""
-    stated = meta.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS")
-    if isinstance(stated, list) and all(isinstance(n, str) and len(n) == 1 for n in stated):
-        return "".join(stated) if len(stated) == ndim else None
-    if ndim == 4:
-        return "czyx" if channels else None
-    return {2: "yx", 3: "zyx"}.get(ndim)
+def _axes(ndim: int, channels: bool) -> str | None:
+    """Give the house's own axes for planes, volumes, and channels that are named."""
+    is_known = ndim in (2, 3) or (ndim == 4 and channels)
+    return guessed_axes(ndim, channels=channels) if is_known else None
 
 
 def _dtype(meta: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from scout_dask_io.core.downsample import HalvedSource, method_for
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
 from scout_dask_io.core.plan import WritePlan
@@ -44,10 +45,10 @@ from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.chunk_format import format_of
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
-from scout_dask_io.store.image import open_level, read_image
+from scout_dask_io.store.image import find_level
 from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
-from scout_dask_io.store.nodes import open_with_zarr
+from scout_dask_io.store.nodes import open_node, open_with_zarr
 from scout_dask_io.write.ome_zarr import (
     channel_labels,
     describe_image,
@@ -154,16 +155,16 @@ def plan_pyramid(
     opened = open_any(place, voxel_size=how.voxel_size)
     if opened.kind != "zarr":
         raise ArgumentError(f"{place} is no Zarr array: use convert with " + _OME)
-    full = open_level(place, 0)
+    full, _ = find_level(open_node(place), 0)
     _check_stored(full, destination)
-    data, axes, names, *_ = as_image(opened)
+    data, info = as_image(opened)
+    axes, size = info.axes, info.voxel_size
     source = source_of(data)
     if not isinstance(source, Source) or isinstance(source, ViewSource):
         raise ArgumentError(
             f"{place} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
             "'tczyx': use convert with " + _OME
         )
-    size = opened.voxel_size
     levels = plan_levels(source.shape, axes, size, how.levels)
     if len(levels) < 2:
         raise ArgumentError(
@@ -201,7 +202,7 @@ def plan_pyramid(
         shards=image.write.shards,
         version=version,
         method=image.method,
-        channels=tuple(names or ()),
+        channels=info.names,
         voxel_size=size,
         copied=destination.shares_by_copies,
         nbytes=sum(map(math.prod, shapes[1:])) * int(top.dtype.itemsize),
@@ -212,7 +213,7 @@ def plan_pyramid(
         free_nbytes=destination.free_nbytes(),
         _job=_Job(
             how, place, destination, levels, top, image, compressor_of(image.write, lower), fill,
-            names, cache(partial(_measure, full)), took_s=time.perf_counter() - start,
+            info, cache(partial(_measure, full)), took_s=time.perf_counter() - start,
         ),
     )  # fmt: skip
 
@@ -233,8 +234,8 @@ class _Job:
         Of those that are added.
     fill_value : int, float, bool or None
         Of every level.
-    names : tuple of str or None
-        Of the channels, as the array states them.
+    info : ImageInfo
+        What the array states.
     measure : callable
         Lists the files of the array, once.
     took_s : float
@@ -249,16 +250,9 @@ class _Job:
     image: ImagePlan
     compressor: Any
     fill_value: Any
-    names: tuple[str, ...] | None
+    info: ImageInfo
     measure: Callable[[], ArrayUsage]
     took_s: float
-
-
-def _shown(source: Location, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Give names and colours of the channels, the latter as an image states them."""
-    image = read_image(source)
-    colors = () if image is None else image.colors
-    return list(names), list(colors) if len(colors) == len(names) else None
 
 
 def _measure(node: Node) -> ArrayUsage:
@@ -401,7 +395,8 @@ class PyramidPlan(JobReport):
             destination.name, axes, job.levels, self.voxel_size, version=self.version,
             method=self.method, labels=how.labels,
         )  # fmt: skip
-        shown = _shown(job.place, channel_labels(job.names, axes, self.levels[0], destination))
+        names = channel_labels(self.channels or None, axes, self.levels[0], destination)
+        shown = (names, list(job.info.colors) or None)
         settings = {
             **settings_of(image.write, top, None, job.compressor, job.fill_value, metadata),
             "levels": list(self.levels),
@@ -423,7 +418,7 @@ class PyramidPlan(JobReport):
                 {
                     "compressor": job.compressor,
                     "fill_value": job.fill_value,
-                    "attributes": level_attributes(level, axes, self.voxel_size, job.names),
+                    "attributes": level_attributes(level, axes, self.voxel_size, self.channels),
                 }
                 for level in job.levels[1:]
             ],

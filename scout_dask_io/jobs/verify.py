@@ -24,8 +24,9 @@ from scout_dask_io.core.grid import (
     region_size,
     shifted,
 )
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.plan import WritePlan, plan_source
-from scout_dask_io.core.source import FilledPlane, Source
+from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.files.location import locate
 from scout_dask_io.jobs.report import JobReport, Row, filled_text
@@ -253,7 +254,7 @@ def verify(
     left = open_any(first, nb_workers, order=order, missing=missing)
     if read_image(second) is not None and left.kind != "zarr":
         # An image has its axes in another order than some files do.
-        left = replace(left, array=as_image(left).array)
+        left = replace(left, array=as_image(left)[0])
     _check_record(left, right)
     mismatch = _mismatch(left, right)
     if mismatch:

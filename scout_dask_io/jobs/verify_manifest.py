@@ -18,19 +18,19 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
 from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import Multiscale
-from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.report import JobReport, Row, filled_text
-from scout_dask_io.read.missing_planes import filled_of_node
 from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import run_tasks, worker_count
 from scout_dask_io.store.chunk_format import ChunkFormat, Decoder, format_at
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.image import place_of_level
+from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.manifest import UNKNOWN, Manifest, manifest_of
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import find_node, open_node

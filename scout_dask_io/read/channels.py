@@ -13,8 +13,8 @@ from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import place_of_level, read_image
-from scout_dask_io.store.source import open_source
+from scout_dask_io.store.image import read_image
+from scout_dask_io.store.source import open_level
 from scout_dask_io.tiff.describe import describe_path, describe_planes
 from scout_dask_io.tiff.folder import list_planes, list_subfolders
 
@@ -96,7 +96,10 @@ def imread_channels(
         )
     lead = (len(planes), len(planes[0]))
     every = [p for channel in planes for p in channel]
-    source = describe_planes(every, workers, lead=lead, missing=missing, allow_sparse=allow_sparse)
+    source = describe_planes(
+        every, workers, lead=lead, channels=list(counts), missing=missing,
+        allow_sparse=allow_sparse,
+    )  # fmt: skip
     return lazy_array(source, chunks, name="imread")
 
 
@@ -108,7 +111,7 @@ def _image_channels(place: Location, image: Multiscale, chunks: Any) -> da.Array
             f"{place} has the axes {image.axes!r}, and channels are (c, z, y, x) or some of these: "
             "read it with read_zarr"
         )
-    source = open_source(place_of_level(place, image, 0))
+    source = open_level(place)
     if image.axes == axes:
         return lazy_array(source, chunks, name="read-zarr")
     whole = lazy_array(source, name="read-zarr")
@@ -134,8 +137,8 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
     place = locate(path, storage_options)
     image = read_image(place)
     if image is not None:
-        return list(image.channels) if "c" in image.axes else []
+        return list(image.info.names) if "c" in image.axes else []
     if not place.is_folder and place.is_file():
-        described = describe_path(place)
-        return list(described.channels) if "C" in described.axes else []
+        info = describe_path(place).info
+        return list(info.names) if "c" in info.axes else []
     return [os.path.basename(str(folder)) for folder in list_subfolders(place)]

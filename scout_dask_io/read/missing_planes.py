@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import dask.array as da
 
 from scout_dask_io.core.grid import Region
-from scout_dask_io.core.source import FilledPlane, Source
-from scout_dask_io.files.location import Location, locate
-from scout_dask_io.run.lazy import SourceLayer, source_of
-from scout_dask_io.store.manifest import MANIFEST_NAME, parse_manifest
-from scout_dask_io.store.metadata import Node, read_node, replace_attributes
-from scout_dask_io.store.source import ChunkFileSource, ZarrSource
-
-#: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
-FILLED_ATTRIBUTE = "filled_planes"
+from scout_dask_io.core.image_info import FilledPlane
+from scout_dask_io.core.source import Source
+from scout_dask_io.files.location import Location
+from scout_dask_io.run.lazy import source_of, sources_in
+from scout_dask_io.store.image_info import FILLED_ATTRIBUTE, filled_of_node
+from scout_dask_io.store.metadata import read_node, replace_attributes
 
 
 def filled_in(data: Any) -> tuple[FilledPlane, ...]:
@@ -29,55 +25,14 @@ def filled_in(data: Any) -> tuple[FilledPlane, ...]:
     their attributes are read.
     """
     if isinstance(data, Source):
-        return _of_source(data)
+        return data.filled
     if not isinstance(data, da.Array):
         return ()
     source = source_of(data)
     if source is not None:
-        return _of_source(source)
-    layers = [x for x in getattr(data.dask, "layers", {}).values() if isinstance(x, SourceLayer)]
-    found = (replace(f, plane=()) for layer in layers for f in _of_source(layer.source))
+        return source.filled
+    found = (replace(f, plane=()) for source in sources_in(data) for f in source.filled)
     return tuple(dict.fromkeys(found))
-
-
-def _of_source(source: Source) -> tuple[FilledPlane, ...]:
-    if isinstance(source, (ChunkFileSource, ZarrSource)):
-        return filled_of(source.root)
-    return source.filled
-
-
-def filled_of(path: str | os.PathLike[str] | Location) -> tuple[FilledPlane, ...]:
-    """Give the filled planes of a stored array: by its attributes, or else its manifest.
-
-    Raises
-    ------
-    LayoutError
-        If its metadata are damaged, or its manifest is.
-    """
-    return filled_of_node(read_node(locate(path), (MANIFEST_NAME,)))
-
-
-def filled_of_node(node: Node | None) -> tuple[FilledPlane, ...]:
-    """Give the filled planes of an array that was opened, as :func:`filled_of` does."""
-    if node is None or node.kind != "array":
-        return ()
-    found = node.attributes.get(FILLED_ATTRIBUTE)
-    if found is None:
-        data = node.file(MANIFEST_NAME)
-        settings = {} if data is None else parse_manifest(data, node.location).settings
-        attributes = settings.get("attributes")
-        found = attributes.get(FILLED_ATTRIBUTE) if isinstance(attributes, dict) else None
-    return tuple(_parsed(found)) if isinstance(found, list) else ()
-
-
-def _parsed(entries: Sequence[Any]) -> Iterable[FilledPlane]:
-    for entry in entries:
-        try:
-            plane = tuple(int(n) for n in entry["plane"] or ())
-            yield FilledPlane(plane, str(entry["file"]), str(entry["reason"]))
-        except (TypeError, ValueError, KeyError):
-            # Never silent: whoever changed the record, something was filled.
-            yield FilledPlane((), "?", f"its record cannot be understood: {entry!r}")
 
 
 def attributes_with_filled(attributes: dict[str, Any] | None, data: Any) -> dict[str, Any] | None:

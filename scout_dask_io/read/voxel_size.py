@@ -20,12 +20,11 @@ from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.image import image_of_node, level_of
-from scout_dask_io.store.metadata import Node, read_node
-from scout_dask_io.store.source import ChunkFileSource, ZarrSource
+from scout_dask_io.store.image import image_of_node
+from scout_dask_io.store.image_info import stored_info
+from scout_dask_io.store.metadata import read_node
 from scout_dask_io.tiff.folder import list_planes, list_subfolders
-from scout_dask_io.tiff.metadata import csv_size, file_sizes
-from scout_dask_io.tiff.source import TiffSource
+from scout_dask_io.tiff.metadata import file_sizes, sizes_beside
 
 
 def voxel_size(
@@ -79,11 +78,11 @@ def voxel_size(
     """
     if isinstance(path_or_array, da.Array):
         source = source_of(path_or_array)
-        return None if source is None else merge_sizes(_of_source(source))
+        return None if source is None else source.info.voxel_size
     if isinstance(path_or_array, Source):
-        return merge_sizes(_of_source(path_or_array))
+        return path_or_array.info.voxel_size
     if isinstance(path_or_array, (str, os.PathLike, RemoteLocation)):
-        return merge_sizes(_of_place(locate(path_or_array, storage_options)))
+        return _of_place(locate(path_or_array, storage_options))
     if hasattr(path_or_array, "attrs"):
         return from_attribute(dict(path_or_array.attrs).get(ATTRIBUTE), "attributes")
     if hasattr(path_or_array, "shape"):
@@ -91,11 +90,6 @@ def voxel_size(
     raise ArgumentError(
         f"a path or an array was expected, got {type(path_or_array).__name__}: {path_or_array!r}"
     )
-
-
-def size_of_node(node: Node) -> VoxelSize | None:
-    """Give the size of a voxel of a stored array that was opened, ``None`` if none is stated."""
-    return merge_sizes(_of_zarr(node))
 
 
 def size_for(data: Any, given: Any) -> VoxelSize | None:
@@ -130,14 +124,14 @@ def attributes_with(
     return {**(attributes or {}), ATTRIBUTE: list(size.micrometres)}
 
 
-def _of_place(place: Location) -> Iterator[VoxelSize]:
+def _of_place(place: Location) -> VoxelSize | None:
     if not place.is_folder and place.is_file():
-        yield from _beside_planes(place, in_dataset=False)
-        yield from file_sizes(place)
-    elif (node := read_node(place)) is not None:
-        yield from _of_zarr(node)
-    else:
-        yield from _of_folder(place)
+        return merge_sizes([*sizes_beside(place, in_dataset=False), *file_sizes(place)])
+    node = read_node(place)
+    if node is None:
+        return merge_sizes(_of_folder(place))
+    image = image_of_node(node)
+    return stored_info(node, (), None if image is None else (image, 0)).voxel_size
 
 
 def _of_folder(folder: Location) -> Iterator[VoxelSize]:
@@ -153,40 +147,6 @@ def _of_folder(folder: Location) -> Iterator[VoxelSize]:
             if plane == planes[-1]:
                 raise
             continue
-        yield from _beside_planes(plane)
+        yield from sizes_beside(plane)
         yield from found
         return
-
-
-def _of_source(source: Source) -> Iterator[VoxelSize]:
-    if isinstance(source, (ChunkFileSource, ZarrSource)):
-        node = read_node(source.root)
-        if node is not None:
-            yield from _of_zarr(node)
-    elif isinstance(source, TiffSource):
-        if source.level == 0:
-            first = source.place_of(source.table.files[0])
-            yield from _beside_planes(first, in_dataset=source.file_ndim > 0)
-        yield from source.stated_sizes
-
-
-def _beside_planes(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
-    """Yield what is stated in the folder of planes of which the first is given, and above it."""
-    for place in first.parents[: 1 + in_dataset]:
-        found = csv_size(place)
-        if found is not None:
-            yield found
-
-
-def _of_zarr(node: Node) -> Iterator[VoxelSize]:
-    path = node.location
-    found = from_attribute(node.attributes.get(ATTRIBUTE), f"attributes of {path}")
-    if found is None:
-        own = image_of_node(node)
-        level = level_of(path) if own is None else (own, 0)
-        if level is not None:
-            found = level[0].voxel_size(level[1], f"OME-Zarr metadata of {path}")
-    if found is None and path.on_disk:
-        found = csv_size(path.parent)
-    if found is not None:
-        yield found

@@ -10,8 +10,7 @@ import dask.array as da
 
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import lazy_array
-from scout_dask_io.store.image import open_level
-from scout_dask_io.store.source import source_of_node
+from scout_dask_io.store.source import open_level
 
 
 def read_zarr(
@@ -68,6 +67,5 @@ def read_zarr(
     >>> io.read_zarr(path)[1, 2].compute()
     array([30, 31, 32, 33, 34])
     """
-    node = open_level(locate(path, storage_options), level)
-    source = source_of_node(node, nested=nested)
+    source = open_level(locate(path, storage_options), level, nested=nested)
     return lazy_array(source, chunks, name="read-zarr")

@@ -33,16 +33,8 @@ def image_of_node(node: Node | None) -> Multiscale | None:
     return parse_image(node.attributes, str(node.location))
 
 
-def image_of(path: Location) -> tuple[Multiscale, int] | None:
-    """Give the image that a path is, or that the array there is a level of, and which level."""
-    image = read_image(path)
-    if image is not None:
-        return image, 0
-    return level_of(path)
-
-
-def level_of(path: Location) -> tuple[Multiscale, int] | None:
-    """Give the image that an array is a level of, and which level; ``None`` of what is none."""
+def image_above(path: Location) -> tuple[Multiscale, int] | None:
+    """Give the image that the array at a path is a level of, and which level."""
     if not path.on_disk and "." in path.name:
         return None  # no writer names a level so, and each look takes a request or more
     # Some writers put a level two folders deep, as "scale0/image".
@@ -58,27 +50,30 @@ def level_of(path: Location) -> tuple[Multiscale, int] | None:
     return None
 
 
-def open_level(location: Location, level: int) -> Node:
-    """Give a level of the image at a location; of what is no image, level 0 is what is there.
+def find_level(node: Node, level: int) -> tuple[Node, tuple[Multiscale, int] | None]:
+    """Give a level of an image that was opened, and of which image it is which one.
+
+    Of what is no image, level 0 is what it is.
 
     Raises
     ------
     PathNotFoundError
-        If there is no array or group.
+        If the level is not there.
     ArgumentError
         If there is no such level.
     LayoutError
         If it lies outside of the image.
     """
-    node = open_node(location)
     image = image_of_node(node)
     n_levels = 1 if image is None else len(image.levels)
     if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level < n_levels:
         what = "array, which has no levels" if image is None else f"image of {n_levels} levels"
         raise ArgumentError(
-            f"level {level!r} of {location}: it is an {what}; 0 is the full resolution"
+            f"level {level!r} of {node.location}: it is an {what}; 0 is the full resolution"
         )
-    return node if image is None else open_node(place_of_level(location, image, level))
+    if image is None:
+        return node, None
+    return open_node(place_of_level(node.location, image, level)), (image, level)
 
 
 def place_of_level(group: Location, image: Multiscale, level: int) -> Location:

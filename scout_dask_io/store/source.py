@@ -24,14 +24,19 @@ from scout_dask_io.core.grid import (
     relative_to,
     uniform_blocks,
 )
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo
+from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.source import Piece, Source
+from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ChunkReadError, PathNotFoundError, ScoutIOError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat
 from scout_dask_io.store.fingerprint import Fingerprint
+from scout_dask_io.store.image import find_level
+from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import open_node, open_with_zarr, store_of
 
 # A dask block of a few whole chunks: long against the scheduler's overhead,
@@ -85,6 +90,11 @@ class ChunkFileSource(Source):
         Names the array's state.
     """
 
+    #: The image that the array was found by, and which level of it this is.
+    level: tuple[Multiscale, int] | None = None
+    #: The array as it was opened; it does not travel.
+    node: Node | None = None
+
     def __init__(
         self, root: Location, fmt: ChunkFormat, fingerprint: Fingerprint, token: str
     ) -> None:
@@ -94,6 +104,18 @@ class ChunkFileSource(Source):
         self.shape = fmt.shape
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        node = self.node or read_node(self.root)
+        return ImageInfo() if node is None else stored_info(node, self.shape, self.level, given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "node"}
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those on record, which a region that is written may add to."""
+        return filled_of(self.root)
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
@@ -158,6 +180,10 @@ class ZarrSource(Source):
     """
 
     has_own_threads = True
+    #: The image that the array was found by, and which level of it this is.
+    level: tuple[Multiscale, int] | None = None
+    #: The array as it was opened; it does not travel.
+    node: Node | None = None
 
     def __init__(
         self,
@@ -172,6 +198,18 @@ class ZarrSource(Source):
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.token = token
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        node = self.node or (None if self.fingerprint is None else read_node(self.root))
+        return ImageInfo() if node is None else stored_info(node, self.shape, self.level, given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "node"}
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those on record, which a region that is written may add to."""
+        return filled_of(self.root)
 
     @property
     def read_shape(self) -> Shape:
@@ -229,7 +267,32 @@ def growing_source(root: Location, document: dict[str, Any]) -> ZarrSource:
     return ZarrSource(root, zarr.Array.from_dict(place, document), None, "")
 
 
-def open_source(path: str | os.PathLike[str] | Location, *, nested: bool = True) -> Source:
+def open_level(
+    path: str | os.PathLike[str] | Location, level: int = 0, *, nested: bool = True
+) -> ChunkFileSource | ZarrSource:
+    """Describe a level of the image at a path, or the array that lies there, as a source.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such level.
+    PathNotFoundError, LayoutError
+        As for :func:`open_source`.
+    """
+    return level_source(open_node(locate(path)), level, nested=nested)
+
+
+def level_source(node: Node, level: int, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
+    """Describe a level of an image that was opened, or an array, as :func:`open_level` does."""
+    found, image = find_level(node, level)
+    source = source_of_node(found, nested=nested)
+    source.level = image
+    return source
+
+
+def open_source(
+    path: str | os.PathLike[str] | Location, *, nested: bool = True
+) -> ChunkFileSource | ZarrSource:
     """Describe the array at a path as a source. Reads its metadata alone.
 
     Raises
@@ -242,7 +305,7 @@ def open_source(path: str | os.PathLike[str] | Location, *, nested: bool = True)
     return source_of_node(open_node(locate(path)), nested=nested)
 
 
-def source_of_node(node: Node, *, nested: bool = True) -> Source:
+def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
     """Describe an array that was opened as a source, as :func:`open_source` does."""
     root = node.location
     if node.kind == "group":
@@ -258,7 +321,11 @@ def source_of_node(node: Node, *, nested: bool = True) -> Source:
         fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
     found = Fingerprint.of(node)
     token = found.token()
+    source: ChunkFileSource | ZarrSource
     if fmt is not None:
-        return ChunkFileSource(root, fmt, found, token)
-    stored = cast("zarr.Array[Any]", open_with_zarr(node, nested=nested))
-    return ZarrSource(root, stored, found, token)
+        source = ChunkFileSource(root, fmt, found, token)
+    else:
+        stored = cast("zarr.Array[Any]", open_with_zarr(node, nested=nested))
+        source = ZarrSource(root, stored, found, token)
+    source.node = node
+    return source

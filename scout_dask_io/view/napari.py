@@ -62,7 +62,8 @@ def read_layers(path: Paths) -> list[Layer]:
 
 def _layer(volume: Volume) -> Layer:
     # A plane has no z; napari puts the channel axis first and scales the others.
-    n_axes = volume.levels[0].ndim - bool(volume.channels)
+    info, several = volume.info, volume.has_channels
+    n_axes = volume.levels[0].ndim - several
     shown: dict[str, Any] = {
         "name": volume.name,
         "scale": volume.scales[0][-n_axes:],
@@ -73,15 +74,15 @@ def _layer(volume: Volume) -> Layer:
     levels = list(volume.levels)
     shown["multiscale"] = len(levels) > 1
     data = levels if len(levels) > 1 else levels[0]
-    if volume.is_labels and not volume.channels and levels[0].dtype.kind in "iu":
+    if info.labels and not several and levels[0].dtype.kind in "iu":
         return data, shown, "labels"
-    if volume.channels:
+    if several:
         shown["channel_axis"] = 0
-        shown["name"] = [f"{volume.name} {channel}" for channel in volume.channels]
-    windows = volume.windows
-    if len(windows) == (len(volume.channels) or 1) and None not in windows:
-        shown["contrast_limits"] = list(windows) if volume.channels else windows[0]
-    colors = [f"#{color}" for color in volume.colors]
-    if len(colors) == (len(volume.channels) or 1):
-        shown["colormap"] = colors if volume.channels else colors[0]
+        shown["name"] = [f"{volume.name} {name}" for name in info.names]
+    windows = [w for w in info.windows if w is not None]
+    if len(windows) == len(info.channels):
+        shown["contrast_limits"] = windows if several else windows[0]
+    colors = [f"#{color}" for color in info.colors]
+    if colors:
+        shown["colormap"] = colors if several else colors[0]
     return data, shown, "image"

@@ -20,7 +20,8 @@ from dask.delayed import Delayed, delayed
 
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks
-from scout_dask_io.core.ome_metadata import check_colors, image_metadata, omero_metadata
+from scout_dask_io.core.image_info import check_colors
+from scout_dask_io.core.ome_metadata import image_metadata, omero_metadata
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize

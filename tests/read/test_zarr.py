@@ -361,8 +361,6 @@ def test_an_attribute_that_changes_leaves_lazy_arrays_as_they_are(tmp_path, zarr
     lazy = io.read_zarr(tmp_path / "a.zarr")
     array.attrs["stain"] = "dapi"
     np.testing.assert_array_equal(lazy.compute(), data)
-    io.write_zarr(
-        tmp_path / "a.zarr", data + 1, (2, 3, 4), zarr_format=zarr_format, overwrite=True
-    )
+    io.write_zarr(tmp_path / "a.zarr", data + 1, (2, 3, 4), zarr_format=zarr_format, overwrite=True)
     with pytest.raises(SourceChangedError):
         lazy.compute()

@@ -301,7 +301,7 @@ def test_channels_have_names_colours_and_windows(tmp_path: Path):
     check(tmp_path / "a.zarr", both, plan_levels(both.shape, "czyx", None, 2))
     parsed = parse_image(dict(group.attrs), "a")
     assert parsed is not None
-    assert (parsed.axes, parsed.channels, parsed.colors) == (
+    assert (parsed.axes, parsed.info.names, parsed.info.colors) == (
         "czyx", ("syto", "sox2"), ("00FF00", "FF00FF")
     )  # fmt: skip
 

@@ -15,9 +15,9 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, cuts
+from scout_dask_io.core.image_info import axes_of
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.plan import WritePlan
-from scout_dask_io.core.pyramid import axes_of
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, from_attribute
 from scout_dask_io.errors import ArgumentError, ResumeError
