@@ -43,6 +43,11 @@ class FilledPlane:
     file: str
     reason: str
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """As attributes and documents have it."""
+        return {"plane": list(self.plane) or None, "file": self.file, "reason": self.reason}
+
 
 @dataclass(frozen=True, slots=True)
 class Channel:

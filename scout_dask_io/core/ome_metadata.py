@@ -95,14 +95,7 @@ def _voxel_size(
 
 
 def image_metadata(
-    name: str,
-    axes: str,
-    levels: Sequence[Level],
-    voxel_size: VoxelSize | None,
-    *,
-    version: str,
-    method: str,
-    labels: bool = False,
+    name: str, info: ImageInfo, levels: Sequence[Level], *, version: str, method: str
 ) -> dict[str, Any]:
     """Give the attributes of an image's group, but for how its channels are shown.
 
@@ -110,7 +103,8 @@ def image_metadata(
     level lies where those do that it is the mean of: half a voxel of its own
     minus half a one of level 0 farther. One that was picked lies where it lay.
     """
-    known = dict(zip("zyx", voxel_size.micrometres, strict=True)) if voxel_size else {}
+    axes, size = info.axes, info.voxel_size
+    known = dict(zip("zyx", size.micrometres, strict=True)) if size else {}
     datasets = []
     for number, level in enumerate(levels):
         base = [known.get(a) or 1.0 for a in axes]
@@ -131,12 +125,12 @@ def image_metadata(
         "metadata": {"method": f"scout_dask_io, {method} of pairs"},
     }
     image: dict[str, Any] = {"multiscales": [multiscale]}
-    if labels:
+    if info.labels:
         image["image-label"] = {}
     if version == "0.5":
         return {"ome": {"version": "0.5", **image}}
     multiscale["version"] = version
-    if labels:
+    if info.labels:
         image["image-label"]["version"] = version
     return image
 
@@ -147,17 +141,16 @@ def _axis(name: str, has_unit: bool) -> dict[str, str]:
 
 
 def omero_metadata(
-    names: Sequence[str],
-    colors: Sequence[str] | None,
+    info: ImageInfo,
     windows: Sequence[tuple[float, float]],
     limits: Sequence[tuple[float, float]],
 ) -> dict[str, Any]:
     """Give how channels are shown: a name, a colour and a contrast window in its limits each."""
-    shown = channel_colors(colors or (), len(names))
+    colors = channel_colors(info.colors, len(info.channels))
     return {
         "channels": [
             {
-                "label": name,
+                "label": channel.name,
                 "color": color,
                 "active": True,
                 "window": {
@@ -167,8 +160,8 @@ def omero_metadata(
                     "end": high,
                 },
             }
-            for name, color, (low, high), (least, largest) in zip(
-                names, shown, windows, limits, strict=True
+            for channel, color, (low, high), (least, largest) in zip(
+                info.channels, colors, windows, limits, strict=True
             )
         ]
     }

@@ -142,7 +142,7 @@ def locate(
     if isinstance(path, (RemoteLocation, LocalLocation)):
         return path
     # zarr takes text with "::" or "://" for a URL chain; a Path is a path.
-    if not isinstance(path, (str, os.PathLike)) or os.fspath(path) in ("", b""):
+    if not isinstance(path, (str, bytes, os.PathLike)) or os.fspath(path) in ("", b""):
         raise ArgumentError(f"path must be a local path or a URL, got {path!r}")
     if not is_url(path):
         if storage_options:

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -50,9 +50,9 @@ from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import open_node, open_with_zarr
 from scout_dask_io.write.ome_zarr import (
-    channel_labels,
     describe_image,
     level_attributes,
+    with_labels,
     write_levels,
 )
 from scout_dask_io.write.preflight import preflight
@@ -390,22 +390,18 @@ class PyramidPlan(JobReport):
         """Do it, and give what was written; errors are those of :func:`pyramid`."""
         start = time.perf_counter()
         job, how, image = self._job, self._job.how, self._job.image
-        destination, top, axes = job.destination, job.top, image.axes
+        destination, top = job.destination, job.top
+        info = replace(job.info, labels=how.labels)
         metadata = image_metadata(
-            destination.name, axes, job.levels, self.voxel_size, version=self.version,
-            method=self.method, labels=how.labels,
-        )  # fmt: skip
-        names = channel_labels(self.channels or None, axes, self.levels[0], destination)
-        shown = (names, list(job.info.colors) or None)
+            destination.name, info, job.levels, version=self.version, method=self.method
+        )
+        shown = with_labels(info, self.levels[0], destination)
         settings = {
             **settings_of(image.write, top, None, job.compressor, job.fill_value, metadata),
             "levels": list(self.levels),
-            "shown": shown,
+            "shown": [list(shown.names), list(shown.colors) or None],
         }
-        describe = partial(
-            describe_image, metadata=metadata, version=self.version, axes=axes,
-            shown=None if how.labels else shown,
-        )  # fmt: skip
+        describe = partial(describe_image, metadata=metadata, version=self.version, info=shown)
         preflight([top], destination)
         write_levels(
             destination,
@@ -418,7 +414,7 @@ class PyramidPlan(JobReport):
                 {
                     "compressor": job.compressor,
                     "fill_value": job.fill_value,
-                    "attributes": level_attributes(level, axes, self.voxel_size, self.channels),
+                    "attributes": level_attributes(level, info),
                 }
                 for level in job.levels[1:]
             ],

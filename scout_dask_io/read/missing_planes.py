@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +39,7 @@ def attributes_with_filled(attributes: dict[str, Any] | None, data: Any) -> dict
     found = filled_in(data)
     if not found:
         return attributes
-    return {**(attributes or {}), FILLED_ATTRIBUTE: _record(found)}
+    return {**(attributes or {}), FILLED_ATTRIBUTE: [f.record for f in found]}
 
 
 def note_filled(path: Location, region: Region, data: Any) -> None:
@@ -57,8 +56,5 @@ def note_filled(path: Location, region: Region, data: Any) -> None:
     moved = [replace(f, plane=tuple(p + o for p, o in zip(f.plane, offset, strict=False)))
              for f in found]  # fmt: skip
     every = tuple(dict.fromkeys([*filled_of_node(node), *moved]))
-    replace_attributes(node, {**node.attributes, FILLED_ATTRIBUTE: _record(every)})
-
-
-def _record(found: Iterable[FilledPlane]) -> list[dict[str, Any]]:
-    return [{"plane": list(f.plane) or None, "file": f.file, "reason": f.reason} for f in found]
+    record = {FILLED_ATTRIBUTE: [f.record for f in every]}
+    replace_attributes(node, {**node.attributes, **record})

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
+from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.image_info import WHITE, channel_colors
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
@@ -20,8 +19,6 @@ from scout_dask_io.read.volume import open_volume
 from scout_dask_io.view.server import VolumeServer
 from scout_dask_io.view.volume import ServedVolume
 
-# Percentiles of a sample between which the grey values are spread.
-CONTRAST = (1.0, 99.8)
 # Pixels along the longer side of a cross-section when the page opens, all volumes together.
 ACROSS = 500
 
@@ -263,12 +260,7 @@ def _shader(color: str | None) -> str:
 def _contrast(layer: ServedVolume, stated: tuple[float, float] | None) -> list[float]:
     """Give the values that are black and full colour: as stated, or by a sample, which is read."""
     if stated is None:
-        sample = layer.sample()
-        finite = sample[np.isfinite(sample)]
-        if finite.size == 0:
-            return [0.0, 1.0]
-        darkest, brightest = np.percentile(finite, CONTRAST)
-        stated = float(darkest), float(brightest)
+        stated = contrast_limits([layer.sample()])
     # Neuroglancer takes whole numbers alone for integers.
     low, high = map(round, stated) if layer.dtype.kind in "iu" else stated
     return [low, high if high > low else low + 1]

@@ -14,11 +14,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.formatting import format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import COLORS, channel_colors
 from scout_dask_io.core.messages import OVERWRITE, Option
-from scout_dask_io.core.picture import blend, contrast_limits, lay_out, png_bytes
+from scout_dask_io.core.picture import blend, lay_out, png_bytes
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError

@@ -42,7 +42,7 @@ from scout_dask_io.store.unfinished import NewArray, is_finished
 from scout_dask_io.write.job import place_of
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
-from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
+from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import begin_region, check_region, finish_region, stored_format
 from scout_dask_io.write.tasks import run_write, unit_tasks
 from scout_dask_io.write.unit import Target, working
@@ -252,7 +252,7 @@ def write_zarr(
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         if qc:
             check_qc(plan.shape, np.dtype(plan.dtype), destination)
-            subject = subject_of(destination, data, plan, attributes=attributes)
+            subject = subject_of(destination, data, plan, info_of(attributes, plan.shape))
         if compute:
             preflight([data], destination)
         of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
