@@ -194,7 +194,9 @@ class Connection(asyncio.Protocol):
             f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
         )
 
-    def send(self, method: str, status: str, extra: dict[str, str], body: bytes | memoryview) -> None:
+    def send(
+        self, method: str, status: str, extra: dict[str, str], body: bytes | memoryview
+    ) -> None:
         """Send an answer, its body no faster than the bandwidth."""
         headers = {"Content-Length": str(len(body)), "Server": "s3", **extra}
         lines = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
@@ -277,7 +279,8 @@ class Connection(asyncio.Protocol):
         if method == "DELETE":
             return "204 No Content", {}, b""
         etag = state.put(key, b"".join(whole[n] for n in sorted(whole)))
-        xml = f"<CompleteMultipartUploadResult><ETag>{escape(etag)}</ETag></CompleteMultipartUploadResult>"
+        outer = "CompleteMultipartUploadResult"
+        xml = f"<{outer}><ETag>{escape(etag)}</ETag></{outer}>"
         return "200 OK", {"Content-Type": "application/xml"}, xml.encode()
 
 
@@ -344,7 +347,7 @@ def listing(state: State, bucket: str, query: dict[str, str]) -> bytes:
         at = max(at, bisect.bisect_right(state.keys, f"{bucket}/{after}"))
     rows: list[str] = []
     folders: list[str] = []
-    token = ""
+    token = last = ""
     while at < len(state.keys):
         name = state.keys[at][len(bucket) + 1 :]
         if not state.keys[at].startswith(f"{bucket}/") or not name.startswith(prefix):
@@ -414,7 +417,7 @@ class Server:
         self.address = address
 
     def control(self, **settings: Any) -> dict[str, Any]:
-        """Change settings (``latency_s``, ``nbytes_per_s``), ``reset`` or ``clear``; give counts."""
+        """Change ``latency_s`` and ``nbytes_per_s``, ``reset`` or ``clear``; give the counts."""
         request = urllib.request.Request(
             f"{self.address}/_control", json.dumps(settings).encode(), method="POST"
         )
@@ -441,9 +444,7 @@ async def serve(port: int) -> None:
     """Answer until the process is ended; the port is printed first."""
     state = State()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Connection(state), "127.0.0.1", port, backlog=512
-    )
+    server = await loop.create_server(lambda: Connection(state), "127.0.0.1", port, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
