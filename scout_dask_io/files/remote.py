@@ -468,7 +468,7 @@ def file_system(url: str, options: Mapping[str, Any]) -> Any:
         If its library is not installed, or the options do not fit.
     """
     try:
-        return url_to_fs(url, **{"use_listings_cache": False, **options})[0]
+        return url_to_fs(url, **{"use_listings_cache": False, **_connections(url, options)})[0]
     except ImportError as err:
         raise ArgumentError(
             f"{url} needs a library that is not installed: {err}. For s3:// it comes "
@@ -476,6 +476,15 @@ def file_system(url: str, options: Mapping[str, Any]) -> Any:
         ) from err
     except (TypeError, ValueError) as err:
         raise ArgumentError(f"{url}: storage_options do not fit: {err}") from err
+
+
+def _connections(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options with as many connections of S3's client as requests are under way at once."""
+    if not url.startswith(("s3://", "s3a://")):
+        return dict(options)
+    # botocore's own limit of 10 would leave two thirds of the window waiting.
+    config = {"max_pool_connections": 2 * WINDOW, **(options.get("config_kwargs") or {})}
+    return {**options, "config_kwargs": config}
 
 
 def without_secrets(text: str, options: Mapping[str, Any]) -> str:
