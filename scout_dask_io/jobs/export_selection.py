@@ -16,8 +16,9 @@ from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import is_path, locate
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.image import read_image
-from scout_dask_io.store.source import open_level, open_source
+from scout_dask_io.store.image import image_of_node
+from scout_dask_io.store.nodes import open_node
+from scout_dask_io.store.source import level_source, source_of_node
 
 _PLANE_AXES = ("z", "y", "x")
 
@@ -114,10 +115,10 @@ def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source,
     """Give a source and what is known of it, its voxel size by the one ``given`` of level 0."""
     source: Source | None
     if is_path(src):
-        path = locate(src)
-        image = read_image(path)
+        node = open_node(locate(src))
+        path, image = node.location, image_of_node(node)
         if image is not None:
-            source = open_level(path, level or 0)
+            source = level_source(node, level or 0)
             info = image.info_of(level or 0, path)
             if given is not None:
                 info = replace(info, voxel_size=given.scaled(image.factors(level or 0)))
@@ -127,7 +128,7 @@ def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source,
                 "group, or leave level out"
             )
         else:
-            source = open_source(path)
+            source = source_of_node(node)
             info = source.info_with(given)
     else:
         if level:

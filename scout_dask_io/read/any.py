@@ -16,6 +16,7 @@ import dask.array as da
 from scout_dask_io.core.grid import full_region
 from scout_dask_io.core.image_info import AXES, FilledPlane, ImageInfo, axes_of, named_channels
 from scout_dask_io.core.messages import RESUME, warn
+from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.source import ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
@@ -52,12 +53,15 @@ class Opened:
         Lazy, straight from the reader.
     info : ImageInfo
         What the files state of it.
+    image : Multiscale or None
+        The OME-Zarr image that lies there, of which the array is level 0.
     """
 
     place: Location
     kind: Kind
     array: da.Array
     info: ImageInfo
+    image: Multiscale | None = None
 
     @property
     def path(self) -> str:
@@ -148,7 +152,8 @@ def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
     """
     source = level_source(node, 0)
     array = lazy_array(source, name="read-zarr")
-    return Opened(node.location, "zarr", array, source.info_with(voxel_size))
+    image = None if source.level is None else source.level[0]
+    return Opened(node.location, "zarr", array, source.info_with(voxel_size), image)
 
 
 def warn_of_numbering(opened: Opened) -> None:

@@ -13,8 +13,10 @@ from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import read_image
-from scout_dask_io.store.source import open_level
+from scout_dask_io.store.image import image_of_node, read_image
+from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.nodes import find_node
+from scout_dask_io.store.source import level_source
 from scout_dask_io.tiff.describe import describe_path, describe_planes
 from scout_dask_io.tiff.folder import list_planes, list_subfolders
 
@@ -80,9 +82,10 @@ def imread_channels(
     """
     workers = check_nb_workers(nb_workers)
     place = locate(path, storage_options)
-    image = read_image(place)
-    if image is not None:
-        return _image_channels(locate(place), image, chunks)
+    node = find_node(place)
+    image = image_of_node(node)
+    if node is not None and image is not None:
+        return _image_channels(node, image, chunks)
     planes: list[list[Location]] = []
     folders = list_subfolders(place)
     for folder in folders:
@@ -103,15 +106,15 @@ def imread_channels(
     return lazy_array(source, chunks, name="imread")
 
 
-def _image_channels(place: Location, image: Multiscale, chunks: Any) -> da.Array:
+def _image_channels(node: Node, image: Multiscale, chunks: Any) -> da.Array:
     """Give the full level of an image as ``(c, z, y, x)``; an axis that it lacks is 1 long."""
     axes = "czyx"
     if image.axes != "".join(a for a in axes if a in image.axes):
         raise ArgumentError(
-            f"{place} has the axes {image.axes!r}, and channels are (c, z, y, x) or some of these: "
-            "read it with read_zarr"
+            f"{node.location} has the axes {image.axes!r}, and channels are (c, z, y, x) or some "
+            "of these: read it with read_zarr"
         )
-    source = open_level(place)
+    source = level_source(node, 0)
     if image.axes == axes:
         return lazy_array(source, chunks, name="read-zarr")
     whole = lazy_array(source, name="read-zarr")

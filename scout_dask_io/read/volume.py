@@ -13,11 +13,11 @@ from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import Location, is_path
+from scout_dask_io.files.location import is_path
 from scout_dask_io.read.any import Opened, as_image, has_alpha, open_any
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
 from scout_dask_io.run.lazy import lazy_array
-from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.image import place_of_level
 from scout_dask_io.store.source import open_source
 
 
@@ -94,12 +94,11 @@ def open_volume(
     PathNotFoundError, TiffReadError, LayoutError
         If a path cannot be read.
     """
-    image = None
+    image, opened = None, None
     if is_path(what):
         opened = open_any(what, order=order, voxel_size=voxel_size)
-        place, info = opened.place, opened.info
-        name = place.name or opened.path
-        image = read_image(place) if opened.kind == "zarr" else None
+        image, info = opened.image, opened.info
+        name = opened.place.name or opened.path
         if image is None:
             array, info, n_times = _turned(opened)
         else:
@@ -116,8 +115,8 @@ def open_volume(
     levels: list[da.Array] = [array]
     scales: list[tuple[float, ...]] = [scale]
     shifts: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
-    if image is not None:
-        levels, scales, shifts = _levels(place, image, scale)
+    if opened is not None and image is not None:
+        levels, scales, shifts = _levels(opened, image, scale)
     info = info.defaults(levels[0].shape[0] if levels[0].ndim == 4 else 1)
     return Volume(
         name,
@@ -153,7 +152,7 @@ def _without_time(array: da.Array, axes: str) -> da.Array:
 
 
 def _levels(
-    group: Location, image: Multiscale, scale: Sequence[float]
+    opened: Opened, image: Multiscale, scale: Sequence[float]
 ) -> tuple[list[da.Array], list[tuple[float, ...]], list[tuple[float, ...]]]:
     arrays: list[da.Array] = []
     scales: list[tuple[float, ...]] = []
@@ -162,7 +161,10 @@ def _levels(
     # In the sizes that are shown, which may be others than the image's own.
     unit = [s / b for s, b in zip(scale, base, strict=True)]
     for number, level in enumerate(image.levels):
-        array = lazy_array(open_source(place_of_level(group, image, number)), name="read-zarr")
+        array = opened.array
+        if number:
+            source = open_source(place_of_level(opened.place, image, number))
+            array = lazy_array(source, name="read-zarr")
         arrays.append(_without_time(array, image.axes))
         own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
         scales.append(tuple(v * u for v, u in zip(own, unit, strict=True)))
