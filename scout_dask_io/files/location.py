@@ -188,3 +188,8 @@ def as_remote(location: Location) -> RemoteLocation:
     if not isinstance(location, RemoteLocation):
         raise ArgumentError(f"{location} is a local path, expected a URL")
     return location
+
+
+def is_path(value: object) -> bool:
+    """Tell whether a value names a place: text, a path, or a location."""
+    return isinstance(value, (str, os.PathLike, RemoteLocation))

@@ -127,7 +127,7 @@ class RemoteLocation:
             If the store cannot be asked.
         """
         ends = _whole(self.fs) if limit is None else {"start": 0, "end": limit}
-        return self._ask(lambda: bytes(self.fs.cat_file(self.key, **ends)))
+        return self._ask(lambda: _given(_tried_all(partial(self.fs.cat_file, **ends), self.key)))
 
     def read_many(self, names: Sequence[str], limit: int | None = None) -> dict[str, bytes | None]:
         """Give the objects of some names below this one, asked for at once.
@@ -171,9 +171,9 @@ class RemoteLocation:
     def _chunk_of(self, answer: Any, max_nbytes: int) -> bytes | ChunkReadError | None:
         if isinstance(answer, (FileNotFoundError, IsADirectoryError)):
             return None
+        if _has_no_range(answer):
+            return b""
         if isinstance(answer, BaseException):
-            if "satisfiable" in str(answer):  # an empty object has no range
-                return b""
             return ChunkReadError(f"{self.url}: cannot be read ({self.told(answer)})")
         if len(answer) > max_nbytes:
             return ChunkReadError(
@@ -423,9 +423,17 @@ def _given_list(answer: Any) -> list[dict[str, Any]]:
 
 
 def _given(answer: Any) -> bytes:
+    if _has_no_range(answer):
+        return b""
     if isinstance(answer, BaseException):
         raise answer
     return bytes(answer)
+
+
+def _has_no_range(answer: Any) -> bool:
+    """Tell whether a store refused a range because the object is empty."""
+    told = f"{type(answer).__name__} {answer}" if isinstance(answer, BaseException) else ""
+    return "satisfiable" in told or "InvalidRange" in told
 
 
 def _tried_all(call: Callable[[str], Any], key: str) -> Any:
@@ -468,7 +476,7 @@ def file_system(url: str, options: Mapping[str, Any]) -> Any:
         If its library is not installed, or the options do not fit.
     """
     try:
-        return url_to_fs(url, **{"use_listings_cache": False, **options})[0]
+        return url_to_fs(url, **{"use_listings_cache": False, **_connections(url, options)})[0]
     except ImportError as err:
         raise ArgumentError(
             f"{url} needs a library that is not installed: {err}. For s3:// it comes "
@@ -476,6 +484,15 @@ def file_system(url: str, options: Mapping[str, Any]) -> Any:
         ) from err
     except (TypeError, ValueError) as err:
         raise ArgumentError(f"{url}: storage_options do not fit: {err}") from err
+
+
+def _connections(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options with as many connections of S3's client as requests are under way at once."""
+    if not url.startswith(("s3://", "s3a://")):
+        return dict(options)
+    # botocore's own limit of 10 would leave two thirds of the window waiting.
+    config = {"max_pool_connections": 2 * WINDOW, **(options.get("config_kwargs") or {})}
+    return {**options, "config_kwargs": config}
 
 
 def without_secrets(text: str, options: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +14,7 @@ from scout_dask_io.core.image_info import ImageInfo, guessed_axes
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import locate
-from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.files.location import is_path, locate
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.nodes import open_node
@@ -116,7 +114,7 @@ def select(
 def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source, ImageInfo]:
     """Give a source and what is known of it, its voxel size by the one ``given`` of level 0."""
     source: Source | None
-    if isinstance(src, (str, os.PathLike, RemoteLocation)):
+    if is_path(src):
         node = open_node(locate(src))
         path, image = node.location, image_of_node(node)
         if image is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.files.location import is_path
 from scout_dask_io.read.any import Opened, as_image, has_alpha, open_any
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
 from scout_dask_io.run.lazy import lazy_array
@@ -96,7 +95,7 @@ def open_volume(
         If a path cannot be read.
     """
     image, opened = None, None
-    if isinstance(what, (str, os.PathLike, RemoteLocation)):
+    if is_path(what):
         opened = open_any(what, order=order, voxel_size=voxel_size)
         image, info = opened.image, opened.info
         name = opened.place.name or opened.path

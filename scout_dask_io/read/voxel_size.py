@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,8 +16,7 @@ from scout_dask_io.core.voxel_size import (
     merge_sizes,
 )
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
-from scout_dask_io.files.location import Location, locate
-from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.files.location import Location, is_path, locate
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.image_info import stored_info
@@ -81,7 +79,7 @@ def voxel_size(
         return None if source is None else source.info.voxel_size
     if isinstance(path_or_array, Source):
         return path_or_array.info.voxel_size
-    if isinstance(path_or_array, (str, os.PathLike, RemoteLocation)):
+    if is_path(path_or_array):
         return _of_place(locate(path_or_array, storage_options))
     if hasattr(path_or_array, "attrs"):
         return from_attribute(dict(path_or_array.attrs).get(ATTRIBUTE), "attributes")

@@ -104,6 +104,8 @@ class ChunkFileSource(Source):
         self.shape = fmt.shape
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
+        # Chunks of a store are asked for at once, however few threads there are.
+        self.has_own_threads = not root.on_disk
 
     def _look(self, given: VoxelSize | None = None) -> ImageInfo:
         node = self.node or read_node(self.root)

@@ -15,6 +15,7 @@ from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError
+from scout_dask_io.files.location import as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.chunk_format import format_of
 from scout_dask_io.store.create import metadata_documents
@@ -163,8 +164,8 @@ class RemotePlace:
             gather_records(t.format.shape, t.format.chunks, blocks, here.read_units(), here.journal)
             for t, blocks, here in zip(targets, units, places, strict=True)
         ]
-        if shared is not None and isinstance(shared.root, RemoteLocation):
-            shared.root.copy_below(staging.of_level(0).array)
+        if shared is not None and not shared.root.on_disk:
+            as_remote(shared.root).copy_below(staging.of_level(0).array)
             shared.check()
         for target, here, found in zip(targets, places, records, strict=True):
             of_level = level_settings(settings, here.level, target.format.shape)

@@ -28,7 +28,6 @@ from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
 from scout_dask_io.files.location import Location, locate
-from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.read.missing_planes import attributes_with_filled, note_filled
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import source_of, sources_in
@@ -516,7 +515,7 @@ def begin_or_resume(
         return None
     if qc:
         # In a store, what lies there may be this write's own.
-        ours = resumed is not None and isinstance(destination, RemoteLocation)
+        ours = resumed is not None and not destination.on_disk
         check_beside(destination, overwrite=overwrite or ours)
     if resumed is not None:
         return resumed
@@ -537,7 +536,7 @@ def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite
     MemoryLimitError, ArgumentError
         If it is asked for.
     """
-    if not isinstance(destination, RemoteLocation):
+    if destination.on_disk:
         return
     if plan.route == "scratch":
         raise MemoryLimitError(
@@ -558,9 +557,9 @@ def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite
         )
 
 
-def _lies_in(source: Any, place: RemoteLocation) -> bool:
+def _lies_in(source: Any, place: Location) -> bool:
     # A view has what it is a view of.
     root, below = getattr(source, "root", None), getattr(source, "source", None)
     if below is not None and _lies_in(below, place):
         return True
-    return isinstance(root, RemoteLocation) and f"{root}/".startswith(f"{place}/")
+    return root is not None and root.lies_in(place)

@@ -63,6 +63,16 @@ def test_files_come_in_the_order_asked_for_and_what_is_too_large_is_an_error(pla
     assert [issubclass(kind, ChunkReadError) for _, _, kind in found] == [False, False, True, False]
 
 
+def test_an_empty_file_is_no_missing_one(place: Location):
+    (place / "empty").write(b"")
+    assert (place / "empty").read() == b""
+    assert (place / "empty").read(10) == b""
+    assert place.read_many(["empty", "none"], 10) == {"empty": b"", "none": None}
+    ((_, data),) = place.iter_files(["empty"], 10)
+    assert isinstance(data, (bytes, memoryview))
+    assert len(data) == 0
+
+
 def test_removing_takes_names_for_names_and_not_for_patterns(place: Location):
     put(place, *ODD)
     place.remove(["a*", "[a]", "*"])
