@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from typing import TypeAlias
 
+from scout_dask_io.core.formatting import format_count
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 
 Value: TypeAlias = int | str
@@ -25,6 +26,7 @@ Value: TypeAlias = int | str
 #: wells) and ``v`` views (angles, cameras), each of which is an array of its own.
 AXES = "pvtcz"
 NAMES_OF_AXES = {"p": "position", "v": "view", "t": "time", "c": "channel", "z": "z"}
+_NOUNS = {**NAMES_OF_AXES, "t": "time point", "z": "plane"}
 #: Other names that a pattern may use.
 _ALIASES = {
     "position": "p", "pos": "p", "tile": "p", "site": "p", "field": "p", "well": "p", "x": "p",
@@ -50,6 +52,15 @@ _KEYS = {
 _AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
 # What stands behind a number.
 _UNITS = {"nm": "c", "um": "z", "µm": "z", "deg": "v"}
+# Layouts that the places of numbers tell of, no word beside them.
+_LAYOUTS = (
+    # TeraStitcher and SmartSPIM: a folder a channel, x, then x_y, then a file a z, in tenths of a micrometre (Bria and Iannello,
+    # BMC Bioinformatics 13:316, 2012).
+    re.compile(
+        r"(?:(?P<c>[^/]+)/)?(?P<x>-?[0-9]{5,6})/(?P=x)_(?P<y>-?[0-9]{5,6})/(?:[^/]*_)?(?P<z>-?[0-9]{4,6})\.tiff?",
+        re.IGNORECASE,
+    ),
+)
 # A number alone counts planes; more channels than these no microscope has.
 _MOST_CHANNELS = 16
 
@@ -122,10 +133,8 @@ class NameGrid:
         return next((f for f in self.fields if f.axis == axis), None)
 
     def __str__(self) -> str:
-        parts = [
-            f"{len(f.values):,} {NAMES_OF_AXES[f.axis]}{_s(len(f.values))}" for f in self.fields
-        ]
-        text = f"{len(self.files):,} files: " + " x ".join(parts or ["one plane"])
+        parts = [format_count(len(f.values), _NOUNS[f.axis]) for f in self.fields]
+        text = f"{format_count(len(self.files), 'file')}: " + " x ".join(parts or ["one plane"])
         if self.guessed:
             names = " and ".join(NAMES_OF_AXES[a] for a in self.guessed)
             text += f" ({names} by the numbers alone)"
@@ -175,7 +184,12 @@ def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
     >>> grid.axes, grid.shape, grid.files[1, 2]
     ('cz', (2, 4), 'Series001_z02_ch01.tif')
     """
-    series, strays = _largest_series(sorted(names))
+    names = sorted(names)
+    for layout in _LAYOUTS:
+        matches = [m for n in names if (m := layout.fullmatch(n))]
+        if names and len(matches) == len(names):
+            return _grid_of_matches(matches, names, (), where)
+    series, strays = _largest_series(names)
     columns = _merged(_columns(series))
     chosen, guessed = _axes(columns, series, where)
     fields, indices = _fields(chosen)
@@ -187,8 +201,8 @@ def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder
 
     ``{c}``, ``{z}``, ``{t}``, ``{p}`` and ``{v}`` (or ``{channel}``, ``{time}``, ``{position}``,
     ``{tile}``, ``{x}``, ``{y}``, ``{view}`` …) are fields, numbers or words; any other name in
-    braces is text that does not matter, ``*`` too. A pattern with named groups, ``(?P<z>…)``, is a regular
-    expression. It is held against paths below the dataset's folder, with ``/``.
+    braces is text that does not matter, ``*`` too. A pattern with named groups, ``(?P<z>…)``, is
+    a regular expression. It is held against paths below the dataset's folder, with ``/``.
 
     Raises
     ------
@@ -197,7 +211,7 @@ def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder
     PathNotFoundError
         If no file fits it.
     """
-    expression, groups = _compiled(pattern)
+    expression = _compiled(pattern)
     found: list[str] = []
     strays: list[str] = []
     matches: list[re.Match[str]] = []
@@ -214,31 +228,40 @@ def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder
             f"{where}: no file fits the pattern {pattern!r}; there are {some}"
             f"{' and others' if len(strays) > 3 else ''}"
         )
+    return _grid_of_matches(matches, found, strays, where)
+
+
+def _grid_of_matches(
+    matches: Sequence[re.Match[str]], names: Sequence[str], strays: Sequence[str], where: str
+) -> NameGrid:
+    """Give the grid of names that fit one expression, by its groups."""
     columns = []
-    for group, axis in groups.items():
-        raw = [m[group] for m in matches]
-        numbers = all(re.fullmatch("-?[0-9]+", r) for r in raw)
-        values: tuple[Value, ...] = tuple(int(r) if numbers else r for r in raw)
-        columns.append(_Column((), "", axis, values, False))
+    for group in matches[0].re.groupindex:
+        axis = _axis_of_group(group)
+        raw = [m[group] or "" for m in matches]
+        if axis and any(raw):
+            numbers = all(re.fullmatch("-?[0-9]+", r) for r in raw)
+            values: tuple[Value, ...] = tuple(int(r) if numbers else r for r in raw)
+            columns.append(_Column((), "", axis, values, False))
     fields, indices = _fields(columns)
-    return _grid(fields, indices, found, strays, (), where)
+    return _grid(fields, indices, names, strays, (), where)
 
 
-def _compiled(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
-    """Give the regular expression of a pattern, and the axis of each of its groups."""
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Give the regular expression of a pattern, whose groups are named for axes."""
     if "(?P<" in pattern:
         try:
             expression = re.compile(pattern)
         except re.error as err:
             raise ArgumentError(f"pattern {pattern!r} is no regular expression: {err}") from err
-        groups = {g: _axis_of_group(g) for g in expression.groupindex if _axis_of_group(g)}
     else:
-        groups, parts = {}, []
+        parts: list[str] = []
+        n_fields = 0
         for part in re.split(r"(\{[^{}]*\}|\*)", pattern):
             axis = _axis_of_group(part[1:-1]) if part.startswith("{") else ""
             if axis:
-                group = f"{axis}{len(groups)}"
-                groups[group] = axis
+                group = f"{axis}{n_fields}"
+                n_fields += 1
                 # A field of digits, with a sign; or a word, as short as can be.
                 parts.append(rf"(?P<{group}>-?[0-9]+|[^/]+?)")
             elif part == "*" or part.startswith("{"):
@@ -246,12 +269,12 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], dict[str, str]]:
             else:
                 parts.append(re.escape(part))
         expression = re.compile("".join(parts))
-    if not groups:
+    if not any(map(_axis_of_group, expression.groupindex)):
         raise ArgumentError(
             f"pattern {pattern!r} has no field: give {{z}}, {{c}}, {{t}}, {{position}} or {{view}} "
             'where the names have them, as in "{name}_C{c}_Z{z}.tif"'
         )
-    return expression, groups
+    return expression
 
 
 def _axis_of_group(name: str) -> str:
@@ -270,6 +293,9 @@ def _largest_series(names: Sequence[str]) -> tuple[_Series, tuple[str, ...]]:
     if not series:
         return _Series(), ()
     largest = max(series.values(), key=lambda s: len(s.names))
+    if len(series) > 1 and len(largest.names) == 1:
+        # Names of which no two are built alike, as GUIDs are, tell nothing.
+        return _Series(), tuple(names)
     strays = sorted(n for s in series.values() if s is not largest for n in s.names)
     return largest, tuple(strays)
 
@@ -325,11 +351,9 @@ def _merged(columns: list[_Column]) -> list[_Column]:
 
 def _is_key_of_all(columns: Sequence[_Column], n_files: int) -> bool:
     """Tell whether no two files are alike in all columns."""
-    return (
-        len(set(zip(*(c.values for c in columns), strict=True))) == n_files
-        if columns
-        else n_files <= 1
-    )
+    if not columns:
+        return n_files <= 1
+    return len(set(zip(*(c.values for c in columns), strict=True))) == n_files
 
 
 def _axes(
@@ -343,6 +367,7 @@ def _axes(
         If more than one reading fits.
     """
     n_files = len(series.names)
+    guessed: tuple[str, ...] = ()
     if len(columns) == 1:
         (only,) = columns
         too_many = only.axis == "c" and len(set(only.values)) > _MOST_CHANNELS
@@ -355,12 +380,11 @@ def _axes(
     bare = [c for c in columns if not c.axis]
     if _is_key_of_all(stated, n_files):
         # What else varies follows from these: times of day, serial numbers.
-        chosen, guessed = stated, ()
+        chosen = stated
     else:
         if words and (_has(stated, "c") or len(words) > 1):
             words = [w for w in words if not _follows(w, [*stated, *bare])]
         chosen = [*stated, *words]
-        guessed = ()
         if not _is_key_of_all(chosen, n_files):
             bare = [b for b in bare if not _follows(b, chosen)]
             if len(bare) == 1 and not _has(chosen, "z"):
@@ -477,16 +501,14 @@ def _fields(columns: Sequence[_Column]) -> tuple[tuple[NameField, ...], list[tup
                 for row in zip(*(c.values for c in alike), strict=True)
             ]
             text = ""
-        order_of = dict(
-            zip(values, zip(*(map(_order, c.values) for c in alike), strict=True), strict=True)
-        )
+        orders = zip(*(map(_order, c.values) for c in alike), strict=True)
+        order_of = dict(zip(values, orders, strict=True))
         distinct = sorted(set(values), key=lambda v: order_of[v])
         index = {v: n for n, v in enumerate(distinct)}
         fields.append(NameField(axis, text, tuple(distinct)))
         places.append([index[v] for v in values])
     n_files = len(columns[0].values) if columns else 1
-    rows = list(zip(*places, strict=True)) if places else [()] * n_files
-    return tuple(fields), rows
+    return tuple(fields), [tuple(place[n] for place in places) for n in range(n_files)]
 
 
 def _grid(
@@ -509,22 +531,22 @@ def _grid(
     shape = [len(f.values) for f in fields]
     holes: list[str] = []
     if math.prod(shape) > len(files):
-        every: Callable[[], Iterable[tuple[int, ...]]] = lambda: product(*map(range, shape))
-        holes = [_words(fields, index) for index in every() if index not in files]
+        every = product(*map(range, shape))
+        holes = [_words(fields, index) for index in every if index not in files]
     holes += _gaps(fields)
     return NameGrid(fields, files, tuple(holes), tuple(strays), guessed)
 
 
 def _gaps(fields: Sequence[NameField]) -> list[str]:
-    """Give the values that a field of numbers leaves out, where it otherwise goes in equal steps."""
+    """Give the numbers that are left out where a field otherwise goes in equal steps."""
     found: list[str] = []
     for f in fields:
         numbers = [v for v in f.values if isinstance(v, int)]
         if f.axis not in "tz" or len(numbers) < max(3, len(f.values)):
             continue
-        steps = Counter(b - a for a, b in zip(numbers, numbers[1:], strict=False))
+        steps = Counter(b - a for a, b in pairwise(numbers))
         step = min(steps, key=lambda s: (-steps[s], s))
-        for a, b in zip(numbers, numbers[1:], strict=False):
+        for a, b in pairwise(numbers):
             if (b - a) % step == 0 and (b - a) // step <= 1000:
                 found += [f"{NAMES_OF_AXES[f.axis]} {n}" for n in range(a + step, b, step)]
             elif b - a > step:
@@ -536,7 +558,3 @@ def _words(fields: Sequence[NameField], index: Sequence[int]) -> str:
     return ", ".join(
         f"{NAMES_OF_AXES[f.axis]} {f.values[n]}" for f, n in zip(fields, index, strict=True)
     )
-
-
-def _s(n: int) -> str:
-    return "" if n == 1 else "s"
