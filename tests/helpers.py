@@ -10,12 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 
 REPO = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPO.parent / "shared" / "data"
+
+
+def packs_bits() -> bool:
+    """Tell whether imagecodecs packs bits; one that does also reads them by libtiff."""
+    try:
+        imagecodecs.packints_encode(np.zeros(8, np.uint8), 1)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def make_volume(shape: Sequence[int], dtype: Any = "u2", seed: int = 0) -> np.ndarray:

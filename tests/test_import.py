@@ -18,6 +18,7 @@ HEAVY = (
     "dask",
     "distributed",
     "imagecodecs",
+    "matplotlib",
     "numcodecs",
     "numpy",
     "tensorstore",
@@ -25,7 +26,16 @@ HEAVY = (
     "zarr",
 )
 # What only the command line, a cluster or an extra needs.
-NOT_FOR_THE_LIBRARY = ("click", "distributed", "IPython", "pytest", "tensorstore", "tqdm", "zarrs")
+NOT_FOR_THE_LIBRARY = (
+    "click",
+    "distributed",
+    "IPython",
+    "matplotlib",
+    "pytest",
+    "tensorstore",
+    "tqdm",
+    "zarrs",
+)
 
 
 def test_import_loads_none_of_the_libraries():

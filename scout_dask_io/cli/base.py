@@ -78,16 +78,16 @@ def command(*parameters: Any) -> Callable[[Callable[..., Any]], click.Command]:
     return add
 
 
-def for_people(text: str, running: str) -> str:
-    """Give a text as a person reads it: arguments as options, paths as they mostly were typed.
+def in_options(text: str, running: str) -> str:
+    """Give a text with its arguments as options of the command line.
 
     An argument is an option of the command that the message names, or of the one that runs;
     else of ``convert``, and said to be; else it stays as functions have it.
     """
-    if isinstance(text, Message):
-        parts = (_as_option(p, running) if isinstance(p, Option) else p for p in text.parts)
-        text = "".join(parts)
-    return _relative(text)
+    if not isinstance(text, Message):
+        return text
+    parts = (_as_option(p, running) if isinstance(p, Option) else p for p in text.parts)
+    return "".join(parts)
 
 
 def _as_option(argument: Option, running: str) -> str:
@@ -106,8 +106,8 @@ def _with_value(option: click.Option, value: Any) -> str:
     return f"{name} {','.join(value).upper() if isinstance(value, tuple) else value}"
 
 
-def _relative(text: str) -> str:
-    """Give paths below the working directory without it."""
+def relative(text: str) -> str:
+    """Give paths below the working directory without it, as they mostly were typed."""
     here = os.getcwd()
     if here == os.sep:
         return text
@@ -139,7 +139,7 @@ def print_report(report: Any, as_json: bool, quiet: bool = False, text: str = ""
         click.echo(to_json(report))
     elif not quiet:
         state = click.get_current_context().ensure_object(State)
-        click.echo(for_people(text or report.render(), state.command))
+        click.echo(relative(in_options(text or report.render(), state.command)))
 
 
 def typed(*args: str) -> str:

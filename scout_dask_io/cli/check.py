@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from scout_dask_io.cli import options as opt
 from scout_dask_io.cli.base import (
     State,
     command,
@@ -14,20 +15,11 @@ from scout_dask_io.cli.base import (
     print_report,
     scheduling,
 )
-from scout_dask_io.cli.options import (
-    deep,
-    max_mem,
-    order,
-    quiet,
-    scheduler,
-    storage_options,
-    workers,
-)
 
 
 @command(
-    path_argument("src"), path_argument("dst", required=False), deep, workers, max_mem,
-    order, scheduler, storage_options, quiet,
+    path_argument("src"), path_argument("dst", required=False), opt.deep, opt.workers, opt.max_mem,
+    opt.order, opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def verify(

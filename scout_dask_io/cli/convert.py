@@ -6,38 +6,16 @@ from typing import Any
 
 import click
 
+from scout_dask_io.cli import options as opt
 from scout_dask_io.cli.base import State, command, print_report, scheduling, typed
-from scout_dask_io.cli.options import (
-    chunks,
-    codec,
-    dry_run,
-    durable,
-    labels,
-    levels,
-    max_mem,
-    missing,
-    ome,
-    order,
-    overwrite,
-    qc,
-    quiet,
-    resume,
-    scheduler,
-    shards,
-    src_dst,
-    storage_options,
-    voxel_size,
-    workers,
-    zarr_format,
-)
 from scout_dask_io.core.messages import joined
 from scout_dask_io.jobs.report import table
 
 
 @command(
-    *src_dst, ome, labels, levels, chunks, codec, zarr_format, shards, voxel_size, workers,
-    max_mem, overwrite, resume, order, missing, qc, durable, dry_run, scheduler, storage_options,
-    quiet,
+    *opt.src_dst, opt.ome, opt.labels, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
+    opt.shards, opt.voxel_size, opt.workers, opt.max_mem, opt.overwrite, opt.resume, opt.order,
+    opt.missing, opt.qc, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -49,7 +27,6 @@ def convert(
     scheduler: str | None,
     quiet: bool,
     as_json: bool,
-    durable: bool,
     **options: Any,
 ) -> None:
     """Convert SRC to a Zarr array, or an OME-Zarr image, at DST.
@@ -70,13 +47,14 @@ def convert(
       scout-dask-io convert brain brain.zarr --missing fill --qc
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
     """
-    from scout_dask_io.jobs.convert import convert, plan_convert
+    from scout_dask_io.jobs.convert import plan_convert
 
     state.if_interrupted = f"{dst} is as it was."  # before anything is written
     with scheduling(scheduler, options["nb_workers"]):
+        plan = plan_convert(src, dst, **options)
         if dry_run:
-            print_report(plan_convert(src, dst, **options), as_json)
+            print_report(plan, as_json)
             return
-        report = convert(src, dst, durable=durable, progress=not quiet, **options)
+        report = plan.run(progress=not quiet)
     (check,) = table([("check it", typed("verify", src, dst))])
     print_report(report, as_json, quiet, joined("\n", [report.render(), check]))

@@ -6,21 +6,13 @@ from typing import Any
 
 import click
 
+from scout_dask_io.cli import options as opt
 from scout_dask_io.cli.base import (
     State,
     command,
     flag,
     path_argument,
     print_report,
-)
-from scout_dask_io.cli.options import (
-    dry_run,
-    max_mem,
-    overwrite,
-    quiet,
-    storage_options,
-    voxel_size,
-    workers,
 )
 
 
@@ -35,17 +27,6 @@ def _box(_: click.Context, __: click.Parameter, text: str | None) -> list[slice]
         return [slice(*(int(end) if end.strip() else None for end in ends)) for ends in ranges]
     except ValueError:
         raise click.BadParameter(f"{text!r} is no box: give e.g. 0:30,100:400,:") from None
-
-
-def _scale(_: click.Context, __: click.Parameter, text: str | None) -> list[float] | None:
-    """Give two numbers from a text such as ``100,4000``."""
-    if text is None:
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no range: give e.g. 100,4000.") from None
-    return [low, high]
 
 
 _options = (
@@ -67,7 +48,7 @@ _options = (
         help="To write, e.g. uint8 or float32; one that does not hold every value needs --scale.",
     ),
     click.option(
-        "--scale", callback=_scale, metavar="LOW,HIGH",
+        "--scale", callback=opt.numbers("no range", "100,4000"), metavar="LOW,HIGH",
         help="Values that become the least and the greatest of an integer dtype, or 0 and 1 of a "
         "float; those beyond are clipped, and counted.",
     ),
@@ -85,8 +66,8 @@ _options = (
 
 
 @command(
-    path_argument("zarr"), path_argument("out"), *_options, voxel_size, overwrite, workers,
-    max_mem, dry_run, storage_options, quiet,
+    path_argument("zarr"), path_argument("out"), *_options, opt.voxel_size, opt.overwrite,
+    opt.workers, opt.max_mem, opt.dry_run, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def export(
@@ -113,13 +94,13 @@ def export(
       scout-dask-io export volume.zarr cut.tif --axis y --box 0:30,100:400,:
       scout-dask-io export s3://lab/a.zarr planes/ --storage-option profile=lab
     """
-    from scout_dask_io.jobs.export import export, plan_export
+    from scout_dask_io.jobs.export import plan_export
 
+    plan = plan_export(zarr, out, **options)
     if dry_run:
-        print_report(plan_export(zarr, out, **options), as_json)
+        print_report(plan, as_json)
         return
     state.if_interrupted = (
         f"What stands in {out} is whole. The same command with --resume goes on from there."
     )
-    report = export(zarr, out, progress=not quiet, **options)
-    print_report(report, as_json, quiet)
+    print_report(plan.run(progress=not quiet), as_json, quiet)

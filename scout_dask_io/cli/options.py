@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -22,17 +23,21 @@ def _extents(text: str) -> tuple[int, ...]:
     return extents
 
 
-def _sizes(_: click.Context, __: click.Parameter, text: str | None) -> list[float] | None:
-    """Give three lengths in micrometres from a text such as ``4,1.8,1.8``."""
-    if text is None:
-        return None
-    try:
-        sizes = [float(part) for part in text.split(",")]
-    except ValueError:
-        sizes = []
-    if len(sizes) != 3 or not all(0 < v < math.inf for v in sizes):
-        raise click.BadParameter(f"{text!r} is not a voxel size: give e.g. 4,1.8,1.8.")
-    return sizes
+def numbers(what: str, example: str, above: float = -math.inf) -> Callable[..., Any]:
+    """Give the callback of an option of as many numbers as its example has, or of none."""
+
+    def parse(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+        if text is None:
+            return None
+        try:
+            found = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            found = ()
+        if len(found) != len(example.split(",")) or not all(above < v < math.inf for v in found):
+            raise click.BadParameter(f"{text!r} is {what}: give e.g. {example}.")
+        return found
+
+    return parse
 
 
 def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[str, Any] | None:
@@ -118,7 +123,8 @@ codec = click.option(
     help="Compression; lz4 is faster, its files are a little larger.",
 )  # fmt: skip
 voxel_size = click.option(
-    "--voxel-size", callback=_sizes, metavar="Z,Y,X", show_default="what the source states",
+    "--voxel-size", callback=numbers("not a voxel size", "4,1.8,1.8", above=0),
+    metavar="Z,Y,X", show_default="what the source states",
     help="Size of a voxel in micrometres, e.g. 4,1.8,1.8.",
 )  # fmt: skip
 storage_options = click.option(

@@ -9,17 +9,9 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import command, path_argument, print_report
-from scout_dask_io.cli.options import order, overwrite, storage_options, voxel_size
+from scout_dask_io.cli.options import numbers, order, overwrite, storage_options, voxel_size
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.jobs.report import Row, table, voxel_text
-
-
-def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a pair of numbers: give e.g. 1,99.8.") from None
-    return low, high
 
 
 @command(
@@ -34,8 +26,9 @@ def _percentiles(_: click.Context, __: click.Parameter, text: str) -> tuple[floa
         help="Along the longest axis.",
     ),
     click.option(
-        "--percentiles", callback=_percentiles, metavar="LOW,HIGH", default="1,99.8",
-        show_default=True, help="Of the values shown, that are black and full colour.",
+        "--percentiles", callback=numbers("not a pair of numbers", "1,99.8"), metavar="LOW,HIGH",
+        default="1,99.8", show_default=True,
+        help="Of the values shown, that are black and full colour.",
     ),
     voxel_size, order, overwrite, storage_options,
 )  # fmt: skip

@@ -7,34 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from scout_dask_io.cli import options as opt
 from scout_dask_io.cli.base import command, print_report, scheduling
-from scout_dask_io.cli.options import (
-    codec,
-    dry_run,
-    durable,
-    labels,
-    levels,
-    max_mem,
-    overwrite,
-    quiet,
-    resume,
-    scheduler,
-    src_dst,
-    storage_options,
-    voxel_size,
-    workers,
-)
 
 
 @command(
-    *src_dst, levels, labels, voxel_size, codec, workers, max_mem, overwrite, resume, durable,
-    dry_run, scheduler, storage_options, quiet,
+    *opt.src_dst, opt.levels, opt.labels, opt.voxel_size, opt.codec, opt.workers, opt.max_mem,
+    opt.overwrite, opt.resume, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options,
+    opt.quiet,
 )  # fmt: skip
 def pyramid(
     src: str,
     dst: str,
     dry_run: bool,
-    durable: bool,
     scheduler: str | None,
     quiet: bool,
     as_json: bool,
@@ -52,11 +37,9 @@ def pyramid(
       scout-dask-io pyramid brain.zarr brain.ome.zarr --dry-run
       scout-dask-io pyramid nuclei.zarr nuclei.ome.zarr --labels --levels 3
     """
-    from scout_dask_io.jobs.pyramid import plan_pyramid, pyramid
+    from scout_dask_io.jobs.pyramid import plan_pyramid
 
     with scheduling(scheduler, options["nb_workers"]):
-        if dry_run:
-            print_report(plan_pyramid(src, dst, **options), as_json)
-            return
-        report = pyramid(src, dst, durable=durable, progress=not quiet, **options)
-    print_report(report, as_json, quiet)
+        plan = plan_pyramid(src, dst, **options)
+        report = plan if dry_run else plan.run(progress=not quiet)
+    print_report(report, as_json, quiet and not dry_run)

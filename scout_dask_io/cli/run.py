@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from scout_dask_io.cli.base import State, cli, for_people
+from scout_dask_io.cli.base import State, cli, in_options, relative
 from scout_dask_io.core.messages import Message, Option, joined
 from scout_dask_io.errors import ArgumentError, ScoutIOError
 from scout_dask_io.jobs.report import to_json
@@ -49,8 +49,8 @@ def _run(args: Sequence[str] | None, state: State) -> int:
         code = 2 if isinstance(err, ArgumentError) else state.code_of_errors
     if state.debug:
         traceback.print_exception(failure)
-    text = for_people(text, state.command).strip()
-    say(f"error: {text}")
+    text = in_options(text, state.command).strip()
+    say(f"error: {relative(text)}")
     _tell_json(args, failure, text)
     return code
 
@@ -58,7 +58,7 @@ def _run(args: Sequence[str] | None, state: State) -> int:
 def _error_text(err: Exception) -> str:
     """Give one paragraph on an error: what went wrong, and what to do where that is known."""
     if isinstance(err, ScoutIOError):
-        return joined(" ", [err.args[0] if err.args else "", *_notes(err)])
+        return joined(" ", [_said(err), *_notes(err)])
     if isinstance(err, MemoryError):
         less, fewer = Option("max_mem"), Option("nb_workers")
         return Message("out of memory: allow less with ", less, ", or use fewer ", fewer)
@@ -69,6 +69,12 @@ def _error_text(err: Exception) -> str:
         text = f"unexpected {type(err).__name__}: {err} (--debug shows where it comes from)"
     notes = _notes(err)
     return joined(" ", [f"{text}.", *notes]) if notes else text
+
+
+def _said(message: object) -> str:
+    """Give what an error or a warning says, with the arguments that it names."""
+    said = getattr(message, "args", None) or (message,)
+    return said[0] if isinstance(said[0], Message) else str(message)
 
 
 def _notes(err: BaseException | None) -> list[str]:
@@ -87,11 +93,10 @@ def _warner(state: State) -> Callable[..., None]:
     """Give what takes the place of ``warnings.showwarning``: one line a warning, each once."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
-        said = message.args[0] if isinstance(message, Warning) and message.args else message
-        text = for_people(said if isinstance(said, str) else str(message), state.command)
+        text = in_options(_said(message), state.command)
         for_users = not issubclass(category, _FOR_DEVELOPERS)
         if (for_users or state.debug) and text not in state.warned:
             state.warned.add(text)
-            say(f"warning: {text}")
+            say(f"warning: {relative(text)}")
 
     return show

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from scout_dask_io.core.grid import Region, Shape, region_shape, region_size
+from scout_dask_io.core.grid import Region, Shape, chunk_counts, region_shape, region_size
 
 Parts: TypeAlias = list[tuple[slice, slice, slice]]
 
@@ -82,7 +82,7 @@ class ChunkBuffer:
 
     def begin(self, region: Region) -> None:
         """Start a band: ``region`` begins on chunk edges, in array coordinates."""
-        counts = tuple(-(-n // c) for n, c in zip(region_shape(region), self._chunks, strict=True))
+        counts = chunk_counts(region_shape(region), self._chunks)
         size = math.prod(counts) * math.prod(self._chunks)
         nbytes = size * self._dtype.itemsize
         if nbytes > len(self._store):

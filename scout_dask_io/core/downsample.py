@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from scout_dask_io.core.grid import Region, Shape, relative_to
+from scout_dask_io.core.grid import Region, Shape, chunk_cells, chunk_counts, relative_to
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import ArgumentError
 
@@ -36,17 +36,6 @@ Method: TypeAlias = Callable[[np.ndarray, Shape, np.ndarray], None]
 # What is worked on at a time, with as much for sums, should stay in the processor's caches. A piece
 # of 2 MiB as four takes no less time and four times the calls.
 SLAB_NBYTES = 2**21
-
-
-def halved_shape(shape: Shape, factors: Shape) -> Shape:
-    """Give the shape after halving: half as many elements, rounded up.
-
-    Examples
-    --------
-    >>> halved_shape((5, 64, 7), (1, 2, 2))
-    (5, 32, 4)
-    """
-    return tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
 
 
 def downsample(
@@ -76,7 +65,7 @@ def downsample(
     if method not in METHODS:
         raise ArgumentError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if out is None:
-        out = np.empty(halved_shape(values.shape, factors), values.dtype.newbyteorder("="))
+        out = np.empty(chunk_counts(values.shape, factors), values.dtype.newbyteorder("="))
     if 2 not in factors or 0 in values.shape:
         _nearest(values, factors, out)
         return out
@@ -188,14 +177,14 @@ class HalvedSource(Source):
         self.source = source
         self.factors = factors
         self.method = method
-        self.shape = halved_shape(source.shape, factors)
+        self.shape = chunk_counts(source.shape, factors)
         self.dtype = source.dtype
         self.token = f"{source.token}/{factors}/{method}"
 
     @property
     def read_shape(self) -> Shape:
         """What is read at once of the source, halved."""
-        return halved_shape(self.source.read_shape, self.factors)
+        return chunk_counts(self.source.read_shape, self.factors)
 
     def narrow(self, region: Region) -> tuple[Source, Region]:
         """Narrow the source, if that leaves its pairs together."""
@@ -209,10 +198,7 @@ class HalvedSource(Source):
         )
         if self._cuts_no_pair():
             for where, values in self.source.iter_pieces(wanted):
-                at = tuple(
-                    slice(w.start // f, -(-w.stop // f))
-                    for w, f in zip(where, self.factors, strict=True)
-                )
+                at = chunk_cells(where, self.factors)
                 yield at, downsample(values, self.factors, self.method)
             return
         yield (
@@ -477,7 +463,7 @@ class PieceHalver:
 
     def is_whole(self) -> bool:
         """Tell whether what was given back is the whole band, halved."""
-        return not self._cut and self._filled == math.prod(halved_shape(self._shape, self._factors))
+        return not self._cut and self._filled == math.prod(chunk_counts(self._shape, self._factors))
 
     def put(self, where: Region, values: np.ndarray) -> tuple[Region, np.ndarray] | None:
         """Take a piece, and give what can be halved with it and where that lies, if anything.

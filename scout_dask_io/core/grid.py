@@ -123,8 +123,25 @@ def expand_chunks(shape: Shape, chunks: int | Sequence[int]) -> Shape:
 
 
 def chunk_counts(shape: Shape, chunks: Shape) -> Shape:
-    """Give the number of chunks along each axis."""
+    """Give the number of chunks along each axis, also the shape that halving leaves.
+
+    Examples
+    --------
+    >>> chunk_counts((5, 64, 7), (1, 2, 2))
+    (5, 32, 4)
+    """
     return tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+
+
+def chunk_cells(region: Region, chunks: Shape) -> Region:
+    """Give the chunks that a region touches, as a region of the chunk grid.
+
+    Examples
+    --------
+    >>> chunk_cells((slice(64, 130), slice(0, 7)), (64, 64))
+    (slice(1, 3, None), slice(0, 1, None))
+    """
+    return tuple(slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True))
 
 
 def cuts(n: int, step: int, phase: int = 0) -> list[int]:
@@ -140,8 +157,7 @@ def cuts(n: int, step: int, phase: int = 0) -> list[int]:
 
 def iter_chunk_indices(region: Region, chunks: Shape) -> Iterator[Shape]:
     """Yield the grid indices of the chunks that a region touches, in C order."""
-    spans = (range(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True))
-    return product(*spans)
+    return product(*(range(s.start, s.stop) for s in chunk_cells(region, chunks)))
 
 
 def iter_regions(shape: Shape, chunks: Shape) -> Iterator[Region]:

@@ -79,6 +79,8 @@ class WritePlan:
         Of the array, 2 or 3.
     shards : tuple of int or None
         Extent of a shard, in elements; units and bands are then whole shards.
+    n_threads : int
+        Tasks that run at once in all processes of a cluster; 0 where there is one process.
     """
 
     shape: Shape
@@ -94,6 +96,12 @@ class WritePlan:
     route: str
     zarr_format: int = 2
     shards: Shape | None = None
+    n_threads: int = 0
+
+    @property
+    def n_parallel(self) -> int:
+        """Tasks that run at once in all: units are cut so that none of them is idle."""
+        return self.n_threads or self.nb_workers
 
     @property
     def nbytes(self) -> int:

@@ -16,31 +16,29 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
-from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.grid import Shape, chunk_counts
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.shards import advise_shards
-from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
-from scout_dask_io.files.location import AnyPath
+from scout_dask_io.files.location import Location
 from scout_dask_io.jobs.destination import (
     check_target,
-    free_nbytes,
-    stored_nbytes,
     warn_of_a_full_disk,
-    warn_of_many_files,
 )
 from scout_dask_io.jobs.report import (
     JobReport,
+    Planned,
     Row,
     array_text,
     filled_rows,
@@ -51,18 +49,15 @@ from scout_dask_io.jobs.report import (
     voxel_text,
 )
 from scout_dask_io.read.any import (
-    Image,
     Opened,
     as_image,
     leading_channels,
     locate_all,
     open_any,
-    stated_axes,
     warn_of_numbering,
 )
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
-from scout_dask_io.store.image import read_image
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.staging import check_beside, has_beside, sheet_paths, stands
 from scout_dask_io.store.unfinished import unfinished
@@ -163,238 +158,147 @@ def convert(
     TargetExistsError, ResumeError, MemoryLimitError, WriteError
         As for :func:`~scout_dask_io.write_zarr`.
     """
-    start = time.perf_counter()
-    found = to_convert(
-        src, dst, ome, labels, levels, codec, zarr_format, shards, order, missing, voxel_size,
-        overwrite, resume, max_mem, nb_workers, qc, storage_options,
+    plan = plan_convert(
+        src, dst, ome=ome, labels=labels, levels=levels, chunks=chunks, codec=codec,
+        zarr_format=zarr_format, shards=shards, order=order, missing=missing,
+        voxel_size=voxel_size, overwrite=overwrite, resume=resume, max_mem=max_mem,
+        nb_workers=nb_workers, durable=durable, qc=qc, storage_options=storage_options,
     )  # fmt: skip
-    destination, data, opened, options = found.destination, found.data, found.opened, found.options
-    if overwrite and not qc:
-        warn_of_an_old_sheet(destination)
-    before = _finished_before(destination, overwrite=overwrite, resume=resume)
-    warn_of_many_files(data, chunks, shards)
-    write: Any = write_ome_zarr
-    if ome:
-        options = {**options, "colors": found.colors or None}
-    else:
-        write = write_zarr
-        options = {
-            **options,
-            "voxel_size": opened.voxel_size,
-            "attributes": {"channels": list(found.channels)} if found.channels else {},
-        }
-    written = write(
-        destination,
-        data,
-        chunks,
-        overwrite=overwrite,
-        resume=resume,
-        durable=durable,
-        qc=qc,
-        progress=progress,
-        **options,
-    )
-    image = read_image(destination) if ome else None
-    arrays = [written] if image is None else [written[level.path] for level in image.levels]
-    array = arrays[0]
-    n_units = _count_units(destination)
-    return ConvertReport(
-        path=os.fspath(dst),
-        shape=tuple(array.shape),
-        dtype=str(array.dtype),
-        chunks=tuple(array.chunks),
-        levels=tuple(tuple(a.shape) for a in arrays) if ome else (),
-        nbytes=int(data.nbytes),
-        stored_nbytes=stored_nbytes(destination),
-        n_chunks=sum(a.nchunks for a in arrays),
-        n_units=n_units,
-        n_resumed=n_units if before is None else before,
-        filled=opened.filled,
-        qc=read_qc(destination) if qc else None,
-        elapsed_s=time.perf_counter() - start,
-    )
+    return plan.run(progress)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertOptions:
+    """How :func:`convert` writes: its parameters but ``progress``, which are said there."""
+
+    ome: bool = False
+    labels: bool = False
+    levels: int | None = None
+    chunks: int | Sequence[int] = (64, 64, 64)
+    codec: Any = LEVEL_CODECS
+    zarr_format: int = 2
+    shards: int | Sequence[int] | None = None
+    order: str = "alphabetical"
+    missing: str = "error"
+    voxel_size: Any = None
+    overwrite: bool = False
+    resume: bool = False
+    max_mem: int | str | None = None
+    nb_workers: int | None = None
+    durable: bool = False
+    qc: bool = False
+    storage_options: Mapping[str, Any] | None = None
 
 
 def plan_convert(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    *,
-    ome: bool = False,
-    labels: bool = False,
-    levels: int | None = None,
-    chunks: int | Sequence[int] = (64, 64, 64),
-    codec: Any = LEVEL_CODECS,
-    zarr_format: int = 2,
-    shards: int | Sequence[int] | None = None,
-    order: str = "alphabetical",
-    missing: str = "error",
-    voxel_size: Any = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    max_mem: int | str | None = None,
-    nb_workers: int | None = None,
-    qc: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any
 ) -> ConvertPlan:
     """Give what :func:`convert` would do with the same arguments, without writing anything.
 
     Reads the headers of the source. Whatever :func:`convert` would refuse
     before it writes is refused here with the same error.
     """
-    found = to_convert(
-        src, dst, ome, labels, levels, codec, zarr_format, shards, order, missing, voxel_size,
-        overwrite, resume, max_mem, nb_workers, qc, storage_options,
-    )  # fmt: skip
-    destination, data, opened = found.destination, found.data, found.opened
+    start = time.perf_counter()
+    how = ConvertOptions(**options)
+    source, destination = locate_all(src, dst, how.storage_options)
+    if not how.ome and (how.labels or how.levels is not None):
+        raise ArgumentError(
+            "labels and levels are of OME-Zarr images: give " + Option("ome", True) + " too"
+        )
+    if how.qc:
+        check_qc_place(destination)
+    replaces, resumes = check_target(
+        source, destination, overwrite=how.overwrite, resume=how.resume
+    )
+    opened = open_any(
+        source, how.nb_workers, order=how.order, missing=how.missing, voxel_size=how.voxel_size
+    )
+    warn_of_numbering(opened)
+    if how.qc:
+        check_planes(opened, destination, how)
+    data, info, channels = opened.array, opened.info, leading_channels(opened)
+    if how.ome:
+        data, info = as_image(opened)
+        channels = info.names
+    free = destination.free_nbytes()
+    # The levels below the full one take at most a third as much.
+    warn_of_a_full_disk(int(data.nbytes) * (4 if how.ome else 3) // 3, destination, free)
+    asked: dict[str, Any] = {
+        "shards": how.shards, "max_mem": how.max_mem, "nb_workers": how.nb_workers,
+    }  # fmt: skip
     shapes: tuple[Shape, ...] = ()
-    if ome:
-        image = plan_ome_zarr(data, chunks, **found.options)
-        plan, shapes = image.write, tuple(level.shape for level in image.levels)
+    if how.ome:
+        versions = {of: version for version, of in VERSIONS.items()}
+        if how.zarr_format not in versions:
+            raise ArgumentError(f"zarr_format must be 2 or 3, got {how.zarr_format!r}")
+        asked |= {"axes": info.axes, "channels": channels or None, "labels": how.labels}
+        asked |= {"levels": how.levels, "voxel_size": info.voxel_size}
+        asked |= {"version": versions[how.zarr_format], "codec": how.codec}
+        levels = plan_ome_zarr(data, how.chunks, **asked)
+        write, shapes = levels.write, tuple(level.shape for level in levels.levels)
+        n_units = levels.n_units
         # One task a unit, one that waits for each pass, the last of which publishes the image.
-        n_tasks = image.n_units + len(image.passes)
+        n_tasks = n_units + len(levels.passes)
         # A group's metadata and manifest, and each level's.
-        n_files = image.n_files + (3 - (zarr_format == 3)) * (1 + len(shapes))
+        n_files = levels.n_files + (3 - (how.zarr_format == 3)) * (1 + len(shapes))
+        asked["colors"] = info.colors or None
     else:
-        plan = plan_zarr(data, chunks, **found.options)
-        n_tasks = plan.n_units + 1
+        asked |= {"codec": codecs_of_levels(how.codec)[0], "zarr_format": how.zarr_format}
+        write = plan_zarr(data, how.chunks, **asked)
+        n_units, n_tasks = write.n_units, write.n_units + 1
         # zarr.json; or .zarray, and .zattrs where there is something to say.
-        stated = bool(found.channels or opened.voxel_size or opened.filled)
-        n_files = plan.n_stored + 1 + (zarr_format == 2 and stated)
+        stated = bool(channels or info.voxel_size or opened.filled)
+        n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
+        asked["voxel_size"] = info.voxel_size
+        asked["attributes"] = {"channels": list(channels)} if channels else {}
     return ConvertPlan(
         source=os.fspath(src),
         destination=os.fspath(dst),
-        replaces=found.replaces,
-        resumes=found.resumes,
-        write=plan,
+        replaces=replaces,
+        resumes=resumes,
+        write=write,
         levels=shapes,
         n_tasks=n_tasks,
-        channels=found.channels,
-        voxel_size=opened.voxel_size,
-        n_files=n_files,
-        qc_sheet=str(sheet_paths(destination)[1]) if qc else "",
+        channels=channels,
+        voxel_size=info.voxel_size,
         filled=opened.filled,
-        advice=advise_shards(plan.shape, plan.chunks, plan.stored, plan.itemsize),
-        free_nbytes=free_nbytes(destination),
+        n_files=n_files,
+        qc_sheet=str(sheet_paths(destination)[1]) if how.qc else "",
+        free_nbytes=free,
+        advice=advise_shards(write.shape, write.chunks, write.stored, write.itemsize),
+        _job=_Job(destination, data, how, asked, n_units, took_s=time.perf_counter() - start),
     )
 
 
-def _finished_before(destination: AnyPath, *, overwrite: bool, resume: bool) -> int | None:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a plan needs to run: the pixels, in an image with their axes in its order."""
+
+    destination: Location
+    data: da.Array
+    how: ConvertOptions
+    #: What the writer of arrays or images is asked, beside the data and what ``how`` says.
+    asked: dict[str, Any]
+    n_units: int
+    took_s: float
+
+
+def _finished_before(destination: Location, how: ConvertOptions) -> int | None:
     """Give how many units an interrupted run had finished; ``None`` where all stands finished."""
-    if not resume:
+    if not how.resume:
         return 0
     there = unfinished(destination)
     if there is not None:
         return there.n_finished
-    return None if destination.exists() and not overwrite else 0
+    return None if destination.exists() and not how.overwrite else 0
 
 
-def _count_units(destination: AnyPath) -> int:
+def _count_units(destination: Location) -> int:
     manifest = read_manifest(destination)
     settings = {} if manifest is None else manifest.settings
     # An image has passes, each with the units of its first level.
     passes = [units for _, units in settings.get("passes", ())] or [settings.get("units", ())]
     return sum(math.prod(len(axis) for axis in units) for units in passes)
-
-
-@dataclass(frozen=True, slots=True)
-class ToConvert:
-    """A source that may be converted; nothing is written yet.
-
-    Attributes
-    ----------
-    destination : Path or RemotePath
-        Where it goes.
-    replaces, resumes : bool
-        As for :func:`~scout_dask_io.jobs.destination.check_target`.
-    opened : Opened
-        The source.
-    data : dask.array.Array
-        Its pixels; for an image, with their axes in its order.
-    channels : tuple of str
-        Names of its channels; empty where there are none.
-    colors : tuple of str
-        Of the channels of an image, where they are known for each.
-    options : dict
-        What both the plan and the write take, beside the data and the chunks.
-    """
-
-    destination: AnyPath
-    replaces: bool
-    resumes: bool
-    opened: Opened
-    data: da.Array
-    channels: tuple[str, ...]
-    colors: tuple[str, ...]
-    options: dict[str, Any]
-
-
-def to_convert(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    ome: bool,
-    labels: bool,
-    levels: int | None,
-    codec: Any,
-    zarr_format: int,
-    shards: int | Sequence[int] | None,
-    order: str,
-    missing: str,
-    voxel_size: Any,
-    overwrite: bool,
-    resume: bool,
-    max_mem: int | str | None,
-    nb_workers: int | None,
-    qc: bool,
-    storage_options: Mapping[str, Any] | None,
-) -> ToConvert:
-    """Open a source, and refuse what :func:`convert` refuses before it writes.
-
-    Reads headers. Errors and warnings are those of :func:`convert`.
-    """
-    source, destination = locate_all(src, dst, storage_options)
-    if not ome and (labels or levels is not None):
-        raise ArgumentError(
-            "labels and levels are of OME-Zarr images: give " + Option("ome", True) + " too"
-        )
-    if qc:
-        check_qc_place(destination)
-    replaces, resumes = check_target(source, destination, overwrite=overwrite, resume=resume)
-    opened = open_any(source, nb_workers, order=order, missing=missing, voxel_size=voxel_size)
-    warn_of_numbering(opened)
-    if qc:
-        check_planes(opened, destination, ome=ome, overwrite=overwrite, resume=resume)
-    if ome:
-        image = as_image(opened)
-    else:
-        image = Image(opened.array, "", leading_channels(opened))
-    options: dict[str, Any] = {"shards": shards, "max_mem": max_mem, "nb_workers": nb_workers}
-    if ome:
-        versions = {of: version for version, of in VERSIONS.items()}
-        if zarr_format not in versions:
-            raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
-        options |= {
-            "axes": image.axes,
-            "channels": image.channels,
-            "levels": levels,
-            "labels": labels,
-            "voxel_size": opened.voxel_size,
-            "version": versions[zarr_format],
-            "codec": codec,
-        }
-    else:
-        options |= {"codec": codecs_of_levels(codec)[0], "zarr_format": zarr_format}
-    # The levels below the full one take at most a third as much.
-    warn_of_a_full_disk(int(image.array.nbytes) * (4 if ome else 3) // 3, destination)
-    return ToConvert(
-        destination,
-        replaces,
-        resumes,
-        opened,
-        image.array,
-        tuple(image.channels or ()),
-        image.colors,
-        options,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,39 +333,34 @@ class ConvertReport(JobReport):
 
     Attributes
     ----------
-    path : str
-        The Zarr array, or the group of the OME-Zarr image.
-    shape, chunks : tuple of int
-        In elements; of an image, of level 0.
-    levels : tuple of tuple of int
-        Shapes of the levels of an image, the full one first; empty of an array.
-    dtype : str
-        As stored.
-    nbytes, stored_nbytes : int
-        Size of the elements of the source, and of all files, in bytes.
+    plan : ConvertPlan
+        What was planned, and what is said of it there: ``shape``, ``chunks``, ``dtype`` and
+        ``nbytes`` of the array, or of level 0, ``levels`` and ``filled``; ``path`` is its
+        destination.
+    stored_nbytes : int
+        Size of all files, in bytes.
     n_chunks : int
         Chunks of the grid, of all levels; those that hold only the fill value have no file.
     n_units, n_resumed : int
         Write units, and how many of them earlier runs had finished.
-    filled : tuple of FilledPlane
-        Planes that hold the fill value because their files could not be read.
     qc : QcReport or None
         What the planes are like, where that was asked for.
     elapsed_s : float
         From opening the source to the array standing at ``path``.
     """
 
-    path: str
-    shape: Shape
-    dtype: str
-    chunks: Shape
-    levels: tuple[Shape, ...]
-    nbytes: int
+    path = Planned[str]("destination")
+    shape = Planned[Shape]("write.shape")
+    dtype = Planned[str]("write.dtype")
+    chunks = Planned[Shape]("write.chunks")
+    levels = Planned[tuple[Shape, ...]]("levels")
+    nbytes = Planned[int]("write.nbytes")
+    filled = Planned[tuple[FilledPlane, ...]]("filled")
+    plan: ConvertPlan
     stored_nbytes: int
     n_chunks: int
     n_units: int
     n_resumed: int
-    filled: tuple[FilledPlane, ...]
     qc: QcReport | None
     elapsed_s: float
 
@@ -542,6 +441,44 @@ class ConvertPlan(JobReport):
     qc_sheet: str
     free_nbytes: int | None
     advice: str
+    _job: _Job = field(repr=False, compare=False)
+
+    def run(self, progress: bool | Report = False) -> ConvertReport:
+        """Do it, and give what was written; arguments and errors are those of :func:`convert`."""
+        start = time.perf_counter()
+        job = self._job
+        destination, how = job.destination, job.how
+        if how.overwrite and not how.qc:
+            warn_of_an_old_sheet(destination)
+        if self.advice:
+            warn(self.advice)
+        before = _finished_before(destination, how)
+        write: Any = write_ome_zarr if how.ome else write_zarr
+        write(
+            destination,
+            job.data,
+            how.chunks,
+            overwrite=how.overwrite,
+            resume=how.resume,
+            durable=how.durable,
+            qc=how.qc,
+            progress=progress,
+            **job.asked,
+        )
+        # A write that is resumed goes on with the units that it was begun with.
+        n_units = _count_units(destination) if how.resume else job.n_units
+        return ConvertReport(
+            plan=self,
+            stored_nbytes=sum(size for _, size in destination.find()),
+            n_chunks=sum(
+                math.prod(chunk_counts(shape, self.write.chunks))
+                for shape in self.levels or [self.write.shape]
+            ),
+            n_units=n_units,
+            n_resumed=n_units if before is None else before,
+            qc=read_qc(destination) if how.qc else None,
+            elapsed_s=job.took_s + time.perf_counter() - start,
+        )
 
     def title(self) -> str:
         """Say what is to become of what."""
@@ -575,9 +512,7 @@ class ConvertPlan(JobReport):
         ]
 
 
-def check_planes(
-    opened: Opened, destination: AnyPath, *, ome: bool, overwrite: bool, resume: bool
-) -> None:
+def check_planes(opened: Opened, destination: Location, how: ConvertOptions) -> None:
     """Refuse a source whose planes nothing can be told of, before anything is created.
 
     Raises
@@ -588,20 +523,20 @@ def check_planes(
         If other files lie where the sheet goes.
     """
     check_qc(opened.array.shape, np.dtype(opened.array.dtype), destination)
-    axes = stated_axes(opened)
-    if not ome and not axes.endswith("yx"):
+    axes = opened.axes
+    if not how.ome and not axes.endswith("yx"):
         raise ArgumentError(
             f"{opened.path} has the axes {axes!r}, and qc tells of planes (y, x): give "
             + Option("ome", True)
             + ", "
             "which puts them last, or leave qc out"
         )
-    if not resume:
+    if not how.resume:
         # A resumed write may have finished, with the sheet at its place: the writer looks.
-        check_beside(destination, overwrite=overwrite)
+        check_beside(destination, overwrite=how.overwrite)
 
 
-def warn_of_an_old_sheet(destination: AnyPath) -> None:
+def warn_of_an_old_sheet(destination: Location) -> None:
     """Warn where the sheet of an array that is replaced stays, since the new one has none."""
     if not has_beside(destination):
         return
@@ -618,7 +553,7 @@ def warn_of_an_old_sheet(destination: AnyPath) -> None:
         )
 
 
-def read_qc(destination: AnyPath) -> QcReport | None:
+def read_qc(destination: Location) -> QcReport | None:
     """Give what the files beside an array say; ``None`` where none is to be had.
 
     Raises
@@ -630,7 +565,10 @@ def read_qc(destination: AnyPath) -> QcReport | None:
         return None
     data, sheet = sheet_paths(destination)
     try:
-        found = json.loads(data.read_bytes())
+        raw = data.read()
+        if raw is None:
+            return None
+        found = json.loads(raw)
         findings = tuple(map(str, found["findings"]))
     except (FileNotFoundError, ChunkReadError):
         # So say stores of what is not there to who may read the array alone.

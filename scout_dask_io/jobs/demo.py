@@ -91,11 +91,16 @@ def demo(
     folder = _new_folder(path)
     planes, array = folder / "organoid", folder / "organoid.zarr"
     tell(f"Making a synthetic organoid in {planes}")
-    n_files = _write_planes(planes)
+    for channel, name in enumerate(CHANNELS):
+        (planes / name).mkdir(parents=True)
+        for z, plane in enumerate(organoid(channel)):
+            # Uncompressed, as microscopes write them.
+            imsave(planes / name / f"z{z:04d}.tif", plane, compress=0)
     tell(f"Converting it to {array}")
     converted = convert(planes, array, progress=progress)
     tell("Comparing the two, pixel by pixel")
     verified = verify(planes, array, progress=progress)
+    n_files = sum(1 for _ in planes.glob("*/*.tif"))
     return DemoReport(str(planes), str(array), n_files, converted, verified)
 
 
@@ -105,37 +110,22 @@ def _new_folder(path: str | os.PathLike[str] | None) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
-    except (FileExistsError, NotADirectoryError) as err:
-        raise TargetExistsError(
-            f"{folder} is not a folder: give a new or empty one, or none at all"
-        ) from err
+        fault = "not empty" if any(folder.iterdir()) else ""
+    except (FileExistsError, NotADirectoryError):
+        fault = "not a folder"
     except OSError as err:
         raise WriteError(f"{folder} cannot be made: {err.strerror or err}") from err
-    if taken:
-        raise TargetExistsError(
-            f"{folder} is not empty: give a new or empty folder, or none at all"
-        )
+    if fault:
+        raise TargetExistsError(f"{folder} is {fault}: give a new or empty folder, or none at all")
     return folder
-
-
-def _write_planes(folder: Path) -> int:
-    n_files = 0
-    for channel, name in enumerate(CHANNELS):
-        (folder / name).mkdir(parents=True)
-        for z, plane in enumerate(organoid(channel)):
-            # Uncompressed, as microscopes write them.
-            imsave(folder / name / f"z{z:04d}.tif", plane, compress=0)
-            n_files += 1
-    return n_files
 
 
 #: Folder names of the two channels, in SCOUT's layout.
 CHANNELS = ("color_0", "color_1")
-#: Planes, rows, columns: unequal and no multiple of the default chunks.
-SHAPE = (48, 400, 500)
 #: Extent of a voxel in micrometres, (z, y, x).
 VOXEL_SIZE_UM = (4.0, 1.8, 1.8)
+#: Planes, rows, columns: unequal and no multiple of the default chunks.
+SHAPE = (48, 400, 500)
 
 _OFFSET = 100.0  # counts that the camera adds to every pixel
 _READ_NOISE = 2.5  # counts, standard deviation
@@ -145,24 +135,10 @@ _RADIUS_UM = (9.0, 14.0)  # of a nucleus, least and most
 def organoid(channel: int = 0, shape: Shape = SHAPE, *, seed: int = 0) -> np.ndarray:
     """Give one channel of a synthetic organoid, the same for the same arguments.
 
-    Channel 0 shows every nucleus, channel 1 the third of them that a second
-    label marks; both see the same tissue. Light falls off with depth, photons
-    and readout add noise, so no two planes are alike and the data compress
-    about as camera data do. The volume is made in memory.
-
-    Parameters
-    ----------
-    channel : {0, 1}
-        Which label to show.
-    shape : tuple of int
-        Planes, rows, columns.
-    seed : int
-        Of the nuclei's places and of the noise.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``shape``, uint16, ``(z, y, x)``.
+    uint16, ``(z, y, x)``, in memory. Channel 0 shows every nucleus, channel 1 the third of
+    them that a second label marks. Light falls off with depth, photons and readout add
+    noise, so no two planes are alike and the data compress about as camera data do.
+    ``seed`` is that of the nuclei's places and of the noise.
 
     Raises
     ------
@@ -175,7 +151,7 @@ def organoid(channel: int = 0, shape: Shape = SHAPE, *, seed: int = 0) -> np.nda
     >>> volume.shape, volume.dtype
     ((8, 60, 80), dtype('uint16'))
     """
-    if channel not in range(len(CHANNELS)):
+    if channel not in (0, 1):
         raise ArgumentError(f"channel must be 0 or 1, got {channel!r}")
     if len(shape) != 3 or min(shape) < 1:
         raise ArgumentError(f"shape must be three extents of at least 1, got {shape!r}")

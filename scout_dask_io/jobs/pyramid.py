@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from scout_dask_io.core.downsample import HalvedSource, method_for
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
 from scout_dask_io.core.plan import WritePlan
@@ -27,10 +28,11 @@ from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.jobs.destination import check_target, free_nbytes, stored_nbytes
+from scout_dask_io.files.location import Location
+from scout_dask_io.jobs.destination import check_target
 from scout_dask_io.jobs.report import (
     JobReport,
+    Planned,
     Row,
     levels_text,
     memory_text,
@@ -41,15 +43,16 @@ from scout_dask_io.jobs.report import (
 from scout_dask_io.read.any import as_image, locate_all, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
-from scout_dask_io.store.chunk_format import format_at
+from scout_dask_io.store.chunk_format import format_of
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
-from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.image import level_path, read_image
-from scout_dask_io.store.layout import detect_layout, measure_array
+from scout_dask_io.store.image import find_level
+from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
+from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.nodes import open_node, open_with_zarr
 from scout_dask_io.write.ome_zarr import (
-    channel_labels,
     describe_image,
     level_attributes,
+    with_labels,
     write_levels,
 )
 from scout_dask_io.write.preflight import preflight
@@ -111,75 +114,32 @@ def pyramid(
     TargetExistsError, ResumeError, MemoryLimitError, WriteError
         As for :func:`~scout_dask_io.write_ome_zarr`.
     """
-    start = time.perf_counter()
-    found = added_levels(
-        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
-        storage_options,
+    plan = plan_pyramid(
+        src, dst, levels=levels, labels=labels, voxel_size=voxel_size, codec=codec,
+        overwrite=overwrite, resume=resume, max_mem=max_mem, nb_workers=nb_workers,
+        durable=durable, storage_options=storage_options,
     )  # fmt: skip
-    image, top, destination = found.image, found.top, found.destination
-    axes, size, shapes = image.axes, found.voxel_size, tuple(lv.shape for lv in found.levels)
-    metadata = image_metadata(
-        destination.name, axes, found.levels, size, version=found.version, method=image.method,
-        labels=labels,
-    )  # fmt: skip
-    labelled = channel_labels(found.channels, axes, shapes[0], destination)
-    shown = _shown(found.place, labelled)
-    settings = {
-        **settings_of(image.write, top, None, found.compressor, found.fill_value, metadata),
-        "levels": list(shapes),
-        "shown": shown,
-    }
-    preflight([top], destination)
-    describe = partial(
-        describe_image, metadata=metadata, version=found.version, axes=axes,
-        shown=None if labels else shown,
-    )  # fmt: skip
-    write_levels(
-        destination,
-        image,
-        top,
-        None,
-        settings,
-        describe,
-        arrays=[
-            {
-                "compressor": found.compressor,
-                "fill_value": found.fill_value,
-                "attributes": level_attributes(level, axes, size, found.channels),
-            }
-            for level in found.levels[1:]
-        ],
-        overwrite=overwrite,
-        resume=resume,
-        durable=durable,
-        compute=True,
-        progress=progress,
-        shared=top.source,
-    )
-    return PyramidReport(
-        src=os.fspath(src),
-        path=os.fspath(dst),
-        levels=shapes,
-        nbytes=found.added_nbytes,
-        stored_nbytes=sum(stored_nbytes(destination / str(n)) for n in range(1, len(shapes))),
-        copied=isinstance(destination, RemotePath),
-        elapsed_s=time.perf_counter() - start,
-    )
+    return plan.run(progress)
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidOptions:
+    """How :func:`pyramid` adds levels: its parameters but ``progress``, which are said there."""
+
+    levels: int | None = None
+    labels: bool = False
+    voxel_size: Any = None
+    codec: Any = LEVEL_CODECS
+    overwrite: bool = False
+    resume: bool = False
+    max_mem: int | str | None = None
+    nb_workers: int | None = None
+    durable: bool = False
+    storage_options: Mapping[str, Any] | None = None
 
 
 def plan_pyramid(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    *,
-    levels: int | None = None,
-    labels: bool = False,
-    voxel_size: Any = None,
-    codec: Any = LEVEL_CODECS,
-    overwrite: bool = False,
-    resume: bool = False,
-    max_mem: int | str | None = None,
-    nb_workers: int | None = None,
-    storage_options: Mapping[str, Any] | None = None,
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], **options: Any
 ) -> PyramidPlan:
     """Give what :func:`pyramid` would do with the same arguments, without writing anything.
 
@@ -187,166 +147,122 @@ def plan_pyramid(
     refuse before it writes is refused here with the same error; but whether what is
     resumed was begun with the same settings is seen when it is.
     """
-    found = added_levels(
-        src, dst, levels, labels, voxel_size, codec, overwrite, resume, max_mem, nb_workers,
-        storage_options,
-    )  # fmt: skip
-    image, plan = found.image, found.image.write
-    full = level_path(found.place, 0)
-    used = measure_array(full, detect_layout(full))
-    return PyramidPlan(
-        source=os.fspath(src),
-        destination=os.fspath(dst),
-        replaces=found.replaces,
-        resumes=found.resumes,
-        levels=tuple(level.shape for level in found.levels),
-        chunks=plan.chunks,
-        shards=plan.shards,
-        version=found.version,
-        method=image.method,
-        channels=tuple(found.channels or ()),
-        voxel_size=found.voxel_size,
-        copied=isinstance(found.destination, RemotePath),
-        n_shared_files=used.n_files,
-        shared_nbytes=used.stored_nbytes,
-        nbytes=found.added_nbytes,
-        # The group's metadata and manifest, and those of each level that is added.
-        n_files=image.n_files + (3 - (found.version == "0.5")) * len(found.levels),
-        write=plan,
-        n_tasks=image.n_units + len(image.passes),
-        free_nbytes=free_nbytes(found.destination),
-    )
-
-
-def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Give names and colours of the channels, the latter as an image states them."""
-    image = read_image(source)
-    colors = () if image is None else image.colors
-    return list(names), list(colors) if len(colors) == len(names) else None
-
-
-@dataclass(frozen=True, slots=True)
-class AddedLevels:
-    """An array, and the levels that it is to have.
-
-    Attributes
-    ----------
-    place, destination : Path or RemotePath
-        Of the array or image that stands, and of the new image.
-    replaces, resumes : bool
-        As for :func:`~scout_dask_io.jobs.destination.check_target`.
-    levels : tuple of Level
-        The full one, which stands, first.
-    top : HalvedSource
-        Gives the first of those that are added.
-    image : ImagePlan
-        Of those that are added.
-    compressor : numcodecs.abc.Codec or None
-        Of those that are added.
-    version : str
-        Of the OME-Zarr metadata.
-    fill_value : int, float, bool or None
-        Of every level.
-    channels, voxel_size
-        As the array states them, the latter or as it was given.
-    """
-
-    place: AnyPath
-    destination: AnyPath
-    replaces: bool
-    resumes: bool
-    levels: tuple[Level, ...]
-    top: HalvedSource
-    image: ImagePlan
-    compressor: Any
-    version: str
-    fill_value: Any
-    channels: tuple[str, ...] | None
-    voxel_size: VoxelSize | None
-
-    @property
-    def added_nbytes(self) -> int:
-        """Size of the elements of the levels below the full one, in bytes."""
-        n_elements = sum(math.prod(level.shape) for level in self.levels[1:])
-        return n_elements * int(self.top.dtype.itemsize)
-
-
-def added_levels(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str],
-    levels: int | None,
-    labels: bool,
-    voxel_size: Any,
-    codec: Any,
-    overwrite: bool,
-    resume: bool,
-    max_mem: int | str | None,
-    nb_workers: int | None,
-    storage_options: Mapping[str, Any] | None,
-) -> AddedLevels:
-    """Look at an array, and plan its levels; nothing is written.
-
-    Raises
-    ------
-    PathNotFoundError, LayoutError
-        If there is no array, or it cannot be read.
-    ArgumentError
-        If it can have no level, or cannot be shared with an image at the destination.
-    TargetExistsError, MemoryLimitError
-        As for :func:`~scout_dask_io.jobs.pyramid.pyramid`.
-    """
-    _, lower = codecs_of_levels(codec)
-    place, destination = locate_all(src, dst, storage_options)
-    replaces, resumes = check_target(place, destination, overwrite=overwrite, resume=resume)
-    opened = open_any(place, voxel_size=voxel_size)
-    full = level_path(place, 0)
+    start = time.perf_counter()
+    how = PyramidOptions(**options)
+    _, lower = codecs_of_levels(how.codec)
+    place, destination = locate_all(src, dst, how.storage_options)
+    replaces, resumes = check_target(place, destination, overwrite=how.overwrite, resume=how.resume)
+    opened = open_any(place, voxel_size=how.voxel_size)
     if opened.kind != "zarr":
         raise ArgumentError(f"{place} is no Zarr array: use convert with " + _OME)
+    full, _ = find_level(open_node(place), 0)
     _check_stored(full, destination)
-    data, axes, names, *_ = as_image(opened)
+    data, info = as_image(opened)
+    axes, size = info.axes, info.voxel_size
     source = source_of(data)
     if not isinstance(source, Source) or isinstance(source, ViewSource):
         raise ArgumentError(
             f"{place} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
             "'tczyx': use convert with " + _OME
         )
-    size = opened.voxel_size
-    found = plan_levels(source.shape, axes, size, levels)
-    if len(found) < 2:
+    levels = plan_levels(source.shape, axes, size, how.levels)
+    if len(levels) < 2:
         raise ArgumentError(
             f"{place} is {format_shape(source.shape)}: as small as the last level of a "
             "pyramid, so there is none to add. "
             + Option("levels", "")
             + " says how many the image is to have."
         )
-    times = dict(zip(axes, found[1].total, strict=True))
-    top = HalvedSource(source, found[1].factors, method_for(np.dtype(source.dtype), labels))
-    stored: Any = open_zarr(full, mode="r")
+    times = dict(zip(axes, levels[1].total, strict=True))
+    top = HalvedSource(source, levels[1].factors, method_for(np.dtype(source.dtype), how.labels))
+    stored: Any = open_with_zarr(full)
     version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
     image = plan_ome_zarr(
         top,
         stored.chunks,
-        levels=len(found) - 1,
+        levels=len(levels) - 1,
         axes=axes,
-        labels=labels,
+        labels=how.labels,
         voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
         version=version,
         shards=stored.shards if version == "0.5" else None,
         codec=lower,
-        max_mem=max_mem,
-        nb_workers=nb_workers,
+        max_mem=how.max_mem,
+        nb_workers=how.nb_workers,
     )
     fill = None if stored.fill_value is None else np.asarray(stored.fill_value).item()
-    return AddedLevels(
-        place, destination, replaces, resumes, found, top, image, compressor_of(image.write, lower),
-        version, fill, names, size,
+    shapes = tuple(level.shape for level in levels)
+    return PyramidPlan(
+        source=os.fspath(src),
+        destination=os.fspath(dst),
+        replaces=replaces,
+        resumes=resumes,
+        levels=shapes,
+        chunks=image.write.chunks,
+        shards=image.write.shards,
+        version=version,
+        method=image.method,
+        channels=info.names,
+        voxel_size=size,
+        copied=destination.shares_by_copies,
+        nbytes=sum(map(math.prod, shapes[1:])) * int(top.dtype.itemsize),
+        # The group's metadata and manifest, and those of each level that is added.
+        n_files=image.n_files + (3 - (version == "0.5")) * len(levels),
+        write=image.write,
+        n_tasks=image.n_units + len(image.passes),
+        free_nbytes=destination.free_nbytes(),
+        _job=_Job(
+            how, place, destination, levels, top, image, compressor_of(image.write, lower), fill,
+            info, cache(partial(_measure, full)), took_s=time.perf_counter() - start,
+        ),
     )  # fmt: skip
 
 
-def _check_stored(array: AnyPath, destination: AnyPath) -> None:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a plan needs to run.
+
+    Attributes
+    ----------
+    place, destination : Path or RemoteLocation
+        Of the array or image that stands, and of the new image.
+    levels : tuple of Level
+        The full one, which stands, first.
+    top : HalvedSource
+        Gives the first of those that are added.
+    image, compressor
+        Of those that are added.
+    fill_value : int, float, bool or None
+        Of every level.
+    info : ImageInfo
+        What the array states.
+    measure : callable
+        Lists the files of the array, once.
+    took_s : float
+        What the planning took.
+    """
+
+    how: PyramidOptions
+    place: Location
+    destination: Location
+    levels: tuple[Level, ...]
+    top: HalvedSource
+    image: ImagePlan
+    compressor: Any
+    fill_value: Any
+    info: ImageInfo
+    measure: Callable[[], ArrayUsage]
+    took_s: float
+
+
+def _measure(node: Node) -> ArrayUsage:
+    return measure_array(node, detect_layout(node))
+
+
+def _check_stored(node: Node, destination: Location) -> None:
     """Refuse an array that cannot be level 0 as it is stored."""
-    layout = detect_layout(array)
-    if format_at(array) is None or not layout.nested or (
+    array, layout = node.location, detect_layout(node)
+    if format_of(layout.metadata, layout.separator) is None or not layout.nested or (
         layout.zarr_format == 2 and "dimension_separator" not in layout.metadata
     ):  # fmt: skip
         raise ArgumentError(
@@ -354,22 +270,11 @@ def _check_stored(array: AnyPath, destination: AnyPath) -> None:
             "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
             + _OME
         )
-    if not _lie_together(array, destination):
+    if not destination.can_share_files(array):
         raise ArgumentError(
             f"{destination} and {array} lie on different file systems or stores, which cannot "
             "share files: choose a destination beside the array, or use convert with " + _OME
         )
-
-
-def _lie_together(array: AnyPath, destination: AnyPath) -> bool:
-    if isinstance(array, RemotePath) and isinstance(destination, RemotePath):
-        return bool(array.fs is destination.fs)
-    if isinstance(array, RemotePath) or isinstance(destination, RemotePath):
-        return False
-    there = destination.parent
-    while not there.exists():
-        there = there.parent
-    return there.stat().st_dev == array.stat().st_dev
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,24 +283,22 @@ class PyramidReport(JobReport):
 
     Attributes
     ----------
-    src, path : str
-        The array, and the group of the image.
-    levels : tuple of tuple of int
-        Shapes, the full level first.
-    nbytes, stored_nbytes : int
-        Size of the elements of the levels that were added, and of their files, in bytes.
-    copied : bool
-        Whether the full level is a copy that the store made, and no link.
+    plan : PyramidPlan
+        What was planned, and what is said of it there: ``levels``, ``nbytes``, ``copied``;
+        ``src`` and ``path`` are its source and destination.
+    stored_nbytes : int
+        Size of the files of the levels that were added, in bytes.
     elapsed_s : float
         From opening the array to the image standing at ``path``.
     """
 
-    src: str
-    path: str
-    levels: tuple[Shape, ...]
-    nbytes: int
+    src = Planned[str]("source")
+    path = Planned[str]("destination")
+    levels = Planned[tuple[Shape, ...]]("levels")
+    nbytes = Planned[int]("nbytes")
+    copied = Planned[bool]("copied")
+    plan: PyramidPlan
     stored_nbytes: int
-    copied: bool
     elapsed_s: float
 
     def title(self) -> str:
@@ -442,8 +345,6 @@ class PyramidPlan(JobReport):
         Of the full level.
     copied : bool
         Whether the store would copy the full level, instead of a link.
-    n_shared_files, shared_nbytes : int
-        Files of the array that would be linked or copied, and their size in bytes.
     nbytes : int
         Size of the elements of the levels that would be added, in bytes.
     n_files : int
@@ -468,13 +369,70 @@ class PyramidPlan(JobReport):
     channels: tuple[str, ...]
     voxel_size: VoxelSize | None
     copied: bool
-    n_shared_files: int
-    shared_nbytes: int
     nbytes: int
     n_files: int
     write: WritePlan
     n_tasks: int
     free_nbytes: int | None
+    _job: _Job = field(repr=False, compare=False)
+
+    @property
+    def n_shared_files(self) -> int:
+        """Files of the array that would be linked or copied."""
+        return self._job.measure().n_files
+
+    @property
+    def shared_nbytes(self) -> int:
+        """Size of these files, in bytes."""
+        return self._job.measure().stored_nbytes
+
+    def run(self, progress: bool | Report = False) -> PyramidReport:
+        """Do it, and give what was written; errors are those of :func:`pyramid`."""
+        start = time.perf_counter()
+        job, how, image = self._job, self._job.how, self._job.image
+        destination, top = job.destination, job.top
+        info = replace(job.info, labels=how.labels)
+        metadata = image_metadata(
+            destination.name, info, job.levels, version=self.version, method=self.method
+        )
+        shown = with_labels(info, self.levels[0], destination)
+        settings = {
+            **settings_of(image.write, top, None, job.compressor, job.fill_value, metadata),
+            "levels": list(self.levels),
+            "shown": [list(shown.names), list(shown.colors) or None],
+        }
+        describe = partial(describe_image, metadata=metadata, version=self.version, info=shown)
+        preflight([top], destination)
+        write_levels(
+            destination,
+            image,
+            top,
+            None,
+            settings,
+            describe,
+            arrays=[
+                {
+                    "compressor": job.compressor,
+                    "fill_value": job.fill_value,
+                    "attributes": level_attributes(level, info),
+                }
+                for level in job.levels[1:]
+            ],
+            overwrite=how.overwrite,
+            resume=how.resume,
+            durable=how.durable,
+            compute=True,
+            progress=progress,
+            shared=top.source,
+        )
+        n_levels = len(self.levels)
+        return PyramidReport(
+            plan=self,
+            stored_nbytes=sum(
+                size for n in range(1, n_levels) for _, size in (destination / str(n)).find()
+            ),
+            elapsed_s=job.took_s + time.perf_counter() - start,
+        )
 
     def title(self) -> str:
         """Say what is to become of what."""

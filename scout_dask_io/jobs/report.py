@@ -6,14 +6,15 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.messages import joined
 
 if TYPE_CHECKING:  # they need numpy, which the command line's --help does without
     from scout_dask_io.core.grid import Shape
-    from scout_dask_io.core.source import FilledPlane
+    from scout_dask_io.core.image_info import FilledPlane
     from scout_dask_io.core.voxel_size import VoxelSize
 
 #: What a line of a report is about, and what it says. ``""`` goes on with the line above; without
@@ -22,15 +23,29 @@ Row: TypeAlias = tuple[str | None, str]
 
 #: Filled planes that a text names one by one.
 _FILLED_NAMED = 10
-#: Width of the labels, with the space after them; more where one is longer.
+#: Width of the labels, with the space after them; more where one is longer, shown or not.
 _COLUMN = 10
+
+
+_T = TypeVar("_T")
+
+
+class Planned(Generic[_T]):
+    """A fact of a report that its ``plan`` knows: ``shape = Planned[Shape]("write.shape")``."""
+
+    def __init__(self, name: str) -> None:
+        self._get = attrgetter(f"plan.{name}")
+
+    def __get__(self, report: Any, owner: type) -> _T:
+        return cast(_T, self if report is None else self._get(report))
 
 
 class JobReport:
     """What a job did, found, or would do.
 
-    A report is a frozen dataclass: its public fields and properties are the keys of
-    its JSON, in this order. For people it has a title, and rows below.
+    A report is a frozen dataclass: what its plan knows, its public fields and its
+    properties are the keys of its JSON, in this order; but for ``plan`` itself. For
+    people it has a title, and rows below.
     """
 
     __slots__ = ()
@@ -60,9 +75,10 @@ def table(rows: Iterable[Row]) -> list[str]:
     >>> table([("array", "2 x 3"), ("", "of uint8"), ("voxel", ""), (None, "Nothing else.")])
     ['  array     2 x 3', '            of uint8', '  Nothing else.']
     """
-    said = [row for row in rows if row[1]]
-    width = max([_COLUMN, *(len(label) + 2 for label, _ in said if label)])
-    return ["  " + ("" if label is None else label.ljust(width)) + text for label, text in said]
+    found = list(rows)
+    width = max([_COLUMN, *(len(label) + 2 for label, _ in found if label)])
+    lines = [("" if label is None else label.ljust(width), text) for label, text in found if text]
+    return ["  " + label + text for label, text in lines]
 
 
 def to_json(report: Any) -> str:
@@ -93,8 +109,10 @@ def _laid_out(value: Any, indent: str) -> str:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [f.name for f in dataclasses.fields(value)]
-        names += [n for n, v in vars(type(value)).items() if isinstance(v, property)]
+        known = vars(type(value))
+        names = [n for n, v in known.items() if isinstance(v, Planned)]
+        names += [f.name for f in dataclasses.fields(value) if f.name != "plan"]
+        names += [n for n, v in known.items() if isinstance(v, property)]
         return {n: _plain(getattr(value, n)) for n in names if not n.startswith("_")}
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}

@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 
 import dask
 import dask.array as da
-from dask._task_spec import DataNode, GraphNode, convert_legacy_graph
-from dask.base import get_scheduler
 
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.run._dask import DataNode, GraphNode, convert_legacy_graph, get_scheduler
 
 Key: TypeAlias = Any
 

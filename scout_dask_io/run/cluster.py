@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask
-from dask.base import get_scheduler
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.errors import ClusterError
+from scout_dask_io.run._dask import get_scheduler
+from scout_dask_io.run._distributed import failure_question, worker_question
 from scout_dask_io.run.progress import Report
 
 #: How long a cluster without workers is waited for, and a worker that does not answer.
@@ -138,61 +139,6 @@ def _address(client: Any) -> str:
     return str(client.scheduler.address)
 
 
-def worker_question() -> Callable[..., dict[str, Any]]:
-    """Give the function that each worker runs: it tells what the worker is, and what it sees.
-
-    A function inside a function travels as its code, so that a worker without
-    this library, or with another version of it, can still say so.
-    """
-
-    def look(
-        packages: Sequence[str], files: list[tuple[str, int]], folder: str, dask_worker: Any
-    ) -> dict[str, Any]:
-        import importlib
-        import os
-        import socket
-        import uuid
-
-        import psutil
-
-        versions = {}
-        for name in packages:
-            try:
-                versions[name] = str(importlib.import_module(name).__version__)
-            except ImportError:
-                versions[name] = "absent"
-        faults = []
-        for path, size in files:
-            try:
-                found = os.stat(path).st_size
-            except OSError as err:
-                faults.append(f"{path} cannot be seen: {err.strerror}")
-            else:
-                if found != size:
-                    faults.append(f"{path} is another file: {found} bytes, not {size}")
-        if folder:
-            trial = os.path.join(folder, uuid.uuid4().hex)
-            try:
-                with open(trial, "xb") as file:
-                    file.write(b"0")
-                os.unlink(trial)
-            except OSError as err:
-                parent = os.path.dirname(folder)
-                faults.append(f"{parent} cannot be written, or is another folder: {err.strerror}")
-        return {
-            "versions": versions,
-            "faults": faults,
-            "host": socket.gethostname(),
-            "name": str(dask_worker.name),
-            "threads": dask_worker.state.nthreads,
-            "limit": int(dask_worker.memory_manager.memory_limit or 0),
-            "free": int(psutil.virtual_memory().available),
-            "resources": dict(dask_worker.state.total_resources),
-        }
-
-    return look
-
-
 def _may_run(worker: str, answer: dict[str, Any]) -> bool:
     """Tell whether the annotations in force let a worker run the job."""
     wanted = dask.get_annotations()
@@ -295,14 +241,10 @@ def _stop(client: Any, futures: list[Any], drain: Callable[[], Awaitable[None]] 
 def _failed_on(client: Any, futures: list[Any]) -> str:
     """Give the addresses of the workers in which a task failed; empty where that is not known."""
 
-    def look(keys: list[Any], dask_scheduler: Any) -> list[str]:
-        tasks = [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
-        blamed = [task.exception_blame for task in tasks if task.exception_blame]
-        return sorted({worker for task in blamed for worker in task.erred_on})
-
     async def in_time() -> list[str]:
         keys = [future.key for future in futures if future.status == "error"]
-        return list(await asyncio.wait_for(client.run_on_scheduler(look, keys), TIMEOUT_S))
+        question = client.run_on_scheduler(failure_question(), keys)
+        return list(await asyncio.wait_for(question, TIMEOUT_S))
 
     # What failed first must not be hidden by a scheduler that is gone.
     with suppress(Exception):

@@ -10,14 +10,14 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import DataNode, Task
-from dask.array.core import getter, normalize_chunks
+from dask.array.core import normalize_chunks
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ChunkError
+from scout_dask_io.run._dask import DataNode, Task, getter
 
 
 class SourceLayer(Layer):

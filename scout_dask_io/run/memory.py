@@ -38,15 +38,32 @@ def parse_nbytes(value: int | str) -> int:
     return nbytes
 
 
+#: Of a container, by both versions of cgroups: what it may use, what it uses, the statistics of
+#: that, and the name there of files in the page cache, which give way to whoever needs memory.
+_CGROUPS = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat",
+     "total_inactive_file"),
+)  # fmt: skip
+
+
 def default_max_mem() -> int:
     """Give a quarter of the memory that is free now, in bytes, within a container's limit."""
     free = psutil.virtual_memory().available
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            free = min(free, int(Path(name).read_text()))
-        except (OSError, ValueError):
-            continue
+    for names in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):
+            free = min(free, _free_in_container(*names))
     return max(int(free) // FREE_SHARE, 1)
+
+
+def _free_in_container(limit: str, usage: str, statistics: str, cached: str) -> int:
+    """Give what a container's limit leaves, where there is one: without what it uses already."""
+    root = Path("/sys/fs/cgroup")
+    left = int((root / limit).read_text())
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        stated = dict(line.split() for line in (root / statistics).read_text().splitlines())
+        left -= max(int((root / usage).read_text()) - int(stated[cached]), 0)
+    return max(left, 0)
 
 
 def resolve_max_mem(value: int | str | None) -> int:

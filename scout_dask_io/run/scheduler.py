@@ -10,12 +10,12 @@ from typing import Any
 
 import dask
 from dask import threaded
-from dask.base import get_scheduler
 from dask.callbacks import Callback
 from dask.system import CPU_COUNT
 
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.run._dask import get_scheduler
 from scout_dask_io.run.cluster import (
     active_client,
     ask_workers,
@@ -98,6 +98,7 @@ def planned(
     return replace(
         one,
         nb_workers=fleet.threads,
+        n_threads=fleet.n_threads,
         max_mem=share * fleet.threads,
         projected_mem=one.projected_mem * fleet.threads,
     )

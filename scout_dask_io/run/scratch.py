@@ -102,8 +102,8 @@ class ScratchSource(Source):
                 for axis, k in enumerate(at):
                     first = first * shape[axis] + outer[axis][k]
                 first = first * shape[cut] + inside[cut].start
-                got = os.preadv(
-                    file.fileno(), [buffer.reshape(-1).view(np.uint8).data], first * row_nbytes
+                got = _fill(
+                    file.fileno(), buffer.reshape(-1).view(np.uint8).data, first * row_nbytes
                 )
                 if got != buffer.nbytes:
                     raise WriteError(
@@ -112,6 +112,20 @@ class ScratchSource(Source):
                 place = tuple(slice(k, k + 1) for k in at)
                 whole = tuple(slice(0, s.stop - s.start) for s in inside[cut:])
                 yield (*place, *whole), buffer[trim].reshape((1,) * cut + region_shape(whole))
+
+
+def _fill(fd: int, buffer: memoryview, offset: int) -> int:
+    """Read until a buffer is full or the file ends, and give how many bytes were read.
+
+    Linux gives at most 2 GiB - 4 KiB at once, and may give less.
+    """
+    got = 0
+    while got < len(buffer):
+        n = os.preadv(fd, [buffer[got:]], offset + got)
+        if n == 0:
+            break
+        got += n
+    return got
 
 
 @dataclass(frozen=True, slots=True)

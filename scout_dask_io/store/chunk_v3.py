@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.core.buffer import default_buffer_prototype
+from zarr.abc.buffer import Buffer
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.store.chunk_v2 import StrPath, is_fill
 from scout_dask_io.store.metadata import separator_of
@@ -73,7 +74,7 @@ class ShardFormat:
         chunks = tuple(int(n) for n in extents)
         document = json.dumps({**meta, "shape": chunks, "attributes": {}, "dimension_names": None})
         try:
-            array = _one_object(document)
+            array, _ = _one_object(document)
         except Exception as err:  # zarr has no family of errors
             raise LayoutError(f"zarr cannot read the metadata: {err}") from err
         dtype = np.dtype(array.dtype)
@@ -98,17 +99,25 @@ class ShardFormat:
     @property
     def max_nbytes(self) -> int:
         """Size that no encoding of an object exceeds, in bytes."""
-        n_chunks = math.prod(-(-n // c) for n, c in zip(self.chunks, self.inner, strict=True))
+        n_chunks = math.prod(chunk_counts(self.chunks, self.inner))
         return self.chunk_nbytes + self.chunk_nbytes // 64 + (n_chunks + 16) * CHUNK_OVERHEAD
 
     def fill(self) -> Any:
         """Give the value of elements without a stored object."""
         return self.fill_value
 
-    def chunk_path(self, root: str, index: Shape) -> str:
-        """Give where an object's file lies under the array's directory."""
+    def chunk_key(self, index: Shape) -> str:
+        """Give the name of an object's file below the array."""
         parts = [*([self.prefix] if self.prefix else []), *map(str, index)]
-        return f"{root}/{self.separator.join(parts) or '0'}"
+        return self.separator.join(parts) or "0"
+
+    def encoder(self) -> ObjectEncoder:
+        """Give what encodes stored objects; one a task, not shared by threads."""
+        return ObjectEncoder(self)
+
+    def decoder(self) -> ObjectDecoder:
+        """Give what decodes stored objects; one a task, not shared by threads."""
+        return ObjectDecoder(self)
 
     def described(self) -> dict[str, Any]:
         """Give what a manifest's settings say of the format, by the same names."""
@@ -122,14 +131,12 @@ class ShardFormat:
         }
 
 
-def _one_object(document: str, data: Any = None) -> zarr.Array[Any]:
-    """Give an array of one stored object, in memory."""
-    buffer = default_buffer_prototype().buffer
-    store = MemoryStore({"zarr.json": buffer.from_bytes(document.encode())})
-    array = zarr.open_array(store=store, mode="r+", zarr_format=3)
-    if data is not None:
-        store._store_dict[_key(array)] = buffer.from_bytes(data)
-    return array
+def _one_object(document: str) -> tuple[zarr.Array[Any], dict[str, Buffer]]:
+    """Give an array of one stored object, in memory, and the dictionary that holds it."""
+    content = default_buffer_prototype().buffer.from_bytes(document.encode())
+    objects: dict[str, Buffer] = {"zarr.json": content}
+    array = zarr.open_array(store=MemoryStore(objects), mode="r+", zarr_format=3)
+    return array, objects
 
 
 def _key(array: zarr.Array[Any]) -> str:
@@ -140,7 +147,7 @@ class ObjectEncoder:
     """Turns whole shards, or chunks, into the bytes of their files, through zarr."""
 
     def __init__(self, fmt: ShardFormat) -> None:
-        self._array = _one_object(fmt.document)
+        self._array, self._objects = _one_object(fmt.document)
         self._fill = np.array(fmt.fill_value, fmt.dtype)
 
     def encode(self, chunk: np.ndarray) -> Any | None:
@@ -155,8 +162,7 @@ class ObjectEncoder:
             return None
         self._array[...] = chunk
         # Taken out, so that the next object's memory is not asked for beside this one's.
-        stored: Any = self._array.store
-        return stored._store_dict.pop(_key(self._array)).to_bytes()
+        return self._objects.pop(_key(self._array)).to_bytes()
 
 
 class ObjectDecoder:
@@ -174,7 +180,9 @@ class ObjectDecoder:
             If ``data`` is damaged.
         """
         try:
-            return np.asarray(_one_object(self._fmt.document, bytes(data))[...])
+            array, objects = _one_object(self._fmt.document)
+            objects[_key(array)] = default_buffer_prototype().buffer.from_bytes(bytes(data))
+            return np.asarray(array[...])
         except Exception as err:  # zarr gives on whatever its codecs raise
             raise ChunkReadError(
                 f"{path}: the {len(data)} bytes cannot be decoded ({type(err).__name__}: {err}). "

@@ -21,6 +21,9 @@ import numpy as np
 
 #: Size of a chunk's file in bytes (0: no file, every element is the fill value) and its CRC32C.
 CHUNK_RECORD = np.dtype([("nbytes", "<u4"), ("crc32c", "<u4")])
+#: Largest chunk that is written, in bytes before it is encoded: a record holds 4 GiB, of which a
+#: codec that cannot make noise smaller takes up to 1/128 for itself.
+MAX_CHUNK_NBYTES = 2**32 - 2**25
 
 
 def append_unit(journal: Path, unit: int, records: np.ndarray, *, durable: bool = False) -> None:

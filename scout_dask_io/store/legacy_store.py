@@ -20,9 +20,9 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.core.buffer.core import default_buffer_prototype
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from scout_dask_io.errors import LayoutError

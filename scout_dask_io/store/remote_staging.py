@@ -40,8 +40,9 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.messages import OVERWRITE, RESUME
-from scout_dask_io.errors import ChunkReadError, LayoutError, TargetExistsError, WriteError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.errors import LayoutError, TargetExistsError, WriteError
+from scout_dask_io.files.location import Location
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
 
@@ -54,7 +55,7 @@ class RemoteStaging:
 
     Attributes
     ----------
-    destination : RemotePath
+    destination : RemoteLocation
         What is to stand there.
     job_id : str
         Names the write.
@@ -62,7 +63,7 @@ class RemoteStaging:
         Which level of an image.
     """
 
-    destination: RemotePath
+    destination: RemoteLocation
     job_id: str
     level: int | None = None
 
@@ -71,17 +72,17 @@ class RemoteStaging:
         return replace(self, level=level)
 
     @property
-    def array(self) -> RemotePath:
+    def array(self) -> RemoteLocation:
         """Where the array itself lies."""
         return self.destination if self.level is None else self.destination / str(self.level)
 
     @property
-    def marker(self) -> RemotePath:
+    def marker(self) -> RemoteLocation:
         """The object that says the array is not whole."""
         return self.destination / MARKER_NAME
 
     @property
-    def journal(self) -> RemotePath:
+    def journal(self) -> RemoteLocation:
         """Below it are the records of finished units."""
         every = self.destination / f"{JOURNAL_NAME}/{self.job_id}"
         return every if self.level is None else every / str(self.level)
@@ -140,7 +141,7 @@ class RemoteStaging:
         """Give what :meth:`keep` put, ``None`` if there is none."""
         return (self.journal / name).read()
 
-    def _write(self, place: RemotePath, data: bytes) -> None:
+    def _write(self, place: RemoteLocation, data: bytes) -> None:
         try:
             place.write(data)
         except WriteError as err:
@@ -177,7 +178,7 @@ class RemoteStaging:
 
 
 def begin(
-    path: RemotePath, metadata: dict[str, str], settings: dict[str, Any], *, overwrite: bool
+    path: RemoteLocation, metadata: dict[str, str], settings: dict[str, Any], *, overwrite: bool
 ) -> RemoteStaging:
     """Put the marker, and remove what is overwritten.
 
@@ -200,7 +201,7 @@ def begin(
     return RemoteStaging(path, job)
 
 
-def finish_clearing(path: RemotePath, stored: dict[str, Any]) -> None:
+def finish_clearing(path: RemoteLocation, stored: dict[str, Any]) -> None:
     """Remove what a write overwrites, where its marker says that this was not finished.
 
     A chunk of the old array that stays would read as one of the new where the new has none.
@@ -220,7 +221,7 @@ _OWN_KEY = re.compile(
 )
 
 
-def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
+def find_unfinished(path: RemoteLocation) -> dict[str, Any] | None:
     """Give what the marker of an unfinished write says, or ``None`` where there is none.
 
     Raises
@@ -228,7 +229,17 @@ def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
     LayoutError
         If it cannot be understood.
     """
-    raw = (path / MARKER_NAME).read()
+    return parse_marker(path, (path / MARKER_NAME).read())
+
+
+def parse_marker(location: Location, raw: bytes | None) -> dict[str, Any] | None:
+    """Give what the marker of an unfinished write says that was read; ``None`` of ``None``.
+
+    Raises
+    ------
+    LayoutError
+        If it cannot be understood.
+    """
     if raw is None:
         return None
     try:
@@ -237,10 +248,10 @@ def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
             return found
     except ValueError:
         pass
-    raise LayoutError(f"{path / MARKER_NAME} is damaged: " + OVERWRITE + " starts afresh")
+    raise LayoutError(f"{location / MARKER_NAME} is damaged: " + OVERWRITE + " starts afresh")
 
 
-def check_free(path: RemotePath, *, overwrite: bool) -> None:
+def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
     """Refuse a place that must not be written. Nothing is changed; names are listed.
 
     Raises
@@ -274,7 +285,7 @@ def check_free(path: RemotePath, *, overwrite: bool) -> None:
             )
 
 
-def clear(path: RemotePath, *, keep_marker: bool) -> None:
+def clear(path: RemoteLocation, *, keep_marker: bool) -> None:
     """Remove the objects of an array or group, metadata first, so that no part of it reads as one.
 
     The group's own come before those of its members.
@@ -320,24 +331,3 @@ def _depth(name: str) -> tuple[int, str]:
 
 def _is_node_file(name: str) -> bool:
     return name.rpartition("/")[2] in NODE_FILES
-
-
-def read_object(root: RemotePath, path: str, room: bytearray) -> memoryview | None:
-    """Give the object of a chunk, as ``chunk_v2.read_file`` gives its file.
-
-    Raises
-    ------
-    ChunkReadError
-        If it is larger than ``room``, or cannot be read.
-    """
-    here = root / path[len(root.key) + 1 :]
-    found = here.info()
-    if found is None:
-        return None
-    if int(found["size"]) > len(room):
-        raise ChunkReadError(
-            f"{here}: the object has {found['size']} bytes, more than any encoding of this "
-            f"array's chunks ({len(room)}). It is damaged or belongs to another array."
-        )
-    data = here.read()
-    return None if data is None else memoryview(data)

@@ -44,9 +44,10 @@ from pathlib import Path
 from typing import Any
 
 from scout_dask_io.core.messages import OVERWRITE, RESUME
-from scout_dask_io.errors import TargetExistsError, WriteError
+from scout_dask_io.errors import LayoutError, TargetExistsError, WriteError
 from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location
 from scout_dask_io.store.journal import read_units
 from scout_dask_io.store.layout import is_pure_zarr
 from scout_dask_io.store.manifest import manifest_job
@@ -60,8 +61,8 @@ DRAFT_SUFFIX = ".scout-draft-"
 class Staging:
     """Paths of one unfinished write, or of one level of the image that it writes. Picklable."""
 
-    destination: Path
-    job: Path
+    destination: LocalLocation
+    job: LocalLocation
     level: int | None = None
 
     @property
@@ -167,7 +168,7 @@ def find_staging(destination: Path) -> Staging | None:
         if err.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise
-    return Staging(destination, jobs[0]) if jobs else None
+    return Staging(LocalLocation(destination), LocalLocation(jobs[0])) if jobs else None
 
 
 def begin_staging(destination: Path) -> Staging:
@@ -181,7 +182,7 @@ def begin_staging(destination: Path) -> Staging:
         If the directory cannot be made.
     """
     partial = _partial_dir(destination)
-    staging = Staging(destination, partial / uuid.uuid4().hex)
+    staging = Staging(LocalLocation(destination), LocalLocation(partial / uuid.uuid4().hex))
     with naming_errors(partial, "the directory in which the array grows cannot be made"):
         while not _claim(staging):
             pass
@@ -337,7 +338,7 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
     destination = staging.destination
     check_destination(destination, overwrite=overwrite)
     if staging.beside.is_dir():
-        check_beside(destination, overwrite=overwrite)
+        check_beside(LocalLocation(destination), overwrite=overwrite)
     try:
         # Without this directory, a writer that comes late cannot put a chunk in.
         shutil.rmtree(staging.tmp)
@@ -409,25 +410,17 @@ def recover(destination: Path) -> None:
 FORMAT = "scout-dask-io qc"
 
 
-def sheet_paths(destination: AnyPath) -> tuple[Any, Any]:
-    """Give the places of the JSON file and of the HTML file that tell of an array's planes.
-
-    They are of the kind of place that the destination is.
-    """
-    if isinstance(destination, RemotePath):
-        return destination.suffixed(".qc.json"), destination.suffixed(".qc.html")
-    json_path, html_path = (
-        destination.parent / f"{destination.name}.qc.{kind}" for kind in ("json", "html")
-    )
-    return json_path, html_path
+def sheet_paths(destination: Location) -> tuple[Any, Any]:
+    """Give the places of the JSON file and of the HTML file that tell of an array's planes."""
+    return destination.suffixed(".qc.json"), destination.suffixed(".qc.html")
 
 
-def has_beside(destination: AnyPath) -> bool:
+def has_beside(destination: Location) -> bool:
     """Tell whether anything can lie beside a place; beside a whole bucket there are others."""
-    return not isinstance(destination, RemotePath) or bool(destination.parents)
+    return bool(destination.parents)
 
 
-def check_beside(destination: AnyPath, *, overwrite: bool) -> None:
+def check_beside(destination: Location, *, overwrite: bool) -> None:
     """Refuse the names beside an array that hold something. Nothing is changed.
 
     Raises
@@ -451,20 +444,15 @@ def check_beside(destination: AnyPath, *, overwrite: bool) -> None:
             )
 
 
-def stands(path: AnyPath) -> bool:
+def stands(path: Location) -> bool:
     """Tell whether there is anything of that name."""
-    return path.is_file() if isinstance(path, RemotePath) else os.path.lexists(path)
+    return path.stands() if path.on_disk else path.is_file()
 
 
-def _is_ours(path: AnyPath) -> bool:
-    if isinstance(path, RemotePath):
-        return FORMAT.encode() in (path.read(512) or b"")
+def _is_ours(path: Location) -> bool:
     try:
-        if path.is_symlink() or not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return FORMAT.encode() in file.read(512)
-    except OSError:
+        return not path.is_link() and FORMAT.encode() in (path.read(512) or b"")
+    except LayoutError:
         return False
 
 
@@ -481,7 +469,7 @@ def write_beside(folder: Path, contents: Mapping[Path, str], *, durable: bool) -
         sync_dir(folder)
 
 
-def put_beside(contents: Mapping[RemotePath, str]) -> None:
+def put_beside(contents: Mapping[Location, str]) -> None:
     """Put objects beside an array that is about to be whole, the last named last."""
     for place, text in contents.items():
         place.write(text.encode())

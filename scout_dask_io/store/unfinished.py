@@ -17,7 +17,7 @@ import numpy as np
 from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, iter_block_regions
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.errors import ResumeError
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.remote_staging import RemoteStaging, find_unfinished
@@ -67,7 +67,7 @@ class Unfinished:
         return f"{self.path}: {self.n_finished:,} of {self.n_units:,} write units are finished"
 
 
-def unfinished(destination: AnyPath) -> Unfinished | None:
+def unfinished(destination: Location) -> Unfinished | None:
     """Give the unfinished write of a destination and how much of it is done, if there is any.
 
     Raises
@@ -76,13 +76,13 @@ def unfinished(destination: AnyPath) -> Unfinished | None:
         If it cannot be looked at.
     """
     staging: Staging | RemoteStaging | None
-    if isinstance(destination, RemotePath):
-        stored = find_unfinished(destination)
+    if not destination.on_disk:
+        stored = find_unfinished(as_remote(destination))
         if stored is None:
             return None
-        staging = RemoteStaging(destination, str(stored.get("job")))
+        staging = RemoteStaging(as_remote(destination), str(stored.get("job")))
     else:
-        staging = find_staging(destination)
+        staging = find_staging(as_local(destination))
         if staging is None:
             return None
         stored = staging.read_settings()
@@ -102,7 +102,7 @@ def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
     return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
 
 
-def is_finished(destination: AnyPath, settings: dict[str, Any]) -> bool:
+def is_finished(destination: Location, settings: dict[str, Any]) -> bool:
     """Tell whether what stands at the destination was written whole with these very settings."""
     manifest = read_manifest(destination)
     return manifest is not None and not differences(manifest.settings, settings)

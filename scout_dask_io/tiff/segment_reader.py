@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import imagecodecs
 import numpy as np
 
+from scout_dask_io.tiff._tifffile import page_at
 from scout_dask_io.tiff.ifd import (
     JPEG_TABLES,
     Damaged,
@@ -20,7 +21,7 @@ from scout_dask_io.tiff.ifd import (
 )
 from scout_dask_io.tiff.open_file import BoundedCache, SegmentTable
 from scout_dask_io.tiff.page_reader import PIECE_NBYTES, Area, AreaReader, Page, depth_of, span
-from scout_dask_io.tiff.series import general_decoder, general_table, open_tiff, page_at
+from scout_dask_io.tiff.series import general_decoder, general_table, open_tiff
 
 Decoder: TypeAlias = Callable[..., Any]
 #: A sample plane, and rows and columns of segments in it.

@@ -19,6 +19,7 @@ import tifffile
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.messages import warn
 from scout_dask_io.errors import ArgumentError, TiffReadError
+from scout_dask_io.tiff._tifffile import page_at, series_pages
 from scout_dask_io.tiff.ifd import (
     Damaged,
     Header,
@@ -141,11 +142,12 @@ def describe_series(
     Damaged
         If pages are missing, differ, or lie outside of the file.
     """
-    listed = [p for p in series._pages if p is not None]
-    missing = len(series._pages) - len(listed)
+    pages = series_pages(series)
+    listed = [p for p in pages if p is not None]
+    missing = len(pages) - len(listed)
     if missing or not listed:
         raise TiffReadError(
-            f"{tif.filename!r} lacks {missing} of the {len(series._pages)} pages that its metadata "
+            f"{tif.filename!r} lacks {missing} of the {len(pages)} pages that its metadata "
             "names; they may lie in other files. Read the folder with imread_folder, or pass "
             "the paths in order to imread_parallel."
         )
@@ -221,7 +223,7 @@ def _describe_page(
 def _describe_by_tifffile(
     tif: tifffile.TiffFile, page: tifffile.TiffPage, size: int, allow_sparse: bool
 ) -> list[DescribedPage]:
-    if page.dtype is None or page._dtype is None:
+    if page.dtype is None:
         raise Damaged(
             f"its pixels ({page.bitspersample} bits, sample format {page.sampleformat}) "
             "are of no type that is read"
@@ -240,7 +242,7 @@ def _describe_by_tifffile(
         columns=columns,
         samples=samples if samples > 1 else 0,
         planar=planes > 1,
-        dtype=np.dtype(page._dtype.char).newbyteorder(order).str,
+        dtype=np.dtype(page.dtype.char).newbyteorder(order).str,
         compression=int(page.compression),
         predictor=int(page.predictor),
         tiled=page.is_tiled and not raw,
@@ -272,15 +274,6 @@ def _checksum(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
     facts += [tuple(map(int, page.extrasamples)), page.is_subsampled, page.is_jfif, tif.is_eer]
     facts += [page.tags.valueof(code) for code in (292, 65007, 65008, 65009)]
     return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=6).digest(), "little")
-
-
-def page_at(tif: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
-    """Give tifffile's view of the page whose directory is at an offset."""
-    first = tif.pages.first
-    if first.offset == ifd:
-        return first
-    tif.filehandle.seek(ifd)
-    return tifffile.TiffPage(tif, index=1)
 
 
 @contextmanager

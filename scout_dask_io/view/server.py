@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -42,10 +44,19 @@ class VolumeServer:
         self._token = secrets.token_urlsafe(24)
         self._slots = threading.BoundedSemaphore(READERS)
         self._told: set[str] = set()
+        self._connections: set[socket.socket] = set()
+        self._closed = False
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def handle(self) -> None:
+                server._connections.add(self.connection)
+                try:
+                    super().handle()
+                finally:
+                    server._connections.discard(self.connection)
 
             def do_GET(self) -> None:
                 server._answer(self)
@@ -73,17 +84,26 @@ class VolumeServer:
         return f"http://{host}:{self.port}/{self._token}/{key}"
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and hang up on those who are connected."""
+        self._closed = True
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+        # Browsers keep connections, and would be answered on them until they let go.
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        token, _, rest = unquote(urlsplit(request.path).path).lstrip("/").partition("/")
-        key, _, path = rest.partition("/")
-        volume = self._volumes.get(key)
         body: bytes | None = None
-        status = 404
+        token, volume, path, status = "", None, "", 404
+        try:
+            token, _, rest = unquote(urlsplit(request.path).path).lstrip("/").partition("/")
+        except ValueError:
+            status = 400
+        else:
+            key, _, path = rest.partition("/")
+            volume = None if self._closed else self._volumes.get(key)
         if secrets.compare_digest(token.encode(), self._token.encode()) and volume is not None:
             try:
                 with self._slots:

@@ -90,7 +90,7 @@ class ServedVolume:
     def level_shape(self, level: int) -> Shape:
         """Extents ``(z, y, x)`` of a level, in elements."""
         array, step = self._levels[level]
-        return tuple(-(-n // s) for n, s in zip(_zyx(array.shape), step, strict=True))
+        return chunk_counts(_zyx(array.shape), step)
 
     @property
     def scale(self) -> tuple[float, ...]:

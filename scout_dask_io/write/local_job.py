@@ -27,9 +27,11 @@ from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, WriteError
 from scout_dask_io.files.disk import naming_errors
-from scout_dask_io.store.chunk_format import StoredFormat, format_at
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.create import write_metadata
 from scout_dask_io.store.journal import CHUNK_RECORD, read_units
+from scout_dask_io.store.layout import array_at
 from scout_dask_io.store.manifest import MANIFEST_NAME, write_manifest
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, open_source
 from scout_dask_io.store.staging import (
@@ -197,7 +199,7 @@ class LocalPlace:
 
 
 def _target(staging: Staging, durable: bool) -> Target:
-    fmt = format_at(staging.array)
+    fmt = format_at(array_at(LocalLocation(staging.array)))
     if fmt is None:
         raise LayoutError(f"{staging.array}: its metadata are not of a kind that is written")
     return Target(staging, fmt, fmt.chunks, durable)
@@ -207,7 +209,7 @@ def _records(target: Target, units: Blocks) -> np.ndarray:
     """Give the records of all chunks from the journal; of a write that is gone, none."""
     staging: Any = target.staging
     noted = read_units(staging.journal)
-    fmt: StoredFormat = target.format
+    fmt: ChunkFormat = target.format
     if not staging.job.exists():
         return np.zeros(chunk_counts(fmt.shape, fmt.chunks), CHUNK_RECORD)
     return gather_records(fmt.shape, fmt.chunks, units, noted, staging.journal)

@@ -18,6 +18,7 @@ import numpy as np
 
 from scout_dask_io.core.downsample import METHODS, method_for
 from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, uniform_blocks, window_of
+from scout_dask_io.core.image_info import axes_of
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import (
     UNIT_NBYTES,
@@ -28,7 +29,7 @@ from scout_dask_io.core.plan import (
     plan_source,
     unit_target,
 )
-from scout_dask_io.core.pyramid import Level, axes_of, plan_levels
+from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
@@ -38,11 +39,6 @@ from scout_dask_io.write.zarr import compressor_of, plan_write, readable
 # of its size. Units of a few seconds do for that where they are many: none waits long at the end.
 LARGE_UNIT_NBYTES = 4 * UNIT_NBYTES
 MANY_UNITS = 64
-
-
-def stored_extent(plan: WritePlan) -> Shape:
-    """Give the extent of what one file holds: a shard, or a chunk."""
-    return plan.shards or plan.chunks
 
 
 def halved_blocks(blocks: Blocks, factors: Shape) -> Blocks:
@@ -76,7 +72,7 @@ def fuse_levels(
     blocks : tuple of tuple of int, optional
         Of the dask array that is computed, if one is.
     """
-    candidates = list(_candidates(levels, stored_extent(plan)))
+    candidates = list(_candidates(levels, plan.stored))
     # Computed blocks that are whole units need not wait for one another.
     fitting = [c for c in candidates if blocks_fit_chunks(plan.units, c[1])]
     for n, least in reversed(fitting if plan.route == "blocks" and fitting else candidates):
@@ -88,7 +84,7 @@ def fuse_levels(
             least_units = MANY_UNITS
         if n > 1 and (
             math.prod(found.unit) * plan.itemsize > LARGE_UNIT_NBYTES
-            or found.n_units < least_units * plan.nb_workers
+            or found.n_units < least_units * plan.n_parallel
         ):
             continue
         held = _held_nbytes(found, levels[: n + 1])
@@ -124,7 +120,7 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
             n if m >= n or b >= n else math.lcm(b, m)
             for n, m, b in zip(shape, least, plan.band, strict=True)
         )
-        unit = grow_unit(shape, step, itemsize, unit_target(plan.nbytes, plan.nb_workers))
+        unit = grow_unit(shape, step, itemsize, unit_target(plan.nbytes, plan.n_parallel))
         return replace(plan, units=uniform_blocks(shape, unit))
     if blocks is None:
         return None
@@ -136,12 +132,19 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
             least,
             nb_workers=plan.nb_workers,
             max_mem=plan.max_mem,
+            n_threads=plan.n_threads,
         )
     except MemoryLimitError:
         return None
     if found.route == "scratch" and plan.route != "scratch":
         return None
-    return replace(found, chunks=plan.chunks, shards=plan.shards, zarr_format=plan.zarr_format)
+    return replace(
+        found,
+        chunks=plan.chunks,
+        shards=plan.shards,
+        zarr_format=plan.zarr_format,
+        n_threads=plan.n_threads,
+    )
 
 
 def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
@@ -149,7 +152,7 @@ def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
 
     The first lower level is written as soon as bands have made whole chunks of it.
     """
-    first, extent = levels[0], stored_extent(plan)
+    first, extent = levels[0], plan.stored
     total = 0
     for level in levels[1:]:
         times = tuple(t // f for t, f in zip(level.total, first.total, strict=True))
@@ -197,7 +200,7 @@ class ImagePlan:
     @property
     def n_files(self) -> int:
         """Chunk files, or shards, of all levels at most."""
-        extent = stored_extent(self.write)
+        extent = self.write.stored
         return sum(math.prod(chunk_counts(level.shape, extent)) for level in self.levels)
 
     def units_of(self, level: int) -> Blocks:
@@ -254,7 +257,7 @@ def plan_ome_zarr(
 
 def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan:
     """Give the plan of a pass that reads the level above its first, chunk by chunk."""
-    level, extent = levels[first], stored_extent(plan)
+    level, extent = levels[first], plan.stored
     read = tuple(-(-min(c, n) // f) for c, n, f in
                  zip(extent, levels[first - 1].shape, level.factors, strict=True))  # fmt: skip
     found = plan_source(
@@ -265,6 +268,7 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
         tuple(max(n, 1) for n in read),
         nb_workers=plan.nb_workers,
         max_mem=plan.max_mem,
+        n_threads=plan.n_threads,
     )
     units = found.units
     if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:
@@ -276,4 +280,5 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
         chunks=plan.chunks,
         shards=plan.shards,
         zarr_format=plan.zarr_format,
+        n_threads=plan.n_threads,
     )

@@ -39,8 +39,9 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.files.disk import naming_errors, remove_tree
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.store.chunk_format import StoredFormat, format_at
+from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.journal import read_units
 from scout_dask_io.store.manifest import (
     NOTES_NAME,
@@ -49,7 +50,7 @@ from scout_dask_io.store.manifest import (
     change_records,
     finish_note,
 )
-from scout_dask_io.store.nodes_remote import remote_node
+from scout_dask_io.store.nodes import open_array
 from scout_dask_io.store.remote_staging import RemoteStaging
 from scout_dask_io.store.staging import Staging
 from scout_dask_io.store.unfinished import gather_records
@@ -68,7 +69,7 @@ class InPlace(Staging):
         return self.destination
 
 
-def stored_format(path: AnyPath) -> StoredFormat:
+def stored_format(path: Location) -> ChunkFormat:
     """Give the format of the array that a region is written into.
 
     Raises
@@ -80,9 +81,7 @@ def stored_format(path: AnyPath) -> StoredFormat:
     ArgumentError
         If it has filters, an unknown codec, or elements that are no numbers.
     """
-    if isinstance(path, RemotePath):
-        remote_node(path)  # refuses one that is unfinished, or does not say how its chunks lie
-    fmt = format_at(path)
+    fmt = format_at(open_array(path))
     if fmt is None:
         raise ArgumentError(
             f"{path} is not a plain array of numbers (it has filters or an unknown codec): "
@@ -91,7 +90,7 @@ def stored_format(path: AnyPath) -> StoredFormat:
     return fmt
 
 
-def check_region(region: Any, fmt: StoredFormat, shape: Shape, dtype: Any) -> Region:
+def check_region(region: Any, fmt: ChunkFormat, shape: Shape, dtype: Any) -> Region:
     """Give a region as slices of the array, checked against its chunks and the data.
 
     Raises
@@ -143,7 +142,7 @@ def _text(region: Sequence[slice]) -> str:
 
 
 def begin_region(
-    path: AnyPath, fmt: StoredFormat, region: Region, band: Shape, durable: bool
+    path: Location, fmt: ChunkFormat, region: Region, band: Shape, durable: bool
 ) -> Target:
     """Make room for the chunks in the making, and call those of the region unknown.
 
@@ -152,8 +151,9 @@ def begin_region(
     WriteError
         If a file cannot be written.
     """
-    if isinstance(path, RemotePath):
-        return begin_remote_region(path, fmt, region, band)
+    if not path.on_disk:
+        return begin_remote_region(as_remote(path), fmt, region, band)
+    path = as_local(path)
     staging = InPlace(path, path / f"{REGION_PREFIX}{uuid.uuid4().hex}")
     with naming_errors(path, "a region of it cannot be written"):
         try:
@@ -218,7 +218,7 @@ class RemoteInPlace(RemoteStaging):
     note_name: str = ""
 
     @property
-    def journal(self) -> RemotePath:
+    def journal(self) -> RemoteLocation:
         """Below it are the records of finished units, and what says that it goes on."""
         return self.destination / f".scout-region-{self.job_id}"
 
@@ -240,7 +240,7 @@ class RemoteInPlace(RemoteStaging):
         """Remove what is noted until all is in."""
         self.journal.remove([name for name, _ in self.journal.find()])
 
-    def _write(self, place: RemotePath, data: bytes) -> None:
+    def _write(self, place: RemoteLocation, data: bytes) -> None:
         try:
             place.write(data)
         except WriteError as err:
@@ -250,7 +250,9 @@ class RemoteInPlace(RemoteStaging):
             ) from err
 
 
-def begin_remote_region(path: RemotePath, fmt: StoredFormat, region: Region, band: Shape) -> Target:
+def begin_remote_region(
+    path: RemoteLocation, fmt: ChunkFormat, region: Region, band: Shape
+) -> Target:
     """Call the chunks of a region unknown, before the first of them is written.
 
     Raises

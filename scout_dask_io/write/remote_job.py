@@ -15,7 +15,8 @@ from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.location import as_remote
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.chunk_format import format_of
 from scout_dask_io.store.create import metadata_documents
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -43,7 +44,7 @@ from scout_dask_io.write.unit import Target
 class RemotePlace:
     """A prefix of an object store."""
 
-    path: RemotePath
+    path: RemoteLocation
 
     def begin(
         self,
@@ -130,7 +131,7 @@ class RemotePlace:
         units: Sequence[Blocks],
         *,
         overwrite: bool,
-        describe: Callable[[RemotePath], dict[str, Any]] | None = None,
+        describe: Callable[[RemoteLocation], dict[str, Any]] | None = None,
         shared: ZarrSource | None = None,
     ) -> None:
         """Check that every unit is in, and put manifests, metadata and the group.
@@ -163,8 +164,8 @@ class RemotePlace:
             gather_records(t.format.shape, t.format.chunks, blocks, here.read_units(), here.journal)
             for t, blocks, here in zip(targets, units, places, strict=True)
         ]
-        if shared is not None and isinstance(shared.root, RemotePath):
-            shared.root.copy_below(staging.of_level(0).array)
+        if shared is not None and not shared.root.on_disk:
+            as_remote(shared.root).copy_below(staging.of_level(0).array)
             shared.check()
         for target, here, found in zip(targets, places, records, strict=True):
             of_level = level_settings(settings, here.level, target.format.shape)
@@ -179,7 +180,7 @@ class RemotePlace:
         staging.retire()
 
 
-def _write_metadata(path: RemotePath, stored: dict[str, Any]) -> None:
+def _write_metadata(path: RemoteLocation, stored: dict[str, Any]) -> None:
     for name, document in stored["metadata"].items():
         (path / name).write(document.encode())
 

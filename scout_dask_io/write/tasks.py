@@ -15,8 +15,6 @@ from typing import Any, cast
 import dask
 import dask.array as da
 import numpy as np
-from dask._task_spec import DataNode, List, Task, TaskRef
-from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
@@ -33,6 +31,7 @@ from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.source import ArraySource, PiecesSource, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
+from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks
 from scout_dask_io.run.scratch import (
@@ -129,7 +128,7 @@ def _block_tasks(name: str, data: da.Array, target: Target, skip: Callable[[int]
 
 
 def _write_block(target: Target, unit: int, region: Region, block: Any) -> int:
-    array = _checked(block, region, target.format.dtype)
+    array = checked_block(block, region, target.format.dtype)
     return write_unit(target, unit, region, ArraySource(array, ""), full_region(array.shape))
 
 
@@ -156,7 +155,7 @@ def _write_gathered(
     for where, block in zip(regions, blocks, strict=True):
         shared = intersect(where, region)
         if shared is not None:
-            array = _checked(block, where, target.format.dtype)
+            array = checked_block(block, where, target.format.dtype)
             pieces.append((relative_to(shared, region), array[relative_to(shared, where)]))
     source = PiecesSource(region_shape(region), pieces, target.format.dtype)
     return write_unit(target, unit, region, source, full_region(source.shape))
@@ -210,14 +209,14 @@ def _spill_block(
     target: Target, path: Path, region: Region, dtype: np.dtype[Any], block: Any
 ) -> None:
     with working(target):
-        spill(path, _checked(block, region, dtype))
+        spill(path, checked_block(block, region, dtype))
 
 
 def _drop_block(path: Path, readers: list[int]) -> None:
     path.unlink(missing_ok=True)
 
 
-def _checked(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarray:
+def checked_block(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarray:
     """Give a computed block as an array of the shape and dtype that its dask array declared.
 
     Raises
@@ -225,7 +224,7 @@ def _checked(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarray:
     ShapeMismatchError
         If it has another shape, or a dtype whose values the declared one cannot
         hold. dask checks neither: a 1x1 block would be broadcast, and fractions
-        would be cut off.
+        would be cut off. A narrower dtype loses nothing, and many functions give one.
     """
     array = np.asarray(block)
     if not np.can_cast(array.dtype, dtype, "safe"):
@@ -375,7 +374,7 @@ def _leave(target: Target, err: BaseException) -> None:
     if finished is None or not finished.n_finished:
         return
     then = "" if str(RESUME) in str(err) else ". The same call with " + RESUME + " goes on"
-    told = not isinstance(destination, Path) or "as it was" in str(err)
+    told = not destination.on_disk or "as it was" in str(err)
     stands = "" if told else f" {destination} is as it was."
     err.add_note(
         f"{finished.n_finished:,} of {finished.n_units:,} write units are finished and kept in "

@@ -10,33 +10,32 @@ import stat
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.array.core import cached_cumsum
 from dask.system import CPU_COUNT
 
 from scout_dask_io.core.grid import Region, Shape, full_region, intersect, region_shape, relative_to
-from scout_dask_io.core.pyramid import AXES
+from scout_dask_io.core.image_info import AXES, ImageInfo
 from scout_dask_io.core.source import Piece
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
-    ShapeMismatchError,
     TargetExistsError,
 )
-from scout_dask_io.files.location import is_url
+from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.block_groups import BlockGroups
 from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_bands
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.write_metadata import Notes, ome_notes, plain_notes
 from scout_dask_io.tiff.writer import TiffDraft
+from scout_dask_io.write.tasks import checked_block
 
 
 def imsave(
@@ -109,7 +108,7 @@ def imsave(
         step = common_step(array.chunks[array.ndim - layout.n_page_axes])
         layout = _plan_layout(array, compress, step, ome)
         rows = computed_rows(array, layout)
-    notes = _ome_notes(layout, size) if ome else plain_notes(layout, voxel=size)
+    notes = _ome_notes(layout, size) if ome else plain_notes(layout, ImageInfo(voxel_size=size))
     with TiffDraft(target, layout) as draft, closing(encode_in_order(layout, rows)) as bands:
         draft.write(bands)
         draft.publish(notes)
@@ -136,7 +135,7 @@ def _ome_notes(layout: TiffLayout, size: VoxelSize | None) -> Notes:
             f"an OME-TIFF has no more axes than (t, c, z, y, x), and the array has shape "
             f"{layout.shape}: give a name that ends in .tif, and not in .ome.tif"
         )
-    return ome_notes(layout, axes + "s" * colour, voxel=size)
+    return ome_notes(layout, ImageInfo(axes + "s" * colour, size))
 
 
 def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:
@@ -270,7 +269,7 @@ def computed_rows(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
     """Compute an array group by group, and yield its rows."""
     groups = _plan_groups(array, layout)
     keys = [[index for atom in group for index in atom] for group in groups]
-    starts = [cached_cumsum(c, initial_zero=True) for c in array.chunks]
+    starts = [list(accumulate(c, initial=0)) for c in array.chunks]
     # The groups of a slab may share what they are computed from (planes cut into cubes),
     # and those of the slabs before and after it too (overlaps).
     slabs = Counter(index[: len(layout.lead)] for group in keys for index in group[:1])
@@ -282,7 +281,7 @@ def computed_rows(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
             for index in atom:
                 where = tuple(slice(s[i], s[i + 1]) for s, i in zip(starts, index, strict=True))
                 # Let go of each block when its rows are written, not at the end of the group.
-                pieces.append((where, _checked(blocks.pop(index), where, array)))
+                pieces.append((where, checked_block(blocks.pop(index), where, array.dtype)))
             yield from rows_of(pieces, array.shape, layout)
             del pieces  # not to be held while the next group is computed
 
@@ -290,7 +289,7 @@ def computed_rows(array: da.Array, layout: TiffLayout) -> Iterator[Rows]:
 def _plan_groups(array: da.Array, layout: TiffLayout) -> list[list[list[Shape]]]:
     """Give groups of atoms of block indices; an atom completes some rows of its planes."""
     n_lead = len(layout.lead)
-    borders = cached_cumsum(array.chunks[n_lead], initial_zero=True)
+    borders = list(accumulate(array.chunks[n_lead], initial=0))
     cuts = {borders.index(c) for c in _cut_points(borders, layout.height, layout.row_step)}
     counts = array.numblocks
     groups: list[list[list[Shape]]] = []
@@ -312,15 +311,3 @@ def _plan_groups(array: da.Array, layout: TiffLayout) -> list[list[list[Shape]]]
                 room -= nbytes
                 atom, nbytes = [], 0
     return groups
-
-
-def _checked(block: Any, where: Region, array: da.Array) -> np.ndarray:
-    values = np.asarray(block)
-    meant = array.dtype.newbyteorder("=")
-    if values.shape != region_shape(where) or values.dtype.newbyteorder("=") != meant:
-        raise ShapeMismatchError(
-            f"the block of the array {array.name} at {where} computed to {values.shape} "
-            f"{values.dtype}, and the array says {region_shape(where)} {array.dtype}. Give the "
-            "function that makes it the right dtype= and chunks=."
-        )
-    return values

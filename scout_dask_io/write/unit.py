@@ -51,7 +51,7 @@ from scout_dask_io.core.grid import (
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import WriteError
-from scout_dask_io.store.chunk_format import StoredFormat, encoder_of
+from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import crc32c, write_file
 from scout_dask_io.store.journal import CHUNK_RECORD, append_unit
 from scout_dask_io.store.remote_staging import RemoteStaging
@@ -96,7 +96,7 @@ class Target:
     """
 
     staging: Staging | RemoteStaging
-    format: StoredFormat
+    format: ChunkFormat
     band: Shape
     durable: bool = False
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -269,14 +269,14 @@ class ChunkWriter:
         self.target = target
         self._sink = sink_of(target.staging, durable=target.durable, in_place=target.in_place)
         self.check, self.keep = self._sink.check, self._sink.keep
-        self._encoder = encoder_of(fmt)
+        self._encoder = fmt.encoder()
         self._first = tuple(s.start // c for s, c in zip(region, fmt.chunks, strict=True))
         self._records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)
 
     def write(self, index: Shape, chunk: np.ndarray) -> None:
         """Encode a chunk and write it; a chunk that is all fill value is not stored."""
         data = self._encoder.encode(chunk)
-        path = self.target.format.chunk_path(self._sink.root, index)
+        path = f"{self._sink.root}/{self.target.format.chunk_key(index)}"
         if data is not None:
             self._sink.put(path, data)
             at = tuple(i - f for i, f in zip(index, self._first, strict=True))

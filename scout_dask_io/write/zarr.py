@@ -26,8 +26,8 @@ from scout_dask_io.core.messages import OVERWRITE, Option
 from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
-from scout_dask_io.errors import ArgumentError, MemoryLimitError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled, note_filled
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import source_of, sources_in
@@ -35,12 +35,13 @@ from scout_dask_io.run.scheduler import planned
 from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
 from scout_dask_io.store.staging import check_beside
 from scout_dask_io.store.unfinished import NewArray, is_finished
 from scout_dask_io.write.job import place_of
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
-from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
+from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import begin_region, check_region, finish_region, stored_format
 from scout_dask_io.write.tasks import run_write, unit_tasks
 from scout_dask_io.write.unit import Target, working
@@ -83,7 +84,7 @@ def plan_zarr(
 
 
 def write_zarr(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     data: Any,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
@@ -172,9 +173,10 @@ def write_zarr(
         all where they have at most 64 pixels along both axes. Not with ``region``.
     region : tuple of slice, optional
         Write into the array that stands at ``path``: only these chunks, with
-        its own chunks or shards, codec and fill value. It must start and end on the edges
-        of them, or at the array's. Each chunk is replaced in one step; after a
-        failure some are new. The data must not be read from the array itself.
+        its own chunks or shards, codec, fill value and format, so that none is to be
+        given. It must start and end on the edges of them, or at the array's. Each
+        chunk is replaced in one step; after a failure some are new. The data must not
+        be read from the array itself.
     compute : bool
         ``False`` gives a ``dask.delayed.Delayed`` of the array instead, on any
         scheduler; the staging directory is made at once. ``dask.compute`` of
@@ -231,6 +233,7 @@ def write_zarr(
             raise ArgumentError(
                 "region goes with none of overwrite, resume, qc, attributes and voxel_size"
             )
+        _check_own(chunks, codec, fill_value, zarr_format, shards)
         fmt = stored_format(destination)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
@@ -248,7 +251,7 @@ def write_zarr(
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         if qc:
             check_qc(plan.shape, np.dtype(plan.dtype), destination)
-            subject = subject_of(destination, data, plan, attributes=attributes)
+            subject = subject_of(destination, data, plan, info_of(attributes, plan.shape))
         if compute:
             preflight([data], destination)
         of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
@@ -288,6 +291,16 @@ def write_zarr(
         already=len(done),
     )
     return cast("zarr.Array[Any] | Delayed", written)
+
+
+def _check_own(*given: Any) -> None:
+    """Refuse what an array that stands has of its own, where it is not left as it is."""
+    defaults = {"chunks": (64, 64, 64), "codec": "zstd", "fill_value": 0, "zarr_format": 2}
+    pairs = zip({**defaults, "shards": None}.items(), given, strict=True)
+    if names := [name for (name, default), value in pairs if value != default]:
+        raise ArgumentError(
+            f"region goes with none of {', '.join(names)}: the array that stands has its own"
+        )
 
 
 def _publish(
@@ -388,7 +401,7 @@ def plan_write(
         nbytes = format_nbytes(math.prod(fitted) * dtype.itemsize)
         raise MemoryLimitError(
             f"a shard of {fitted}, {nbytes}, is in memory whole while it is encoded, as a chunk "
-            f"is: {err} Smaller shards take less."
+            "is: " + err.args[0] + " Smaller shards take less."
         ) from err
     return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
 
@@ -400,8 +413,16 @@ def compressor_of(plan: WritePlan, codec: Any) -> Any:
     ------
     ArgumentError
         If it is not known, or the plan is of Zarr v3, which has none like it.
+    ChunkError
+        If a chunk is larger than what can be recorded of its file.
     """
     nbytes = math.prod(plan.chunks) * plan.itemsize
+    # `fit_shards` has bounded shards.
+    if nbytes > MAX_CHUNK_NBYTES:
+        raise ChunkError(
+            f"a chunk of {nbytes:,} bytes ({plan.chunks} of {plan.itemsize} bytes each) is more "
+            f"than the {MAX_CHUNK_NBYTES:,} that can be recorded of one file: choose smaller chunks"
+        )
     found = resolve_codec(codec, nbytes, plan.itemsize)
     if plan.zarr_format == 3:
         v3_compressors(found, nbytes, plan.itemsize)
@@ -450,7 +471,7 @@ def _json(attributes: dict[str, Any] | None) -> Any:
 
 
 def begin_or_resume(
-    destination: AnyPath,
+    destination: Location,
     data: Any,
     plan: WritePlan,
     arrays: Sequence[NewArray],
@@ -469,7 +490,7 @@ def begin_or_resume(
 
     Parameters
     ----------
-    destination : Path or RemotePath
+    destination : Path or RemoteLocation
         Where they are to stand.
     data, plan
         What is written, and the plan of it; checked where a write begins afresh.
@@ -494,7 +515,7 @@ def begin_or_resume(
         return None
     if qc:
         # In a store, what lies there may be this write's own.
-        ours = resumed is not None and isinstance(destination, RemotePath)
+        ours = resumed is not None and not destination.on_disk
         check_beside(destination, overwrite=overwrite or ours)
     if resumed is not None:
         return resumed
@@ -503,7 +524,7 @@ def begin_or_resume(
     return place.begin(arrays, noted, overwrite=overwrite, durable=durable), noted
 
 
-def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
+def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
     """Refuse what goes on a disk and not in an object store, of a write that is to begin there.
 
     An object store has no room for blocks that are kept for a while. And on a disk
@@ -515,7 +536,7 @@ def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite:
     MemoryLimitError, ArgumentError
         If it is asked for.
     """
-    if not isinstance(destination, RemotePath):
+    if destination.on_disk:
         return
     if plan.route == "scratch":
         raise MemoryLimitError(
@@ -536,9 +557,9 @@ def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite:
         )
 
 
-def _lies_in(source: Any, place: RemotePath) -> bool:
+def _lies_in(source: Any, place: Location) -> bool:
     # A view has what it is a view of.
     root, below = getattr(source, "root", None), getattr(source, "source", None)
     if below is not None and _lies_in(below, place):
         return True
-    return isinstance(root, RemotePath) and f"{root}/".startswith(f"{place}/")
+    return root is not None and root.lies_in(place)

@@ -16,8 +16,7 @@ import pytest
 from helpers import make_volume, write_planes
 
 from scout_dask_io.cli import main
-from scout_dask_io.cli.base import _relative as relative
-from scout_dask_io.cli.base import cli, for_people
+from scout_dask_io.cli.base import cli, in_options, relative
 from scout_dask_io.core.messages import OVERWRITE, RESUME, Option
 from scout_dask_io.store.staging import begin_staging
 from scout_dask_io.write.ome_zarr import write_ome_zarr
@@ -172,7 +171,7 @@ def test_a_failure_says_so_on_both_ways_and_by_its_code(
     assert again == err
     error = json.loads(out)["error"]
     assert set(error) == {"type", "message"}
-    told = relative(err.split("error: ")[1]).split()
+    told = err.split("error: ")[1].split()
     assert told == relative(error["message"]).split()
     assert sorted(p.name for p in here.iterdir()) == before
 
@@ -206,7 +205,7 @@ def test_every_option_that_a_message_names_is_one_of_the_command(
     ],
 )
 def test_messages_name_options_instead_of_arguments(message: str, running: str, shown: str):
-    assert for_people(message, running) == shown
+    assert in_options(message, running) == shown
 
 
 def test_paths_below_the_working_directory_are_shown_from_there(

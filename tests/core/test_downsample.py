@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from helpers import make_volume
 
-from scout_dask_io.core.downsample import HalvedSource, downsample, halved_shape
+from scout_dask_io.core.downsample import HalvedSource, downsample
+from scout_dask_io.core.grid import chunk_counts
 from scout_dask_io.core.source import ArraySource
 from scout_dask_io.errors import ArgumentError
 
@@ -19,7 +20,7 @@ INTEGERS = ["u1", "i1", "u2", "i2", ">u2", "u4", "i4", "u8", "i8"]
 
 def windows(values: np.ndarray, factors: tuple[int, ...]) -> np.ndarray:
     """Give an object array of the lists of elements that become one."""
-    out = np.empty(halved_shape(values.shape, factors), object)
+    out = np.empty(chunk_counts(values.shape, factors), object)
     for at in np.ndindex(*out.shape):
         where = tuple(slice(i * f, (i + 1) * f) for i, f in zip(at, factors, strict=True))
         out[at] = values[where].ravel().tolist()
@@ -47,7 +48,7 @@ def test_the_mean_of_integers_is_the_nearest_and_of_halves_the_even(code: str, f
         expected = [round(Fraction(sum(w), len(w))) for w in windows(values, factors).ravel()]
         found = downsample(values, factors)
         assert found.dtype == np.dtype(code).newbyteorder("=") or factors == (1, 1, 1)
-        assert found.shape == halved_shape(shape, factors)
+        assert found.shape == chunk_counts(shape, factors)
         assert found.ravel().tolist() == expected
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
+import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,56 @@ def test_what_scan_says_of_an_order_names_the_argument(tmp_path: Path):
     (told,) = scan(tmp_path).folders[0].warnings
     assert isinstance(told, Message)
     assert Option("order", "natural") in told.parts
+
+
+PACKAGE = Path(io.__file__).parent
+ARGUMENT = re.compile(
+    r"\b(deep|imagej|ome|overwrite|qc|resume)=True\b|\b(missing|order)=|\bmax_mem\b"
+)
+NAMES = {"RESUME", "OVERWRITE", "SCALE", "_FILL", "_OME", "Option", "Message"}
+
+
+def _plain_arguments(tree: ast.AST) -> Iterator[str]:
+    """Yield texts of errors and warnings that name an argument, but not as one."""
+    for node in ast.walk(tree):
+        told: list[ast.expr] = []
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            told = node.exc.args
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("warn", "add_note")):
+            told = node.args
+        parts = [inner for arg in told for inner in ast.walk(arg)]
+        options = [p for p in parts if isinstance(p, ast.Call) and ast.unparse(p.func) == "Option"]
+        named = {id(inner) for option in options for inner in ast.walk(option)}
+        for part in (p for p in parts if id(p) not in named):
+            if isinstance(part, ast.FormattedValue):
+                used = {n.id for n in ast.walk(part) if isinstance(n, ast.Name)}
+                if used & NAMES:
+                    yield ast.unparse(part)
+            elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                # What an argument must be is said of it by its name; what to give is an option.
+                found = ARGUMENT.search(part.value)
+                if found and not re.match(r"\w+ (must|is neither)", part.value):
+                    yield part.value
+
+
+def test_no_message_names_an_argument_to_be_given_as_plain_text():
+    found = [
+        f"{path.relative_to(PACKAGE)}: {text}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for text in _plain_arguments(ast.parse(path.read_text()))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'raise WriteError(f"{path}: resume=True goes on")',
+        'raise WriteError(f"{path}: {RESUME} goes on")',
+        'warn("give " "max_mem")',
+        'err.add_note(f"a {Option(name)}")',
+    ],
+)
+def test_the_check_finds_plain_arguments(code: str):
+    assert list(_plain_arguments(ast.parse(code)))
+    assert not list(_plain_arguments(ast.parse('raise WriteError(f"{path}: " + RESUME)')))

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scout_dask_io.core import downsample as piecewise
-from scout_dask_io.core.downsample import PieceHalver, downsample, halved_shape
-from scout_dask_io.core.grid import Region, Shape, iter_block_regions, iter_regions
+from scout_dask_io.core.downsample import PieceHalver, downsample
+from scout_dask_io.core.grid import Region, Shape, chunk_counts, iter_block_regions, iter_regions
 
 
 def fill(
     halver: PieceHalver, band: np.ndarray, factors: Shape, pieces: Iterable[Region]
 ) -> np.ndarray:
     """Give what a band becomes, 0 where nothing was given."""
-    out = np.zeros(halved_shape(band.shape, factors), band.dtype)
+    out = np.zeros(chunk_counts(band.shape, factors), band.dtype)
     halver.begin(band.shape)
     for where in pieces:
         found = halver.put(where, band[where])

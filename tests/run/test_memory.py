@@ -57,6 +57,39 @@ def test_default_max_mem_keeps_within_a_container(monkeypatch: pytest.MonkeyPatc
     assert default_max_mem() == 800 // memory.FREE_SHARE
 
 
+@pytest.mark.parametrize(
+    ("folder", "names", "cached"),
+    [
+        ("", ("memory.max", "memory.current", "memory.stat"), "inactive_file"),
+        (
+            "memory/",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"),
+            "total_inactive_file",
+        ),
+    ],
+)
+def test_default_max_mem_leaves_out_what_a_container_uses_but_for_files_in_the_cache(
+    monkeypatch: pytest.MonkeyPatch, folder: str, names: tuple[str, str, str], cached: str
+) -> None:
+    texts = ("8000\n", "7000\n", f"anon 6000\n{cached} 1000\nfile 1000\n")
+    there = {
+        f"/sys/fs/cgroup/{folder}{name}": text for name, text in zip(names, texts, strict=True)
+    }
+
+    def read_text(self: Path) -> str:
+        if str(self) not in there:
+            raise FileNotFoundError(self)
+        return there[str(self)]
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=40_000))
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert default_max_mem() == (8000 - 6000) // memory.FREE_SHARE
+    # What is used alone is not known: the limit counts.
+    for name in list(there)[1:]:
+        del there[name]
+    assert default_max_mem() == 8000 // memory.FREE_SHARE
+
+
 def test_default_max_mem_does_without_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(self: Path) -> str:
         raise FileNotFoundError(self)

@@ -101,3 +101,25 @@ def test_scratch_lies_in_the_job_and_goes_with_it(tmp_path: Path) -> None:
     assert path.parent == staging.tmp
     assert path.name == "block-3-0-12"
     assert scratch_path(staging.tmp, (3, 0, 1)) != scratch_path(staging.tmp, (3, 1, 0))
+
+
+def test_a_read_that_gives_less_than_was_asked_for_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_volume((5, 7, 9))
+    source = spilled(tmp_path, data, ((5,), (7,), (9,)))
+    real, sizes = os.preadv, []
+
+    def short(fd: int, buffers: list[memoryview], offset: int) -> int:
+        # Linux gives 2 GiB - 4 KiB at most.
+        sizes.append(real(fd, [buffers[0][:100]], offset))
+        return sizes[-1]
+
+    monkeypatch.setattr(os, "preadv", short)
+    np.testing.assert_array_equal(source.read(full_region(data.shape)), data)
+    assert max(sizes) == 100
+    assert sum(sizes) == data.nbytes
+    # A file that ends early is still an error.
+    (tmp_path / "0-0-0").write_bytes(data.tobytes()[:-1])
+    with pytest.raises(WriteError, match=f"read {data.nbytes - 1} of {data.nbytes} bytes"):
+        source.read(full_region(data.shape))

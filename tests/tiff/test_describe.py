@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from helpers import make_volume, shared_data, write_planes
+from helpers import make_volume, packs_bits, shared_data, write_planes
 
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError, TiffReadError
 from scout_dask_io.tiff import describe
@@ -93,6 +93,8 @@ def test_unusual_planes_are_left_to_tifffile(tmp_path, monkeypatch, options):
     monkeypatch.setattr(describe, "open_tiff", lambda *a, **k: asked.append(1) or real(*a, **k))
     path = tmp_path / "plane.tif"
     options = {k: v for k, v in options.items() if k != "subifds"}
+    if "bitspersample" in options and not packs_bits():
+        pytest.skip("this imagecodecs does not pack bits")
     tifffile.imwrite(path, make_volume((48, 32), "u1") % 16, **options)
     source = describe_planes([str(path)])
     assert asked == [1]
@@ -209,7 +211,7 @@ def test_info_tells_what_a_file_is(tmp_path):
     found = describe_path(path)
     assert found.path == str(path)
     assert found.shape == (2, 5, 64, 96)
-    assert found.axes == "CZYX"
+    assert found.info.axes == "czyx"
     assert found.dtype == "uint16"
     assert found.compression == "zstd"
     assert (found.segment, found.segment_shape) == ("tile", (32, 16))
@@ -225,4 +227,4 @@ def test_info_moves_planar_samples_to_the_end_as_imread_does(tmp_path):
         path, make_volume((4, 3, 8, 9), "u1"), photometric="rgb", planarconfig="separate"
     )
     found = describe_path(path)
-    assert (found.shape, found.axes) == ((4, 8, 9, 3), "QYXS")
+    assert (found.shape, found.info.axes) == ((4, 8, 9, 3), "qyxs")

@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from helpers import make_volume
+from helpers import make_volume, packs_bits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -200,8 +200,9 @@ def test_a_bigtiff_reads_back_with_both_libraries(tmp_path, shape, dtype, compre
         assert file.is_bigtiff
         assert file.series[0].shape == shape
         np.testing.assert_array_equal(file.asarray(), data)
-    by_libtiff = imagecodecs.tiff_decode((tmp_path / "a.tif").read_bytes(), index=None)
-    np.testing.assert_array_equal(by_libtiff.reshape(shape), data)
+    if dtype != "?" or packs_bits():
+        by_libtiff = imagecodecs.tiff_decode((tmp_path / "a.tif").read_bytes(), index=None)
+        np.testing.assert_array_equal(by_libtiff.reshape(shape), data)
 
 
 def test_pixels_beyond_4_gb_are_found_again(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -159,6 +161,57 @@ def test_without_the_token_nothing_is_served(tmp_path: Path):
         server.close()
     with pytest.raises(OSError, match="refused"):
         get(f"{url}/.zattrs")
+
+
+def page(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        found: bytes = answer.read()
+        return found
+
+
+def test_a_closed_server_hangs_up_and_a_malformed_address_is_a_bad_request():
+    volume = ServedVolume("a", [da.zeros((2, 8, 8), dtype="u2")], [(1, 1, 1)])
+    server = VolumeServer({"v": volume})
+    kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    try:
+        path = server.url("v", "").partition(f":{server.port}")[2] + "/.zattrs"
+        for asked, status in ((path, 200), ("http://[/", 400), (path, 200)):
+            kept.putrequest("GET", asked, skip_host=True)
+            kept.endheaders()
+            with kept.getresponse() as answer:
+                assert (answer.status, bool(answer.read())) == (status, status == 200)
+        connected = kept.sock
+    finally:
+        server.close()
+    connected.settimeout(20)
+    with suppress(OSError):
+        connected.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert connected.recv(100) == b""
+    kept.close()
+
+
+def test_a_view_that_is_closed_is_closed_alone():
+    with io.viewer(np.zeros((2, 3, 4))) as first:
+        second = io.viewer(np.zeros((2, 3, 4)))
+        second.close()
+        second.close()
+        assert b"neuroglancer" in page(first.url).lower()
+        with pytest.raises(OSError, match="refused"):
+            page(second.url)
+    with pytest.raises(OSError, match="refused"):
+        page(first.url)
+
+
+def test_a_view_listens_where_it_was_told_and_not_where_another_was():
+    with (
+        io.viewer(np.zeros((2, 3, 4)), host="0.0.0.0") as everywhere,
+        io.viewer(np.zeros((2, 3, 4))) as here,
+    ):
+        # Loopback has more than one address, and only what listens on all has the second.
+        elsewhere = re.sub(r"//[^:/]+:", "//127.0.0.2:", everywhere.url)
+        assert b"neuroglancer" in page(elsewhere).lower()
+        with pytest.raises(OSError, match="refused"):
+            page(here.url.replace("127.0.0.1", "127.0.0.2"))
 
 
 def test_a_damaged_file_is_an_error_and_no_zeros(tmp_path: Path, capsys: Any):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.write import ome_zarr as image_attributes
 from scout_dask_io.write import unit as cascade
 from scout_dask_io.write import unit as sinks
-from scout_dask_io.write.pyramid_plan import fuse_levels
+from scout_dask_io.write.pyramid_plan import fuse_levels, plan_pass
 
 SIZE = io.VoxelSize(4.0, 1.8, 1.8, "given")
 VOLUME = make_volume((21, 150, 134))
@@ -234,9 +235,26 @@ def test_units_grow_for_further_levels_where_they_are_many(n_planes, workers, ma
     assert math.prod(fused.unit) * 2 <= (2**30 if n == 2 else 2**28)
 
 
+def test_lower_passes_are_cut_for_all_workers_of_a_cluster():
+    size = io.VoxelSize(4.0, 1.8, 1.8, "given")
+    levels = plan_levels((500, 7000, 7000), "zyx", size)
+    one = plan_source(
+        levels[0].shape, "uint16", 2, (64, 64, 64), (1, 1, 7000), nb_workers=2, max_mem=2 * 10**9
+    )
+    fleet = replace(one, n_threads=32)
+    # Further levels cost no more units than keep the fleet at work.
+    assert fuse_levels(one, levels)[0].n_units >= 2 * 2
+    assert fuse_levels(fleet, levels)[0].n_units >= 2 * 32
+    for first in (1, 2):
+        alone, shared = (plan_pass(plan, levels, first) for plan in (one, fleet))
+        assert shared.n_threads == 32
+        assert math.prod(shared.unit) < math.prod(alone.unit)
+        assert shared.projected_mem <= shared.max_mem
+
+
 def test_lower_levels_are_made_from_pixels_in_memory(tmp_path: Path, monkeypatch):
     reads: list[str] = []
-    from scout_dask_io.store import source as zarr_source
+    from scout_dask_io.files import local as zarr_source
 
     real = zarr_source.read_file
     monkeypatch.setattr(
@@ -283,7 +301,7 @@ def test_channels_have_names_colours_and_windows(tmp_path: Path):
     check(tmp_path / "a.zarr", both, plan_levels(both.shape, "czyx", None, 2))
     parsed = parse_image(dict(group.attrs), "a")
     assert parsed is not None
-    assert (parsed.axes, parsed.channels, parsed.colors) == (
+    assert (parsed.axes, parsed.info.names, parsed.info.colors) == (
         "czyx", ("syto", "sox2"), ("00FF00", "FF00FF")
     )  # fmt: skip
 
@@ -518,7 +536,7 @@ def test_a_level_outside_of_its_image_is_refused(tmp_path: Path):
 
 
 def test_contrast_of_a_large_level_is_measured_on_some_of_it(tmp_path: Path, monkeypatch):
-    from scout_dask_io.store import source as zarr_source
+    from scout_dask_io.files import local as zarr_source
 
     monkeypatch.setattr(image_attributes, "SAMPLED", 20_000)
     reads: list[str] = []

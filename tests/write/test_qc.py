@@ -14,7 +14,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from helpers import make_volume, write_channels, write_planes
+from helpers import make_volume, python, write_channels, write_planes
 
 import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError, LayoutError, ResumeError, TargetExistsError
@@ -221,6 +221,35 @@ def test_other_numbers_of_axes_have_sheets_too(tmp_path: Path, shape: tuple[int,
     io.write_zarr(tmp_path / "a.zarr", volume, (4, 16, 16)[-volume.ndim :], qc=True)
     check_planes(document(tmp_path / "a.zarr"), volume)
     check_sheet(tmp_path / "a.zarr")
+
+
+def test_a_sheet_is_the_same_each_time_and_leaves_the_settings_of_matplotlib(
+    tmp_path: Path,
+) -> None:
+    import matplotlib
+
+    io.write_zarr(tmp_path / "a.zarr", striking(), CHUNKS, qc=True)
+    want = (tmp_path / "a.zarr.qc.html").read_text()
+    with matplotlib.rc_context({"lines.linewidth": 9, "svg.hashsalt": "mine"}):
+        before = dict(matplotlib.rcParams)
+        io.write_zarr(tmp_path / "a.zarr", striking(), CHUNKS, qc=True, overwrite=True)
+        assert dict(matplotlib.rcParams) == before
+    found = (tmp_path / "a.zarr.qc.html").read_text()
+    minute = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
+    assert minute.sub("", found) == minute.sub("", want)
+    # What is drawn has a text for those who cannot see it.
+    assert found.count('<svg role="img" aria-label="') == 3
+
+
+def test_a_sheet_loads_what_draws_it_and_chooses_no_backend_for_the_program(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np, scout_dask_io as io\n"
+        f"io.write_zarr({str(tmp_path / 'a.zarr')!r}, np.zeros((3, 4, 5)), 4)\n"
+        "print('matplotlib' in sys.modules)\n"
+        f"io.write_zarr({str(tmp_path / 'b.zarr')!r}, np.zeros((3, 4, 5)), 4, qc=True)\n"
+        "print('matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    )
+    assert python("-c", code).split() == ["False", "True", "False"]
 
 
 def test_a_constant_volume_is_blank_throughout(tmp_path: Path) -> None:

@@ -514,3 +514,39 @@ def test_a_relative_path_holds_when_the_directory_changes(
     later.compute(scheduler="sync")
     assert (tmp_path / "a.zarr" / ".zarray").exists()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("chunks", (4, 8, 8)),
+        ("chunks", 32),
+        ("codec", "lz4"),
+        ("fill_value", 7),
+        ("zarr_format", 3),
+        ("shards", (64, 64, 64)),
+    ],
+)
+def test_what_a_region_has_of_its_own_is_refused_by_name(tmp_path: Path, name: str, value: Any):
+    volume = make_volume((8, 16, 16))
+    io.write_zarr(tmp_path / "a", volume)
+    with pytest.raises(ArgumentError, match=rf"region goes with none of {name}: "):
+        io.write_zarr(tmp_path / "a", volume + 1, region=np.s_[:], **{name: value})
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a").compute(), volume)
+    defaults = {"chunks": (64, 64, 64), "codec": "zstd", "fill_value": 0, "zarr_format": 2}
+    io.write_zarr(tmp_path / "a", volume + 1, region=np.s_[:], shards=None, **defaults)
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a").compute(), volume + 1)
+
+
+# Of noise, LZMA makes more and not less.
+@pytest.mark.parametrize("codec", ["none", numcodecs.LZMA()], ids=str)
+def test_a_chunk_that_no_record_can_hold_is_refused_before_anything_is_made(tmp_path, codec):
+    data = da.zeros((2**16, 2**16), dtype="u1", chunks=-1)
+    size = "4,294,967,296 bytes .*more than the 4,261,412,864"
+    with pytest.raises(ChunkError, match=size):
+        io.plan_zarr(data, data.shape, codec=codec, max_mem="1TB")
+    with pytest.raises(ChunkError, match=size):
+        io.write_zarr(tmp_path / "a.zarr", data, data.shape, codec=codec, max_mem="1TB")
+    assert list(tmp_path.iterdir()) == []
+    below = data[: 2**16 - 512]
+    assert io.plan_zarr(below, below.shape, codec=codec, max_mem="1TB").chunks == below.shape

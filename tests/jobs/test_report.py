@@ -1,0 +1,117 @@
+"""Reports and plans: what they have in common, and that a plan runs as its job does."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import make_volume, write_planes
+
+import scout_dask_io as io
+from scout_dask_io.core.messages import RESUME, Message
+from scout_dask_io.jobs.convert import ConvertOptions, plan_convert
+from scout_dask_io.jobs.export import ExportOptions, plan_export
+from scout_dask_io.jobs.pyramid import PyramidOptions, plan_pyramid
+from scout_dask_io.jobs.report import JobReport, table
+
+SHAPE = (9, 300, 40)
+
+
+@pytest.fixture
+def array(tmp_path: Path) -> Path:
+    io.write_zarr(tmp_path / "a.zarr", make_volume(SHAPE), (4, 16, 16))
+    return tmp_path / "a.zarr"
+
+
+@pytest.mark.parametrize(
+    ("job", "options"),
+    [
+        (io.convert, ConvertOptions),
+        (io.export, ExportOptions),
+        (io.pyramid, PyramidOptions),
+    ],
+)
+def test_the_options_of_a_plan_are_the_parameters_of_its_job(
+    job: Callable[..., Any], options: type
+):
+    parameters = inspect.signature(job).parameters.values()
+    keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert keywords.pop("progress") is False
+    assert {f.name: f.default for f in dataclasses.fields(options)} == keywords
+
+
+@pytest.mark.parametrize(
+    ("job", "plan", "out", "options"),
+    [
+        (io.convert, plan_convert, "b.zarr", {"chunks": (4, 16, 16)}),
+        (io.convert, plan_convert, "b.zarr", {"ome": True, "levels": 2}),
+        (io.export, plan_export, "planes", {"dtype": "f4"}),
+        (io.pyramid, plan_pyramid, "b.zarr", {"levels": 2}),
+    ],
+)
+def test_a_plan_runs_as_its_job_does(
+    array: Path, job: Callable[..., Any], plan: Callable[..., Any], out: str, options: Any
+):
+    planned = plan(array, array.with_name(out), **options)
+    assert not array.with_name(out).exists()
+    units: list[tuple[int, int]] = []
+    report = planned.run(lambda done, n, nbytes: units.append((done, n)))
+    assert units[-1][0] == units[-1][1] > 0
+    assert report.plan is planned
+    (array.parent / "again").mkdir()
+    at_once = job(array, array.parent / "again" / out, **options)
+    one, other = (json.loads(r.to_json()) for r in (report, at_once))
+    for found in (one, other):
+        assert "plan" not in found
+        del found["elapsed_s"], found["path"]
+        found.pop("nbytes_per_s", None)
+    assert one == other
+
+
+def test_what_is_written_is_reported_as_it_stands(tmp_path: Path):
+    write_planes(tmp_path / "planes", make_volume(SHAPE))
+    report = io.convert(tmp_path / "planes", tmp_path / "a.zarr", ome=True, chunks=(4, 16, 16))
+    group = io.open(tmp_path / "a.zarr", mode="r")
+    levels = [group[str(n)] for n in range(len(report.levels))]
+    assert report.levels == tuple(a.shape for a in levels)
+    assert (report.shape, report.chunks) == (levels[0].shape, levels[0].chunks)
+    assert report.dtype == str(levels[0].dtype)
+    assert report.nbytes == np.prod(SHAPE) * 2
+    assert report.n_chunks == sum(a.nchunks for a in levels)
+    again = io.convert(
+        tmp_path / "planes", tmp_path / "a.zarr", ome=True, chunks=(4, 16, 16), resume=True
+    )
+    assert (again.n_units, again.n_resumed) == (report.n_units, report.n_units)
+
+
+def test_a_report_is_a_title_and_rows_in_columns():
+    class Told(JobReport):
+        def title(self) -> str:
+            return "a.zarr: an array"
+
+        def rows(self) -> list[tuple[str | None, str]]:
+            return [
+                ("shape", "2 x 3"),
+                ("channels", ""),
+                ("attributes", "voxel_size_um"),
+                ("", "channels"),
+                (None, "an unfinished write; " + RESUME + " finishes it"),
+            ]
+
+    text = Told().render()
+    assert text.splitlines() == [
+        "a.zarr: an array",
+        "  shape       2 x 3",
+        "  attributes  voxel_size_um",
+        "              channels",
+        "  an unfinished write; resume=True finishes it",
+    ]
+    assert isinstance(text, Message)
+    assert RESUME in text.parts
+    assert table([("shape", "2 x 3")]) == ["  shape     2 x 3"]
