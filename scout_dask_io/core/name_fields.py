@@ -54,8 +54,8 @@ _AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
 _UNITS = {"nm": "c", "um": "z", "µm": "z", "deg": "v"}
 # Layouts that the places of numbers tell of, no word beside them.
 _LAYOUTS = (
-    # TeraStitcher and SmartSPIM: a folder a channel, x, then x_y, then a file a z, in tenths of a micrometre (Bria and Iannello,
-    # BMC Bioinformatics 13:316, 2012).
+    # TeraStitcher and SmartSPIM: a folder a channel, x, then x_y, then a file a z, in tenths of
+    # a micrometre (Bria and Iannello, BMC Bioinformatics 13:316, 2012).
     re.compile(
         r"(?:(?P<c>[^/]+)/)?(?P<x>-?[0-9]{5,6})/(?P=x)_(?P<y>-?[0-9]{5,6})/(?:[^/]*_)?(?P<z>-?[0-9]{4,6})\.tiff?",
         re.IGNORECASE,
@@ -68,6 +68,12 @@ _EXTENSION = re.compile(r"(\.ome)?(\.[^./]+)$", re.IGNORECASE)
 # A minus belongs to a number where a separator stands before it: not in 12-30-01, nor in brain-7.
 _TOKEN = re.compile(r"(?:(?<![A-Za-z0-9])(?<=[_ =/,(])-)?[0-9]+|[^\W\d_]+|[\W_]", re.ASCII)
 _CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+
+
+class AmbiguousNamesError(ArgumentError):
+    """More than one reading fits the names; ``varying`` says what varies in them."""
+
+    varying = ""
 
 
 @dataclass(frozen=True)
@@ -132,9 +138,14 @@ class NameGrid:
         """Give the field of an axis, ``None`` if the names have none."""
         return next((f for f in self.fields if f.axis == axis), None)
 
-    def __str__(self) -> str:
+    @property
+    def fields_text(self) -> str:
+        """How many values each field has, in words."""
         parts = [format_count(len(f.values), _NOUNS[f.axis]) for f in self.fields]
-        text = f"{format_count(len(self.files), 'file')}: " + " x ".join(parts or ["one plane"])
+        return " x ".join(parts or ["one plane"])
+
+    def __str__(self) -> str:
+        text = f"{format_count(len(self.files), 'file')}: {self.fields_text}"
         if self.guessed:
             names = " and ".join(NAMES_OF_AXES[a] for a in self.guessed)
             text += f" ({names} by the numbers alone)"
@@ -446,7 +457,7 @@ def _is_grid(columns: Sequence[_Column]) -> bool:
 
 def _ambiguous(
     unclear: Sequence[_Column], clear: Sequence[_Column], series: _Series, where: str
-) -> ArgumentError:
+) -> AmbiguousNamesError:
     """Give the error that shows the readings, and the pattern of each."""
     taken = {c.axis for c in clear}
     free = [a for a in ("z", "c", "t", "p") if a == "p" or a not in taken]
@@ -457,10 +468,12 @@ def _ambiguous(
             readings.append(_pattern([*clear, *named], series))
     some = " or ".join(f"pattern={p!r}" for p in dict.fromkeys(readings))
     what = " and ".join(_examples(c) for c in unclear)
-    return ArgumentError(
+    error = AmbiguousNamesError(
         f"{where}: the names do not say which axis is which: {what} vary, as in "
         f"{series.names[0]!r}. Give {some or 'a pattern with {z}, {c}, {t} or {position}'}."
     )
+    error.varying = what
+    return error
 
 
 def _examples(column: _Column) -> str:
