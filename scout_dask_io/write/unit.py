@@ -36,6 +36,7 @@ import numpy as np
 
 from scout_dask_io.core.chunk_buffer import BufferPool, ChunkBuffer
 from scout_dask_io.core.downsample import PieceHalver, downsample
+from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import (
     Region,
@@ -63,6 +64,13 @@ _running: Counter[str] = Counter()
 # What the tasks of an attempt hand to one another, kept while one of them runs.
 _pools: dict[str, BufferPool] = {}
 _lock = threading.Lock()
+
+
+@in_forked_child
+def _forget_attempts() -> None:
+    """Let go of the parent's attempts: none of their tasks runs in a forked child."""
+    for kept in (_cancelled, _running, _pools):
+        kept.clear()
 
 
 class Cancelled(Exception):
