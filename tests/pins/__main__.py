@@ -12,7 +12,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     here = Path(__file__).parent
-    tests = [str(here / "test_signatures.py")]
+    tests = [str(here / "test_signatures.py"), str(here / "test_layouts.py")]
     command = [sys.executable, "-m", "pytest", "-q", *tests, *sys.argv[1:]]
     sys.exit(
         subprocess.run(command, env={**os.environ, "PINS_REWRITE": "1"}, check=False).returncode
