@@ -142,14 +142,14 @@ def locate(
     if isinstance(path, (RemoteLocation, LocalLocation)):
         return path
     # zarr takes text with "::" or "://" for a URL chain; a Path is a path.
-    if not isinstance(path, (str, bytes, os.PathLike)) or os.fspath(path) in ("", b""):
+    if not isinstance(path, (str, os.PathLike)) or os.fspath(path) in ("", b""):
         raise ArgumentError(f"path must be a local path or a URL, got {path!r}")
     if not is_url(path):
         if storage_options:
             raise ArgumentError(
                 f"storage_options are for URLs such as s3://bucket/a.zarr; {path} is a local path"
             )
-        return LocalLocation(os.path.abspath(os.fsdecode(path)))
+        return LocalLocation(os.path.abspath(os.fspath(path)))
     url = str(path).rstrip("/")
     if url.split("://")[0] in ("file", "local"):
         return LocalLocation(os.path.abspath(url.split("://", 1)[1]))
@@ -160,6 +160,11 @@ def locate(
     found = RemoteLocation(url, dict(storage_options or {}))
     _ = found.fs  # for its errors
     return found
+
+
+def locate_file(path: Any, storage_options: Mapping[str, Any] | None = None) -> Location:
+    """Give what :func:`locate` does, of bytes too, as the system has file names."""
+    return locate(os.fsdecode(path) if isinstance(path, bytes) else path, storage_options)
 
 
 def as_local(location: Location) -> LocalLocation:

@@ -10,7 +10,7 @@ import dask.array as da
 
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node, read_image
@@ -81,7 +81,7 @@ def imread_channels(
     (2, 30, 510, 667)
     """
     workers = check_nb_workers(nb_workers)
-    place = locate(path, storage_options)
+    place = locate_file(path, storage_options)
     node = find_node(place)
     image = image_of_node(node)
     if node is not None and image is not None:
@@ -137,7 +137,7 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
     TiffReadError
         If a file is no TIFF, or a damaged one.
     """
-    place = locate(path, storage_options)
+    place = locate_file(path, storage_options)
     image = read_image(place)
     if image is not None:
         return list(image.info.names) if "c" in image.axes else []

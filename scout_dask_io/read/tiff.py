@@ -14,7 +14,7 @@ from typing import Any
 import dask.array as da
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.remote import is_url
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
@@ -84,7 +84,7 @@ def imread(
     >>> plane = io.imread("organoid.tif")  # doctest: +SKIP
     >>> corner = plane[:64, :64].compute()  # doctest: +SKIP
     """
-    place = locate(path, storage_options)
+    place = locate_file(path, storage_options)
     if place.on_disk and place.is_folder:
         raise ArgumentError(
             f"{place!r} is a folder, not a file; read a folder of planes with "
@@ -168,7 +168,7 @@ def imread_folder(
     """
     workers = check_nb_workers(nb_workers)
     source = describe_planes(
-        list_planes(locate(path, storage_options), order),
+        list_planes(locate_file(path, storage_options), order),
         workers,
         missing=missing,
         allow_sparse=allow_sparse,
@@ -238,7 +238,7 @@ def imread_parallel(
 
 
 def _places(paths: Sequence[Any], storage_options: Mapping[str, Any] | None) -> list[Location]:
-    places = [locate(p, storage_options if is_url(p) else None) for p in paths]
+    places = [locate_file(p, storage_options if is_url(p) else None) for p in paths]
     on_disk = [p.on_disk for p in places]
     if any(on_disk) and not all(on_disk):
         raise ArgumentError(
@@ -246,5 +246,5 @@ def _places(paths: Sequence[Any], storage_options: Mapping[str, Any] | None) -> 
             "give files of a store, or local ones. Copy what is to be stacked with the others."
         )
     if storage_options and all(on_disk):
-        locate(paths[0], storage_options)  # for its error
+        locate_file(paths[0], storage_options)  # for its error
     return places

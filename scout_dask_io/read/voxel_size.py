@@ -16,7 +16,7 @@ from scout_dask_io.core.voxel_size import (
     merge_sizes,
 )
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
-from scout_dask_io.files.location import Location, is_path, locate
+from scout_dask_io.files.location import Location, is_path, locate_file
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.image_info import stored_info
@@ -80,7 +80,7 @@ def voxel_size(
     if isinstance(path_or_array, Source):
         return path_or_array.info.voxel_size
     if is_path(path_or_array):
-        return _of_place(locate(path_or_array, storage_options))
+        return _of_place(locate_file(path_or_array, storage_options))
     if hasattr(path_or_array, "attrs"):
         return from_attribute(dict(path_or_array.attrs).get(ATTRIBUTE), "attributes")
     if hasattr(path_or_array, "shape"):

@@ -23,7 +23,7 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff.ifd import Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
@@ -67,7 +67,7 @@ def describe_plane(path: Any, allow_sparse: bool = False, *, asked: bool = False
     TiffReadError
         If it is damaged or truncated, or holds pages that would not be read.
     """
-    path = locate(path)
+    path = locate_file(path)
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
@@ -138,7 +138,7 @@ def describe_planes(
     ArgumentError
         If ``missing`` is no policy.
     """
-    paths = [locate(p) for p in paths]
+    paths = [locate_file(p) for p in paths]
     check_missing(missing)
     survey = survey_planes(paths, nb_workers, allow_sparse, asked=True)
     stacked = (len(survey),) if lead is None else lead
@@ -192,7 +192,7 @@ def survey_planes(
     PathNotFoundError
         If no path is given.
     """
-    paths = [locate(p) for p in paths]
+    paths = [locate_file(p) for p in paths]
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
@@ -242,7 +242,7 @@ def describe_image(
     TiffReadError
         If it is damaged, or an OME-TIFF whose pages lie in other files.
     """
-    path = locate(path)
+    path = locate_file(path)
     for name, value in (("series", series), ("level", level)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
@@ -330,7 +330,7 @@ def describe_path(path: Any) -> TiffInfo:
     TiffReadError
         If it is damaged or no regular file.
     """
-    with opened(locate(path)) as (fd, file):
+    with opened(locate_file(path)) as (fd, file):
         with open_tiff(fd, file, _multifile=False) as tif:
             if not (tif.is_ome and tif.series and tif.series[0].kind != "ome"):
                 return _describe_open(tif, fd, file)

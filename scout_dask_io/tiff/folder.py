@@ -14,7 +14,7 @@ from typing import Any
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.name_fields import AmbiguousNamesError, grid_of_names
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff.range_reader import answered
 
 ORDERS = ("alphabetical", "natural")
@@ -88,7 +88,7 @@ def list_planes(folder: Any, order: str = "alphabetical") -> list[Location]:
     TiffReadError
         If a store cannot be asked.
     """
-    place = locate(folder)
+    place = locate_file(folder)
     found = _list(place, "a file, not a folder; read it with imread")
     planes = {name: p for name, (p, is_folder) in found.items() if is_tiff(name) and not is_folder}
     if not planes:
@@ -108,7 +108,7 @@ def list_subfolders(folder: Any) -> list[Location]:
     PathNotFoundError
         If the folder is missing or has no sub-folder.
     """
-    place = locate(folder)
+    place = locate_file(folder)
     found = _list(place, "a file, not a folder of channels; read it with imread")
     folders = [found[name][0] for name in sorted(found) if found[name][1] and is_channel(name)]
     if not folders:

@@ -24,7 +24,7 @@ from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import WHITE, Channel, named_channels
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 from scout_dask_io.errors import ScoutIOError
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
@@ -88,7 +88,7 @@ def file_sizes(path: Any) -> tuple[VoxelSize, ...]:
         If the file cannot be read.
     """
     with (
-        opened(locate(path)) as (fd, file),
+        opened(locate_file(path)) as (fd, file),
         open_tiff(fd, file, _multifile=False) as tif,
     ):
         return tuple(Metadata(tif).sizes())

@@ -23,7 +23,7 @@ from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
-from scout_dask_io.files.location import locate
+from scout_dask_io.files.location import locate_file
 from scout_dask_io.tiff.describe import describe_image, describe_plane
 from scout_dask_io.tiff.encode import Tag
 from scout_dask_io.tiff.ifd import Window, read_header, read_ifd
@@ -238,7 +238,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         If the file cannot be read as a TIFF.
     """
     try:
-        with opened(locate(path)) as (fd, file):
+        with opened(locate_file(path)) as (fd, file):
             window = Window(fd, file.size)
             header = read_header(window)
             if header is None:
@@ -258,7 +258,7 @@ def is_whole(path: Path, *, one_page: bool) -> bool:
     """Tell whether all that a file's directories promise lies in it. Decodes nothing."""
     describe = describe_plane if one_page else describe_image
     try:
-        describe(locate(path))
+        describe(locate_file(path))
     except TiffReadError:
         return False
     return True
