@@ -8,11 +8,13 @@ URLs, the file systems of fsspec behind them, and the secrets that it takes to r
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -152,6 +154,24 @@ class RemotePath:
         ends = {} if limit is None else {"start": 0, "end": limit}
         return self._ask(lambda: bytes(self.fs.cat_file(self.key, **ends)))
 
+    def read_many(self, names: Sequence[str]) -> dict[str, bytes | None]:
+        """Give the objects of some names below this one, asked for at once.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        fs = self.fs
+        if len(names) < 2 or not fs.async_impl:
+            return {name: (self / name).read() for name in names}
+        keys = [f"{self.key}/{name}" for name in names]
+        found = gathered(fs, [partial(fs._cat_file, key) for key in keys])
+        return {
+            name: (self / name)._ask(partial(_given, answer))
+            for name, answer in zip(names, found, strict=True)
+        }
+
     def info(self) -> dict[str, Any] | None:
         """Give what the store says of an object, or ``None`` if there is none."""
         found = self._ask(lambda: dict(self.fs.info(self.key)))
@@ -287,6 +307,36 @@ class RemotePath:
 
 
 AnyPath: TypeAlias = Path | RemotePath
+
+# Objects of one call that are asked for at the same time.
+WINDOW = 64
+
+
+def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) -> list[Any]:
+    """Await coroutines of an asynchronous file system, so many at a time; give what each gave.
+
+    What one raises stands in its place.
+    """
+    from fsspec.asyn import sync  # makes a logger, which importing this library does not
+
+    async def every() -> list[Any]:
+        slots = asyncio.Semaphore(window)
+
+        async def one(call: Callable[[], Any]) -> Any:
+            async with slots:
+                return await call()
+
+        return await asyncio.gather(*map(one, calls), return_exceptions=True)
+
+    found: list[Any] = sync(fs.loop, every)
+    return found
+
+
+def _given(answer: Any) -> bytes:
+    if isinstance(answer, BaseException):
+        raise answer
+    return bytes(answer)
+
 
 # Names of options whose values are never shown.
 _SECRET = re.compile("key|secret|token|pass|cred|sas|signature|connection_string|user|account")

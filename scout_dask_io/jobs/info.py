@@ -33,7 +33,8 @@ from scout_dask_io.store.image import place_of_level, read_image
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_attributes, read_node
-from scout_dask_io.store.unfinished import Unfinished, unfinished
+from scout_dask_io.store.transaction import unfinished
+from scout_dask_io.store.unfinished import Unfinished
 from scout_dask_io.tiff.describe import TiffInfo, describe_path
 from scout_dask_io.tiff.open_file import Place
 from scout_dask_io.tiff.page_layout import CODEC_NAMES

@@ -12,10 +12,10 @@ import dask.array as da
 
 from scout_dask_io.core.grid import Region
 from scout_dask_io.core.source import FilledPlane, Source
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import RemotePath
 from scout_dask_io.run.lazy import SourceLayer, source_of
-from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.store.metadata import read_attributes, read_node, replace_attributes
+from scout_dask_io.store.manifest import noted, read_manifest
+from scout_dask_io.store.metadata import read_attributes, read_node
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 
 #: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
@@ -63,7 +63,10 @@ def filled_of(path: str | os.PathLike[str] | RemotePath) -> tuple[FilledPlane, .
         manifest = read_manifest(path if isinstance(path, RemotePath) else Path(path))
         attributes = None if manifest is None else manifest.settings.get("attributes")
         found = attributes.get(FILLED_ATTRIBUTE) if isinstance(attributes, dict) else None
-    return tuple(_parsed(found)) if isinstance(found, list) else ()
+    elif isinstance(path, RemotePath):
+        # Of two that add to the attributes of an object at once, one may lose: not its note.
+        found = [*(found if isinstance(found, list) else []), *noted(path, FILLED_ATTRIBUTE)]
+    return tuple(dict.fromkeys(_parsed(found))) if isinstance(found, list) else ()
 
 
 def _parsed(entries: Sequence[Any]) -> Iterable[FilledPlane]:
@@ -84,23 +87,18 @@ def attributes_with_filled(attributes: dict[str, Any] | None, data: Any) -> dict
     return {**(attributes or {}), FILLED_ATTRIBUTE: _record(found)}
 
 
-def note_filled(path: AnyPath, region: Region, data: Any) -> None:
-    """Add the filled planes in data that go into a region to the record of an array that stands.
+def filled_record(region: Region, data: Any) -> dict[str, list[Any]]:
+    """Give what the filled planes in data add to the record of the array they go into.
 
-    The attributes are replaced in one step. It is done before the region is
-    written: a record of too much is no harm.
+    It is added before the region is written: a record of too much is no harm.
     """
     found = filled_in(data)
-    node = read_node(path)
-    if not found or node is None:
-        return
+    if not found:
+        return {}
     offset = [s.start for s in region]
     moved = [replace(f, plane=tuple(p + o for p, o in zip(f.plane, offset, strict=False)))
              for f in found]  # fmt: skip
-    every = tuple(dict.fromkeys([*filled_of(path), *moved]))
-    replace_attributes(
-        path, node, {**read_attributes(path, node), FILLED_ATTRIBUTE: _record(every)}
-    )
+    return {FILLED_ATTRIBUTE: _record(dict.fromkeys(moved))}
 
 
 def _record(found: Iterable[FilledPlane]) -> list[dict[str, Any]]:

@@ -368,7 +368,11 @@ class ArrayFormat:
     def chunk_path(self, root: str, index: Shape) -> str:
         """Give where a chunk's file lies under the array's directory."""
         # Text, not a Path: made for every chunk, and a Path costs 20 microseconds.
-        return f"{root}/{self.separator.join(map(str, index)) if index else '0'}"
+        return f"{root}/{self.chunk_key(index)}"
+
+    def chunk_key(self, index: Shape) -> str:
+        """Give the key of a chunk below its array."""
+        return self.separator.join(map(str, index)) if index else "0"
 
 
 def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:

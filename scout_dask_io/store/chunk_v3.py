@@ -108,8 +108,12 @@ class ShardFormat:
 
     def chunk_path(self, root: str, index: Shape) -> str:
         """Give where an object's file lies under the array's directory."""
+        return f"{root}/{self.chunk_key(index)}"
+
+    def chunk_key(self, index: Shape) -> str:
+        """Give the key of an object below its array."""
         parts = [*([self.prefix] if self.prefix else []), *map(str, index)]
-        return f"{root}/{self.separator.join(parts) or '0'}"
+        return self.separator.join(parts) or "0"
 
     def described(self) -> dict[str, Any]:
         """Give what a manifest's settings say of the format, by the same names."""

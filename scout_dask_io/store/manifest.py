@@ -21,8 +21,8 @@ import math
 import os
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ import numpy as np
 
 from scout_dask_io.core.grid import Region, intersect, region_shape
 from scout_dask_io.errors import LayoutError
+from scout_dask_io.files.disk import sync_dir, sync_files
 from scout_dask_io.files.location import AnyPath, RemotePath
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -131,13 +132,22 @@ def manifest_bytes(records: np.ndarray, settings: dict[str, Any], job: str = "")
 
 
 def write_manifest(
-    array: Path, records: np.ndarray, settings: dict[str, Any], job: str = ""
+    array: Path,
+    records: np.ndarray,
+    settings: dict[str, Any],
+    job: str = "",
+    *,
+    durable: bool = False,
 ) -> None:
     """Write the manifest into a finished array's directory, in one step."""
     draft = array / f"{MANIFEST_NAME}-{uuid.uuid4().hex}.tmp"
     try:
         draft.write_bytes(manifest_bytes(records, settings, job))
+        if durable:
+            sync_files([draft])
         draft.replace(array / MANIFEST_NAME)
+        if durable:
+            sync_dir(array)
     except BaseException:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
@@ -153,16 +163,30 @@ def manifest_job(array: Path) -> str | None:
         return None
 
 
-def change_records(array: Path, cells: tuple[slice, ...], records: Any) -> None:
+@contextmanager
+def locked(array: Path) -> Iterator[None]:
+    """Keep other writers from what an array on a disk says of itself, while it is changed.
+
+    The lock is on the directory itself; some file systems have none.
+    """
+    fd = os.open(array, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def change_records(
+    array: Path, cells: tuple[slice, ...], records: Any, *, durable: bool = False
+) -> None:
     """Put records of some chunks into the manifest of an array, if it has one, in one step.
 
     The settings lose their source: the array is no longer what was written from it.
     """
-    # A lock on the directory itself, so that writers of other regions lose nothing.
-    fd = os.open(array, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # some file systems have no locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
+    # So that writers of other regions lose nothing.
+    with locked(array):
         manifest = read_manifest(array)
         if manifest is not None:
             changed = manifest.records.copy()
@@ -170,9 +194,7 @@ def change_records(array: Path, cells: tuple[slice, ...], records: Any) -> None:
                 np.reshape(records, changed[cells].shape) if np.ndim(records) else records
             )
             settings = {**manifest.settings, "source": CHANGED}
-            write_manifest(array, changed, settings, manifest.job)
-    finally:
-        os.close(fd)
+            write_manifest(array, changed, settings, manifest.job, durable=durable)
 
 
 def read_manifest(array: AnyPath) -> Manifest | None:
@@ -246,11 +268,14 @@ class RegionNote:
         Of these chunks; ``None`` where the writing was not finished.
     written : str
         When, ISO 8601 with the time zone.
+    attributes : dict
+        What is to be added to lists among the array's attributes, by their names.
     """
 
     cells: Region
     records: np.ndarray | None
     written: str
+    attributes: dict[str, list[Any]]
 
 
 def note_states(array: RemotePath) -> list[tuple[str, int]]:
@@ -266,26 +291,39 @@ def read_notes(array: RemotePath) -> Iterator[RegionNote]:
     LayoutError
         If one is damaged.
     """
-    for name, _ in note_states(array):
-        data = (array / NOTES_NAME / name).read()
+    notes = array / NOTES_NAME
+    for name, data in notes.read_many([name for name, _ in note_states(array)]).items():
         if data is not None:  # a newer note of the same chunks takes its place
-            yield _parse(data, array / NOTES_NAME / name)
+            yield _parse(data, notes / name)
 
 
-def begin_note(array: RemotePath, job: str, cells: Region) -> RemotePath:
+def noted(array: RemotePath, attribute: str) -> list[Any]:
+    """Give what the notes of an array add to a list among its attributes."""
+    return [e for note in read_notes(array) for e in note.attributes.get(attribute, [])]
+
+
+def begin_note(
+    array: RemotePath, job: str, cells: Region, attributes: Mapping[str, list[Any]]
+) -> RemotePath:
     """Note that a region is being written, and give the place of the note."""
     numbers = [int(name.partition("-")[0]) for name, _ in note_states(array)]
     place = array / NOTES_NAME / f"{max(numbers, default=0) + 1:08d}-{job}"
-    place.write(_bytes(cells, None))
+    place.write(_bytes(cells, None, attributes))
     return place
 
 
-def finish_note(array: RemotePath, place: RemotePath, cells: Region, records: np.ndarray) -> None:
+def finish_note(
+    array: RemotePath,
+    place: RemotePath,
+    cells: Region,
+    records: np.ndarray,
+    attributes: Mapping[str, list[Any]],
+) -> None:
     """Note that a region is written, and drop older notes of nothing but its chunks."""
-    place.write(_bytes(cells, records))
-    older = [name for name, _ in note_states(array) if name < place.name]
+    place.write(_bytes(cells, records, attributes))
     notes = array / NOTES_NAME
-    notes.remove([n for n in older if _is_inside((notes / n).read(), cells)])
+    older = notes.read_many([name for name, _ in note_states(array) if name < place.name])
+    notes.remove([name for name, data in older.items() if _is_inside(data, cells)])
 
 
 def _is_inside(data: bytes | None, cells: Region) -> bool:
@@ -299,7 +337,7 @@ def _cells(stored: list[list[int]]) -> Region:
     return tuple(slice(start, stop) for start, stop in stored)
 
 
-def _bytes(cells: Region, records: np.ndarray | None) -> bytes:
+def _bytes(cells: Region, records: np.ndarray | None, attributes: Mapping[str, list[Any]]) -> bytes:
     body = b"" if records is None else np.ascontiguousarray(records, CHUNK_RECORD).tobytes()
     header = {
         "scout_region": 1,
@@ -307,6 +345,7 @@ def _bytes(cells: Region, records: np.ndarray | None) -> bytes:
         "finished": records is not None,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "crc32c": crc32c(body),
+        **({"attributes": attributes} if attributes else {}),
     }
     return json.dumps(header).encode() + b"\n" + body
 
@@ -321,7 +360,8 @@ def _parse(data: bytes, place: RemotePath) -> RegionNote:
         records = None
         if header["finished"]:
             records = np.frombuffer(body, CHUNK_RECORD).reshape(region_shape(cells))
-        return RegionNote(cells, records, str(header["written"]))
+        attributes = dict(header.get("attributes", {}))
+        return RegionNote(cells, records, str(header["written"]), attributes)
     except (ValueError, KeyError, TypeError) as err:
         raise LayoutError(
             f"{place} is damaged ({err}): the array can still be read, but not checked. Write the "
