@@ -15,9 +15,9 @@ from pathlib import Path
 
 #: What tells a path on a disk from a place behind a URL.
 PLACES = {
-    "Path", "RemotePath", "Location", "LocalLocation", "FsspecLocation", "RemoteLocation",
-    "Staging", "RemoteStaging", "LocalTransaction", "RemoteTransaction",
-}  # fmt: skip
+    *("Path", "Location", "LocalLocation", "RemoteLocation", "RemoteLocation"),
+    *("Staging", "RemoteStaging", "LocalTransaction", "RemoteTransaction"),
+}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import s3fs
 import zarr
 
 from scout_dask_io.errors import WriteError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.remote import RemoteLocation
 
 KEYS = {"key": "test", "secret": "test"}
 
@@ -101,10 +101,10 @@ class Failing:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left, self.log = 10**9, list[str]()
         for name in ("write", "remove"):
-            monkeypatch.setattr(RemotePath, name, self._wrapped(getattr(RemotePath, name)))
+            monkeypatch.setattr(RemoteLocation, name, self._wrapped(getattr(RemoteLocation, name)))
 
     def _wrapped(self, real: Any) -> Any:
-        def call(place: RemotePath, *args: Any, **kwargs: Any) -> Any:
+        def call(place: RemoteLocation, *args: Any, **kwargs: Any) -> Any:
             if self.left <= 0:
                 raise WriteError(f"{place}: on purpose")
             self.left -= 1

@@ -6,23 +6,26 @@ Source: the OME-NGFF specification, versions 0.4 and 0.5, "multiscales" and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.image_info import (
+    Channel,
+    ImageInfo,
+    axis_letter,
+    channel_colors,
+    color_of,
+)
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
-from scout_dask_io.errors import ArgumentError, LayoutError
+from scout_dask_io.errors import LayoutError
 
 #: Versions that are written, each with the Zarr format it prescribes.
 VERSIONS = {"0.4": 2, "0.5": 3}
 _TYPES = {"t": "time", "c": "channel"}
-#: Of channels in turn where none are stated, the same in every picture and viewer; magenta and
-#: green are told apart by people who see red and green alike.
-COLORS = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF8000", "0080FF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +45,27 @@ class Multiscale:
     ----------
     version : str
         Of the specification.
-    axes : str
-        A letter an axis, or ``"?"`` for one of a longer name.
+    info : ImageInfo
+        Of the full level; ``"?"`` in its axes is one of a name and type that have no letter.
+        Channels may be stated of an image without an axis for them.
     units : tuple of str or None
         Per axis.
     levels : tuple of StoredLevel
         The full resolution first.
-    channels : tuple of str
-        Labels, where there are some.
-    colors : tuple of str
-        As many, six hexadecimal digits each; empty where one states none.
-    windows : tuple
-        As many pairs of the darkest and the brightest value to show, or ``None``.
     method : str
         How lower levels were made, where it is said.
-    is_labels : bool
-        Whether the pixels are labels.
     """
 
     version: str
-    axes: str
+    info: ImageInfo
     units: tuple[str | None, ...]
     levels: tuple[StoredLevel, ...]
-    channels: tuple[str, ...] = ()
-    colors: tuple[str, ...] = ()
-    windows: tuple[tuple[float, float] | None, ...] = ()
     method: str = ""
-    is_labels: bool = False
+
+    @property
+    def axes(self) -> str:
+        """A letter an axis."""
+        return self.info.axes
 
     def factors(self, level: int) -> tuple[float, ...]:
         """Give how many times as long as those of level 0 a level's voxels are, ``(z, y, x)``."""
@@ -76,27 +73,29 @@ class Multiscale:
         times = {axis: own / full for axis, own, full in pairs}
         return tuple(times.get(axis, 1.0) for axis in "zyx")
 
-    def voxel_size(self, level: int, source: str) -> VoxelSize | None:
-        """Give the size of a level's voxels, of the axes whose unit is one of length."""
-        sizes: dict[str, float] = {}
-        for axis, unit, scale in zip(self.axes, self.units, self.levels[level].scale, strict=True):
-            factor = micrometres_of(unit)
-            if axis in "zyx" and factor is not None:
-                sizes[axis] = scale * factor
-        if not sizes:
-            return None
-        return VoxelSize(sizes.get("z"), sizes.get("y"), sizes.get("x"), source)
+    def info_of(self, level: int, where: Any) -> ImageInfo:
+        """Give what is known of a level; whoever reads of its voxel size is told of ``where``."""
+        scale = self.levels[level].scale
+        return replace(self.info, voxel_size=_voxel_size(self.axes, self.units, scale, where))
+
+
+def _voxel_size(
+    axes: str, units: Sequence[str | None], scale: Sequence[float], where: Any
+) -> VoxelSize | None:
+    """Give the size of voxels of a scale, along the axes whose unit is one of length."""
+    sizes: dict[str, float] = {}
+    for axis, unit, extent in zip(axes, units, scale, strict=True):
+        factor = micrometres_of(unit)
+        if axis in "zyx" and factor is not None:
+            sizes[axis] = extent * factor
+    if not sizes:
+        return None
+    z, y, x = (sizes.get(axis) for axis in "zyx")
+    return VoxelSize(z, y, x, f"OME-Zarr metadata of {where}")
 
 
 def image_metadata(
-    name: str,
-    axes: str,
-    levels: Sequence[Level],
-    voxel_size: VoxelSize | None,
-    *,
-    version: str,
-    method: str,
-    labels: bool = False,
+    name: str, info: ImageInfo, levels: Sequence[Level], *, version: str, method: str
 ) -> dict[str, Any]:
     """Give the attributes of an image's group, but for how its channels are shown.
 
@@ -104,7 +103,8 @@ def image_metadata(
     level lies where those do that it is the mean of: half a voxel of its own
     minus half a one of level 0 farther. One that was picked lies where it lay.
     """
-    known = dict(zip("zyx", voxel_size.micrometres, strict=True)) if voxel_size else {}
+    axes, size = info.axes, info.voxel_size
+    known = dict(zip("zyx", size.micrometres, strict=True)) if size else {}
     datasets = []
     for number, level in enumerate(levels):
         base = [known.get(a) or 1.0 for a in axes]
@@ -125,12 +125,12 @@ def image_metadata(
         "metadata": {"method": f"scout_dask_io, {method} of pairs"},
     }
     image: dict[str, Any] = {"multiscales": [multiscale]}
-    if labels:
+    if info.labels:
         image["image-label"] = {}
     if version == "0.5":
         return {"ome": {"version": "0.5", **image}}
     multiscale["version"] = version
-    if labels:
+    if info.labels:
         image["image-label"]["version"] = version
     return image
 
@@ -141,18 +141,17 @@ def _axis(name: str, has_unit: bool) -> dict[str, str]:
 
 
 def omero_metadata(
-    names: Sequence[str],
-    colors: Sequence[str] | None,
+    info: ImageInfo,
     windows: Sequence[tuple[float, float]],
     limits: Sequence[tuple[float, float]],
 ) -> dict[str, Any]:
     """Give how channels are shown: a name, a colour and a contrast window in its limits each."""
-    shown = colors or (("FFFFFF",) if len(names) == 1 else COLORS)
+    colors = channel_colors(info.colors, len(info.channels))
     return {
         "channels": [
             {
-                "label": name,
-                "color": shown[k % len(shown)],
+                "label": channel.name,
+                "color": color,
                 "active": True,
                 "window": {
                     "min": min(least, low),
@@ -161,43 +160,11 @@ def omero_metadata(
                     "end": high,
                 },
             }
-            for k, (name, (low, high), (least, largest)) in enumerate(
-                zip(names, windows, limits, strict=True)
+            for channel, color, (low, high), (least, largest) in zip(
+                info.channels, colors, windows, limits, strict=True
             )
         ]
     }
-
-
-def check_colors(colors: Any, n_channels: int) -> list[str] | None:
-    """Give colours as OME-Zarr has them.
-
-    Raises
-    ------
-    ArgumentError
-        If they are not six hexadecimal digits each, one a channel.
-    """
-    if colors is None:
-        return None
-    given = [colors] if isinstance(colors, str) else list(colors)
-    found = [str(c).removeprefix("#").upper() for c in given]
-    if len(found) != n_channels or not all(re.fullmatch("[0-9A-F]{6}", c) for c in found):
-        raise ArgumentError(
-            f"colors must be {n_channels} of six hexadecimal digits, one a channel, such as "
-            f"'00FF00', got {colors!r}"
-        )
-    return found
-
-
-def channel_colors(stated: Sequence[str], n_channels: int) -> tuple[str, ...]:
-    """Give ``"#rrggbb"`` a channel: as stated, or where that is not for each the house's own.
-
-    Examples
-    --------
-    >>> channel_colors((), 2), channel_colors(("0000FF",), 1)
-    (('#FF00FF', '#00FF00'), ('#0000FF',))
-    """
-    known = stated if len(stated) == n_channels else COLORS
-    return tuple(f"#{known[k % len(known)]}" for k in range(n_channels))
 
 
 def parse_image(attributes: Mapping[str, Any], where: str) -> Multiscale | None:
@@ -219,17 +186,23 @@ def parse_image(attributes: Mapping[str, Any], where: str) -> Multiscale | None:
         levels = tuple(_stored_level(d, first, len(axes)) for d in first["datasets"])
         if not levels or not axes:
             raise ValueError("no axes or no datasets")
-        channels = (image.get("omero") or {}).get("channels") or ()
+        letters = "".join(axis_letter(a["name"], a.get("type")) for a in axes)
+        units = tuple(a.get("unit") for a in axes)
+        channels = tuple(
+            Channel(str(c.get("label", k)), color_of(c.get("color")), _window(c.get("window")))
+            for k, c in enumerate((image.get("omero") or {}).get("channels") or ())
+        )
         return Multiscale(
             version=version,
-            axes="".join(a["name"] if len(a["name"]) == 1 else "?" for a in axes),
-            units=tuple(a.get("unit") for a in axes),
+            info=ImageInfo(
+                letters,
+                _voxel_size(letters, units, levels[0].scale, where),
+                channels,
+                labels="image-label" in image,
+            ),
+            units=units,
             levels=levels,
-            channels=tuple(str(c.get("label", k)) for k, c in enumerate(channels)),
-            colors=_stated_colors(channels),
-            windows=tuple(_window(c.get("window")) for c in channels),
             method=str(first.get("type") or ""),
-            is_labels="image-label" in image,
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
         raise LayoutError(
@@ -249,12 +222,6 @@ def _stored_level(dataset: Mapping[str, Any], image: Mapping[str, Any], ndim: in
             elif step["type"] == "translation":
                 shift = shift + np.array(step["translation"], float).reshape(ndim)
     return StoredLevel(str(dataset["path"]), tuple(scale.tolist()), tuple(shift.tolist()))
-
-
-def _stated_colors(channels: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Give the colours that channels state; none at all where one is no colour."""
-    found = tuple(str(c.get("color")).removeprefix("#").upper() for c in channels)
-    return found if all(re.fullmatch("[0-9A-F]{6}", color) for color in found) else ()
 
 
 def _window(found: Any) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Pictures of volumes: contrast, colour, panels, scale bars, PNG bytes. Pure but for its fonts."""
+"""Pictures of volumes: colour, panels, scale bars, PNG bytes. Pure but for its fonts."""
 
 from __future__ import annotations
 
@@ -12,20 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 _GAP, _MARGIN, _TEXT = 4, 8, 13
 _BACK, _INK = (24, 24, 24), (225, 225, 225)
-
-
-def contrast_limits(
-    samples: Sequence[np.ndarray], percentiles: tuple[float, float]
-) -> tuple[float, float]:
-    """Give the values that are shown black and white: percentiles of all finite samples.
-
-    Limits that would be equal are drawn apart, so that a constant image is black.
-    """
-    values = np.concatenate([s[np.isfinite(s)].reshape(-1) for s in samples])
-    if not values.size:
-        return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(values, percentiles))
-    return (low, high) if high > low else (low, low + 1.0)
 
 
 def blend(

@@ -9,8 +9,6 @@ from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
 
-#: Names of the axes of arrays by their number, as OME-Zarr orders them.
-AXES = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
 #: A level whose spatial extents are all at most this is the last: it fits on a screen.
 SMALLEST = 256
 # Voxels that differ by less than this factor count as isotropic: after halving,
@@ -35,32 +33,6 @@ class Level:
     shape: Shape
     factors: Shape
     total: Shape
-
-
-def axes_of(ndim: int, *, channels: bool = False, axes: str | None = None) -> str:
-    """Give the names of the axes of an array, one letter each: those given, or by their number.
-
-    Raises
-    ------
-    ArgumentError
-        If OME-Zarr has no such array, or ``axes`` do not fit it.
-    """
-    if axes is not None:
-        # A letter is found only behind the one before it, if all are in order.
-        left = iter(AXES[5])
-        if len(axes) != ndim or not axes.endswith("yx") or not all(a in left for a in axes):
-            raise ArgumentError(
-                f"axes must be {ndim} letters, some of 'tczyx' in this order with y and x, "
-                f"got {axes!r}"
-            )
-        return axes
-    if channels and ndim == 3:
-        return "cyx"
-    if ndim not in AXES:
-        raise ArgumentError(
-            f"an OME-Zarr image has 2 to 5 axes, (t, c, z, y, x) at the most, got {ndim}"
-        )
-    return AXES[ndim]
 
 
 def plan_levels(

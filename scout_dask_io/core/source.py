@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -26,29 +26,11 @@ from scout_dask_io.core.grid import (
     region_size,
     relative_to,
 )
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.indexing import normalize_index, take
+from scout_dask_io.core.voxel_size import VoxelSize
 
 Piece: TypeAlias = tuple[Region, np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class FilledPlane:
-    """A plane that holds the fill value, since its file could not be read.
-
-    Attributes
-    ----------
-    plane : tuple of int
-        Where it is along the leading axes, ``(z,)`` or ``(c, z)``; empty where that
-        is no longer known, since the array was computed from the one that was read.
-    file : str
-        The file that should have given it.
-    reason : str
-        Why it could not be read.
-    """
-
-    plane: tuple[int, ...]
-    file: str
-    reason: str
 
 
 class Source(ABC):
@@ -65,6 +47,7 @@ class Source(ABC):
     token: str
     #: Whether one read is itself shared out to threads.
     has_own_threads = False
+    _info: ImageInfo | None = None
 
     @property
     def ndim(self) -> int:
@@ -92,9 +75,24 @@ class Source(ABC):
         return tuple((n,) for n in self.shape)
 
     @property
+    def info(self) -> ImageInfo:
+        """What metadata state of the image: looked at once, when it is first asked for."""
+        if self._info is None:
+            self._info = self._look()
+        return self._info
+
+    def info_with(self, voxel_size: VoxelSize | None) -> ImageInfo:
+        """Give :attr:`info` with a voxel size that counts instead of whatever is stated."""
+        return self.info if voxel_size is None else self._look(voxel_size)
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        """Look at the metadata; for the voxel size only where none is given."""
+        return ImageInfo(voxel_size=given)
+
+    @property
     def filled(self) -> tuple[FilledPlane, ...]:
         """Planes that hold the fill value because their files could not be read."""
-        return ()
+        return self.info.missing
 
     @abstractmethod
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
@@ -223,6 +221,10 @@ class ViewSource(Source):
             tuple(b - a for a, b in pairwise(cuts(n, step, phase)))
             for n, step, phase in zip(self.shape, self.read_shape, self.phase, strict=True)
         )
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        """Give what is known of the source, for the region and the order of axes."""
+        return self.source.info_with(given).cropped(self.region).transposed(self.axes)
 
     @property
     def filled(self) -> tuple[FilledPlane, ...]:

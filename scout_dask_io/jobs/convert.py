@@ -24,18 +24,16 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.shards import advise_shards
-from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
-from scout_dask_io.files.location import AnyPath
+from scout_dask_io.files.location import Location
 from scout_dask_io.jobs.destination import (
     check_target,
-    free_nbytes,
-    stored_nbytes,
     warn_of_a_full_disk,
 )
 from scout_dask_io.jobs.report import (
@@ -51,13 +49,11 @@ from scout_dask_io.jobs.report import (
     voxel_text,
 )
 from scout_dask_io.read.any import (
-    Image,
     Opened,
     as_image,
     leading_channels,
     locate_all,
     open_any,
-    stated_axes,
     warn_of_numbering,
 )
 from scout_dask_io.run.progress import Report
@@ -220,12 +216,11 @@ def plan_convert(
     warn_of_numbering(opened)
     if how.qc:
         check_planes(opened, destination, how)
+    data, info, channels = opened.array, opened.info, leading_channels(opened)
     if how.ome:
-        image = as_image(opened)
-    else:
-        image = Image(opened.array, "", leading_channels(opened))
-    data, channels = image.array, tuple(image.channels or ())
-    free = free_nbytes(destination)
+        data, info = as_image(opened)
+        channels = info.names
+    free = destination.free_nbytes()
     # The levels below the full one take at most a third as much.
     warn_of_a_full_disk(int(data.nbytes) * (4 if how.ome else 3) // 3, destination, free)
     asked: dict[str, Any] = {
@@ -236,8 +231,8 @@ def plan_convert(
         versions = {of: version for version, of in VERSIONS.items()}
         if how.zarr_format not in versions:
             raise ArgumentError(f"zarr_format must be 2 or 3, got {how.zarr_format!r}")
-        asked |= {"axes": image.axes, "channels": image.channels, "labels": how.labels}
-        asked |= {"levels": how.levels, "voxel_size": opened.voxel_size}
+        asked |= {"axes": info.axes, "channels": channels or None, "labels": how.labels}
+        asked |= {"levels": how.levels, "voxel_size": info.voxel_size}
         asked |= {"version": versions[how.zarr_format], "codec": how.codec}
         levels = plan_ome_zarr(data, how.chunks, **asked)
         write, shapes = levels.write, tuple(level.shape for level in levels.levels)
@@ -246,15 +241,15 @@ def plan_convert(
         n_tasks = n_units + len(levels.passes)
         # A group's metadata and manifest, and each level's.
         n_files = levels.n_files + (3 - (how.zarr_format == 3)) * (1 + len(shapes))
-        asked["colors"] = image.colors or None
+        asked["colors"] = info.colors or None
     else:
         asked |= {"codec": codecs_of_levels(how.codec)[0], "zarr_format": how.zarr_format}
         write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
         # zarr.json; or .zarray, and .zattrs where there is something to say.
-        stated = bool(channels or opened.voxel_size or opened.filled)
+        stated = bool(channels or info.voxel_size or opened.filled)
         n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
-        asked["voxel_size"] = opened.voxel_size
+        asked["voxel_size"] = info.voxel_size
         asked["attributes"] = {"channels": list(channels)} if channels else {}
     return ConvertPlan(
         source=os.fspath(src),
@@ -265,7 +260,7 @@ def plan_convert(
         levels=shapes,
         n_tasks=n_tasks,
         channels=channels,
-        voxel_size=opened.voxel_size,
+        voxel_size=info.voxel_size,
         filled=opened.filled,
         n_files=n_files,
         qc_sheet=str(sheet_paths(destination)[1]) if how.qc else "",
@@ -279,7 +274,7 @@ def plan_convert(
 class _Job:
     """What a plan needs to run: the pixels, in an image with their axes in its order."""
 
-    destination: AnyPath
+    destination: Location
     data: da.Array
     how: ConvertOptions
     #: What the writer of arrays or images is asked, beside the data and what ``how`` says.
@@ -288,7 +283,7 @@ class _Job:
     took_s: float
 
 
-def _finished_before(destination: AnyPath, how: ConvertOptions) -> int | None:
+def _finished_before(destination: Location, how: ConvertOptions) -> int | None:
     """Give how many units an interrupted run had finished; ``None`` where all stands finished."""
     if not how.resume:
         return 0
@@ -298,7 +293,7 @@ def _finished_before(destination: AnyPath, how: ConvertOptions) -> int | None:
     return None if destination.exists() and not how.overwrite else 0
 
 
-def _count_units(destination: AnyPath) -> int:
+def _count_units(destination: Location) -> int:
     manifest = read_manifest(destination)
     settings = {} if manifest is None else manifest.settings
     # An image has passes, each with the units of its first level.
@@ -474,7 +469,7 @@ class ConvertPlan(JobReport):
         n_units = _count_units(destination) if how.resume else job.n_units
         return ConvertReport(
             plan=self,
-            stored_nbytes=stored_nbytes(destination),
+            stored_nbytes=sum(size for _, size in destination.find()),
             n_chunks=sum(
                 math.prod(chunk_counts(shape, self.write.chunks))
                 for shape in self.levels or [self.write.shape]
@@ -517,7 +512,7 @@ class ConvertPlan(JobReport):
         ]
 
 
-def check_planes(opened: Opened, destination: AnyPath, how: ConvertOptions) -> None:
+def check_planes(opened: Opened, destination: Location, how: ConvertOptions) -> None:
     """Refuse a source whose planes nothing can be told of, before anything is created.
 
     Raises
@@ -528,7 +523,7 @@ def check_planes(opened: Opened, destination: AnyPath, how: ConvertOptions) -> N
         If other files lie where the sheet goes.
     """
     check_qc(opened.array.shape, np.dtype(opened.array.dtype), destination)
-    axes = stated_axes(opened)
+    axes = opened.axes
     if not how.ome and not axes.endswith("yx"):
         raise ArgumentError(
             f"{opened.path} has the axes {axes!r}, and qc tells of planes (y, x): give "
@@ -541,7 +536,7 @@ def check_planes(opened: Opened, destination: AnyPath, how: ConvertOptions) -> N
         check_beside(destination, overwrite=how.overwrite)
 
 
-def warn_of_an_old_sheet(destination: AnyPath) -> None:
+def warn_of_an_old_sheet(destination: Location) -> None:
     """Warn where the sheet of an array that is replaced stays, since the new one has none."""
     if not has_beside(destination):
         return
@@ -558,7 +553,7 @@ def warn_of_an_old_sheet(destination: AnyPath) -> None:
         )
 
 
-def read_qc(destination: AnyPath) -> QcReport | None:
+def read_qc(destination: Location) -> QcReport | None:
     """Give what the files beside an array say; ``None`` where none is to be had.
 
     Raises
@@ -570,7 +565,10 @@ def read_qc(destination: AnyPath) -> QcReport | None:
         return None
     data, sheet = sheet_paths(destination)
     try:
-        found = json.loads(data.read_bytes())
+        raw = data.read()
+        if raw is None:
+            return None
+        found = json.loads(raw)
         findings = tuple(map(str, found["findings"]))
     except (FileNotFoundError, ChunkReadError):
         # So say stores of what is not there to who may read the array alone.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
 from scout_dask_io.errors import ArgumentError, TargetExistsError
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.remote_staging import check_free, find_unfinished
 from scout_dask_io.store.staging import check_destination, find_staging
 
 
-def check_target(src: AnyPath, dst: AnyPath, *, overwrite: bool, resume: bool) -> tuple[bool, bool]:
+def check_target(
+    src: Location, dst: Location, *, overwrite: bool, resume: bool
+) -> tuple[bool, bool]:
     """Refuse a destination that must not be written; tell whether it is replaced, and resumed.
 
     Raises
@@ -24,20 +25,21 @@ def check_target(src: AnyPath, dst: AnyPath, *, overwrite: bool, resume: bool) -
     TargetExistsError
         If it holds what is not to be replaced.
     """
-    if isinstance(dst, RemotePath):
-        return _check_remote(src, dst, overwrite=overwrite, resume=resume)
-    if isinstance(src, Path):
-        _check_apart(src, dst)
-    unfinished = find_staging(dst) is not None
+    if not dst.on_disk:
+        return _check_remote(src, as_remote(dst), overwrite=overwrite, resume=resume)
+    if src.on_disk:
+        _check_apart(as_local(src), as_local(dst))
+    path = as_local(dst)
+    unfinished = find_staging(path) is not None
     if overwrite or not resume:
         # With resume alone, what stands finished may be the very array: the writer compares.
-        check_destination(dst, overwrite=overwrite)
+        check_destination(path, overwrite=overwrite)
     if unfinished and not (resume or overwrite):
         raise TargetExistsError(
             f"an unfinished write of {dst} lies beside it: it was interrupted, or another process "
             "is at it now. " + RESUME + " finishes it, " + OVERWRITE + " starts afresh."
         )
-    return overwrite and dst.is_dir() and any(dst.iterdir()), resume and unfinished
+    return overwrite and path.is_dir() and any(path.iterdir()), resume and unfinished
 
 
 def _check_apart(src: Path, dst: Path) -> None:
@@ -57,11 +59,9 @@ def _check_apart(src: Path, dst: Path) -> None:
 
 
 def _check_remote(
-    src: AnyPath, dst: RemotePath, *, overwrite: bool, resume: bool
+    src: Location, dst: RemoteLocation, *, overwrite: bool, resume: bool
 ) -> tuple[bool, bool]:
-    if isinstance(src, RemotePath) and (
-        src == dst or f"{src}/".startswith(f"{dst}/") or f"{dst}/".startswith(f"{src}/")
-    ):
+    if src.lies_in(dst) or dst.lies_in(src):
         raise ArgumentError(
             f"the destination {dst} and the source {src} lie in each other: choose another "
             "destination, so that the source stays as it is"
@@ -72,7 +72,7 @@ def _check_remote(
     return overwrite and dst.exists(), resume and unfinished
 
 
-def warn_of_a_full_disk(nbytes: int, destination: AnyPath, free: int | None) -> None:
+def warn_of_a_full_disk(nbytes: int, destination: Location, free: int | None) -> None:
     """Warn where that many bytes of elements may not fit in what is free on the disk."""
     # How well data compress is not known before; twice as small is usual for camera data.
     if free is not None and nbytes > free:
@@ -80,24 +80,3 @@ def warn_of_a_full_disk(nbytes: int, destination: AnyPath, free: int | None) -> 
             f"the array holds {format_nbytes(nbytes)} before compression and the disk of "
             f"{destination} has {format_nbytes(free)} free: it may not fit"
         )
-
-
-def free_nbytes(path: AnyPath) -> int | None:
-    """Give what is free where a path is to stand, in bytes; ``None`` of an object store."""
-    if isinstance(path, RemotePath):
-        return None
-    there = path.absolute()
-    while not there.exists():
-        there = there.parent
-    return shutil.disk_usage(there).free
-
-
-def stored_nbytes(path: AnyPath) -> int:
-    """Give the size of all files of an array, in bytes."""
-    if isinstance(path, RemotePath):
-        return sum(nbytes for _, nbytes in path.find())
-    return sum(
-        os.path.getsize(os.path.join(folder, name))
-        for folder, _, names in os.walk(path)
-        for name in names
-    )

@@ -11,12 +11,13 @@ from typing import Any
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, region_size
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import warn
-from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import is_url, locate
-from scout_dask_io.jobs.destination import free_nbytes
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import locate
+from scout_dask_io.files.remote import is_url
 from scout_dask_io.jobs.export_engine import Job, plan_parts, run
 from scout_dask_io.jobs.export_files import (
     file_kind,
@@ -262,8 +263,8 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
         segment=(layout.tile,) * 2 if layout.tile else (layout.rows_per_strip, layout.width),
         compress=layout.compress,
         bigtiff=layout.big,
-        voxel_size=chosen.voxel,
-        channels=chosen.channels,
+        voxel_size=chosen.info.voxel_size,
+        channels=chosen.info.names,
         filled=filled,
         chunks=tuple(min(c, n) for c, n in zip(view.read_shape, view.shape, strict=True)),
         read_nbytes=round(n_read * view.dtype.itemsize * parts.read_amplification),
@@ -271,7 +272,7 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
         nb_workers=parts.nb_workers,
         max_mem=parts.max_mem,
         projected_mem=parts.projected_mem,
-        free_nbytes=free_nbytes(files.paths[0]) or 0,
+        free_nbytes=LocalLocation(files.paths[0]).free_nbytes() or 0,
         _job=job,
         _done=done,
         _sweep=how.overwrite or how.resume,

@@ -18,6 +18,7 @@ from dask.system import CPU_COUNT
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Region, Shape, cuts, full_region, region_shape, region_size
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.source import ViewSource
 from scout_dask_io.core.threads import work_ahead
@@ -27,7 +28,6 @@ from scout_dask_io.jobs.export_selection import Selection
 from scout_dask_io.jobs.export_values import Clipped, Conversion
 from scout_dask_io.run.progress import Report
 from scout_dask_io.tiff.encode import Rows, waiting_nbytes
-from scout_dask_io.tiff.metadata import NO_CHANNELS, Channels
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.write_metadata import (
     Notes,
@@ -109,20 +109,17 @@ class Job:
     def notes(self, number: int) -> Notes:
         """Give what a file says of itself."""
         chosen, layout = self.chosen, self.file_layout
-        said: dict[str, Any] = {
-            "software": record_text(self.record(number)),
-            "voxel": chosen.voxel,
-            "channels": Channels(chosen.channels, chosen.colors),
-        }
+        info, software = chosen.info, record_text(self.record(number))
         if self.kind == "ome":
-            return ome_notes(layout, chosen.axes, **said)
+            return ome_notes(layout, info, software=software)
         if self.kind == "imagej":
-            return imagej_notes(layout, chosen.axes, ranges=self._ranges(), **said)
+            return imagej_notes(layout, info, software=software, ranges=self._ranges())
         if self.kind == "planes":
-            said["channels"] = NO_CHANNELS  # a plane is of one, and its folder says which
-            return plain_notes(layout, **said)
-        known = set(chosen.axes) <= set("tczyxs")
-        return plain_notes(layout, chosen.axes if known else "", **said)
+            # A plane is of one channel, and its folder says which.
+            info = ImageInfo(voxel_size=info.voxel_size)
+        elif not set(info.axes) <= set("tczyxs"):
+            info = replace(info, axes="")
+        return plain_notes(layout, info, software=software)
 
     def _ranges(self) -> list[tuple[float, float]]:
         if self.least is None or self.greatest is None or not np.isfinite(self.least).all():

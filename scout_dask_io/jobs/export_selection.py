@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,18 +10,17 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.grid import Region, Shape, full_region
+from scout_dask_io.core.image_info import ImageInfo, guessed_axes
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
-from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
+from scout_dask_io.files.location import is_path, locate
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.image import level_path, read_image
-from scout_dask_io.store.metadata import read_attributes, read_node
-from scout_dask_io.store.source import open_source
+from scout_dask_io.store.image import image_of_node
+from scout_dask_io.store.nodes import open_node
+from scout_dask_io.store.source import level_source, source_of_node
 
 _PLANE_AXES = ("z", "y", "x")
-_BY_NDIM = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +31,10 @@ class Selection:
     ----------
     view : ViewSource
         Reads it.
-    axes : str
-        A letter an axis of the view; the last two are a page's rows and
+    info : ImageInfo
+        What is known of it. The last two axes are a page's rows and
         columns, but for ``s``, which is colour. Whatever axis the planes lie
-        along, it is named ``z`` here, and the others follow.
-    voxel : VoxelSize or None
-        In the order of these axes.
-    channels : tuple of str
-        Names along ``c``; empty where there are none.
-    colors : tuple of str
-        As many, six hexadecimal digits each; empty where they are not stated.
+        along, it is named ``z`` here, and the others follow, in the voxel size too.
     plane_axis : str
         The array's own name for the axis that the planes lie along.
     first_plane : int
@@ -52,13 +44,15 @@ class Selection:
     """
 
     view: ViewSource
-    axes: str
-    voxel: VoxelSize | None
-    channels: tuple[str, ...]
-    colors: tuple[str, ...]
+    info: ImageInfo
     plane_axis: str
     first_plane: int
     record: dict[str, Any]
+
+    @property
+    def axes(self) -> str:
+        """A letter an axis of the view."""
+        return self.info.axes
 
     @property
     def colour(self) -> bool:
@@ -69,7 +63,7 @@ class Selection:
         """Give the selection with its axes in another order."""
         order = [self.axes.index(a) for a in axes]
         turned = ViewSource(self.view.source, self.view.region, [self.view.axes[k] for k in order])
-        return replace(self, view=turned, axes=axes)
+        return replace(self, view=turned, info=self.info.transposed(order))
 
 
 def select(
@@ -84,7 +78,8 @@ def select(
     PathNotFoundError, LayoutError
         If there is nothing at the path, or it cannot be read.
     """
-    source, axes, voxel, (channels, colors) = _open(src, level, as_voxel_size(voxel_size))
+    source, info = _open(src, level, as_voxel_size(voxel_size))
+    axes, voxel = info.axes, info.voxel_size
     if axis not in _PLANE_AXES:
         raise ArgumentError(f"axis must be 'z', 'y' or 'x', got {axis!r}")
     if axis != "z" and ("z" not in axes or len(axes) < 3):
@@ -100,15 +95,10 @@ def select(
     if voxel is not None and len(roles) == 3:
         z, y, x = (getattr(voxel, a) for a in roles)
         voxel = replace(voxel, z=z, y=y, x=x)
-    at = axes.find("c")
-    if at >= 0:
-        channels, colors = channels[box[at]], colors[box[at]]
+    shown = "".join(named.get(a, a) for a in turned)
     return Selection(
         view=view,
-        axes="".join(named.get(a, a) for a in turned),
-        voxel=voxel,
-        channels=channels,
-        colors=colors,
+        info=replace(info.cropped(box), axes=shown, voxel_size=voxel),
         plane_axis=axis,
         first_plane=box[axes.index(axis)].start if axis in axes else 0,
         record={
@@ -121,58 +111,36 @@ def select(
     )
 
 
-def _open(
-    src: Any, level: int | None, given: VoxelSize | None
-) -> tuple[Source, str, VoxelSize | None, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Give a source, its axes, voxel size (by the one ``given`` of level 0), and its channels.
-
-    Of these the names, and the colours.
-    """
-    if isinstance(src, (str, os.PathLike, RemotePath)):
-        path = locate(src)
-        image = read_image(path)
+def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source, ImageInfo]:
+    """Give a source and what is known of it, its voxel size by the one ``given`` of level 0."""
+    source: Source | None
+    if is_path(src):
+        node = open_node(locate(src))
+        path, image = node.location, image_of_node(node)
         if image is not None:
-            source = open_source(level_path(path, level or 0))
-            size = image.voxel_size(level or 0, f"OME-Zarr metadata of {path}")
+            source = level_source(node, level or 0)
+            info = image.info_of(level or 0, path)
             if given is not None:
-                size = given.scaled(image.factors(level or 0))
-            channels = image.channels, image.colors
-            return source, _axes(source, image.axes, image.channels), size, channels
-        if level:
+                info = replace(info, voxel_size=given.scaled(image.factors(level or 0)))
+        elif level:
             raise ArgumentError(
                 f"{path} is one array and has no level {level}: give the path of an OME-Zarr "
                 "group, or leave level out"
             )
-        source = open_source(path)
-        names, stated = _attributes(path)
-        names = names if len(source.shape) > 2 and len(names) == source.shape[0] else ()
-        size = given or stated_voxel_size(source)
-        return source, _axes(source, stated, names), size, (names, ())
-    if level:
-        raise ArgumentError("level= is for the path of an OME-Zarr group")
-    source_or_none = src if isinstance(src, Source) else None
-    if isinstance(src, da.Array):
-        source_or_none = source_of(src)
-    if source_or_none is None:
-        raise ArgumentError(
-            "export takes the path of a Zarr array, or a lazy array just as a reader gave it, got "
-            f"{src!r}. Write a computed array with imsave, or with write_zarr first."
-        )
-    size = given or stated_voxel_size(source_or_none)
-    return source_or_none, _axes(source_or_none, "", ()), size, ((), ())
-
-
-def _attributes(path: AnyPath) -> tuple[tuple[str, ...], str]:
-    """Give the channel names and the letters of the axes that an array's attributes state."""
-    node = read_node(path)
-    if node is None:
-        return (), ""
-    attributes = read_attributes(path, node)
-    names = attributes.get("channels")
-    stated = node.metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS")
-    letters = stated if isinstance(stated, list) else []
-    axes = "".join(letters) if all(isinstance(n, str) and len(n) == 1 for n in letters) else ""
-    return tuple(map(str, names)) if isinstance(names, list) else (), axes
+        else:
+            source = source_of_node(node)
+            info = source.info_with(given)
+    else:
+        if level:
+            raise ArgumentError("level= is for the path of an OME-Zarr group")
+        source = source_of(src) if isinstance(src, da.Array) else src
+        if not isinstance(source, Source):
+            raise ArgumentError(
+                "export takes the path of a Zarr array, or a lazy array just as a reader gave it, "
+                f"got {src!r}. Write a computed array with imsave, or with write_zarr first."
+            )
+        info = ImageInfo(voxel_size=source.info_with(given).voxel_size)
+    return source, replace(info, axes=_axes(source, info.axes, info.names))
 
 
 def _axes(source: Source, stated: str, channels: Sequence[str]) -> str:
@@ -187,11 +155,7 @@ def _axes(source: Source, stated: str, channels: Sequence[str]) -> str:
             f"a TIFF holds planes, and an array of shape {source.shape} has none: give at least "
             "two axes"
         )
-    axes = "cyx" if n == 3 and channels else _BY_NDIM.get(n)
-    if axes is None:
-        # Letters that mean nothing, before those that do.
-        axes = "qrpihe"[: n - 5] + _BY_NDIM[5] if n <= 11 else "?" * n
-    return axes + "s" * colour
+    return guessed_axes(n, channels=bool(channels)) + "s" * colour
 
 
 def _region(region: Any, shape: Shape, axes: str) -> Region:

@@ -17,26 +17,27 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo, guessed_axes
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.shards import advise_shards
-from scout_dask_io.core.source import FilledPlane
-from scout_dask_io.core.voxel_size import VoxelSize
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
-from scout_dask_io.read.any import kind_of, open_any
-from scout_dask_io.read.missing_planes import filled_of
-from scout_dask_io.read.voxel_size import voxel_size
+from scout_dask_io.read.any import kind_of, open_any, open_zarr
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.image import image_of_node, place_of_level
+from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
-from scout_dask_io.store.metadata import Node, read_attributes, read_node
+from scout_dask_io.store.metadata import Node, read_node
+from scout_dask_io.store.nodes import find_node, open_node
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.store.unfinished import Unfinished
 from scout_dask_io.tiff.describe import TiffInfo, describe_path
-from scout_dask_io.tiff.open_file import Place
+from scout_dask_io.tiff.folder import is_tiff
+from scout_dask_io.tiff.metadata import sizes_beside
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
 
@@ -74,15 +75,22 @@ def info(
     """
     check_nb_workers(nb_workers)
     found = locate(path, storage_options)
+    if not found.on_disk and not is_tiff(found.name):
+        # What tells an array at a URL tells the kind too.
+        node = find_node(found)
+        if node is not None:
+            return zarr_info(node)
     kind = kind_of(found)
     if kind == "tiff":
-        return _tiff_file(describe_path(found), found)
+        described, place = describe_path(found), found
+        sizes = [*sizes_beside(place, in_dataset=False), *described.stated.sizes]
+        return _tiff_file(described, replace(described.info, voxel_size=merge_sizes(sizes)))
     if kind != "zarr":
         return _planes(found, nb_workers, order)
-    return zarr_info(found)
+    return zarr_info(open_node(found))
 
 
-def _tiff_file(found: TiffInfo, place: Place | AnyPath) -> InfoReport:
+def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
     details = [f"{found.byte_order}-endian {'BigTIFF' if found.bigtiff else 'classic TIFF'}"]
     if found.n_pages > 1:
         details.append(format_count(found.n_pages, "page"))
@@ -96,43 +104,37 @@ def _tiff_file(found: TiffInfo, place: Place | AnyPath) -> InfoReport:
         kind="TIFF file",
         shape=found.shape,
         dtype=found.dtype,
-        axes=found.axes.lower(),
+        axes=info.axes or None,
         segment=f"{found.segment}s of {format_shape(found.segment_shape)}",
         codec=found.compression,
         nbytes=math.prod(found.shape) * dtype.itemsize,
         stored_nbytes=found.file_nbytes,
         n_files=1,
-        channels=found.channels,
-        voxel_size=voxel_size(place),
+        channels=info.names,
+        voxel_size=info.voxel_size,
         details=tuple(details),
     )
 
 
-def _planes(path: AnyPath, nb_workers: int | None, order: str) -> InfoReport:
+def _planes(path: Location, nb_workers: int | None, order: str) -> InfoReport:
     opened = open_any(path, nb_workers, order=order)
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
         raise TypeError(f"the array of {path} was not built from TIFF files")
-    place = source.place_of(source.files[0])
-    first = describe_path(place)
+    first = describe_path(source.place_of(source.files[0]))
     codecs = {CODEC_NAMES.get(x.compression, str(x.compression)) for x in source.layouts}
-    report = _tiff_file(first, place)
+    report = _tiff_file(first, opened.info)
     same = len(source.layouts) == 1
-    lead = "cz" if opened.kind == "channels" else "z"
-    axes = lead + (first.axes.lower() if len(first.shape) + len(lead) == source.ndim else "")
     return replace(
         report,
         path=str(path),
         kind="channel dataset" if opened.kind == "channels" else "folder of planes",
         shape=source.shape,
-        axes=axes if len(axes) == source.ndim else None,
         segment=report.segment if same else None,
         codec=", ".join(sorted(codecs)),
         nbytes=source.nbytes,
         stored_nbytes=sum(f.size for f in source.files),
         n_files=len(source.files),
-        channels=opened.channels or first.channels,
-        voxel_size=opened.voxel_size,
         details=report.details[:1] if same else ("files are stored in different ways",),
     )
 
@@ -141,7 +143,7 @@ def _planes(path: AnyPath, nb_workers: int | None, order: str) -> InfoReport:
 _BLOSC_SHUFFLES = {-1: "auto", 0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
 
 
-def zarr_info(found: AnyPath) -> InfoReport:
+def zarr_info(node: Node) -> InfoReport:
     """Tell what the array, the group or the image at a path holds, and of writes of it.
 
     Reads metadata, and lists the directories of an array to count its chunks.
@@ -151,27 +153,25 @@ def zarr_info(found: AnyPath) -> InfoReport:
     PathNotFoundError, LayoutError
         If there is none that is whole, or what is there is damaged.
     """
-    node = read_node(found)
-    image = read_image(found)
+    found, image = node.location, image_of_node(node)
     if image is not None:
-        report = _image(found, image)
-    elif node is not None and node.kind == "group":
-        report = _group(found, node)
+        report = _image(node, image)
+    elif node.kind == "group":
+        report = _group(node)
     else:
-        report = _array(found)
+        report = _array(node)
     qc = read_qc(found)
     sheet = None if qc is None else qc.sheet
-    return replace(report, qc_sheet=sheet, unfinished=unfinished(found))
+    return replace(report, qc_sheet=sheet, unfinished=unfinished(found) if found.on_disk else None)
 
 
-def _array(path: AnyPath) -> InfoReport:
-    layout = detect_layout(path)
+def _array(node: Node) -> InfoReport:
+    path, attributes = node.location, node.attributes
+    layout = detect_layout(node)
     meta = layout.metadata
-    node = Node("array", layout.zarr_format, meta)
-    attributes = read_attributes(path, node)
     shape, file_extent = chunk_grid(meta)
-    usage = measure_array(path, layout)
-    opened = open_any(path)
+    usage = measure_array(node, layout)
+    opened = open_zarr(node)
     codec, chunks = _codec(meta), file_extent
     for step in meta["codecs"] if layout.zarr_format == 3 else ():
         if isinstance(step, dict) and step.get("name") == "sharding_indexed":
@@ -186,7 +186,7 @@ def _array(path: AnyPath) -> InfoReport:
         kind="Zarr array",
         shape=shape,
         dtype=_dtype(meta),
-        axes=_axes(meta, attributes, len(shape), bool(opened.channels)),
+        axes=opened.info.axes or _axes(len(shape), bool(opened.channels)),
         chunks=chunks,
         shards=file_extent if chunks != file_extent else None,
         codec=codec,
@@ -199,18 +199,20 @@ def _array(path: AnyPath) -> InfoReport:
         n_files=usage.n_files,
         n_chunks=usage.n_chunks,
         n_present=usage.n_present,
-        channels=opened.channels or (),
-        voxel_size=opened.voxel_size,
+        channels=opened.channels,
+        voxel_size=opened.info.voxel_size,
         attributes=tuple(attributes),
-        filled=filled_of(path),
-        manifest=manifest_info(path),
+        filled=filled_of_node(node),
+        manifest=manifest_info(node),
         details=tuple(details),
     )
 
 
-def _image(path: AnyPath, image: Multiscale) -> InfoReport:
+def _image(node: Node, image: Multiscale) -> InfoReport:
     """Describe the full level, with what the group says and what all levels take."""
-    found = [_array(place_of_level(path, image, n)) for n in range(len(image.levels))]
+    path = node.location
+    places = [place_of_level(path, image, n) for n in range(len(image.levels))]
+    found = [_array(open_node(place)) for place in places]
     levels = tuple(
         LevelInfo(
             path=stored.path,
@@ -226,9 +228,8 @@ def _image(path: AnyPath, image: Multiscale) -> InfoReport:
         )
         for report, stored in zip(found, image.levels, strict=True)
     )
-    opened = open_any(path)
+    opened = open_zarr(node)
     method = f"; lower levels by {image.method}" if image.method and len(levels) > 1 else ""
-    node = read_node(path)
     return replace(
         found[0],
         path=str(path),
@@ -238,9 +239,9 @@ def _image(path: AnyPath, image: Multiscale) -> InfoReport:
         n_files=sum(report.n_files or 0 for report in found),
         n_chunks=sum(level.n_chunks for level in levels),
         n_present=sum(level.n_present for level in levels),
-        channels=opened.channels or (),
-        voxel_size=opened.voxel_size,
-        attributes=() if node is None else tuple(read_attributes(path, node)),
+        channels=opened.channels,
+        voxel_size=opened.info.voxel_size,
+        attributes=tuple(node.attributes),
         manifest=_manifest_of_all(found),
         details=(f"version {image.version} of OME-Zarr{method}", *found[0].details),
         levels=levels,
@@ -264,16 +265,10 @@ def _named(layout: Any) -> str:
     return "nested" if layout.nested else "flat"
 
 
-def _axes(
-    meta: dict[str, Any], attributes: dict[str, Any], ndim: int, channels: bool
-) -> str | None:
-    """Give the letters of the axes that are stated, or the house's own for planes and volumes."""
-    stated = meta.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS")
-    if isinstance(stated, list) and all(isinstance(n, str) and len(n) == 1 for n in stated):
-        return "".join(stated) if len(stated) == ndim else None
-    if ndim == 4:
-        return "czyx" if channels else None
-    return {2: "yx", 3: "zyx"}.get(ndim)
+def _axes(ndim: int, channels: bool) -> str | None:
+    """Give the house's own axes for planes, volumes, and channels that are named."""
+    is_known = ndim in (2, 3) or (ndim == 4 and channels)
+    return guessed_axes(ndim, channels=channels) if is_known else None
 
 
 def _dtype(meta: dict[str, Any]) -> str:
@@ -304,36 +299,27 @@ def _step(name: Any, settings: dict[str, Any] | None) -> str:
     return f"{name}({', '.join(shown)})" if shown else str(name)
 
 
-def _group(path: AnyPath, node: Node) -> InfoReport:
-    members: Sequence[str] = sorted(_members(path))
+def _group(node: Node) -> InfoReport:
     return InfoReport(
-        path=str(path),
+        path=str(node.location),
         kind="Zarr group",
         zarr_format=node.zarr_format,
-        attributes=tuple(read_attributes(path, node)),
-        members=tuple(members),
+        attributes=tuple(node.attributes),
+        members=tuple(sorted(_members(node.location))),
     )
 
 
-def _folders(path: AnyPath) -> list[str]:
-    if isinstance(path, RemotePath):
-        return [child.name for child in path.children() if child.is_folder]
-    with os.scandir(path) as found:
-        return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
-
-
-def _members(path: AnyPath, above: str = "") -> Iterable[str]:
+def _members(path: Location, above: str = "") -> Iterable[str]:
     """Yield a line a member of a group, those of its groups too."""
-    for folder in _folders(path):
-        if folder.startswith("."):
+    for place in path.children():
+        if place.name.startswith(".") or place.is_link() or not place.is_folder:
             continue
-        child = read_node(path / folder)
-        name = f"{above}{folder}"
+        child, name = read_node(place), f"{above}{place.name}"
         if child is None:
             continue
         if child.kind == "group":
             yield f"{name}/: group"
-            yield from _members(path / folder, f"{name}/")
+            yield from _members(place, f"{name}/")
             continue
         shape, chunks = chunk_grid(child.metadata)
         yield (

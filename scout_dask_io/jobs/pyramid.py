@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from scout_dask_io.core.downsample import HalvedSource, method_for
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
 from scout_dask_io.core.plan import WritePlan
@@ -27,8 +28,8 @@ from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.jobs.destination import check_target, free_nbytes, stored_nbytes
+from scout_dask_io.files.location import Location
+from scout_dask_io.jobs.destination import check_target
 from scout_dask_io.jobs.report import (
     JobReport,
     Planned,
@@ -42,15 +43,16 @@ from scout_dask_io.jobs.report import (
 from scout_dask_io.read.any import as_image, locate_all, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
-from scout_dask_io.store.chunk_format import format_at
+from scout_dask_io.store.chunk_format import format_of
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
-from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.image import level_path, read_image
+from scout_dask_io.store.image import find_level
 from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
+from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.nodes import open_node, open_with_zarr
 from scout_dask_io.write.ome_zarr import (
-    channel_labels,
     describe_image,
     level_attributes,
+    with_labels,
     write_levels,
 )
 from scout_dask_io.write.preflight import preflight
@@ -151,18 +153,18 @@ def plan_pyramid(
     place, destination = locate_all(src, dst, how.storage_options)
     replaces, resumes = check_target(place, destination, overwrite=how.overwrite, resume=how.resume)
     opened = open_any(place, voxel_size=how.voxel_size)
-    full = level_path(place, 0)
     if opened.kind != "zarr":
         raise ArgumentError(f"{place} is no Zarr array: use convert with " + _OME)
+    full, _ = find_level(open_node(place), 0)
     _check_stored(full, destination)
-    data, axes, names, *_ = as_image(opened)
+    data, info = as_image(opened)
+    axes, size = info.axes, info.voxel_size
     source = source_of(data)
     if not isinstance(source, Source) or isinstance(source, ViewSource):
         raise ArgumentError(
             f"{place} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
             "'tczyx': use convert with " + _OME
         )
-    size = opened.voxel_size
     levels = plan_levels(source.shape, axes, size, how.levels)
     if len(levels) < 2:
         raise ArgumentError(
@@ -173,7 +175,7 @@ def plan_pyramid(
         )
     times = dict(zip(axes, levels[1].total, strict=True))
     top = HalvedSource(source, levels[1].factors, method_for(np.dtype(source.dtype), how.labels))
-    stored: Any = open_zarr(full, mode="r")
+    stored: Any = open_with_zarr(full)
     version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
     image = plan_ome_zarr(
         top,
@@ -200,18 +202,18 @@ def plan_pyramid(
         shards=image.write.shards,
         version=version,
         method=image.method,
-        channels=tuple(names or ()),
+        channels=info.names,
         voxel_size=size,
-        copied=isinstance(destination, RemotePath),
+        copied=destination.shares_by_copies,
         nbytes=sum(map(math.prod, shapes[1:])) * int(top.dtype.itemsize),
         # The group's metadata and manifest, and those of each level that is added.
         n_files=image.n_files + (3 - (version == "0.5")) * len(levels),
         write=image.write,
         n_tasks=image.n_units + len(image.passes),
-        free_nbytes=free_nbytes(destination),
+        free_nbytes=destination.free_nbytes(),
         _job=_Job(
             how, place, destination, levels, top, image, compressor_of(image.write, lower), fill,
-            names, cache(partial(_measure, full)), took_s=time.perf_counter() - start,
+            info, cache(partial(_measure, full)), took_s=time.perf_counter() - start,
         ),
     )  # fmt: skip
 
@@ -222,7 +224,7 @@ class _Job:
 
     Attributes
     ----------
-    place, destination : Path or RemotePath
+    place, destination : Path or RemoteLocation
         Of the array or image that stands, and of the new image.
     levels : tuple of Level
         The full one, which stands, first.
@@ -232,8 +234,8 @@ class _Job:
         Of those that are added.
     fill_value : int, float, bool or None
         Of every level.
-    names : tuple of str or None
-        Of the channels, as the array states them.
+    info : ImageInfo
+        What the array states.
     measure : callable
         Lists the files of the array, once.
     took_s : float
@@ -241,33 +243,26 @@ class _Job:
     """
 
     how: PyramidOptions
-    place: AnyPath
-    destination: AnyPath
+    place: Location
+    destination: Location
     levels: tuple[Level, ...]
     top: HalvedSource
     image: ImagePlan
     compressor: Any
     fill_value: Any
-    names: tuple[str, ...] | None
+    info: ImageInfo
     measure: Callable[[], ArrayUsage]
     took_s: float
 
 
-def _shown(source: AnyPath, names: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Give names and colours of the channels, the latter as an image states them."""
-    image = read_image(source)
-    colors = () if image is None else image.colors
-    return list(names), list(colors) if len(colors) == len(names) else None
+def _measure(node: Node) -> ArrayUsage:
+    return measure_array(node, detect_layout(node))
 
 
-def _measure(array: AnyPath) -> ArrayUsage:
-    return measure_array(array, detect_layout(array))
-
-
-def _check_stored(array: AnyPath, destination: AnyPath) -> None:
+def _check_stored(node: Node, destination: Location) -> None:
     """Refuse an array that cannot be level 0 as it is stored."""
-    layout = detect_layout(array)
-    if format_at(array) is None or not layout.nested or (
+    array, layout = node.location, detect_layout(node)
+    if format_of(layout.metadata, layout.separator) is None or not layout.nested or (
         layout.zarr_format == 2 and "dimension_separator" not in layout.metadata
     ):  # fmt: skip
         raise ArgumentError(
@@ -275,22 +270,11 @@ def _check_stored(array: AnyPath, destination: AnyPath) -> None:
             "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
             + _OME
         )
-    if not _lie_together(array, destination):
+    if not destination.can_share_files(array):
         raise ArgumentError(
             f"{destination} and {array} lie on different file systems or stores, which cannot "
             "share files: choose a destination beside the array, or use convert with " + _OME
         )
-
-
-def _lie_together(array: AnyPath, destination: AnyPath) -> bool:
-    if isinstance(array, RemotePath) and isinstance(destination, RemotePath):
-        return bool(array.fs is destination.fs)
-    if isinstance(array, RemotePath) or isinstance(destination, RemotePath):
-        return False
-    there = destination.parent
-    while not there.exists():
-        there = there.parent
-    return there.stat().st_dev == array.stat().st_dev
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,21 +390,18 @@ class PyramidPlan(JobReport):
         """Do it, and give what was written; errors are those of :func:`pyramid`."""
         start = time.perf_counter()
         job, how, image = self._job, self._job.how, self._job.image
-        destination, top, axes = job.destination, job.top, image.axes
+        destination, top = job.destination, job.top
+        info = replace(job.info, labels=how.labels)
         metadata = image_metadata(
-            destination.name, axes, job.levels, self.voxel_size, version=self.version,
-            method=self.method, labels=how.labels,
-        )  # fmt: skip
-        shown = _shown(job.place, channel_labels(job.names, axes, self.levels[0], destination))
+            destination.name, info, job.levels, version=self.version, method=self.method
+        )
+        shown = with_labels(info, self.levels[0], destination)
         settings = {
             **settings_of(image.write, top, None, job.compressor, job.fill_value, metadata),
             "levels": list(self.levels),
-            "shown": shown,
+            "shown": [list(shown.names), list(shown.colors) or None],
         }
-        describe = partial(
-            describe_image, metadata=metadata, version=self.version, axes=axes,
-            shown=None if how.labels else shown,
-        )  # fmt: skip
+        describe = partial(describe_image, metadata=metadata, version=self.version, info=shown)
         preflight([top], destination)
         write_levels(
             destination,
@@ -433,7 +414,7 @@ class PyramidPlan(JobReport):
                 {
                     "compressor": job.compressor,
                     "fill_value": job.fill_value,
-                    "attributes": level_attributes(level, axes, self.voxel_size, job.names),
+                    "attributes": level_attributes(level, info),
                 }
                 for level in job.levels[1:]
             ],
@@ -447,7 +428,9 @@ class PyramidPlan(JobReport):
         n_levels = len(self.levels)
         return PyramidReport(
             plan=self,
-            stored_nbytes=sum(stored_nbytes(destination / str(n)) for n in range(1, n_levels)),
+            stored_nbytes=sum(
+                size for n in range(1, n_levels) for _, size in (destination / str(n)).find()
+            ),
             elapsed_s=job.took_s + time.perf_counter() - start,
         )
 

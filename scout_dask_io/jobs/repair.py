@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.errors import PathNotFoundError
 from scout_dask_io.files.disk import naming_errors
+from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.jobs.report import JobReport, Row
 from scout_dask_io.store.create import local_path
-from scout_dask_io.store.layout import detect_layout, stale_files
-from scout_dask_io.store.metadata import read_node, separator_of
+from scout_dask_io.store.layout import array_at, detect_layout, stale_files
+from scout_dask_io.store.metadata import parse_metadata, read_node, separator_of
 from scout_dask_io.store.staging import find_staging, leftovers
 
 
@@ -110,7 +108,7 @@ def repair(path: str | os.PathLike[str], *, dry_run: bool = False) -> RepairRepo
     return RepairReport(str(root), dry_run, tuple(actions), unfinished)
 
 
-def _arrays(root: Path) -> Iterator[Path]:
+def _arrays(root: LocalLocation) -> Iterator[LocalLocation]:
     """Yield the directories of the arrays at and below a node."""
     node = read_node(root)
     if node is None:
@@ -118,29 +116,20 @@ def _arrays(root: Path) -> Iterator[Path]:
     if node.kind == "array":
         yield root
         return
-    for entry in sorted(os.scandir(root), key=lambda e: e.name):
-        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-            yield from _arrays(Path(entry.path))
+    for place in root.children():
+        if place.is_folder and not place.is_link() and not place.name.startswith("."):
+            yield from _arrays(place)
 
 
-def _missing(array: Path) -> str | None:
+def _missing(array: LocalLocation) -> str | None:
     """Give the separator that a v2 array should name and does not, or ``None``."""
-    layout = detect_layout(array)
+    layout = detect_layout(array_at(array))
     if layout.zarr_format != 2 or layout.decided_by != "disk":
         return None
     return None if separator_of(layout.metadata) == layout.separator else layout.separator
 
 
-def _add(file: Path, separator: str) -> None:
-    draft = file.with_name(f".scout-{uuid.uuid4().hex}.tmp")
-    with naming_errors(file, "it cannot be replaced"):
-        try:
-            document = json.loads(file.read_bytes())
-            document["dimension_separator"] = separator
-            draft.write_text(json.dumps(document, indent=4))
-            draft.chmod(file.stat().st_mode & 0o7777)
-            draft.replace(file)
-        except BaseException:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise
+def _add(file: LocalLocation, separator: str) -> None:
+    document = parse_metadata(file.read() or b"", file)
+    document["dimension_separator"] = separator
+    file.write(json.dumps(document, indent=4).encode())

@@ -14,7 +14,7 @@ from scout_dask_io.core.messages import joined
 
 if TYPE_CHECKING:  # they need numpy, which the command line's --help does without
     from scout_dask_io.core.grid import Shape
-    from scout_dask_io.core.source import FilledPlane
+    from scout_dask_io.core.image_info import FilledPlane
     from scout_dask_io.core.voxel_size import VoxelSize
 
 #: What a line of a report is about, and what it says. ``""`` goes on with the line above; without

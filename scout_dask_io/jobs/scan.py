@@ -15,19 +15,18 @@ from scout_dask_io.core.formatting import format_count, format_nbytes, format_sh
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.messages import Option, joined
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.report import JobReport, Row, table
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.folder import check_numbering, is_channel, is_tiff, natural_key
-from scout_dask_io.tiff.open_file import Place, place_of
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.range_reader import answered
 from scout_dask_io.tiff.stack_check import Survey
 
 
 def scan(
-    src: str | os.PathLike[str] | RemotePath,
+    src: str | os.PathLike[str] | Location,
     *,
     nb_workers: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -72,7 +71,7 @@ def scan(
         if not any(f.n_files for f in folders):
             raise PathNotFoundError(f"{path} holds no .tif or .tiff file, nor do its sub-folders")
     elif is_tiff(path.name):
-        folders = (_summary(str(path), [place_of(path)], nb_workers, (), ()),)
+        folders = (_summary(str(path), [locate(path)], nb_workers, (), ()),)
     else:
         raise ArgumentError(f"{path} is neither a folder nor a .tif or .tiff file")
     return ScanReport(str(path), folders, _differing(folders), time.perf_counter() - start)
@@ -85,26 +84,19 @@ class _Listed(NamedTuple):
     folders: list[Any]
 
 
-def _list(path: AnyPath) -> _Listed | None:
+def _list(path: Location) -> _Listed | None:
     """List a folder; ``None`` where the path is that of a file, or of a link to nowhere."""
-    found: list[tuple[Any, bool]]
-    if isinstance(path, RemotePath):
-        with answered():
-            found = [(child, child.is_folder) for child in path.children()]
-            is_file = not found and path.is_file()
-        is_there = bool(found) or is_file
-    else:
-        is_there = os.path.lexists(path)
-        is_file = is_there and not path.is_dir()
-        found = [(p, p.is_dir()) for p in sorted(path.iterdir())] if path.is_dir() else []
-    if not is_there:
-        raise PathNotFoundError(f"there is nothing at {path}")
-    if is_file:
+    with answered():
+        found = path.entries()
+        is_folder = bool(found) or (path.on_disk and path.is_folder)
+        if not is_folder and not path.stands():
+            raise PathNotFoundError(f"there is nothing at {path}")
+    if not is_folder:
         return None
     return _Listed([p for p, below in found if not below], [p for p, below in found if below])
 
 
-def _folder(path: AnyPath, listed: _Listed, nb_workers: int | None) -> FolderScan:
+def _folder(path: Location, listed: _Listed, nb_workers: int | None) -> FolderScan:
     planes, hidden, others = [], [], []
     for file in listed.files:
         if not is_tiff(file.name):
@@ -112,13 +104,13 @@ def _folder(path: AnyPath, listed: _Listed, nb_workers: int | None) -> FolderSca
         elif file.name.startswith("."):
             hidden.append(file.name)
         else:
-            planes.append(place_of(file))
+            planes.append(locate(file))
     return _summary(str(path), planes, nb_workers, hidden, others)
 
 
 def _summary(
     path: str,
-    planes: list[Place],
+    planes: list[Location],
     nb_workers: int | None,
     hidden: Sequence[str],
     others: Sequence[str],

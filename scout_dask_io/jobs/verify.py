@@ -24,19 +24,26 @@ from scout_dask_io.core.grid import (
     region_size,
     shifted,
 )
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.plan import WritePlan, plan_source
-from scout_dask_io.core.source import FilledPlane, Source
+from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.files.location import locate
 from scout_dask_io.jobs.report import JobReport, Row, filled_text
-from scout_dask_io.jobs.verify_manifest import CheckReport, ImageCheckReport, check, check_image
+from scout_dask_io.jobs.verify_manifest import (
+    CheckReport,
+    ImageCheckReport,
+    check_image,
+    check_node,
+)
 from scout_dask_io.read.any import Opened, as_image, kind_of, locate_all, open_any
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.memory import parse_nbytes
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import check_nb_workers, planned, run_tasks
-from scout_dask_io.store.image import read_image
+from scout_dask_io.store.image import image_of_node, read_image
+from scout_dask_io.store.nodes import open_node
 from scout_dask_io.write.preflight import preflight
 
 _KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a folder of channels"}
@@ -234,7 +241,9 @@ def verify(
                 f"{src} is {_KINDS[kind]}, and only a Zarr array has a manifest to be checked "
                 "against. Give what it is to be compared with as the second path."
             )
-        return check_image(place, **how) or check(place, **how)
+        node = open_node(place)
+        image = image_of_node(node)
+        return check_node(node, **how) if image is None else check_image(node, image, **how)
     if max_mem is not None:
         parse_nbytes(max_mem)
     check_nb_workers(nb_workers)
@@ -245,7 +254,7 @@ def verify(
     left = open_any(first, nb_workers, order=order, missing=missing)
     if read_image(second) is not None and left.kind != "zarr":
         # An image has its axes in another order than some files do.
-        left = replace(left, array=as_image(left).array)
+        left = replace(left, array=as_image(left)[0])
     _check_record(left, right)
     mismatch = _mismatch(left, right)
     if mismatch:

@@ -10,33 +10,31 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
 from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import Multiscale
-from scout_dask_io.core.source import FilledPlane
 from scout_dask_io.errors import ArgumentError, ChunkReadError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.report import JobReport, Row, filled_text
-from scout_dask_io.read.missing_planes import filled_of
 from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import run_tasks, worker_count
-from scout_dask_io.store.chunk_format import StoredFormat, decoder_of, format_at
-from scout_dask_io.store.chunk_v2 import ChunkDecoder, crc32c, read_file
-from scout_dask_io.store.chunk_v3 import ObjectDecoder
-from scout_dask_io.store.image import place_of_level, read_image
-from scout_dask_io.store.manifest import UNKNOWN, Manifest, read_manifest
-from scout_dask_io.store.metadata import read_node
-from scout_dask_io.store.remote_staging import read_object
-from scout_dask_io.store.source import open_source
+from scout_dask_io.store.chunk_format import ChunkFormat, Decoder, format_at
+from scout_dask_io.store.chunk_v2 import crc32c
+from scout_dask_io.store.image import place_of_level
+from scout_dask_io.store.image_info import filled_of_node
+from scout_dask_io.store.manifest import UNKNOWN, Manifest, manifest_of
+from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.nodes import find_node, open_node
+from scout_dask_io.store.source import source_of_node
 from scout_dask_io.write.preflight import preflight
 
 # A task should last: 512 chunks of the default size are 270 MB of elements.
@@ -122,7 +120,7 @@ class CheckReport(JobReport):
 
 
 def check(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     *,
     deep: bool = False,
     nb_workers: int | None = None,
@@ -161,16 +159,29 @@ def check(
     ArgumentError
         If it has no manifest and ``deep`` is not given, or has filters or an unknown codec.
     """
+    return check_node(
+        open_node(locate(path, storage_options)),
+        deep=deep,
+        nb_workers=nb_workers,
+        progress=progress,
+        limit=limit,
+    )
+
+
+def check_node(
+    node: Node, *, deep: bool, nb_workers: int | None, progress: bool | Report, limit: int
+) -> CheckReport:
+    """Check an array that was opened, as :func:`check` does."""
     start = time.perf_counter()
-    root = locate(path, storage_options)
-    source = open_source(root)  # its errors say what lies there instead
-    fmt = format_at(root)
+    root = node.location
+    source = source_of_node(node)  # its errors say what lies there instead
+    fmt = format_at(node)
     if fmt is None:
         raise ArgumentError(
             f"{root} is not a plain array of numbers (it has filters or an unknown codec): it "
             "cannot be checked chunk by chunk"
         )
-    manifest = read_manifest(root)
+    manifest = manifest_of(node)
     if manifest is None and not deep:
         raise ArgumentError(
             f"{root} has no manifest: it was not written by write_zarr or convert, or is older. "
@@ -198,12 +209,12 @@ def check(
         n_unknown=total["unknown"],
         bad=tuple(b for p in parts for b in p.bad)[:limit],
         nbytes=sum(p.nbytes for p in parts),
-        filled=filled_of(root),
+        filled=filled_of_node(node),
         elapsed_s=time.perf_counter() - start,
     )
 
 
-def _mismatch(fmt: StoredFormat, manifest: Manifest, counts: Shape) -> str:
+def _mismatch(fmt: ChunkFormat, manifest: Manifest, counts: Shape) -> str:
     """Say how an array's metadata differ from those that it was written with."""
     for name, value in fmt.described().items():
         written = manifest.settings.get(name, value)
@@ -217,8 +228,8 @@ def _mismatch(fmt: StoredFormat, manifest: Manifest, counts: Shape) -> str:
 
 
 def _run(
-    root: AnyPath,
-    fmt: StoredFormat,
+    root: Location,
+    fmt: ChunkFormat,
     records: np.ndarray | None,
     counts: Shape,
     deep: bool,
@@ -243,10 +254,6 @@ def _run(
             tasks, "check-report", units, nb_workers=workers, report=report
         )
     return found
-
-
-Decoder: TypeAlias = ChunkDecoder | ObjectDecoder
-Reader: TypeAlias = Callable[[str, bytearray], memoryview | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +294,8 @@ class Part:
 
 
 def check_chunks(
-    root: AnyPath,
-    fmt: StoredFormat,
+    root: Location,
+    fmt: ChunkFormat,
     first: int,
     last: int,
     records: np.ndarray | None,
@@ -300,15 +307,12 @@ def check_chunks(
     bad: list[BadChunk] = []
     nbytes = 0
     grid = chunk_counts(fmt.shape, fmt.chunks)
-    decoder = decoder_of(fmt) if deep else None
-    buffer = bytearray(fmt.max_nbytes)
-    read: Reader = partial(read_object, root) if isinstance(root, RemotePath) else read_file
-    above = root.key if isinstance(root, RemotePath) else str(root)
-    for number in range(first, last):
-        index = tuple(int(i) for i in np.unravel_index(number, grid))
-        path = fmt.chunk_path(above, index)
-        expected = None if records is None else tuple(map(int, records[number - first]))
-        kind, reason, size = _check_one(read, path, buffer, expected, decoder)
+    decoder = fmt.decoder() if deep else None
+    indices = [tuple(map(int, np.unravel_index(n, grid))) for n in range(first, last)]
+    files = root.iter_files(map(fmt.chunk_key, indices), fmt.max_nbytes)
+    for (number, index), (key, data) in zip(enumerate(indices), files, strict=True):
+        expected = None if records is None else tuple(map(int, records[number]))
+        kind, reason, size = _check_one(f"{root}/{key}", data, expected, decoder)
         counts[kind] += 1
         counts["file"] += size > 0 and kind != "file"
         nbytes += size
@@ -319,17 +323,14 @@ def check_chunks(
 
 
 def _check_one(
-    read: Reader,
     path: str,
-    buffer: bytearray,
+    data: memoryview | bytes | ChunkReadError | None,
     expected: Sequence[int] | None,
     decoder: Decoder | None,
 ) -> tuple[str, str, int]:
     """Give what a chunk is, what is wrong with it, and the bytes read."""
-    try:
-        data = read(path, buffer)
-    except ChunkReadError as err:
-        return "corrupt", str(err), 0
+    if isinstance(data, ChunkReadError):
+        return "corrupt", str(data), 0
     if expected is not None and expected[0] == UNKNOWN["nbytes"]:
         return "unknown", f"{path}: the writing of its region was not finished", len(data or b"")
     if data is None:
@@ -397,8 +398,8 @@ class ImageCheckReport(JobReport):
             yield from ((None, line) for line in level.render().splitlines())
 
 
-def check_image(path: AnyPath, **options: Any) -> ImageCheckReport | None:
-    """Check the levels of an image, each as :func:`check` does; ``None`` of what is none.
+def check_image(node: Node, image: Multiscale, **options: Any) -> ImageCheckReport:
+    """Check the levels of an image that was opened, each as :func:`check` does.
 
     Raises
     ------
@@ -408,23 +409,20 @@ def check_image(path: AnyPath, **options: Any) -> ImageCheckReport | None:
         If a level has no manifest and ``deep`` is not given.
     """
     start = time.perf_counter()
-    image = read_image(path)
-    if image is None:
-        return None
-    places = [place_of_level(path, image, n) for n in range(len(image.levels))]
-    lost = [str(n) for n, place in enumerate(places) if read_node(place) is None]
-    mismatch = f"level {', '.join(lost)} is not there" if lost else _level_mismatch(path, image)
-    there = [place for n, place in enumerate(places) if str(n) not in lost]
+    places = [place_of_level(node.location, image, n) for n in range(len(image.levels))]
+    levels = [find_node(place) for place in places]
+    lost = [str(n) for n, level in enumerate(levels) if level is None]
+    mismatch = f"level {', '.join(lost)} is not there" if lost else _level_mismatch(node, image)
     return ImageCheckReport(
-        path=str(path),
+        path=str(node.location),
         mismatch=mismatch,
-        levels=tuple(check(place, **options) for place in there),
+        levels=tuple(check_node(level, **options) for level in levels if level is not None),
         elapsed_s=time.perf_counter() - start,
     )
 
 
-def _level_mismatch(found: Any, image: Multiscale) -> str:
-    manifest = read_manifest(found)
+def _level_mismatch(node: Node, image: Multiscale) -> str:
+    manifest = manifest_of(node)
     written = None if manifest is None else manifest.settings.get("levels")
     if written is None or len(written) == len(image.levels):
         return ""

@@ -8,31 +8,29 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 
 from scout_dask_io.core.grid import full_region
+from scout_dask_io.core.image_info import AXES, FilledPlane, ImageInfo, axes_of, named_channels
 from scout_dask_io.core.messages import RESUME, warn
-from scout_dask_io.core.pyramid import AXES, axes_of
-from scout_dask_io.core.source import FilledPlane, ViewSource
+from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.source import ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.files.location import AnyPath, RemotePath, is_url, locate
-from scout_dask_io.read.channels import channel_names, imread_channels
+from scout_dask_io.files.location import Location, as_local, locate
+from scout_dask_io.files.remote import is_url
+from scout_dask_io.read.channels import imread_channels
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.read.tiff import imread, imread_folder
-from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
-from scout_dask_io.read.zarr import read_zarr
 from scout_dask_io.run.lazy import lazy_array, source_of
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import read_image
-from scout_dask_io.store.metadata import NODE_FILES, read_attributes, read_node
-from scout_dask_io.store.nodes_remote import remote_node
+from scout_dask_io.store.metadata import NODE_FILES, Node
+from scout_dask_io.store.nodes import find_node, open_node
+from scout_dask_io.store.source import level_source
 from scout_dask_io.store.staging import find_staging
-from scout_dask_io.tiff.describe import TiffInfo, describe_path
 from scout_dask_io.tiff.folder import ORDERS, check_numbering, is_tiff
 from scout_dask_io.tiff.source import TiffSource
 
@@ -47,31 +45,40 @@ class Opened:
 
     Attributes
     ----------
-    place : Path or RemotePath
+    place : Path or RemoteLocation
         Absolute.
     kind : str
         ``"tiff"``, ``"folder"``, ``"channels"`` or ``"zarr"``.
     array : dask.array.Array
         Lazy, straight from the reader.
-    channels : tuple of str or None
-        Names along the first axis, where there are any.
-    voxel_size : VoxelSize or None
-        As it is stated, in whole or in part.
-    axes : str
-        A letter an axis, where Zarr metadata state them; else empty.
+    info : ImageInfo
+        What the files state of it.
+    image : Multiscale or None
+        The OME-Zarr image that lies there, of which the array is level 0.
     """
 
-    place: AnyPath
+    place: Location
     kind: Kind
     array: da.Array
-    channels: tuple[str, ...] | None
-    voxel_size: VoxelSize | None
-    axes: str = ""
+    info: ImageInfo
+    image: Multiscale | None = None
 
     @property
     def path(self) -> str:
         """What to call it."""
         return str(self.place)
+
+    @property
+    def axes(self) -> str:
+        """A letter an axis, as the files state them or by their number."""
+        return self.info.axes or axes_of(self.array.ndim, channels=bool(self.info.names))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of its channels, where it has an axis for them."""
+        axes, names = self.info.axes, self.info.names
+        at = axes.find("c") if axes else 0
+        return names if names and at >= 0 and len(names) == self.array.shape[at] else ()
 
     @property
     def filled(self) -> tuple[FilledPlane, ...]:
@@ -80,7 +87,7 @@ class Opened:
 
 
 def open_any(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     nb_workers: int | None = None,
     *,
     order: str = "alphabetical",
@@ -121,35 +128,32 @@ def open_any(
         raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
     found = locate(path)
     kind = kind_of(found)
-    channels: Sequence[str] | None = None
-    axes = ""
     if kind == "zarr":
-        array: da.Array = read_zarr(found)
-        channels, axes = _stated(found, array)
-    elif kind == "tiff":
-        array = imread(found)
+        return open_zarr(open_node(found), given)
+    if kind == "tiff":
+        array: da.Array = imread(found)
     elif kind == "folder":
         array = imread_folder(found, nb_workers, order=order, missing=missing)
     else:
         array = imread_channels(found, nb_workers, order=order, missing=missing)
-        channels = channel_names(found)
-    size = given or stated_voxel_size(array)
-    return Opened(found, kind, array, tuple(channels) if channels else None, size, axes)
+    source = source_of(array)
+    return Opened(found, kind, array, ImageInfo() if source is None else source.info_with(given))
 
 
-def _stated(path: AnyPath, array: da.Array) -> tuple[list[str] | None, str]:
-    """Give the channel names and the letters of the axes that Zarr metadata state."""
-    image = read_image(path)
-    if image is not None:
-        named = "c" in image.axes and len(image.channels) == array.shape[image.axes.index("c")]
-        return list(image.channels) if named else None, image.axes
-    node = read_node(path)
-    if node is None:
-        return None, ""
-    attributes = read_attributes(path, node)
-    letters = node.metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or ()
-    fits = len(letters) == array.ndim and all(isinstance(n, str) and len(n) == 1 for n in letters)
-    return _named(attributes.get("channels"), array), "".join(letters).lower() if fits else ""
+def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
+    """Give an array, or level 0 of an image, as :func:`open_any` does; ``node`` is not read again.
+
+    Raises
+    ------
+    PathNotFoundError
+        If it is another group.
+    LayoutError
+        If it cannot be told how the chunks lie.
+    """
+    source = level_source(node, 0)
+    array = lazy_array(source, name="read-zarr")
+    image = None if source.level is None else source.level[0]
+    return Opened(node.location, "zarr", array, source.info_with(voxel_size), image)
 
 
 def warn_of_numbering(opened: Opened) -> None:
@@ -178,7 +182,7 @@ def warn_of_numbering(opened: Opened) -> None:
                 )
 
 
-def kind_of(path: AnyPath) -> Kind:
+def kind_of(path: Location) -> Kind:
     """Tell what lies at a path, by names alone.
 
     Raises
@@ -186,50 +190,54 @@ def kind_of(path: AnyPath) -> Kind:
     PathNotFoundError
         If there is nothing, or a folder that holds neither Zarr nor TIFF.
     """
-    if isinstance(path, RemotePath):
-        return _kind_of_url(path)
-    if not path.exists():
-        staging = find_staging(path)
-        text: str = f"there is nothing at {path}"
-        if staging is not None:
-            text += f"; an unfinished write of it lies in {staging.job}: repeat the write with "
-            text += RESUME + " to finish it"
-        raise PathNotFoundError(text)
-    if not path.is_dir():
-        return "tiff"
-    if any(os.path.lexists(path / name) for name in NODE_FILES):
-        return "zarr"
-    folders = _scan(path)
+    if path.on_disk:
+        if not path.exists():
+            raise _nothing_at(path)
+        if not path.is_folder:
+            return "tiff"
+        # A dangling link or a FIFO is something, and is refused when it is read.
+        if any((path / name).stands() for name in NODE_FILES):
+            return "zarr"
+    else:
+        if is_tiff(path.name) and path.is_file():
+            return "tiff"
+        if find_node(path) is not None:
+            return "zarr"
+    folders = _folders_of(path)
     if folders is None:
         return "folder"
-    if any(_scan(folder) is None for folder in folders):
+    if any(_folders_of(folder) is None for folder in folders):
         return "channels"
+    if not path.on_disk and path.is_file():
+        return "tiff"
+    told = "Give a TIFF file" if path.on_disk else "Check the URL; it may be of a TIFF file"
     raise PathNotFoundError(
         f"{path} holds no Zarr array (.zarray or zarr.json), no .tif or .tiff file, and no folder "
-        "with any. Give a TIFF file, a folder of planes, a folder of such folders, or a Zarr array."
+        f"with any. {told}, a folder of planes, a folder of such folders, or a Zarr array."
     )
 
 
-def _kind_of_url(path: RemotePath) -> Kind:
-    if is_tiff(path.name) and path.is_file():
-        return "tiff"
-    if remote_node(path) is not None:
-        return "zarr"
-    folders = _list(path)
-    if folders is None:
-        return "folder"
-    if any(_list(folder) is None for folder in folders):
-        return "channels"
-    if path.is_file():
-        return "tiff"
-    raise PathNotFoundError(
-        f"{path} holds no Zarr array (.zarray or zarr.json), no .tif or .tiff file, and no folder "
-        "with any. Check the URL; it may be of a TIFF file, a folder of planes, a folder of such "
-        "folders, or a Zarr array."
-    )
+def _nothing_at(path: Location) -> PathNotFoundError:
+    staging = find_staging(as_local(path))
+    text: str = f"there is nothing at {path}"
+    if staging is not None:
+        text += f"; an unfinished write of it lies in {staging.job}: repeat the write with "
+        text += RESUME + " to finish it"
+    return PathNotFoundError(text)
 
 
-def locate_all(*paths: Any) -> list[AnyPath]:
+def _folders_of(path: Location) -> list[Location] | None:
+    """Give the folders in a folder, or ``None`` if there is a TIFF file; hidden ones not.
+
+    The empty object that stands for a folder in some stores is no file.
+    """
+    shown = [(child, folder) for child, folder in path.entries() if not child.name.startswith(".")]
+    if any(is_tiff(child.name) and not folder for child, folder in shown):
+        return None
+    return [child for child, folder in shown if folder]
+
+
+def locate_all(*paths: Any) -> list[Location]:
     """Give several paths, the last argument being the ``storage_options`` for the URLs among them.
 
     Raises
@@ -243,90 +251,27 @@ def locate_all(*paths: Any) -> list[AnyPath]:
     return [locate(path, options if is_url(path) else None) for path in given]
 
 
-def _scan(path: Path) -> list[Path] | None:
-    """Give the folders in a folder, or ``None`` once a TIFF file is seen; hidden ones not."""
-    folders = []
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    folders.append(Path(entry.path))
-                elif is_tiff(entry.name):
-                    return None
-    except PermissionError as err:
-        raise PathNotFoundError(f"{path} cannot be listed: {err.strerror}") from err
-    return folders
-
-
-def _list(path: RemotePath) -> list[RemotePath] | None:
-    """Give the folders in a folder of a store, or ``None`` if it has a TIFF file; hidden ones not.
-
-    The empty object that stands for a folder in some stores is no file.
-    """
-    shown = [child for child in path.children() if not child.name.startswith(".")]
-    if any(is_tiff(child.name) and not child.is_folder for child in shown):
-        return None
-    return [child for child in shown if child.is_folder]
-
-
-def _named(found: Any, array: da.Array) -> list[str] | None:
-    """Give channel names where they are as many as the first axis is long."""
-    if not isinstance(found, list) or array.ndim < 3 or len(found) != array.shape[0]:
-        return None
-    return [str(name) for name in found]
-
-
 _ORDER = AXES[5]
-_LEAD = {"tiff": "", "folder": "z", "channels": "cz"}
 # Names of colour samples, and how they are shown as channels; alpha is no colour.
 _SAMPLES = {"red": "FF0000", "green": "00FF00", "blue": "0000FF", "alpha": "000000"}
 
 
-class Image(NamedTuple):
-    """What was opened, as an OME-Zarr image has it.
-
-    Attributes
-    ----------
-    array : dask.array.Array
-        Its axes in the order ``(t, c, z, y, x)``.
-    axes : str
-        A letter an axis.
-    channels : tuple of str or None
-        Names, where there are channels and they are named.
-    colors : tuple of str
-        Six hexadecimal digits a channel, where they are known for each.
-    has_alpha : bool
-        Whether the channels are colour samples, and the last of them is alpha.
-    """
-
-    array: da.Array
-    axes: str
-    channels: tuple[str, ...] | None
-    colors: tuple[str, ...] = ()
-    has_alpha: bool = False
-
-
-def as_image(opened: Opened) -> Image:
-    """Give what was opened with its axes in OME-Zarr's order, and what is stated of its channels.
+def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
+    """Give what was opened with its axes in OME-Zarr's order, and what is known of it then.
 
     Colour samples become channels. An array whose axes lie in order is given as
-    it is; another one is read turned. Reads the header of the first TIFF file.
+    it is; another one is read turned.
 
     Raises
     ------
     ArgumentError
         If an OME-Zarr image cannot have the axes.
     """
-    array, names = opened.array, opened.channels
-    described = _described(opened)
-    axes = _axes(opened, described)
+    array, axes = opened.array, opened.axes
+    names, colors = opened.info.names, opened.info.colors
     if axes.endswith("s") and "c" not in axes:
         axes = axes[:-1] + "c"
-        names = names or tuple(_SAMPLES)[: array.shape[-1]]
-    elif described is not None and opened.kind != "channels":
-        names = described.channels or None
+        names = tuple(_SAMPLES)[: array.shape[-1]]
     strange = [a for a in axes if a not in _ORDER]
     if len(strange) == 1 and "z" not in axes:
         # Pages of a file that does not say what they are.
@@ -341,51 +286,29 @@ def as_image(opened: Opened) -> Image:
     if order != axes:
         turned = ViewSource(source, full_region(source.shape), [axes.index(a) for a in order])
         array = lazy_array(turned)
-    names = names if "c" in order else None
-    samples = _sample_colors(names)
-    colors = _stated_colors(opened, described) or samples
     n_channels = array.shape[order.index("c")] if "c" in order else 1
-    return Image(
-        array, order, names, colors if len(colors) == n_channels else (), len(samples) == 4
+    names = names if "c" in order and len(names) == n_channels else ()
+    colors = colors or _sample_colors(names)
+    windows = opened.info.windows
+    channels = named_channels(
+        names,
+        colors if len(colors) == n_channels else (),
+        windows if len(windows) == n_channels else (),
     )
+    return array, replace(opened.info, axes=order, channels=channels)
 
 
-def _sample_colors(names: Sequence[str] | None) -> tuple[str, ...]:
+def has_alpha(info: ImageInfo) -> bool:
+    """Tell whether channels are colour samples, and the last of them is alpha."""
+    return info.names == tuple(_SAMPLES)
+
+
+def _sample_colors(names: Sequence[str]) -> tuple[str, ...]:
     """Give the colours of channels that are colour samples; empty for any others."""
-    given = tuple(names or ())
-    is_rgb = len(given) in (3, 4) and given == tuple(_SAMPLES)[: len(given)]
-    return tuple(_SAMPLES.values())[: len(given)] if is_rgb else ()
+    is_rgb = len(names) in (3, 4) and tuple(names) == tuple(_SAMPLES)[: len(names)]
+    return tuple(_SAMPLES.values())[: len(names)] if is_rgb else ()
 
 
-def leading_channels(opened: Opened) -> tuple[str, ...] | None:
+def leading_channels(opened: Opened) -> tuple[str, ...]:
     """Give the names along the first axis of what was opened, where they are stated."""
-    if opened.kind != "tiff":
-        return opened.channels
-    described = _described(opened)
-    return (described.channels or None) if described and described.axes[0] == "C" else None
-
-
-def stated_axes(opened: Opened) -> str:
-    """Give a letter an axis, as the files state them or as the house has them."""
-    return _axes(opened, _described(opened))
-
-
-def _described(opened: Opened) -> TiffInfo | None:
-    """Describe the first TIFF file; ``None`` where there is none."""
-    source = source_of(opened.array)
-    if not isinstance(source, TiffSource):
-        return None
-    return describe_path(source.place_of(source.files[0]))
-
-
-def _axes(opened: Opened, described: TiffInfo | None) -> str:
-    axes = opened.axes if described is None else _LEAD[opened.kind] + described.axes.lower()
-    ndim = opened.array.ndim
-    return axes if len(axes) == ndim else axes_of(ndim, channels=bool(opened.channels))
-
-
-def _stated_colors(opened: Opened, described: TiffInfo | None) -> tuple[str, ...]:
-    if described is not None:
-        return () if opened.kind == "channels" else described.colors
-    image = read_image(opened.place) if opened.kind == "zarr" else None
-    return () if image is None else image.colors
+    return opened.channels if opened.info.axes[:1] in ("", "c") else ()

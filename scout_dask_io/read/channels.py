@@ -10,14 +10,15 @@ import dask.array as da
 
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import place_of_level, read_image
-from scout_dask_io.store.source import open_source
+from scout_dask_io.store.image import image_of_node, read_image
+from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.nodes import find_node
+from scout_dask_io.store.source import level_source
 from scout_dask_io.tiff.describe import describe_path, describe_planes
 from scout_dask_io.tiff.folder import list_planes, list_subfolders
-from scout_dask_io.tiff.open_file import Place, place_of
 
 
 def imread_channels(
@@ -80,11 +81,12 @@ def imread_channels(
     (2, 30, 510, 667)
     """
     workers = check_nb_workers(nb_workers)
-    place = place_of(path, storage_options)
-    image = read_image(place)
-    if image is not None:
-        return _image_channels(locate(place), image, chunks)
-    planes: list[list[Place]] = []
+    place = locate(path, storage_options)
+    node = find_node(place)
+    image = image_of_node(node)
+    if node is not None and image is not None:
+        return _image_channels(node, image, chunks)
+    planes: list[list[Location]] = []
     folders = list_subfolders(place)
     for folder in folders:
         planes.append(list_planes(folder, order))
@@ -97,19 +99,22 @@ def imread_channels(
         )
     lead = (len(planes), len(planes[0]))
     every = [p for channel in planes for p in channel]
-    source = describe_planes(every, workers, lead=lead, missing=missing, allow_sparse=allow_sparse)
+    source = describe_planes(
+        every, workers, lead=lead, channels=list(counts), missing=missing,
+        allow_sparse=allow_sparse,
+    )  # fmt: skip
     return lazy_array(source, chunks, name="imread")
 
 
-def _image_channels(place: AnyPath, image: Multiscale, chunks: Any) -> da.Array:
+def _image_channels(node: Node, image: Multiscale, chunks: Any) -> da.Array:
     """Give the full level of an image as ``(c, z, y, x)``; an axis that it lacks is 1 long."""
     axes = "czyx"
     if image.axes != "".join(a for a in axes if a in image.axes):
         raise ArgumentError(
-            f"{place} has the axes {image.axes!r}, and channels are (c, z, y, x) or some of these: "
-            "read it with read_zarr"
+            f"{node.location} has the axes {image.axes!r}, and channels are (c, z, y, x) or some "
+            "of these: read it with read_zarr"
         )
-    source = open_source(place_of_level(place, image, 0))
+    source = level_source(node, 0)
     if image.axes == axes:
         return lazy_array(source, chunks, name="read-zarr")
     whole = lazy_array(source, name="read-zarr")
@@ -132,12 +137,11 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
     TiffReadError
         If a file is no TIFF, or a damaged one.
     """
-    place = place_of(path, storage_options)
+    place = locate(path, storage_options)
     image = read_image(place)
     if image is not None:
-        return list(image.channels) if "c" in image.axes else []
-    is_file = place.is_file() if isinstance(place, RemotePath) else os.path.isfile(place)
-    if is_file:
-        described = describe_path(place)
-        return list(described.channels) if "C" in described.axes else []
+        return list(image.info.names) if "c" in image.axes else []
+    if not place.is_folder and place.is_file():
+        info = describe_path(place).info
+        return list(info.names) if "c" in info.axes else []
     return [os.path.basename(str(folder)) for folder in list_subfolders(place)]

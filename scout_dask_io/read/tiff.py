@@ -14,12 +14,12 @@ from typing import Any
 import dask.array as da
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import RemotePath, is_url
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.remote import is_url
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.folder import list_planes
-from scout_dask_io.tiff.open_file import Place, place_of
 
 
 def imread(
@@ -84,8 +84,8 @@ def imread(
     >>> plane = io.imread("organoid.tif")  # doctest: +SKIP
     >>> corner = plane[:64, :64].compute()  # doctest: +SKIP
     """
-    place = place_of(path, storage_options)
-    if not isinstance(place, RemotePath) and os.path.isdir(place):
+    place = locate(path, storage_options)
+    if place.on_disk and place.is_folder:
         raise ArgumentError(
             f"{place!r} is a folder, not a file; read a folder of planes with "
             "imread_folder, one of channel folders with imread_channels"
@@ -168,7 +168,7 @@ def imread_folder(
     """
     workers = check_nb_workers(nb_workers)
     source = describe_planes(
-        list_planes(place_of(path, storage_options), order),
+        list_planes(locate(path, storage_options), order),
         workers,
         missing=missing,
         allow_sparse=allow_sparse,
@@ -237,11 +237,14 @@ def imread_parallel(
     return lazy_array(source, chunks, name="imread")
 
 
-def _places(paths: Sequence[Any], storage_options: Mapping[str, Any] | None) -> list[Place]:
-    remote = [isinstance(p, RemotePath) or is_url(p) for p in paths]
-    if any(remote) and not all(remote):
+def _places(paths: Sequence[Any], storage_options: Mapping[str, Any] | None) -> list[Location]:
+    places = [locate(p, storage_options if is_url(p) else None) for p in paths]
+    on_disk = [p.on_disk for p in places]
+    if any(on_disk) and not all(on_disk):
         raise ArgumentError(
-            f"{paths[remote.index(True)]} is a URL and {paths[remote.index(False)]!s} is not: "
+            f"{paths[on_disk.index(False)]} is a URL and {paths[on_disk.index(True)]!s} is not: "
             "give files of a store, or local ones. Copy what is to be stacked with the others."
         )
-    return [place_of(p, storage_options) for p in paths]
+    if storage_options and all(on_disk):
+        locate(paths[0], storage_options)  # for its error
+    return places

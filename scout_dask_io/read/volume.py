@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.read.any import Image, Opened, as_image, open_any
+from scout_dask_io.files.location import is_path
+from scout_dask_io.read.any import Opened, as_image, has_alpha, open_any
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
 from scout_dask_io.run.lazy import lazy_array
-from scout_dask_io.store.image import place_of_level, read_image
+from scout_dask_io.store.image import place_of_level
 from scout_dask_io.store.source import open_source
 
 
@@ -36,19 +36,10 @@ class Volume:
     unit : str or None
         ``"micrometer"``, or ``None`` where the size is not known along every
         axis; the scales are then relative to level 0.
-    voxel_size : VoxelSize or None
-        Of level 0, in whole or in part.
-    channels : tuple of str
-        Names along the first of four axes, else empty.
-    windows : tuple
-        As many pairs of the darkest and brightest value to show, or ``None``;
-        empty where nothing is stated.
-    colors : tuple of str
-        As many, six hexadecimal digits each; empty where nothing is stated.
+    info : ImageInfo
+        What is stated of level 0, in whole or in part, but for names: each channel has one.
     is_image : bool
         Whether it is an OME-Zarr image, whose levels are stored.
-    is_labels : bool
-        Whether it is one of labels.
     """
 
     name: str
@@ -56,12 +47,13 @@ class Volume:
     scales: tuple[tuple[float, ...], ...]
     translations: tuple[tuple[float, ...], ...]
     unit: str | None
-    voxel_size: VoxelSize | None
-    channels: tuple[str, ...] = ()
-    windows: tuple[tuple[float, float] | None, ...] = ()
-    colors: tuple[str, ...] = ()
+    info: ImageInfo
     is_image: bool = False
-    is_labels: bool = False
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether the first axis is one of channels."""
+        return len(self.levels[0].shape) == 4
 
     def level_for(self, size: int) -> int:
         """Give the smallest level whose longest axis in space still has ``size`` elements."""
@@ -70,10 +62,8 @@ class Volume:
 
     def voxel_size_of(self, level: int) -> VoxelSize | None:
         """Give the size of a level's voxels, in whole or in part."""
-        if self.voxel_size is None:
-            return None
         pairs = zip(self.scales[level], self.scales[0], strict=True)
-        return self.voxel_size.scaled([own / full for own, full in pairs])
+        return self.info.level([own / full for own, full in pairs]).voxel_size
 
 
 def open_volume(
@@ -91,7 +81,7 @@ def open_volume(
 
     Parameters
     ----------
-    what : path-like, RemotePath, dask or numpy array
+    what : path-like, RemoteLocation, dask or numpy array
         A TIFF file, a folder of planes or of channels, a Zarr array, an OME-Zarr
         image, or an array.
     name : str
@@ -104,62 +94,52 @@ def open_volume(
     PathNotFoundError, TiffReadError, LayoutError
         If a path cannot be read.
     """
-    place: AnyPath | None = None
-    image = None
-    colors: tuple[str, ...] = ()
-    if isinstance(what, (str, os.PathLike, RemotePath)):
+    image, opened = None, None
+    if is_path(what):
         opened = open_any(what, order=order, voxel_size=voxel_size)
-        place, size = opened.place, opened.voxel_size
-        name = place.name or opened.path
-        image = read_image(place) if opened.kind == "zarr" else None
+        image, info = opened.image, opened.info
+        name = opened.place.name or opened.path
         if image is None:
-            (array, _, names, colors, _), n_times = _turned(opened)
+            array, info, n_times = _turned(opened)
         else:
-            array, names, colors = opened.array, opened.channels, image.colors
-            n_times = array.shape[0] if image.axes.startswith("t") else 1
+            array, n_times = opened.array, 1
+            if image.axes.startswith("t"):
+                n_times = array.shape[0]
         name += f", t=0 of {n_times}" if n_times > 1 else ""
     else:
         array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
-        names, size = None, voxel_size or stated_voxel_size(array)
+        info = ImageInfo(voxel_size=voxel_size or stated_voxel_size(array))
+    size = info.voxel_size
     whole = size is not None and None not in size.micrometres
     scale = tuple((v if whole and v else 1.0) for v in (size.micrometres if size else (1.0,) * 3))
     levels: list[da.Array] = [array]
     scales: list[tuple[float, ...]] = [scale]
     shifts: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
-    if image is not None and place is not None:
-        levels, scales, shifts = _levels(place, image, scale)
-        names = image.channels or names
-    n_channels = levels[0].shape[0] if levels[0].ndim == 4 else 0
-    if not names or len(names) != n_channels:
-        names = tuple(f"channel {c}" for c in range(n_channels))
+    if opened is not None and image is not None:
+        levels, scales, shifts = _levels(opened, image, scale)
+    info = info.defaults(levels[0].shape[0] if levels[0].ndim == 4 else 1)
     return Volume(
         name,
         tuple(levels),
         tuple(scales),
         tuple(shifts),
         "micrometer" if whole else None,
-        size,
-        tuple(names),
-        image.windows if image is not None else (),
-        colors,
+        info,
         image is not None,
-        image is not None and image.is_labels,
     )
 
 
-def _turned(opened: Opened) -> tuple[Image, int]:
-    """Give an array as ``(c, z, y, x)`` or a part of that, its channels, and how many times."""
+def _turned(opened: Opened) -> tuple[da.Array, ImageInfo, int]:
+    """Give an array as ``(c, z, y, x)`` or a part of that, what is known, and how many times."""
     try:
-        found = as_image(opened)
+        array, info = as_image(opened)
     except ArgumentError:  # axes of no meaning: whoever shows them says what they need
-        return Image(opened.array, "", opened.channels), 1
-    n_times = found.array.shape[0] if found.axes.startswith("t") else 1
-    found = found._replace(array=_without_time(found.array, found.axes))
-    if found.has_alpha and found.channels is not None:
-        found = found._replace(
-            array=found.array[:3], channels=found.channels[:3], colors=found.colors[:3]
-        )
-    return found, n_times
+        return opened.array, replace(opened.info, axes=""), 1
+    n_times = array.shape[0] if info.axes.startswith("t") else 1
+    array = _without_time(array, info.axes)
+    if has_alpha(info):
+        array, info = array[:3], replace(info, channels=info.channels[:3])
+    return array, info, n_times
 
 
 def _without_time(array: da.Array, axes: str) -> da.Array:
@@ -172,7 +152,7 @@ def _without_time(array: da.Array, axes: str) -> da.Array:
 
 
 def _levels(
-    group: AnyPath, image: Multiscale, scale: Sequence[float]
+    opened: Opened, image: Multiscale, scale: Sequence[float]
 ) -> tuple[list[da.Array], list[tuple[float, ...]], list[tuple[float, ...]]]:
     arrays: list[da.Array] = []
     scales: list[tuple[float, ...]] = []
@@ -181,7 +161,10 @@ def _levels(
     # In the sizes that are shown, which may be others than the image's own.
     unit = [s / b for s, b in zip(scale, base, strict=True)]
     for number, level in enumerate(image.levels):
-        array = lazy_array(open_source(place_of_level(group, image, number)), name="read-zarr")
+        array = opened.array
+        if number:
+            source = open_source(place_of_level(opened.place, image, number))
+            array = lazy_array(source, name="read-zarr")
         arrays.append(_without_time(array, image.axes))
         own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
         scales.append(tuple(v * u for v, u in zip(own, unit, strict=True)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dask.array as da
@@ -18,15 +16,13 @@ from scout_dask_io.core.voxel_size import (
     merge_sizes,
 )
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import Location, is_path, locate
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.image import image_of
-from scout_dask_io.store.metadata import read_attributes, read_node
-from scout_dask_io.store.source import ChunkFileSource, ZarrSource
+from scout_dask_io.store.image import image_of_node
+from scout_dask_io.store.image_info import stored_info
+from scout_dask_io.store.metadata import read_node
 from scout_dask_io.tiff.folder import list_planes, list_subfolders
-from scout_dask_io.tiff.metadata import csv_size, file_sizes
-from scout_dask_io.tiff.open_file import Place, place_of
-from scout_dask_io.tiff.source import TiffSource
+from scout_dask_io.tiff.metadata import file_sizes, sizes_beside
 
 
 def voxel_size(
@@ -80,11 +76,11 @@ def voxel_size(
     """
     if isinstance(path_or_array, da.Array):
         source = source_of(path_or_array)
-        return None if source is None else merge_sizes(_of_source(source))
+        return None if source is None else source.info.voxel_size
     if isinstance(path_or_array, Source):
-        return merge_sizes(_of_source(path_or_array))
-    if isinstance(path_or_array, (str, os.PathLike, RemotePath)):
-        return merge_sizes(_of_place(place_of(path_or_array, storage_options)))
+        return path_or_array.info.voxel_size
+    if is_path(path_or_array):
+        return _of_place(locate(path_or_array, storage_options))
     if hasattr(path_or_array, "attrs"):
         return from_attribute(dict(path_or_array.attrs).get(ATTRIBUTE), "attributes")
     if hasattr(path_or_array, "shape"):
@@ -126,18 +122,17 @@ def attributes_with(
     return {**(attributes or {}), ATTRIBUTE: list(size.micrometres)}
 
 
-def _of_place(place: Place) -> Iterator[VoxelSize]:
-    is_tiff_file = place.is_file() if isinstance(place, RemotePath) else not os.path.isdir(place)
-    if is_tiff_file:
-        yield from _beside_planes(place, in_dataset=False)
-        yield from file_sizes(place)
-    elif read_node(place) is not None:
-        yield from _of_zarr(place if isinstance(place, RemotePath) else Path(place))
-    else:
-        yield from _of_folder(place)
+def _of_place(place: Location) -> VoxelSize | None:
+    if not place.is_folder and place.is_file():
+        return merge_sizes([*sizes_beside(place, in_dataset=False), *file_sizes(place)])
+    node = read_node(place)
+    if node is None:
+        return merge_sizes(_of_folder(place))
+    image = image_of_node(node)
+    return stored_info(node, (), None if image is None else (image, 0)).voxel_size
 
 
-def _of_folder(folder: Place) -> Iterator[VoxelSize]:
+def _of_folder(folder: Location) -> Iterator[VoxelSize]:
     """Yield what is stated by the first plane that can be read, and beside it."""
     try:
         planes = list_planes(folder)
@@ -150,43 +145,6 @@ def _of_folder(folder: Place) -> Iterator[VoxelSize]:
             if plane == planes[-1]:
                 raise
             continue
-        yield from _beside_planes(plane)
+        yield from sizes_beside(plane)
         yield from found
         return
-
-
-def _of_source(source: Source) -> Iterator[VoxelSize]:
-    if isinstance(source, (ChunkFileSource, ZarrSource)):
-        yield from _of_zarr(source.root)
-    elif isinstance(source, TiffSource):
-        if source.level == 0:
-            first = source.place_of(source.table.files[0])
-            yield from _beside_planes(first, in_dataset=source.file_ndim > 0)
-        yield from source.stated_sizes
-
-
-def _beside_planes(first: Place, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
-    """Yield what is stated in the folder of planes of which the first is given, and above it."""
-    above: Sequence[str | RemotePath]
-    if isinstance(first, RemotePath):
-        above = first.parents
-    else:
-        above = (os.path.dirname(first), os.path.dirname(os.path.dirname(first)))
-    for place in above[: 1 + in_dataset]:
-        found = csv_size(place)
-        if found is not None:
-            yield found
-
-
-def _of_zarr(path: AnyPath) -> Iterator[VoxelSize]:
-    node = read_node(path)
-    attributes = {} if node is None else read_attributes(path, node)
-    found = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
-    if found is None:
-        level = image_of(path)
-        if level is not None:
-            found = level[0].voxel_size(level[1], f"OME-Zarr metadata of {path}")
-    if found is None and isinstance(path, Path):
-        found = csv_size(path.parent)
-    if found is not None:
-        yield found

@@ -8,14 +8,13 @@ from typing import Any
 
 import dask.array as da
 
-from scout_dask_io.files.location import RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import lazy_array
-from scout_dask_io.store.image import level_path
-from scout_dask_io.store.source import open_source
+from scout_dask_io.store.source import open_level
 
 
 def read_zarr(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     *,
     chunks: Any = None,
     nested: bool = True,
@@ -68,6 +67,5 @@ def read_zarr(
     >>> io.read_zarr(path)[1, 2].compute()
     array([30, 31, 32, 33, 34])
     """
-    found = level_path(locate(path, storage_options), level)
-    source = open_source(found, nested=nested)
+    source = open_level(locate(path, storage_options), level, nested=nested)
     return lazy_array(source, chunks, name="read-zarr")

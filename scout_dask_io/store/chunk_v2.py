@@ -20,7 +20,6 @@ import bz2
 import lzma
 import math
 import os
-import stat
 import struct
 import zlib
 from contextlib import suppress
@@ -198,49 +197,6 @@ def _decompressor(codec: Codec) -> Any | None:
     return None
 
 
-def read_file(path: StrPath, buffer: bytearray) -> memoryview | None:
-    """Read a whole regular file into ``buffer``, or give ``None`` if there is none.
-
-    Gives the part of ``buffer`` that the file fills. New memory for every chunk
-    costs four times the read itself (0.30 against 0.07 ms for 256 kB).
-
-    Raises
-    ------
-    ChunkReadError
-        If it is no regular file, larger than allowed, or cannot be read.
-    """
-    try:
-        # O_NONBLOCK: a FIFO in a chunk's place must not hang the reader.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    except OSError as err:
-        raise ChunkReadError(f"{path}: the chunk cannot be opened ({err.strerror})") from err
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise ChunkReadError(f"{path}: expected a chunk's regular file, found something else")
-        if info.st_size > len(buffer):
-            raise ChunkReadError(
-                f"{path}: the file has {info.st_size} bytes, more than any encoding of this "
-                f"array's chunks ({len(buffer)}). It is damaged or belongs to another array."
-            )
-        data = memoryview(buffer)[: info.st_size]
-        got = 0
-        while got < len(data):
-            more = os.readv(fd, [data[got:]])
-            if not more:
-                raise ChunkReadError(f"{path}: ended after {got} of {info.st_size} bytes")
-            got += more
-        return data
-    except ChunkReadError:
-        raise
-    except OSError as err:
-        raise ChunkReadError(f"{path}: the chunk cannot be read ({err.strerror})") from err
-    finally:
-        os.close(fd)
-
-
 def write_file(
     path: StrPath, temporary: StrPath, data: Any, *, root: StrPath, durable: bool = False
 ) -> None:
@@ -365,14 +321,18 @@ class ArrayFormat:
         """Give the value of elements without a chunk file."""
         return self.dtype.type(0) if self.fill_value is None else self.fill_value
 
-    def chunk_path(self, root: str, index: Shape) -> str:
-        """Give where a chunk's file lies under the array's directory."""
-        # Text, not a Path: made for every chunk, and a Path costs 20 microseconds.
-        return f"{root}/{self.chunk_key(index)}"
-
     def chunk_key(self, index: Shape) -> str:
-        """Give the key of a chunk below its array."""
+        """Give the name of a chunk's file below the array."""
+        # Text, not a Path: made for every chunk, and a Path costs 20 microseconds.
         return self.separator.join(map(str, index)) if index else "0"
+
+    def encoder(self) -> ChunkEncoder:
+        """Give what encodes chunks; one a task, not shared by threads."""
+        return ChunkEncoder(self)
+
+    def decoder(self) -> ChunkDecoder:
+        """Give what decodes chunks; one a task, not shared by threads."""
+        return ChunkDecoder(self)
 
 
 def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:

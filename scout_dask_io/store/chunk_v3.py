@@ -106,14 +106,18 @@ class ShardFormat:
         """Give the value of elements without a stored object."""
         return self.fill_value
 
-    def chunk_path(self, root: str, index: Shape) -> str:
-        """Give where an object's file lies under the array's directory."""
-        return f"{root}/{self.chunk_key(index)}"
-
     def chunk_key(self, index: Shape) -> str:
-        """Give the key of an object below its array."""
+        """Give the name of an object's file below the array."""
         parts = [*([self.prefix] if self.prefix else []), *map(str, index)]
         return self.separator.join(parts) or "0"
+
+    def encoder(self) -> ObjectEncoder:
+        """Give what encodes stored objects; one a task, not shared by threads."""
+        return ObjectEncoder(self)
+
+    def decoder(self) -> ObjectDecoder:
+        """Give what decodes stored objects; one a task, not shared by threads."""
+        return ObjectDecoder(self)
 
     def described(self) -> dict[str, Any]:
         """Give what a manifest's settings say of the format, by the same names."""

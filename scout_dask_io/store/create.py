@@ -16,13 +16,11 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import RemotePath, locate
-from scout_dask_io.store import nodes_local as local_nodes
-from scout_dask_io.store import nodes_remote as remote_nodes
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.store.codecs import array_settings
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore
-from scout_dask_io.store.nodes_local import make_local, open_local
-from scout_dask_io.store.nodes_remote import make_remote, open_remote
+from scout_dask_io.store.nodes import make_node, open_alike, open_stored
 
 MODES = ("r", "r+", "a", "w", "w-", "x")
 
@@ -94,22 +92,15 @@ def new_zarr(
     if in_memory:
         return create(store=MemoryStore(), **settings)
     target = locate(path, storage_options)
-    if isinstance(target, RemotePath):
-        if mode in ("a", "r", "r+") and not overwrite:
-            found = remote_nodes.open_alike(target, settings, mode)
-            if found is not None:
-                return found
-        create(store=MemoryStore(), **settings)
-        return make_remote(target, lambda s: create(store=s, **settings), overwrite=overwrite)
     if mode in ("a", "r", "r+") and not overwrite:
-        existing = local_nodes.open_alike(target, settings, mode)
+        existing = open_alike(target, settings, mode)
         if existing is not None:
             return existing
     # In memory first: zarr checks its arguments only as it creates.
     create(store=MemoryStore(), **settings)
     flat = settings.get("dimension_separator") == "."
     kind = LayoutStore if flat else NestedDirectoryStore
-    return make_local(target, kind, lambda s: create(store=s, **settings), overwrite=overwrite)
+    return make_node(target, kind, lambda s: create(store=s, **settings), overwrite=overwrite)
 
 
 def write_metadata(folder: Path, shape: Any, chunks: Any, dtype: Any, **kwargs: Any) -> None:
@@ -174,7 +165,7 @@ def new_zarr_like(path: str | os.PathLike[str] | None, arr: Any, **kwargs: Any) 
 
 
 def open(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     nested: bool = True,
     mode: str = "a",
     *,
@@ -226,12 +217,10 @@ def open(
     """
     target = locate(path, storage_options)
     checked = _check_mode(mode) or "a"
-    if isinstance(target, RemotePath):
-        return open_remote(target, checked)
-    return open_local(target, nested, checked)
+    return open_stored(target, nested, checked)
 
 
-def local_path(path: str | os.PathLike[str] | RemotePath | None) -> Path:
+def local_path(path: str | os.PathLike[str] | Location | None) -> LocalLocation:
     """Give an absolute path for what must be a local path.
 
     Raises
@@ -239,10 +228,7 @@ def local_path(path: str | os.PathLike[str] | RemotePath | None) -> Path:
     ArgumentError
         If it is a URL, or no path.
     """
-    found = locate(path)
-    if isinstance(found, RemotePath):
-        raise ArgumentError(f"{path} is a URL, expected a local path: this is done on disks alone")
-    return found
+    return as_local(locate(path))
 
 
 def _check_mode(mode: Any) -> str | None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import posixpath
-from pathlib import Path
 
 from scout_dask_io.core.ome_metadata import Multiscale, parse_image
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
-from scout_dask_io.store.metadata import read_attributes, read_node
-from scout_dask_io.store.nodes_remote import check_whole
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.nodes import find_node, open_node
 
 
-def read_image(path: AnyPath | str | os.PathLike[str]) -> Multiscale | None:
+def read_image(path: str | os.PathLike[str] | Location) -> Multiscale | None:
     """Give what the group at a path says of its image; ``None`` where there is no such group.
 
     A URL must be located, with what it takes to reach it.
@@ -25,24 +23,22 @@ def read_image(path: AnyPath | str | os.PathLike[str]) -> Multiscale | None:
     PathNotFoundError
         If an unfinished write lies at a URL.
     """
-    found = locate(path)
-    if isinstance(found, RemotePath):
-        check_whole(found)
-    elif not found.is_dir():
-        return None
-    node = read_node(found)
+    return image_of_node(find_node(locate(path)))
+
+
+def image_of_node(node: Node | None) -> Multiscale | None:
+    """Give what a group that was opened says of its image; ``None`` of what is no such group."""
     if node is None or node.kind != "group":
         return None
-    return parse_image(read_attributes(found, node), str(found))
+    return parse_image(node.attributes, str(node.location))
 
 
-def image_of(path: AnyPath) -> tuple[Multiscale, int] | None:
-    """Give the image that a path is, or that the array there is a level of, and which level."""
-    image = read_image(path)
-    if image is not None:
-        return image, 0
+def image_above(path: Location) -> tuple[Multiscale, int] | None:
+    """Give the image that the array at a path is a level of, and which level."""
+    if not path.on_disk and "." in path.name:
+        return None  # no writer names a level so, and each look takes a request or more
     # Some writers put a level two folders deep, as "scale0/image".
-    groups: tuple[AnyPath, ...] = tuple(path.parents[:2])
+    groups: tuple[Location, ...] = tuple(path.parents[:2])
     for group in groups:
         try:
             image = read_image(group)
@@ -54,26 +50,33 @@ def image_of(path: AnyPath) -> tuple[Multiscale, int] | None:
     return None
 
 
-def level_path(path: AnyPath | str | os.PathLike[str], level: int) -> AnyPath:
-    """Give where a level of the image at a path lies; of what is no image, the path itself.
+def find_level(node: Node, level: int) -> tuple[Node, tuple[Multiscale, int] | None]:
+    """Give a level of an image that was opened, and of which image it is which one.
+
+    Of what is no image, level 0 is what it is.
 
     Raises
     ------
+    PathNotFoundError
+        If the level is not there.
     ArgumentError
         If there is no such level.
     LayoutError
         If it lies outside of the image.
     """
-    found = locate(path)
-    image = read_image(found)
+    image = image_of_node(node)
     n_levels = 1 if image is None else len(image.levels)
     if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level < n_levels:
         what = "array, which has no levels" if image is None else f"image of {n_levels} levels"
-        raise ArgumentError(f"level {level!r} of {path}: it is an {what}; 0 is the full resolution")
-    return found if image is None else place_of_level(found, image, level)
+        raise ArgumentError(
+            f"level {level!r} of {node.location}: it is an {what}; 0 is the full resolution"
+        )
+    if image is None:
+        return node, None
+    return open_node(place_of_level(node.location, image, level)), (image, level)
 
 
-def place_of_level(group: AnyPath, image: Multiscale, level: int) -> AnyPath:
+def place_of_level(group: Location, image: Multiscale, level: int) -> Location:
     """Give where a level of an image lies that was read from ``group``.
 
     Raises
@@ -82,13 +85,7 @@ def place_of_level(group: AnyPath, image: Multiscale, level: int) -> AnyPath:
         If it lies outside of the image.
     """
     name = image.levels[level].path
-    if isinstance(group, Path):
-        found: AnyPath = group / name
-        inside = (group / name).resolve().is_relative_to(group.resolve())
-    else:
-        below = posixpath.normpath(name)
-        found = group / below
-        inside = not posixpath.isabs(below) and below.split("/")[0] != ".."
-    if not inside:
-        raise LayoutError(f"{group}: its level {level} would lie outside of it, at {found}")
+    found = group.below(name)
+    if found is None:
+        raise LayoutError(f"{group}: its level {level} would lie outside of it, at {group / name}")
     return found

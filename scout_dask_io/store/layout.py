@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.errors import LayoutError, PathNotFoundError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location
 from scout_dask_io.store.metadata import (
     METADATA_FILES,
     NODE_FILES,
@@ -66,51 +67,62 @@ class ArrayLayout:
         return self.separator == "/"
 
 
-def detect_layout(path: str | os.PathLike[str] | RemotePath, *, nested: bool = True) -> ArrayLayout:
-    """Tell how the chunks of the array at ``path`` are keyed.
+def detect_layout(node: Node, *, nested: bool = True) -> ArrayLayout:
+    """Tell how the chunks of an array are keyed.
 
     What lies on disk decides, over the metadata and over ``nested``; without a
     chunk file the metadata decide, and where they are silent too, ``nested``.
-    Chunks of one axis are keyed alike either way. Reads one metadata file and
-    lists one directory; writes nothing.
+    Chunks of one axis are keyed alike either way. Lists one directory of a v2 array;
+    one in a store only where the metadata do not say that chunks are nested.
 
     Parameters
     ----------
-    path : path-like
-        The directory of one array.
+    node : Node
+        Of an array.
     nested : bool
         What to take a v2 array for that has no chunk yet and no
         ``dimension_separator``.
 
     Raises
     ------
-    PathNotFoundError
-        If there is no array at ``path``.
     LayoutError
-        If both layouts lie there, if v2 and v3 metadata lie side by side, or if
-        the metadata are damaged.
+        If both layouts lie there.
     """
-    path = path if isinstance(path, RemotePath) else Path(path)
-    node = read_node(path)
-    if node is None or node.kind != "array":
-        found = "a group" if node else "no Zarr metadata" if path.exists() else "nothing"
-        raise PathNotFoundError(
-            f"{path}: expected a Zarr array, found {found}. Give the directory that holds "
-            "its .zarray or zarr.json."
-        )
+    metadata = node.metadata
     if node.zarr_format == 3:
         # v3 metadata always say how chunks are keyed, and no software guesses.
-        return ArrayLayout(3, separator_of(node.metadata) or "/", "metadata", node.metadata)
-    if isinstance(path, RemotePath):
-        # Whether chunks lie as the metadata say is looked at where the array is opened.
-        return ArrayLayout(2, separator_of(node.metadata) or ".", "metadata", node.metadata)
-    separator = _separator_on_disk(path, len(node.metadata["shape"]))
-    if separator is not None:
-        return ArrayLayout(2, separator, "disk", node.metadata)
-    separator = separator_of(node.metadata)
-    if separator is not None:
-        return ArrayLayout(2, separator, "metadata", node.metadata)
-    return ArrayLayout(2, "/" if nested else ".", "argument", node.metadata)
+        return ArrayLayout(3, separator_of(metadata) or "/", "metadata", metadata)
+    stated = separator_of(metadata)
+    if node.location.on_disk:
+        folder = LocalLocation(os.fspath(node.location))  # type: ignore[call-overload]
+        separator = _separator_on_disk(folder, len(metadata["shape"]))
+        if separator is not None:
+            return ArrayLayout(2, separator, "disk", metadata)
+    elif stated is None:
+        return ArrayLayout(2, ".", "metadata", metadata)
+    if stated is not None:
+        return ArrayLayout(2, stated, "metadata", metadata)
+    return ArrayLayout(2, "/" if nested else ".", "argument", metadata)
+
+
+def array_at(location: Location) -> Node:
+    """Give the array at a location.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is none.
+    LayoutError
+        If v2 and v3 metadata lie side by side, or the metadata are damaged.
+    """
+    node = read_node(location)
+    if node is None or node.kind != "array":
+        found = "a group" if node else "no Zarr metadata" if location.exists() else "nothing"
+        raise PathNotFoundError(
+            f"{location}: expected a Zarr array, found {found}. Give the directory that holds "
+            "its .zarray or zarr.json."
+        )
+    return node
 
 
 def choose_separator(path: Path, metadata: dict[str, Any], *, nested: bool) -> Separator:
@@ -192,7 +204,7 @@ def find_stranger(path: str | os.PathLike[str]) -> Path | None:
     ``path`` itself if it is a link or no directory; ``None`` where
     :func:`is_pure_zarr` is true.
     """
-    path = Path(path)
+    path = LocalLocation(path)
     if path.is_symlink() or not path.is_dir():
         return path
     try:
@@ -240,7 +252,7 @@ def _stranger(entry: os.DirEntry[str], node: Node | None, ndim: int | None) -> P
     if node.kind == "group":
         # A child is a node of its own; a directory without metadata is not ours.
         try:
-            is_node = read_node(here) is not None
+            is_node = read_node(LocalLocation(here)) is not None
         except LayoutError:
             return here
         return find_stranger(here) if is_node else here
@@ -317,8 +329,8 @@ def chunk_grid(metadata: dict[str, Any]) -> tuple[Shape, Shape]:
     return shape, tuple(int(c) for c in chunks)
 
 
-def measure_array(path: str | os.PathLike[str] | RemotePath, layout: ArrayLayout) -> ArrayUsage:
-    """Count an array's chunk files and sum the sizes of its files. Lists every directory below it.
+def measure_array(node: Node, layout: ArrayLayout) -> ArrayUsage:
+    """Count an array's chunk files and sum the sizes of its files. Lists all that lies below it.
 
     A file counts as a chunk if its key is one of the array's; leftovers and
     chunks outside the shape do not. Links are not followed.
@@ -329,23 +341,10 @@ def measure_array(path: str | os.PathLike[str] | RemotePath, layout: ArrayLayout
     if layout.zarr_format == 3 and layout.metadata["chunk_key_encoding"]["name"] == "default":
         head = ("c",)
     present = files = stored = 0
-    if isinstance(path, RemotePath):
-        for name, nbytes in path.find():
-            files += 1
-            stored += nbytes
-            present += _is_chunk(tuple(name.split("/")), head, layout.separator, counts)
-        return ArrayUsage(math.prod(counts), present, files, stored)
-    queue: list[tuple[str, tuple[str, ...]]] = [(os.fspath(Path(path)), ())]
-    while queue:
-        folder, above = queue.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    queue.append((entry.path, (*above, entry.name)))
-                elif entry.is_file(follow_symlinks=False):
-                    files += 1
-                    stored += entry.stat(follow_symlinks=False).st_size
-                    present += _is_chunk((*above, entry.name), head, layout.separator, counts)
+    for name, nbytes in node.files:
+        files += 1
+        stored += nbytes
+        present += _is_chunk(tuple(name.split("/")), head, layout.separator, counts)
     return ArrayUsage(math.prod(counts), present, files, stored)
 
 

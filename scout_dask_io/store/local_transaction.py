@@ -31,11 +31,13 @@ from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
 from scout_dask_io.files.disk import naming_errors, sync_dir, sync_files, sync_folders
-from scout_dask_io.store.chunk_format import StoredFormat, format_at
+from scout_dask_io.files.local import DRAFT_PREFIX, LocalLocation
+from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
 from scout_dask_io.store.create import write_metadata
 from scout_dask_io.store.journal import CHUNK_RECORD, append_unit, read_units
-from scout_dask_io.store.manifest import MANIFEST_NAME, write_manifest
+from scout_dask_io.store.layout import array_at
+from scout_dask_io.store.manifest import write_manifest
 from scout_dask_io.store.sidecar import write_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, open_source
 from scout_dask_io.store.staging import (
@@ -93,7 +95,7 @@ class LocalTransaction:
     @classmethod
     def begin(
         cls,
-        path: Path,
+        path: LocalLocation,
         arrays: Sequence[NewArray],
         settings: dict[str, Any],
         *,
@@ -135,14 +137,14 @@ class LocalTransaction:
         return begun
 
     @classmethod
-    def find(cls, path: Path) -> Self | None:
+    def find(cls, path: LocalLocation) -> Self | None:
         """Give the unfinished write of a destination, ``None`` if there is none."""
         staging = find_staging(path)
         return None if staging is None else cls(staging)
 
     @classmethod
     def resume(
-        cls, path: Path, settings: dict[str, Any], *, overwrite: bool, durable: bool
+        cls, path: LocalLocation, settings: dict[str, Any], *, overwrite: bool, durable: bool
     ) -> Self | None:
         """Give the unfinished write; its ``settings`` are those that it was begun with.
 
@@ -177,7 +179,7 @@ class LocalTransaction:
             staging.tmp.mkdir(exist_ok=True)
             # A kill in the last moment may leave the draft of a manifest, of the
             # array or of a level of an image.
-            draft = f"{MANIFEST_NAME}-*.tmp"
+            draft = f"{DRAFT_PREFIX}*.tmp"
             drafts = [*staging.array.glob(draft), *staging.array.glob(f"*/{draft}")]
             for leftover in [*staging.tmp.iterdir(), *drafts]:
                 leftover.unlink(missing_ok=True)
@@ -189,7 +191,7 @@ class LocalTransaction:
         return self.staging.job.name
 
     @property
-    def destination(self) -> Path:
+    def destination(self) -> LocalLocation:
         """What is to stand there."""
         return self.staging.destination
 
@@ -204,25 +206,25 @@ class LocalTransaction:
         return ()
 
     @property
-    def tmp(self) -> Path:
+    def tmp(self) -> LocalLocation:
         """Where computed blocks may wait."""
         return self.staging.tmp
 
-    def array(self, level: int | None) -> Path:
+    def array(self, level: int | None) -> LocalLocation:
         """Give the directory of the growing array, or of a level."""
         if self.in_place:
             return self.staging.destination
         whole = self.staging.array
         return whole if level is None else whole / str(level)
 
-    def journal(self, level: int | None) -> Path:
+    def journal(self, level: int | None) -> LocalLocation:
         """Give the directory in which the finished units are noted."""
         every = self.staging.journal
         return every if level is None else every / str(level)
 
-    def format(self, level: int | None) -> StoredFormat:
+    def format(self, level: int | None) -> ChunkFormat:
         """Give how the chunks are stored, by the metadata."""
-        fmt = format_at(self.array(level))
+        fmt = format_at(array_at(self.array(level)))
         if fmt is None:
             raise LayoutError(
                 f"{self.array(level)}: its metadata are not of a kind that is written"
@@ -333,7 +335,7 @@ class LocalTransaction:
     def commit(
         self,
         units: Mapping[int | None, Blocks],
-        describe: Callable[[Path], dict[str, Any]] | None = None,
+        describe: Callable[[LocalLocation], dict[str, Any]] | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
     ) -> None:
         """Check that every unit is in, write manifests and the group, and give it its name.

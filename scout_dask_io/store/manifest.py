@@ -20,7 +20,6 @@ import json
 import math
 import os
 import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -32,10 +31,11 @@ import numpy as np
 
 from scout_dask_io.core.grid import Region, intersect, region_shape
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.files.disk import sync_dir, sync_files
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
+from scout_dask_io.store.metadata import Node
 
 MANIFEST_NAME = ".scout-manifest"
 #: The source of an array that is no longer what was written from it.
@@ -99,15 +99,15 @@ class ManifestInfo:
         return f"{text}; verify compares them"
 
 
-def manifest_info(array: AnyPath) -> ManifestInfo | None:
-    """Give what the manifest of the array in a directory says as a whole; ``None`` without one.
+def manifest_info(node: Node) -> ManifestInfo | None:
+    """Give what the manifest of an array says as a whole; ``None`` without one.
 
     Raises
     ------
     LayoutError
         If it is damaged.
     """
-    found = read_manifest(array)
+    found = manifest_of(node)
     if found is None:
         return None
     sizes = found.records["nbytes"]
@@ -140,18 +140,9 @@ def write_manifest(
     durable: bool = False,
 ) -> None:
     """Write the manifest into a finished array's directory, in one step."""
-    draft = array / f"{MANIFEST_NAME}-{uuid.uuid4().hex}.tmp"
-    try:
-        draft.write_bytes(manifest_bytes(records, settings, job))
-        if durable:
-            sync_files([draft])
-        draft.replace(array / MANIFEST_NAME)
-        if durable:
-            sync_dir(array)
-    except BaseException:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
+    LocalLocation(array / MANIFEST_NAME).write(
+        manifest_bytes(records, settings, job), durable=durable
+    )
 
 
 def manifest_job(array: Path) -> str | None:
@@ -164,7 +155,7 @@ def manifest_job(array: Path) -> str | None:
 
 
 @contextmanager
-def locked(array: Path) -> Iterator[None]:
+def locked(array: LocalLocation) -> Iterator[None]:
     """Keep other writers from what an array on a disk says of itself, while it is changed.
 
     The lock is on the directory itself; some file systems have none.
@@ -179,7 +170,7 @@ def locked(array: Path) -> Iterator[None]:
 
 
 def change_records(
-    array: Path, cells: tuple[slice, ...], records: Any, *, durable: bool = False
+    array: LocalLocation, cells: tuple[slice, ...], records: Any, *, durable: bool = False
 ) -> None:
     """Put records of some chunks into the manifest of an array, if it has one, in one step.
 
@@ -197,7 +188,7 @@ def change_records(
             write_manifest(array, changed, settings, manifest.job, durable=durable)
 
 
-def read_manifest(array: AnyPath) -> Manifest | None:
+def read_manifest(array: str | os.PathLike[str] | Location) -> Manifest | None:
     """Give the manifest of the array in a directory, or ``None`` if it has none.
 
     Raises
@@ -205,18 +196,27 @@ def read_manifest(array: AnyPath) -> Manifest | None:
     LayoutError
         If it is damaged.
     """
+    array = locate(array)
     path = array / MANIFEST_NAME
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    data = path.read()
+    if data is None:
         return None
-    except OSError as err:
-        raise LayoutError(f"{path}: the manifest cannot be read ({err.strerror or err})") from err
     manifest = parse_manifest(data, path)
-    return manifest if isinstance(array, Path) else _with_regions(manifest, array)
+    return manifest if array.on_disk else _with_regions(manifest, array)
 
 
-def _with_regions(manifest: Manifest, array: RemotePath) -> Manifest:
+def manifest_of(node: Node) -> Manifest | None:
+    """Give the manifest of an array that was opened, as :func:`read_manifest` does."""
+    data = node.file(MANIFEST_NAME)
+    if data is None:
+        return None
+    manifest = parse_manifest(data, node.location / MANIFEST_NAME)
+    if node.location.on_disk or not any(n.startswith(f"{NOTES_NAME}/") for n, _ in node.files):
+        return manifest
+    return _with_regions(manifest, node.location)
+
+
+def _with_regions(manifest: Manifest, array: Location) -> Manifest:
     """Give a manifest with what was written by regions since it was put."""
     records, written = manifest.records.copy(), ""
     for note in read_notes(array):
@@ -254,6 +254,8 @@ def parse_manifest(data: bytes, path: Any) -> Manifest:
 
 
 NOTES_NAME = ".scout-regions"
+#: Changes whenever a region begins or is finished, so that nothing need be listed to see it.
+REGIONS_NAME = ".scout-regions-state"
 
 
 @dataclass(frozen=True)
@@ -278,12 +280,12 @@ class RegionNote:
     attributes: dict[str, list[Any]]
 
 
-def note_states(array: RemotePath) -> list[tuple[str, int]]:
+def note_states(array: Location) -> list[tuple[str, int]]:
     """Give names and sizes of the notes: they change whenever a region begins or is finished."""
     return list((array / NOTES_NAME).find())
 
 
-def read_notes(array: RemotePath) -> Iterator[RegionNote]:
+def read_notes(array: Location) -> Iterator[RegionNote]:
     """Yield the notes of an array, the oldest first.
 
     Raises
@@ -297,30 +299,32 @@ def read_notes(array: RemotePath) -> Iterator[RegionNote]:
             yield _parse(data, notes / name)
 
 
-def noted(array: RemotePath, attribute: str) -> list[Any]:
+def noted(array: Location, attribute: str) -> list[Any]:
     """Give what the notes of an array add to a list among its attributes."""
     return [e for note in read_notes(array) for e in note.attributes.get(attribute, [])]
 
 
 def begin_note(
-    array: RemotePath, job: str, cells: Region, attributes: Mapping[str, list[Any]]
-) -> RemotePath:
+    array: Location, job: str, cells: Region, attributes: Mapping[str, list[Any]]
+) -> Location:
     """Note that a region is being written, and give the place of the note."""
     numbers = [int(name.partition("-")[0]) for name, _ in note_states(array)]
     place = array / NOTES_NAME / f"{max(numbers, default=0) + 1:08d}-{job}"
     place.write(_bytes(cells, None, attributes))
+    (array / REGIONS_NAME).write(place.name.encode())
     return place
 
 
 def finish_note(
-    array: RemotePath,
-    place: RemotePath,
+    array: Location,
+    place: Location,
     cells: Region,
     records: np.ndarray,
     attributes: Mapping[str, list[Any]],
 ) -> None:
     """Note that a region is written, and drop older notes of nothing but its chunks."""
     place.write(_bytes(cells, records, attributes))
+    (array / REGIONS_NAME).write(f"{place.name} finished".encode())
     notes = array / NOTES_NAME
     older = notes.read_many([name for name, _ in note_states(array) if name < place.name])
     notes.remove([name for name, data in older.items() if _is_inside(data, cells)])
@@ -350,7 +354,7 @@ def _bytes(cells: Region, records: np.ndarray | None, attributes: Mapping[str, l
     return json.dumps(header).encode() + b"\n" + body
 
 
-def _parse(data: bytes, place: RemotePath) -> RegionNote:
+def _parse(data: bytes, place: Location) -> RegionNote:
     head, _, body = data.partition(b"\n")
     try:
         header = json.loads(head)

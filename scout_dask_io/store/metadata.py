@@ -6,85 +6,143 @@ Zarr v2 keeps them in ``.zarray``, ``.zgroup`` and ``.zattrs``, v3 in ``zarr.jso
 from __future__ import annotations
 
 import json
-import os
-import uuid
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import Location, as_local
 
 Separator: TypeAlias = Literal[".", "/"]
 
 #: The files that make a directory a Zarr node.
 NODE_FILES = (".zarray", ".zgroup", "zarr.json")
+# As much of a file as is read before it is known what it is.
+_HEAD_NBYTES = 1 << 16
 #: All files of metadata.
 METADATA_FILES = frozenset((*NODE_FILES, ".zattrs", ".zmetadata"))
 
 
 @dataclass(frozen=True)
 class Node:
-    """What the metadata files of a directory say it is.
+    """An array or a group, as its metadata files say it: each is read once, and parsed once.
 
     Attributes
     ----------
+    location : Location
+        Where it lies.
     kind : str
         ``"array"`` or ``"group"``.
     zarr_format : int
         2 or 3.
     metadata : dict
-        The document of ``.zarray``, ``.zgroup`` or ``zarr.json``, as it is on disk.
+        The document of ``.zarray``, ``.zgroup`` or ``zarr.json``, as it is stored.
+    beside : dict
+        The beginnings of other files that were asked for together with it.
     """
 
+    location: Location
     kind: Literal["array", "group"]
     zarr_format: Literal[2, 3]
     metadata: dict[str, Any]
+    beside: dict[str, bytes | None] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """The user attributes: of ``.zattrs``, or of ``zarr.json``.
+
+        Raises
+        ------
+        LayoutError
+            If they are damaged.
+        """
+        if self.zarr_format == 3:
+            found = self.metadata.get("attributes") or {}
+            return dict(found) if isinstance(found, dict) else {}
+        raw = self.file(".zattrs")
+        return {} if raw is None else parse_metadata(raw, self.location / ".zattrs")
+
+    @cached_property
+    def files(self) -> list[tuple[str, int]]:
+        """All that lies below, as :meth:`Location.find` gives it; listed once."""
+        return list(self.location.find())
+
+    def head(self, name: str) -> bytes | None:
+        """Give the beginning of a file beside the metadata; ``None`` if there is none."""
+        if name not in self.beside:
+            self.beside[name] = (self.location / name).read(_HEAD_NBYTES)
+        return self.beside[name]
+
+    def file(self, name: str) -> bytes | None:
+        """Give a file beside the metadata, read at most once; ``None`` if there is none."""
+        found = self.head(name)
+        if found is not None and len(found) == _HEAD_NBYTES:
+            found = (self.location / name).read()
+        return found
 
 
-def read_node(path: str | os.PathLike[str] | RemotePath) -> Node | None:
-    """Tell what the metadata at ``path`` say it is, or give ``None`` if there are none.
+def read_node(
+    location: Location,
+    also: Sequence[str] = (),
+    refuse: Callable[[Location, Mapping[str, bytes | None]], None] | None = None,
+) -> Node | None:
+    """Tell what the metadata at a location say it is, or give ``None`` if there are none.
+
+    Files named by ``also`` are read at the same time, for :meth:`Node.head`; ``refuse`` looks
+    at all of them first.
 
     Raises
     ------
     LayoutError
         If v2 and v3 metadata lie side by side, or the metadata are damaged.
     """
-    path = path if isinstance(path, RemotePath) else Path(path)
-    documents: dict[str, bytes | None] = {}
-    if isinstance(path, RemotePath):
-        # One request a name: to ask whether there is an object takes two where there is none.
-        documents = {n: found for n in NODE_FILES if (found := (path / n).read()) is not None}
+    if location.on_disk:
+        found = location.read_many((*NODE_FILES, *also), _HEAD_NBYTES)
     else:
-        # A dangling link or a FIFO is something, and is refused when it is read.
-        documents = {n: None for n in NODE_FILES if os.path.lexists(path / n)}
+        # An array is told by five answers at once; only what is none is asked for more.
+        found = location.read_many((".zarray", "zarr.json", *also), _HEAD_NBYTES)
+        found[".zgroup"] = None
+        if found[".zarray"] is None and not _is_array(found["zarr.json"]):
+            found |= location.read_many((".zgroup", ".zattrs"), _HEAD_NBYTES)
+            also = (*also, ".zattrs")
+    if refuse is not None:
+        refuse(location, found)
+    documents = {n: found[n] for n in NODE_FILES if found[n] is not None}
     if not documents:
         return None
-    present = list(documents)
-    if "zarr.json" in present and len(present) > 1:
-        raise side_by_side(path, present[0])
-    raw = documents[present[0]]
-    file = path / present[0]
-    metadata = _read_metadata(file) if raw is None else parse_metadata(raw, file)
-    if present[0] == "zarr.json":
-        kind = metadata.get("node_type")
+    name, raw = next(iter(documents.items()))
+    if "zarr.json" in documents and len(documents) > 1:
+        raise side_by_side(location, name)
+    file = location / name
+    if len(raw or b"") == _HEAD_NBYTES:
+        raw = file.read()
+    metadata = parse_metadata(raw or b"", file)
+    kind: Any = "array" if name == ".zarray" else "group"
+    zarr_format: Any = 2
+    if name == "zarr.json":
+        kind, zarr_format = metadata.get("node_type"), 3
         if metadata.get("zarr_format") != 3 or kind not in ("array", "group"):
             raise LayoutError(
-                f"{path / 'zarr.json'}: zarr_format {metadata.get('zarr_format')!r} and node_type "
+                f"{file}: zarr_format {metadata.get('zarr_format')!r} and node_type "
                 f"{kind!r}, expected 3 and 'array' or 'group'"
             )
-        if kind == "array":
-            check_array_metadata(metadata, path / "zarr.json")
-        return Node("array" if kind == "array" else "group", 3, metadata)
-    if present[0] == ".zarray":
-        check_array_metadata(metadata, path / ".zarray")
-        return Node("array", 2, metadata)
-    if metadata.get("zarr_format") != 2:
-        raise LayoutError(
-            f"{path / '.zgroup'}: zarr_format {metadata.get('zarr_format')!r}, expected 2"
-        )
-    return Node("group", 2, metadata)
+    elif kind == "group" and metadata.get("zarr_format") != 2:
+        raise LayoutError(f"{file}: zarr_format {metadata.get('zarr_format')!r}, expected 2")
+    if kind == "array":
+        check_array_metadata(metadata, file)
+    return Node(location, kind, zarr_format, metadata, {n: found[n] for n in also})
+
+
+def _is_array(raw: bytes | None) -> bool:
+    return raw is not None and b'"node_type"' in raw and b'"array"' in raw
+
+
+def metadata_file(node: Node) -> str:
+    """Give the name of the file that holds the metadata of a node."""
+    if node.zarr_format == 3:
+        return "zarr.json"
+    return ".zarray" if node.kind == "array" else ".zgroup"
 
 
 def separator_of(metadata: dict[str, Any]) -> Separator | None:
@@ -97,49 +155,26 @@ def separator_of(metadata: dict[str, Any]) -> Separator | None:
     return "." if encoding.get("configuration", {}).get("separator", default) == "." else "/"
 
 
-def read_attributes(path: str | os.PathLike[str] | RemotePath, node: Node) -> dict[str, Any]:
-    """Give the user attributes of a node: of ``.zattrs``, or of its ``zarr.json``.
+def replace_attributes(node: Node, attributes: dict[str, Any], *, durable: bool = False) -> None:
+    """Put other user attributes in the place of a node's, in one step; ``durable`` on a disk.
 
     Raises
     ------
-    LayoutError
-        If they are damaged.
-    """
-    if node.zarr_format == 3:
-        found = node.metadata.get("attributes") or {}
-        return dict(found) if isinstance(found, dict) else {}
-    if isinstance(path, RemotePath):
-        raw = (path / ".zattrs").read()
-        return {} if raw is None else parse_metadata(raw, path / ".zattrs")
-    file = Path(path) / ".zattrs"
-    return _read_metadata(file) if os.path.lexists(file) else {}
-
-
-def replace_attributes(path: AnyPath, node: Node, attributes: dict[str, Any]) -> None:
-    """Put other user attributes in the place of a node's, in one step.
-
-    Raises
-    ------
-    OSError
+    WriteError
         If the file cannot be written; the old one stands.
     """
-    file, document = path / ".zattrs", attributes
+    file, document = node.location / ".zattrs", attributes
     if node.zarr_format == 3:
-        file, document = path / "zarr.json", {**node.metadata, "attributes": attributes}
-    if isinstance(file, RemotePath):
-        file.write(json.dumps(document, indent=4).encode())
-        return
-    draft = file.with_name(f".scout-{uuid.uuid4().hex}.tmp")
-    try:
-        draft.write_text(json.dumps(document, indent=4))
-        draft.replace(file)
-    except BaseException:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
+        file = node.location / "zarr.json"
+        document = {**node.metadata, "attributes": attributes}
+    data = json.dumps(document, indent=4).encode()
+    if durable:
+        as_local(file).write(data, durable=True)
+    else:
+        file.write(data)
 
 
-def side_by_side(path: AnyPath, v2_name: str) -> LayoutError:
+def side_by_side(path: object, v2_name: str) -> LayoutError:
     """Give the error for v2 and v3 metadata in one directory."""
     return LayoutError(
         f"{path}: holds Zarr v2 metadata ({v2_name}) and v3 metadata (zarr.json) side by side; "
@@ -149,25 +184,7 @@ def side_by_side(path: AnyPath, v2_name: str) -> LayoutError:
     )
 
 
-def _read_metadata(file: AnyPath) -> dict[str, Any]:
-    """Read one metadata file as a JSON object.
-
-    Raises
-    ------
-    LayoutError
-        If it is not a regular file, cannot be read, or holds anything else.
-    """
-    try:
-        # A FIFO would hang the open, a link to a device would never end.
-        if not file.is_file():
-            raise LayoutError(f"{file}: expected a regular file")
-        raw = file.read_bytes()
-    except OSError as err:
-        raise LayoutError(f"{file}: cannot be read ({err.strerror or err})") from err
-    return parse_metadata(raw, file)
-
-
-def parse_metadata(raw: bytes, file: AnyPath) -> dict[str, Any]:
+def parse_metadata(raw: bytes, file: object) -> dict[str, Any]:
     """Parse the bytes of a metadata file as a JSON object.
 
     Raises
@@ -187,7 +204,7 @@ def parse_metadata(raw: bytes, file: AnyPath) -> dict[str, Any]:
     return document
 
 
-def check_array_metadata(metadata: dict[str, Any], file: AnyPath) -> None:
+def check_array_metadata(metadata: dict[str, Any], file: object) -> None:
     """Check the parts of array metadata that the library relies on.
 
     Raises
@@ -216,7 +233,7 @@ def check_array_metadata(metadata: dict[str, Any], file: AnyPath) -> None:
         raise _bad(file, "compressor", compressor, "null or an object with an 'id'")
 
 
-def _check_v3(metadata: dict[str, Any], file: AnyPath) -> None:
+def _check_v3(metadata: dict[str, Any], file: object) -> None:
     _check_extents(metadata.get("shape"), 0, "shape", file)
     encoding = metadata.get("chunk_key_encoding")
     if not isinstance(encoding, dict) or encoding.get("name") not in ("default", "v2"):
@@ -228,7 +245,7 @@ def _check_v3(metadata: dict[str, Any], file: AnyPath) -> None:
             raise _bad(file, name, metadata.get(name), "an entry")
 
 
-def _check_extents(found: Any, least: int, name: str, file: AnyPath) -> None:
+def _check_extents(found: Any, least: int, name: str, file: object) -> None:
     good = isinstance(found, list) and all(
         isinstance(n, int) and not isinstance(n, bool) and n >= least for n in found
     )
@@ -236,7 +253,7 @@ def _check_extents(found: Any, least: int, name: str, file: AnyPath) -> None:
         raise _bad(file, name, found, f"a list of whole numbers, each at least {least}")
 
 
-def _bad(file: AnyPath, name: str, found: Any, expected: str) -> LayoutError:
+def _bad(file: object, name: str, found: Any, expected: str) -> LayoutError:
     return LayoutError(
         f"{file}: {name} is {found!r}, expected {expected}. The file is damaged or was not "
         "written by Zarr; restore it, or write the array again."

@@ -25,20 +25,21 @@ import numpy as np
 from scout_dask_io.core.grid import Blocks, Region, Shape, chunk_cells, region_shape
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ScoutIOError
-from scout_dask_io.files.disk import naming_errors, remove_tree, sync_files
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.store.chunk_format import StoredFormat
+from scout_dask_io.files.disk import naming_errors, remove_tree
+from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.manifest import (
+    MANIFEST_NAME,
     NOTES_NAME,
     UNKNOWN,
     begin_note,
     change_records,
     finish_note,
     locked,
-    read_manifest,
+    parse_manifest,
 )
-from scout_dask_io.store.metadata import read_attributes, read_node, replace_attributes
+from scout_dask_io.store.metadata import read_node, replace_attributes
 from scout_dask_io.store.remote_transaction import BEGUN, RemoteTransaction
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 from scout_dask_io.store.staging import Staging
@@ -67,7 +68,7 @@ class RegionTransaction:
 
     base: LocalTransaction | RemoteTransaction
     region: Region
-    stored: StoredFormat
+    stored: ChunkFormat
     attributes: Mapping[str, list[Any]] = field(default_factory=dict)
     note: str = ""
 
@@ -77,7 +78,7 @@ class RegionTransaction:
         return self.base.name
 
     @property
-    def destination(self) -> AnyPath:
+    def destination(self) -> Location:
         """The array."""
         return self.base.destination
 
@@ -101,7 +102,7 @@ class RegionTransaction:
         """Where computed blocks may wait."""
         return self.base.tmp
 
-    def format(self, level: int | None) -> StoredFormat:
+    def format(self, level: int | None) -> ChunkFormat:
         """Give how the chunks are stored."""
         return self.stored
 
@@ -190,8 +191,8 @@ class RegionTransaction:
 
 
 def begin_region(
-    path: AnyPath,
-    fmt: StoredFormat,
+    path: Location,
+    fmt: ChunkFormat,
     region: Region,
     *,
     durable: bool = False,
@@ -201,7 +202,7 @@ def begin_region(
 
     Parameters
     ----------
-    path : Path or RemotePath
+    path : Location
         The array.
     fmt : ArrayFormat or ShardFormat
         How its chunks are stored.
@@ -220,42 +221,42 @@ def begin_region(
     """
     job, added = uuid.uuid4().hex, dict(attributes or {})
     cells = chunk_cells(region, fmt.chunks)
-    if isinstance(path, RemotePath):
+    if not path.on_disk:
         note = begin_note(path, job, cells, added)
         _add_to_attributes(path, added)
-        remote = RemoteTransaction(path, job, in_place=True)
+        remote = RemoteTransaction(as_remote(path), job, in_place=True)
         (remote.journal(None) / BEGUN).write(b"")
         return RegionTransaction(remote, region, fmt, added, note.name)
-    staging = Staging(path, path / f"{REGION_PREFIX}{job}")
-    with naming_errors(path, "a region of it cannot be written"):
+    here = as_local(path)
+    staging = Staging(here, here / f"{REGION_PREFIX}{job}")
+    with naming_errors(here, "a region of it cannot be written"):
         try:
             for folder in (staging.job, staging.tmp, staging.journal):
                 folder.mkdir()
-            with locked(path):
-                names = _add_to_attributes(path, added)
-            if durable:
-                sync_files(names)
-            change_records(path, cells, UNKNOWN, durable=durable)
+            with locked(here):
+                _add_to_attributes(here, added, durable=durable)
+            change_records(here, cells, UNKNOWN, durable=durable)
         except BaseException:
             remove_tree(staging.job)
             raise
     return RegionTransaction(LocalTransaction(staging, durable, in_place=True), region, fmt, added)
 
 
-def _add_to_attributes(path: AnyPath, added: Mapping[str, list[Any]]) -> list[Path]:
-    """Add to lists among an array's attributes, and give the local files that were written."""
-    node = read_node(path) if added else None
+def _add_to_attributes(
+    path: Location, added: Mapping[str, list[Any]], *, durable: bool = False
+) -> None:
+    """Add to lists among an array's attributes."""
+    node = read_node(path, (MANIFEST_NAME,)) if added else None
     if node is None:
-        return []
-    attributes = dict(read_attributes(path, node))
+        return
+    attributes = dict(node.attributes)
     for name, entries in added.items():
         there = attributes.get(name)
         if there is None:
-            manifest = read_manifest(path)
-            noted = None if manifest is None else manifest.settings.get("attributes")
+            raw = node.file(MANIFEST_NAME)
+            settings = {} if raw is None else parse_manifest(raw, path).settings
+            noted = settings.get("attributes")
             there = noted.get(name) if isinstance(noted, dict) else None
         there = there if isinstance(there, list) else []
         attributes[name] = [*there, *(entry for entry in entries if entry not in there)]
-    replace_attributes(path, node, attributes)
-    file = path / ("zarr.json" if node.zarr_format == 3 else ".zattrs")
-    return [file] if isinstance(file, Path) else []
+    replace_attributes(node, attributes, durable=durable)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from scout_dask_io.core.messages import OVERWRITE, RESUME
-from scout_dask_io.errors import ChunkReadError, LayoutError, TargetExistsError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.errors import LayoutError, TargetExistsError
+from scout_dask_io.files.location import Location
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
 
 #: The object that says that an array or image is not whole.
@@ -24,7 +25,7 @@ _OWN_KEY = re.compile(
 )
 
 
-def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
+def find_unfinished(path: RemoteLocation) -> dict[str, Any] | None:
     """Give what the marker of an unfinished write says, or ``None`` where there is none.
 
     Raises
@@ -32,7 +33,17 @@ def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
     LayoutError
         If it cannot be understood.
     """
-    raw = (path / MARKER_NAME).read()
+    return parse_marker(path, (path / MARKER_NAME).read())
+
+
+def parse_marker(location: Location, raw: bytes | None) -> dict[str, Any] | None:
+    """Give what the marker of an unfinished write says that was read; ``None`` of ``None``.
+
+    Raises
+    ------
+    LayoutError
+        If it cannot be understood.
+    """
     if raw is None:
         return None
     try:
@@ -41,10 +52,10 @@ def find_unfinished(path: RemotePath) -> dict[str, Any] | None:
             return found
     except ValueError:
         pass
-    raise LayoutError(f"{path / MARKER_NAME} is damaged: " + OVERWRITE + " starts afresh")
+    raise LayoutError(f"{location / MARKER_NAME} is damaged: " + OVERWRITE + " starts afresh")
 
 
-def check_free(path: RemotePath, *, overwrite: bool) -> None:
+def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
     """Refuse a place that must not be written. Nothing is changed; names are listed.
 
     Raises
@@ -78,7 +89,7 @@ def check_free(path: RemotePath, *, overwrite: bool) -> None:
             )
 
 
-def clear(path: RemotePath, *, keep_marker: bool) -> None:
+def clear(path: RemoteLocation, *, keep_marker: bool) -> None:
     """Remove the objects of an array or group, metadata first, so that no part of it reads as one.
 
     The group's own come before those of its members.
@@ -124,24 +135,3 @@ def _depth(name: str) -> tuple[int, str]:
 
 def _is_node_file(name: str) -> bool:
     return name.rpartition("/")[2] in NODE_FILES
-
-
-def read_object(root: RemotePath, path: str, room: bytearray) -> memoryview | None:
-    """Give the object of a chunk, as ``chunk_v2.read_file`` gives its file.
-
-    Raises
-    ------
-    ChunkReadError
-        If it is larger than ``room``, or cannot be read.
-    """
-    here = root / path[len(root.key) + 1 :]
-    found = here.info()
-    if found is None:
-        return None
-    if int(found["size"]) > len(room):
-        raise ChunkReadError(
-            f"{here}: the object has {found['size']} bytes, more than any encoding of this "
-            f"array's chunks ({len(room)}). It is damaged or belongs to another array."
-        )
-    data = here.read()
-    return None if data is None else memoryview(data)

@@ -38,8 +38,9 @@ from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
-from scout_dask_io.files.location import RemotePath
-from scout_dask_io.store.chunk_format import StoredFormat, format_of
+from scout_dask_io.files.location import as_remote
+from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.store.chunk_format import ChunkFormat, format_of
 from scout_dask_io.store.create import metadata_documents
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import MANIFEST_NAME, manifest_bytes, parse_manifest
@@ -69,7 +70,7 @@ class RemoteTransaction:
 
     Attributes
     ----------
-    destination : RemotePath
+    destination : RemoteLocation
         What is to stand there.
     name : str
         Names the write.
@@ -80,7 +81,7 @@ class RemoteTransaction:
         another process.
     """
 
-    destination: RemotePath
+    destination: RemoteLocation
     name: str
     in_place: bool = False
     settings: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -92,7 +93,7 @@ class RemoteTransaction:
     @classmethod
     def begin(
         cls,
-        path: RemotePath,
+        path: RemoteLocation,
         arrays: Sequence[NewArray],
         settings: dict[str, Any],
         *,
@@ -124,13 +125,13 @@ class RemoteTransaction:
         return cls(path, job, settings=stored)
 
     @classmethod
-    def find(cls, path: RemotePath) -> Self | None:
+    def find(cls, path: RemoteLocation) -> Self | None:
         """Give the unfinished write of a place, ``None`` if there is none."""
         found = find_unfinished(path)
         return None if found is None else cls(path, str(found.get("job")), settings=found)
 
     @classmethod
-    def resume(cls, path: RemotePath, settings: dict[str, Any]) -> Self | None:
+    def resume(cls, path: RemoteLocation, settings: dict[str, Any]) -> Self | None:
         """Give the unfinished write; its ``settings`` are those that it was begun with.
 
         ``None`` where there is none. Where all was in and only its marker was not
@@ -189,18 +190,18 @@ class RemoteTransaction:
         """Where computed blocks may wait: a store has no such place."""
         return None
 
-    def array(self, level: int | None) -> RemotePath:
+    def array(self, level: int | None) -> RemoteLocation:
         """Give where the array itself lies, or a level."""
         return self.destination if level is None else self.destination / str(level)
 
-    def journal(self, level: int | None) -> RemotePath:
+    def journal(self, level: int | None) -> RemoteLocation:
         """Give below what the records of finished units are."""
         if self.in_place:
             return self.destination / f".scout-region-{self.name}"
         every = self.destination / f"{JOURNAL_NAME}/{self.name}"
         return every if level is None else every / str(level)
 
-    def format(self, level: int | None) -> StoredFormat:
+    def format(self, level: int | None) -> ChunkFormat:
         """Give how the chunks are stored, by the metadata that will be put."""
         fmt = format_of(self._document(level), "/")
         if fmt is None:
@@ -308,7 +309,7 @@ class RemoteTransaction:
     def _units(self, level: int | None) -> list[str]:
         return [name for name, _ in self.journal(level).find() if name.isdigit()]
 
-    def _write(self, place: RemotePath, data: bytes) -> None:
+    def _write(self, place: RemoteLocation, data: bytes) -> None:
         try:
             place.write(data)
         except WriteError as err:
@@ -332,7 +333,7 @@ class RemoteTransaction:
     def commit(
         self,
         units: Mapping[int | None, Blocks],
-        describe: Callable[[RemotePath], dict[str, Any]] | None = None,
+        describe: Callable[[RemoteLocation], dict[str, Any]] | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
     ) -> None:
         """Check that every unit is in, and put manifests, metadata and the group.
@@ -352,8 +353,8 @@ class RemoteTransaction:
             fmt, noted = self.format(level), self.finished(level)
             records = gather_records(fmt.shape, fmt.chunks, blocks, noted, self.journal(level))
             arrays[level] = fmt.shape, records
-        if shared is not None and isinstance(shared.root, RemotePath):
-            shared.root.copy_below(self.array(0))
+        if shared is not None and not shared.root.on_disk:
+            as_remote(shared.root).copy_below(self.array(0))
             shared.check()
         for level, (shape, records) in arrays.items():
             of_level = level_settings(settings, level, shape)
@@ -402,7 +403,7 @@ class RemoteTransaction:
         journal.remove([name for name, _ in journal.find()])
 
 
-def _finish_clearing(path: RemotePath, stored: dict[str, Any]) -> None:
+def _finish_clearing(path: RemoteLocation, stored: dict[str, Any]) -> None:
     """Remove what a write overwrites, where its marker says that this was not finished.
 
     A chunk of the old array that stays would read as one of the new where the new has none.
@@ -413,7 +414,7 @@ def _finish_clearing(path: RemotePath, stored: dict[str, Any]) -> None:
         (path / MARKER_NAME).write(json.dumps(whole).encode())
 
 
-def _write_metadata(path: RemotePath, stored: dict[str, Any]) -> None:
+def _write_metadata(path: RemoteLocation, stored: dict[str, Any]) -> None:
     for name, document in stored["metadata"].items():
         (path / name).write(document.encode())
 

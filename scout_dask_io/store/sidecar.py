@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from scout_dask_io.core.messages import OVERWRITE
-from scout_dask_io.errors import TargetExistsError
+from scout_dask_io.errors import LayoutError, TargetExistsError
 from scout_dask_io.files.disk import sync_dir
-from scout_dask_io.files.location import AnyPath, RemotePath
+from scout_dask_io.files.location import Location
 
 #: Tells files of this kind from others: it is among the first characters of both.
 FORMAT = "scout-dask-io qc"
@@ -24,25 +24,17 @@ FORMAT = "scout-dask-io qc"
 JSON_SUFFIX, HTML_SUFFIX = ".qc.json", ".qc.html"
 
 
-def sheet_paths(destination: AnyPath) -> tuple[Any, Any]:
-    """Give the places of the JSON file and of the HTML file that tell of an array's planes.
-
-    They are of the kind of place that the destination is.
-    """
-    if isinstance(destination, RemotePath):
-        return destination.suffixed(JSON_SUFFIX), destination.suffixed(HTML_SUFFIX)
-    json_path, html_path = (
-        destination.parent / f"{destination.name}{suffix}" for suffix in (JSON_SUFFIX, HTML_SUFFIX)
-    )
-    return json_path, html_path
+def sheet_paths(destination: Location) -> tuple[Any, Any]:
+    """Give the places of the JSON file and of the HTML file that tell of an array's planes."""
+    return destination.suffixed(JSON_SUFFIX), destination.suffixed(HTML_SUFFIX)
 
 
-def has_beside(destination: AnyPath) -> bool:
+def has_beside(destination: Location) -> bool:
     """Tell whether anything can lie beside a place; beside a whole bucket there are others."""
-    return not isinstance(destination, RemotePath) or bool(destination.parents)
+    return bool(destination.parents)
 
 
-def check_beside(destination: AnyPath, *, overwrite: bool) -> None:
+def check_beside(destination: Location, *, overwrite: bool) -> None:
     """Refuse the names beside an array that hold something. Nothing is changed.
 
     Raises
@@ -66,20 +58,15 @@ def check_beside(destination: AnyPath, *, overwrite: bool) -> None:
             )
 
 
-def stands(path: AnyPath) -> bool:
+def stands(path: Location) -> bool:
     """Tell whether there is anything of that name."""
-    return path.is_file() if isinstance(path, RemotePath) else os.path.lexists(path)
+    return path.stands() if path.on_disk else path.is_file()
 
 
-def _is_ours(path: AnyPath) -> bool:
-    if isinstance(path, RemotePath):
-        return FORMAT.encode() in (path.read(512) or b"")
+def _is_ours(path: Location) -> bool:
     try:
-        if path.is_symlink() or not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return FORMAT.encode() in file.read(512)
-    except OSError:
+        return not path.is_link() and FORMAT.encode() in (path.read(512) or b"")
+    except LayoutError:
         return False
 
 

@@ -5,13 +5,10 @@ Whether a stored array is still the one that was opened, and a name for the stat
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -27,14 +24,20 @@ from scout_dask_io.core.grid import (
     relative_to,
     uniform_blocks,
 )
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo
+from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.source import Piece, Source
-from scout_dask_io.errors import ChunkReadError, PathNotFoundError, ScoutIOError, SourceChangedError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
-from scout_dask_io.store.chunk_v2 import ArrayFormat, ChunkDecoder, read_file
-from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.errors import ChunkReadError, PathNotFoundError, ScoutIOError
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.store.chunk_format import ChunkFormat
+from scout_dask_io.store.chunk_v2 import ArrayFormat
+from scout_dask_io.store.fingerprint import Fingerprint
+from scout_dask_io.store.image import find_level
+from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.manifest import MANIFEST_NAME, note_states
-from scout_dask_io.store.nodes_remote import store_of
+from scout_dask_io.store.metadata import Node, read_node
+from scout_dask_io.store.nodes import open_node, open_with_zarr, store_of
 
 # A dask block of a few whole chunks: long against the scheduler's overhead,
 # small enough that a dozen of them fit anywhere.
@@ -73,29 +76,52 @@ def _part_of_shard(shards: Shape, chunks: Shape, itemsize: int) -> Shape:
 
 
 class ChunkFileSource(Source):
-    """A plain v2 array on a local disk, read chunk file by chunk file.
+    """A plain v2 array, read chunk file by chunk file.
 
     Parameters
     ----------
-    root : Path
-        The array's directory.
-    fmt : ArrayFormat
-        From its ``.zarray``.
+    root : Location
+        Where the array lies.
+    fmt : ChunkFormat
+        From its metadata.
+    fingerprint : Fingerprint
+        Tells the array from one that takes its place.
     token : str
         Names the array's state.
     """
 
-    def __init__(self, root: Path, fmt: ArrayFormat, token: str) -> None:
+    #: The image that the array was found by, and which level of it this is.
+    level: tuple[Multiscale, int] | None = None
+    #: The array as it was opened; it does not travel.
+    node: Node | None = None
+
+    def __init__(
+        self, root: Location, fmt: ChunkFormat, fingerprint: Fingerprint, token: str
+    ) -> None:
         self.root = root
         self.format = fmt
-        self._identity = identity_of(root)
+        self.fingerprint = fingerprint
         self.shape = fmt.shape
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
+        # Chunks of a store are asked for at once, however few threads there are.
+        self.has_own_threads = not root.on_disk
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        node = self.node or read_node(self.root)
+        return ImageInfo() if node is None else stored_info(node, self.shape, self.level, given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "node"}
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those on record, which a region that is written may add to."""
+        return filled_of(self.root)
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
-        return [(os.fspath(self.root / ".zarray"), self._identity[1])] if self._identity else []
+        return self.fingerprint.sample_files()
 
     @property
     def read_shape(self) -> Shape:
@@ -118,22 +144,22 @@ class ChunkFileSource(Source):
             At the end, if another array has taken this one's place.
         """
         fmt = self.format
-        decoder = ChunkDecoder(fmt)
-        buffer = bytearray(fmt.max_nbytes)
+        decoder = fmt.decoder()
         fill = np.array(fmt.fill(), fmt.dtype)
-        root = os.fspath(self.root)
+        cells = []
         for index in iter_chunk_indices(region, fmt.chunks):
             cell = chunk_region(index, fmt.shape, fmt.chunks)
             shared = intersect(cell, region)
-            if shared is None:
-                continue
-            path = fmt.chunk_path(root, index)
-            data = read_file(path, buffer)
-            inside = relative_to(shared, cell)
+            if shared is not None:
+                cells.append((fmt.chunk_key(index), relative_to(shared, cell), shared))
+        files = self.root.iter_files((key for key, _, _ in cells), fmt.max_nbytes)
+        for (key, data), (_, inside, shared) in zip(files, cells, strict=True):
+            if isinstance(data, ChunkReadError):
+                raise data
             if data is None:
                 values = np.broadcast_to(fill, tuple(s.stop - s.start for s in inside))
             else:
-                values = decoder.decode(data, path)[inside]
+                values = decoder.decode(data, f"{self.root}/{key}")[inside]
             yield relative_to(shared, region), values
         self.check()
 
@@ -145,28 +171,47 @@ class ChunkFileSource(Source):
         SourceChangedError
             If it was replaced or removed.
         """
-        check_identity(self.root, self._identity)
+        self.fingerprint.check()
 
 
 class ZarrSource(Source):
     """Any array that zarr can open, read through zarr: v3, sharded, filtered, remote.
 
-    Of a shard, only the chunks that a region touches are read and decoded. What is
-    ``growing`` has no metadata in its place yet by which it could be told from another.
+    Of a shard, only the chunks that a region touches are read and decoded. An array that is
+    being written has no fingerprint: its metadata are not in their place yet.
     """
 
     has_own_threads = True
+    #: The image that the array was found by, and which level of it this is.
+    level: tuple[Multiscale, int] | None = None
+    #: The array as it was opened; it does not travel.
+    node: Node | None = None
 
     def __init__(
-        self, root: AnyPath, array: zarr.Array[Any], token: str, *, growing: bool = False
+        self,
+        root: Location,
+        array: zarr.Array[Any],
+        fingerprint: Fingerprint | None,
+        token: str,
     ) -> None:
         self.root = root
-        self._growing = growing
-        self.identity = None if growing else identity_of(root)
+        self.fingerprint = fingerprint
         self._array = array
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.token = token
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        node = self.node or (None if self.fingerprint is None else read_node(self.root))
+        return ImageInfo() if node is None else stored_info(node, self.shape, self.level, given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "node"}
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those on record, which a region that is written may add to."""
+        return filled_of(self.root)
 
     @property
     def read_shape(self) -> Shape:
@@ -197,9 +242,7 @@ class ZarrSource(Source):
         except Exception as err:  # zarr gives on whatever its codecs and the system raise
             self.check()
             where = ", ".join(f"{s.start}:{s.stop}" for s in region)
-            text = f"{type(err).__name__}: {err}"
-            if isinstance(self.root, RemotePath):
-                text = self.root.told(err)
+            text = self.root.told(err)
             raise ChunkReadError(
                 f"{self.root}: a chunk in [{where}] cannot be read ({text}). "
                 "Its file is damaged or cannot be opened; verify finds which, where the array "
@@ -216,17 +259,42 @@ class ZarrSource(Source):
         SourceChangedError
             If it was replaced or removed.
         """
-        if not self._growing:
-            check_identity(self.root, self.identity)
+        if self.fingerprint is not None:
+            self.fingerprint.check()
 
 
-def growing_source(root: RemotePath, document: dict[str, Any]) -> ZarrSource:
+def growing_source(root: Location, document: dict[str, Any]) -> ZarrSource:
     """Give an array that is not finished, and whose metadata are elsewhere, as a source."""
     place = StorePath(store_of(root, read_only=True))
-    return ZarrSource(root, zarr.Array.from_dict(place, document), "", growing=True)
+    return ZarrSource(root, zarr.Array.from_dict(place, document), None, "")
 
 
-def open_source(path: str | os.PathLike[str] | RemotePath, *, nested: bool = True) -> Source:
+def open_level(
+    path: str | os.PathLike[str] | Location, level: int = 0, *, nested: bool = True
+) -> ChunkFileSource | ZarrSource:
+    """Describe a level of the image at a path, or the array that lies there, as a source.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such level.
+    PathNotFoundError, LayoutError
+        As for :func:`open_source`.
+    """
+    return level_source(open_node(locate(path)), level, nested=nested)
+
+
+def level_source(node: Node, level: int, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
+    """Describe a level of an image that was opened, or an array, as :func:`open_level` does."""
+    found, image = find_level(node, level)
+    source = source_of_node(found, nested=nested)
+    source.level = image
+    return source
+
+
+def open_source(
+    path: str | os.PathLike[str] | Location, *, nested: bool = True
+) -> ChunkFileSource | ZarrSource:
     """Describe the array at a path as a source. Reads its metadata alone.
 
     Raises
@@ -236,77 +304,30 @@ def open_source(path: str | os.PathLike[str] | RemotePath, *, nested: bool = Tru
     LayoutError
         If it cannot be told how the chunks lie.
     """
-    root = locate(path)
-    array = open_zarr(root, nested=nested, mode="r")
-    if isinstance(array, zarr.Group):
-        names = sorted(name for name, _ in array.arrays())
+    return source_of_node(open_node(locate(path)), nested=nested)
+
+
+def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
+    """Describe an array that was opened as a source, as :func:`open_source` does."""
+    root = node.location
+    if node.kind == "group":
+        array = open_with_zarr(node, nested=nested)
+        names = sorted(name for name, _ in cast("zarr.Group", array).arrays())
         held = f"it holds the arrays {', '.join(names)}" if names else "it holds no array"
         raise PathNotFoundError(
             f"{root} is a Zarr group, expected an array; {held}. Give an array's path."
         )
-    if isinstance(root, RemotePath):
-        # A region that was written changes what is there, and not what the array is.
-        source = ZarrSource(root, array, "")
-        source.token = json.dumps([root.url, source.identity, note_states(root)])
-        return source
-    layout = detect_layout(root, nested=nested)
+    layout = detect_layout(node, nested=nested)
     fmt = None
     if layout.zarr_format == 2:
         fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
-    token = array_token(root)
-    return ZarrSource(root, array, token) if fmt is None else ChunkFileSource(root, fmt, token)
-
-
-def identity_of(root: AnyPath) -> tuple[Any, ...] | None:
-    """Give what tells the array at a path from another one that takes its place."""
-    if isinstance(root, RemotePath):
-        # The manifest names the write, which the metadata may not tell from the next.
-        # One of v2 needs two requests for all: this is asked once a block.
-        node = (root / ".zarray").identity() or (root / "zarr.json").identity()
-        return node and (node, (root / MANIFEST_NAME).identity())
-    for name in (".zarray", "zarr.json"):
-        with suppress(OSError):
-            info = os.stat(root / name)
-            return info.st_ino, info.st_size, info.st_mtime_ns
-    return None
-
-
-def check_identity(root: AnyPath, expected: tuple[Any, ...] | None) -> None:
-    """Refuse an array that is no longer the one that was opened.
-
-    Raises
-    ------
-    SourceChangedError
-        If it was replaced or removed.
-    """
-    # An overwrite puts another array in this one's place: chunks of both
-    # would make a whole that never was.
-    if identity_of(root) != expected:
-        raise SourceChangedError(
-            f"{root} is no longer the array that was opened: it was replaced, resized or "
-            "removed. Open it again to read what is there now."
-        )
-
-
-def array_token(root: Path) -> str:
-    """Name the state of a stored array: its metadata file, and its directories' last changes.
-
-    A chunk that is added or replaced by a rename changes its directory; one
-    that is overwritten in place does not, and cannot be seen without reading.
-    At most 4,096 directories are looked at.
-    """
-    newest, seen, queue = 0, 0, [os.fspath(root)]
-    while queue and seen < 4096:
-        here = queue.pop()
-        seen += 1
-        newest = max(newest, os.stat(here).st_mtime_ns)
-        with os.scandir(here) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    queue.append(entry.path)
-                elif entry.name[:1].isdigit():
-                    # Chunk files: no directory lies beside them.
-                    break
-    meta = root / (".zarray" if (root / ".zarray").exists() else "zarr.json")
-    info = os.stat(meta)
-    return json.dumps([os.fspath(root), info.st_size, info.st_mtime_ns, info.st_ino, newest, seen])
+    found = Fingerprint.of(node)
+    token = found.token()
+    source: ChunkFileSource | ZarrSource
+    if fmt is not None:
+        source = ChunkFileSource(root, fmt, found, token)
+    else:
+        stored = cast("zarr.Array[Any]", open_with_zarr(node, nested=nested))
+        source = ZarrSource(root, stored, found, token)
+    source.node = node
+    return source

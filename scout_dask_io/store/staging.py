@@ -35,6 +35,7 @@ from typing import Any
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import TargetExistsError, WriteError
 from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
+from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.store.layout import is_pure_zarr
 from scout_dask_io.store.manifest import manifest_job
 from scout_dask_io.store.sidecar import check_beside, move_beside
@@ -48,31 +49,31 @@ DRAFT_SUFFIX = ".scout-draft-"
 class Staging:
     """Paths of one unfinished write. Picklable."""
 
-    destination: Path
-    job: Path
+    destination: LocalLocation
+    job: LocalLocation
 
     @property
-    def array(self) -> Path:
+    def array(self) -> LocalLocation:
         """The growing array's directory, or the image's."""
         return self.job / "array"
 
     @property
-    def tmp(self) -> Path:
+    def tmp(self) -> LocalLocation:
         """Where chunk files are written before they are renamed into the array."""
         return self.job / "tmp"
 
     @property
-    def journal(self) -> Path:
+    def journal(self) -> LocalLocation:
         """Where finished units are noted."""
         return self.job / "journal"
 
     @property
-    def old(self) -> Path:
+    def old(self) -> LocalLocation:
         """Where the array that is replaced lies between two renames."""
         return self.job / "old"
 
     @property
-    def beside(self) -> Path:
+    def beside(self) -> LocalLocation:
         """Where files lie that are to stand beside the array."""
         return self.job / "beside"
 
@@ -112,7 +113,7 @@ def find_staging(destination: Path) -> Staging | None:
         if err.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise
-    return Staging(destination, jobs[0]) if jobs else None
+    return Staging(LocalLocation(destination), LocalLocation(jobs[0])) if jobs else None
 
 
 def begin_staging(destination: Path, *, durable: bool = False) -> Staging:
@@ -128,7 +129,7 @@ def begin_staging(destination: Path, *, durable: bool = False) -> Staging:
         If the directory cannot be made.
     """
     partial = _partial_dir(destination)
-    staging = Staging(destination, partial / uuid.uuid4().hex)
+    staging = Staging(LocalLocation(destination), LocalLocation(partial / uuid.uuid4().hex))
     with naming_errors(partial, "the directory in which the array grows cannot be made"):
         missing = [p for p in (partial, *partial.parents) if durable and not p.exists()]
         while not _claim(staging):
@@ -291,7 +292,7 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
     destination = staging.destination
     check_destination(destination, overwrite=overwrite)
     if staging.beside.is_dir():
-        check_beside(destination, overwrite=overwrite)
+        check_beside(LocalLocation(destination), overwrite=overwrite)
     try:
         # Without this directory, a writer that comes late cannot put a chunk in.
         shutil.rmtree(staging.tmp)

@@ -16,8 +16,8 @@ import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.source import Source
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.store.chunk_format import StoredFormat
+from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.remote_transaction import RemoteTransaction
 from scout_dask_io.store.sidecar import check_beside
@@ -33,7 +33,7 @@ class Transaction(Protocol):
         """Names the write."""
 
     @property
-    def destination(self) -> AnyPath:
+    def destination(self) -> Location:
         """What stands there when it is committed."""
 
     @property
@@ -52,7 +52,7 @@ class Transaction(Protocol):
     def tmp(self) -> Path | None:
         """Where computed blocks may wait; ``None`` where there is no disk for it."""
 
-    def format(self, level: int | None) -> StoredFormat:
+    def format(self, level: int | None) -> ChunkFormat:
         """Give how the chunks of an array are stored."""
 
     def source(self, level: int | None) -> Source:
@@ -113,7 +113,7 @@ class Transaction(Protocol):
 
 
 def begin(
-    location: AnyPath,
+    location: Location,
     arrays: Sequence[NewArray],
     settings: dict[str, Any],
     units: dict[str, Any],
@@ -130,7 +130,7 @@ def begin(
 
     Parameters
     ----------
-    location : Path or RemotePath
+    location : Location
         Where it is to stand.
     arrays : sequence of NewArray
         One, or the levels of an image.
@@ -151,28 +151,30 @@ def begin(
     """
     found: Transaction | None = None
     if resume:
-        if isinstance(location, RemotePath):
-            found = RemoteTransaction.resume(location, settings)
-        else:
+        if location.on_disk:
             found = LocalTransaction.resume(
-                location, settings, overwrite=overwrite, durable=durable
+                as_local(location), settings, overwrite=overwrite, durable=durable
             )
+        else:
+            found = RemoteTransaction.resume(as_remote(location), settings)
         if found is None and not overwrite and is_finished(location, settings):
             return None
     if settings["qc"]:
         # In a store, what lies there may be this write's own.
-        ours = found is not None and isinstance(location, RemotePath)
+        ours = found is not None and not location.on_disk
         check_beside(location, overwrite=overwrite or ours)
     check()
     if found is not None:
         return found
     noted = {**settings, **units}
-    if isinstance(location, RemotePath):
-        return RemoteTransaction.begin(location, arrays, noted, overwrite=overwrite)
-    return LocalTransaction.begin(location, arrays, noted, overwrite=overwrite, durable=durable)
+    if not location.on_disk:
+        return RemoteTransaction.begin(as_remote(location), arrays, noted, overwrite=overwrite)
+    return LocalTransaction.begin(
+        as_local(location), arrays, noted, overwrite=overwrite, durable=durable
+    )
 
 
-def unfinished(destination: AnyPath) -> Unfinished | None:
+def unfinished(destination: Location) -> Unfinished | None:
     """Give the unfinished write of a destination and how much of it is done, if there is any.
 
     Raises
@@ -181,8 +183,8 @@ def unfinished(destination: AnyPath) -> Unfinished | None:
         If it cannot be looked at.
     """
     found: LocalTransaction | RemoteTransaction | None
-    if isinstance(destination, RemotePath):
-        found = RemoteTransaction.find(destination)
+    if destination.on_disk:
+        found = LocalTransaction.find(as_local(destination))
     else:
-        found = LocalTransaction.find(destination)
+        found = RemoteTransaction.find(as_remote(destination))
     return None if found is None else found.progress()

@@ -18,7 +18,7 @@ import numpy as np
 from scout_dask_io.core.grid import Blocks, Shape, chunk_cells, chunk_counts, iter_block_regions
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.errors import ResumeError
-from scout_dask_io.files.location import AnyPath
+from scout_dask_io.files.location import Location
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import read_manifest
 
@@ -85,7 +85,7 @@ def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
     return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
 
 
-def is_finished(destination: AnyPath, settings: dict[str, Any]) -> bool:
+def is_finished(destination: Location, settings: dict[str, Any]) -> bool:
     """Tell whether what stands at the destination was written whole with these very settings."""
     manifest = read_manifest(destination)
     return manifest is not None and not differences(manifest.settings, settings)

@@ -6,8 +6,6 @@ Glossary
 --------
 page
     One image file directory (IFD) of a file.
-place
-    Where a file or a folder lies: a path, or a URL with what it takes to reach it.
 plane
     One z-section: the page that holds it.
 series, level

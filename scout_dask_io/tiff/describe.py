@@ -10,21 +10,23 @@ import json
 import math
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.threads import work_ahead
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.tiff.ifd import Ifd, Window, describe_ifd, read_header, read_ifd
-from scout_dask_io.tiff.metadata import file_sizes, sizes_in, stated_channels, stated_sizes
-from scout_dask_io.tiff.open_file import Place, opened, place_of
+from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
+from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import CODEC_NAMES, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
@@ -54,19 +56,18 @@ _PLAIN_TAGS = frozenset(
 _BATCH = 64
 
 
-def describe_plane(
-    path: Place, allow_sparse: bool = False, *, sizes: bool = False
-) -> DescribedFile:
+def describe_plane(path: Any, allow_sparse: bool = False, *, asked: bool = False) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
-    OME metadata is not followed: in a folder, each file is what it holds. With ``sizes``
-    it is asked for the size of a voxel, which takes longer than all the rest.
+    OME metadata is not followed: in a folder, each file is what it holds. If ``asked``, it
+    says what it states beside its pixels, which takes longer than all the rest.
 
     Raises
     ------
     TiffReadError
         If it is damaged or truncated, or holds pages that would not be read.
     """
+    path = locate(path)
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
@@ -74,7 +75,8 @@ def describe_plane(
             ifd = read_ifd(window, header, header.first)
             page = describe_ifd(ifd, window, allow_sparse)
             if page is not None and _is_only_page(ifd, window, page.layout):
-                return DescribedFile(file, (), (page,), sizes_in(fd, file) if sizes else ())
+                stated = stated_by(fd, file, (), page.layout) if asked else None
+                return DescribedFile(file, (), (page,), stated)
         with open_tiff(fd, file, is_ome=False) as tif:
             series = choose_series(tif, file, 0, 0)
             extra = extra_series(tif)
@@ -85,7 +87,8 @@ def describe_plane(
                     "expected; read the file alone with imread(path, series=...)."
                 )
             lead, pages = describe_series(tif, series, window, header, allow_sparse)
-        return DescribedFile(file, lead, pages, sizes_in(fd, file) if sizes else ())
+        stated = stated_by(fd, file, lead, pages[0].layout) if asked else None
+        return DescribedFile(file, lead, pages, stated)
 
 
 def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
@@ -106,10 +109,11 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
 
 
 def describe_planes(
-    paths: Sequence[Place],
+    paths: Sequence[Any],
     nb_workers: int | None = None,
     *,
     lead: Shape | None = None,
+    channels: Sequence[str] = (),
     missing: str = "error",
     allow_sparse: bool = False,
 ) -> TiffSource:
@@ -118,7 +122,8 @@ def describe_planes(
     Every header is read and checked, ``nb_workers`` at once (8 by default).
     Files may differ in compression, strips and byte order. Files of one page
     give ``(file, y, x)``, stacks of pages ``(file, page, y, x)``. ``lead``
-    arranges the files in more axes than one, e.g. ``(channel, file)``.
+    arranges the files in more axes than one, ``(channel, file)``, of which ``channels``
+    are the names.
     With ``missing="fill"``, files that cannot be read, or differ from most, are
     planes of zeros, named in a warning and in the source's ``filled``.
 
@@ -133,8 +138,9 @@ def describe_planes(
     ArgumentError
         If ``missing`` is no policy.
     """
+    paths = [locate(p) for p in paths]
     check_missing(missing)
-    survey = survey_planes(paths, nb_workers, allow_sparse, sizes=True)
+    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True)
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(missing)
     files, layouts, table = survey.table(left_out)
@@ -154,78 +160,78 @@ def describe_planes(
         nb_workers=nb_workers,
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
-        options=_options_of(paths[0]),
-        stated=_sizes_of_first(paths, survey, left_out),
+        options=paths[0].options,
+        stated=_stated_by_first(paths, survey, left_out, allow_sparse),
+        channels=channels,
     )
 
 
-def _sizes_of_first(
-    paths: Sequence[Place], survey: Survey, left_out: Container[int]
-) -> Sequence[VoxelSize]:
-    """Give what the first file of a stack that is read states about the size of a voxel."""
+def _stated_by_first(
+    paths: Sequence[Location], survey: Survey, left_out: Container[int], allow_sparse: bool
+) -> Stated | None:
+    """Give what the first file of a stack that is read states beside its pixels."""
     first = next(place for place in range(len(survey)) if place not in left_out)
-    return survey.stated if first == 0 else file_sizes(paths[first])
+    if first == 0:
+        return survey.stated
+    return describe_plane(paths[first], allow_sparse, asked=True).stated
 
 
 def survey_planes(
-    paths: Sequence[Place],
+    paths: Sequence[Any],
     nb_workers: int | None = None,
     allow_sparse: bool = False,
     *,
-    sizes: bool = False,
+    asked: bool = False,
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
-    With ``sizes`` the first is asked for the size of a voxel too.
+    If ``asked``, the first says what it states beside its pixels.
 
     Raises
     ------
     PathNotFoundError
         If no path is given.
     """
+    paths = [locate(p) for p in paths]
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
-    for found in _describe_all(paths, nb_workers, allow_sparse, paths[0] if sizes else None):
+    for found in _describe_all(paths, nb_workers, allow_sparse, paths[0] if asked else None):
         survey.add(found)
     return survey
 
 
 def _describe_all(
-    paths: Sequence[Place], nb_workers: int | None, allow_sparse: bool, sized: Place | None
+    paths: Sequence[Location], nb_workers: int | None, allow_sparse: bool, asked: Location | None
 ) -> Iterator[DescribedFile | Refused]:
     n_batch, workers = _BATCH, nb_workers or 8
-    if isinstance(paths[0], RemotePath):
+    if not paths[0].on_disk:
         n_batch, workers = 1, workers if paths[0].serves_threads else 1
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
-    describe = partial(_describe_batch, allow_sparse=allow_sparse, sized=sized)
+    describe = partial(_describe_batch, allow_sparse=allow_sparse, asked=asked)
     for found in work_ahead(describe, batches, workers, 2 * workers if workers > 1 else 1):
         yield from found
 
 
 def _describe_batch(
-    paths: Iterable[Place], allow_sparse: bool, sized: Place | None
+    paths: Iterable[Location], allow_sparse: bool, asked: Location | None
 ) -> list[DescribedFile | Refused]:
-    return [_describe_or_refuse(path, allow_sparse, path is sized) for path in paths]
+    return [_describe_or_refuse(path, allow_sparse, path is asked) for path in paths]
 
 
-def _describe_or_refuse(path: Place, allow_sparse: bool, sizes: bool) -> DescribedFile | Refused:
+def _describe_or_refuse(path: Location, allow_sparse: bool, asked: bool) -> DescribedFile | Refused:
     try:
-        return describe_plane(path, allow_sparse, sizes=sizes)
+        return describe_plane(path, allow_sparse, asked=asked)
     except ScoutIOError as err:
         # A store that does not answer after all tries would not for ten thousand files more.
-        if isinstance(path, RemotePath) and is_unreached(err):
+        if not path.on_disk and is_unreached(err):
             raise
         return refuse(path, err)
 
 
-def _options_of(path: Place) -> dict[str, Any] | None:
-    return path.options if isinstance(path, RemotePath) else None
-
-
 def describe_image(
-    path: Place, series: int = 0, level: int = 0, allow_sparse: bool = False
+    path: Any, series: int = 0, level: int = 0, allow_sparse: bool = False
 ) -> TiffSource:
     """Describe one image of a TIFF file: a series, at a resolution level.
 
@@ -236,6 +242,7 @@ def describe_image(
     TiffReadError
         If it is damaged, or an OME-TIFF whose pages lie in other files.
     """
+    path = locate(path)
     for name, value in (("series", series), ("level", level)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
@@ -247,7 +254,7 @@ def describe_image(
             if series == 0:
                 warn_of_others(tif, file.path)
             lead, pages = describe_series(tif, chosen, window, header, allow_sparse)
-            stated = tuple(stated_sizes(tif, series, level))
+            stated = _stated_alone(tif, lead, pages[0].layout, series, level)
     layouts: dict[PageLayout, int] = {}
     table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in pages]
     return TiffSource(
@@ -257,7 +264,7 @@ def describe_image(
         _token([file], f"series {series} level {level}"),
         series=series,
         level=level,
-        options=_options_of(path),
+        options=path.options,
         stated=stated,
     )
 
@@ -269,21 +276,31 @@ def _token(files: Iterable[SourceFile], what: str) -> str:
     return digest.hexdigest()
 
 
+def _stated_alone(
+    tif: tifffile.TiffFile, lead: Shape, layout: PageLayout, series: int = 0, level: int = 0
+) -> Stated:
+    """Give what a file that is read by its own metadata states of a series."""
+    stated = stated_in(tif, lead, layout, series=series, level=level)
+    if stated.axes:
+        return stated
+    # The pages are not as the metadata say: letters that mean nothing.
+    return replace(stated, axes="q" * (len(lead) + len(layout.shape)))
+
+
 @dataclass(frozen=True, slots=True)
 class TiffInfo:
     """A TIFF file as ``imread`` sees it; series 0 at full resolution.
 
-    ``axes`` has a letter an axis of ``shape``, as tifffile names them.
+    ``stated`` has a letter an axis of ``shape``.
     ``segment`` is ``"strip"`` or ``"tile"``, ``segment_shape`` its extent as
     stored, ``(rows, columns)``. ``levels`` are the shapes of the resolutions,
-    the full one first. ``channels`` and ``colors`` are what the file states of each
-    channel, its name and six hexadecimal digits; empty where it does not.
+    the full one first.
     """
 
     path: str
     shape: Shape
     dtype: str
-    axes: str
+    stated: Stated
     compression: str
     segment: str
     segment_shape: tuple[int, int]
@@ -293,8 +310,12 @@ class TiffInfo:
     n_series: int
     levels: tuple[Shape, ...]
     file_nbytes: int
-    channels: tuple[str, ...] = ()
-    colors: tuple[str, ...] = ()
+
+    @property
+    def info(self) -> ImageInfo:
+        """What the file states by itself, whatever lies beside it."""
+        stated = self.stated
+        return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
 
 
 def describe_path(path: Any) -> TiffInfo:
@@ -309,44 +330,36 @@ def describe_path(path: Any) -> TiffInfo:
     TiffReadError
         If it is damaged or no regular file.
     """
-    with opened(place_of(path)) as (fd, file):
-        window = Window(fd, file.size)
-        header = read_header(window)
-        options: dict[str, Any] = {"_multifile": False}
-        with open_tiff(fd, file, **options) as tif:
-            if tif.is_ome and tif.series and tif.series[0].kind != "ome":
-                options = {"is_ome": False}
-        with open_tiff(fd, file, **options) as tif:
-            series = choose_series(tif, file, 0, 0)
-            lead, pages = describe_series(tif, series, window, header)
-            first = series.keyframe
-            layout = pages[0].layout
-            axes = series.axes
-            if layout.planar:
-                axes = axes.replace("S", "") + "S"
-            shape = (*lead, *layout.shape)
-            axes = axes if len(axes) == len(shape) else "Q" * len(shape)
-            n_channels = shape[axes.index("C")] if "C" in axes else 1
-            names, colors = stated_channels(tif, n_channels)
-            compression = int(first.compression)
-            return TiffInfo(
-                path=file.path,
-                shape=shape,
-                dtype=str(series.dtype),
-                axes=axes,
-                compression=CODEC_NAMES.get(compression, str(compression)),
-                segment="tile" if first.is_tiled else "strip",
-                segment_shape=(
-                    (first.tilelength, first.tilewidth)
-                    if first.is_tiled
-                    else (first.rowsperstrip, first.imagewidth)
-                ),
-                byte_order="little" if tif.byteorder == "<" else "big",
-                bigtiff=tif.is_bigtiff,
-                n_pages=len(tif.pages),
-                n_series=len(tif.series),
-                levels=tuple(level.shape for level in series.levels),
-                file_nbytes=file.size,
-                channels=names,
-                colors=colors,
-            )
+    with opened(locate(path)) as (fd, file):
+        with open_tiff(fd, file, _multifile=False) as tif:
+            if not (tif.is_ome and tif.series and tif.series[0].kind != "ome"):
+                return _describe_open(tif, fd, file)
+        with open_tiff(fd, file, is_ome=False) as tif:
+            return _describe_open(tif, fd, file)
+
+
+def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> TiffInfo:
+    window = Window(fd, file.size)
+    series = choose_series(tif, file, 0, 0)
+    lead, pages = describe_series(tif, series, window, read_header(window))
+    first, layout = series.keyframe, pages[0].layout
+    compression = int(first.compression)
+    return TiffInfo(
+        path=file.path,
+        shape=(*lead, *layout.shape),
+        dtype=str(series.dtype),
+        stated=_stated_alone(tif, lead, layout),
+        compression=CODEC_NAMES.get(compression, str(compression)),
+        segment="tile" if first.is_tiled else "strip",
+        segment_shape=(
+            (first.tilelength, first.tilewidth)
+            if first.is_tiled
+            else (first.rowsperstrip, first.imagewidth)
+        ),
+        byte_order="little" if tif.byteorder == "<" else "big",
+        bigtiff=tif.is_bigtiff,
+        n_pages=len(tif.pages),
+        n_series=len(tif.series),
+        levels=tuple(level.shape for level in series.levels),
+        file_nbytes=file.size,
+    )

@@ -5,7 +5,6 @@ Numbers in file names: which are missing, and which two names share.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,8 +13,7 @@ from typing import Any
 
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.files.location import RemotePath
-from scout_dask_io.tiff.open_file import Place, place_of
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.tiff.range_reader import answered
 
 ORDERS = ("alphabetical", "natural")
@@ -73,7 +71,7 @@ def is_channel(name: str) -> bool:
     return not name.startswith(".") and not name.lower().endswith(".zarr")
 
 
-def list_planes(folder: Any, order: str = "alphabetical") -> list[Place]:
+def list_planes(folder: Any, order: str = "alphabetical") -> list[Location]:
     """List the TIFF files of a folder, in stacking order.
 
     ``.tif`` and ``.tiff`` count, in any case; hidden files and folders do not. The
@@ -88,18 +86,17 @@ def list_planes(folder: Any, order: str = "alphabetical") -> list[Place]:
     TiffReadError
         If a store cannot be asked.
     """
-    place = place_of(folder)
+    place = locate(folder)
     found = _list(place, "a file, not a folder; read it with imread")
     planes = {name: p for name, (p, is_folder) in found.items() if is_tiff(name) and not is_folder}
     if not planes:
         raise PathNotFoundError(
-            f"{str(place)!r} holds no .tif or .tiff file (hidden files and sub-folders do not "
-            "count)"
+            f"{place!r} holds no .tif or .tiff file (hidden files and sub-folders do not count)"
         )
     return [planes[name] for name in _sort_names(list(planes), order, str(place))]
 
 
-def list_subfolders(folder: Any) -> list[Place]:
+def list_subfolders(folder: Any) -> list[Location]:
     """List the sub-folders of a folder, sorted by name.
 
     Those that :func:`is_channel` is false of do not count.
@@ -109,44 +106,27 @@ def list_subfolders(folder: Any) -> list[Place]:
     PathNotFoundError
         If the folder is missing or has no sub-folder.
     """
-    place = place_of(folder)
+    place = locate(folder)
     found = _list(place, "a file, not a folder of channels; read it with imread")
     folders = [found[name][0] for name in sorted(found) if found[name][1] and is_channel(name)]
     if not folders:
         raise PathNotFoundError(
-            f"{str(place)!r} has no sub-folder: one folder of planes a channel was expected. "
+            f"{place!r} has no sub-folder: one folder of planes a channel was expected. "
             "Read a single folder of planes with imread_folder."
         )
     return folders
 
 
-def _list(place: Place, if_file: str) -> dict[str, tuple[Place, bool]]:
+def _list(place: Location, if_file: str) -> dict[str, tuple[Location, bool]]:
     """Give what is in a folder and not hidden: by its name where it is, and whether a folder."""
-    if isinstance(place, RemotePath):
-        return _list_remote(place, if_file)
-    try:
-        with os.scandir(place) as entries:
-            return {
-                entry.name: (os.path.join(place, entry.name), entry.is_dir())
-                for entry in entries
-                if not entry.name.startswith(".")
-            }
-    except FileNotFoundError:
-        raise PathNotFoundError(f"there is no folder {place!r}") from None
-    except NotADirectoryError:
-        raise ArgumentError(f"{place!r} is {if_file}") from None
-
-
-def _list_remote(place: RemotePath, if_file: str) -> dict[str, tuple[Place, bool]]:
     with answered():
-        found = place.children()
-        if not found and place.is_file():
-            raise ArgumentError(f"'{place}' is {if_file}")
-    if not found:
-        raise PathNotFoundError(
-            f"there is no folder '{place}': no object has a name that begins so. Check the URL."
-        )
-    return {p.name: (p, p.is_folder) for p in found if not p.name.startswith(".")}
+        found = place.entries()
+        if not found and not (place.on_disk and place.is_folder):
+            if place.stands() and not (place.on_disk and not place.exists()):
+                raise ArgumentError(f"{place!r} is {if_file}")
+            told = "" if place.on_disk else ": no object has a name that begins so. Check the URL."
+            raise PathNotFoundError(f"there is no folder {place!r}{told}")
+    return {p.name: (p, is_folder) for p, is_folder in found if not p.name.startswith(".")}
 
 
 _NUMBER = re.compile(r"[0-9]+")

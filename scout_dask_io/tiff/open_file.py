@@ -1,7 +1,5 @@
 """Opening, checking and reading files: descriptors are short-lived, reads are exact.
 
-A file lies at a *place*: an absolute path, or a URL with what it takes to reach it.
-
 Two small per-process memories: segment tables by file and page, decoders by layout.
 
 How many threads of a process read the files of one array at once: ``nb_workers=`` of readers.
@@ -13,7 +11,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,12 +26,11 @@ from scout_dask_io.errors import (
     SourceChangedError,
     TiffReadError,
 )
-from scout_dask_io.files.location import RemotePath, is_url, locate
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.tiff.page_layout import SourceFile
 from scout_dask_io.tiff.range_reader import RemoteFile, find_object
 
-#: Where a file or a folder lies.
-Place: TypeAlias = str | RemotePath
 #: A file that is open: a descriptor, or what stands for one of an object in a store.
 OpenFile: TypeAlias = int | RemoteFile
 
@@ -48,26 +45,7 @@ _FLAGS = (
 _MASK = 0xFFFFFFFFFFFFFFFF
 
 
-def absolute(path: Any) -> str:
-    """Give a local path as an absolute string; links are kept."""
-    return os.path.abspath(os.fsdecode(path))
-
-
-def place_of(path: Any, storage_options: Mapping[str, Any] | None = None) -> Place:
-    """Give the place of a local path or of a URL. Nothing is looked at.
-
-    Raises
-    ------
-    ArgumentError
-        If ``storage_options`` are given for a local path, or do not fit.
-    """
-    if isinstance(path, RemotePath) or is_url(path) or storage_options:
-        found = locate(path, storage_options)
-        return found if isinstance(found, RemotePath) else str(found)
-    return absolute(path)
-
-
-def _find_file(path: str) -> os.stat_result:
+def _find_file(path: LocalLocation) -> os.stat_result:
     """Look at a file without opening it.
 
     Raises
@@ -95,12 +73,14 @@ def _find_file(path: str) -> os.stat_result:
 
 
 @contextmanager
-def _open_found(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
+def _open_found(path: Location) -> Iterator[tuple[OpenFile, SourceFile]]:
     """Open a regular file for reading, with the facts that identify it."""
-    if isinstance(path, RemotePath):
-        file = find_object(path)
-        yield RemoteFile(path, file), file
+    if not path.on_disk:
+        remote = as_remote(path)
+        file = find_object(remote)
+        yield RemoteFile(remote, file), file
         return
+    path = as_local(path)
     _find_file(path)
     try:
         fd = os.open(path, _FLAGS)
@@ -110,13 +90,13 @@ def _open_found(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise TiffReadError(f"{path!r} is not a regular file")
-        yield fd, SourceFile(path, found.st_size, found.st_mtime_ns & _MASK, found.st_ino)
+        yield fd, SourceFile(str(path), found.st_size, found.st_mtime_ns & _MASK, found.st_ino)
     finally:
         os.close(fd)
 
 
 @contextmanager
-def opened(path: Place) -> Iterator[tuple[OpenFile, SourceFile]]:
+def opened(path: Location) -> Iterator[tuple[OpenFile, SourceFile]]:
     """Open a file; whatever goes wrong with it becomes one error that names it."""
     try:
         with _open_found(path) as found:

@@ -21,7 +21,7 @@ import numpy as np
 from scout_dask_io.core.grid import Region
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ScoutIOError, TiffReadError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.tiff import open_file as files
 from scout_dask_io.tiff.ifd import Damaged
 from scout_dask_io.tiff.open_file import open_checked
@@ -264,10 +264,10 @@ def _remote_pages(
         if row[FILE] == NO_FILE:
             return None
         file = table.file_of(row)
-        remote = RemoteFile(RemotePath(file.path, options), file)
+        remote = RemoteFile(RemoteLocation(file.path, options), file)
         return Page(remote, file, row[IFD], row[DATA])
 
-    some = RemotePath(table.files[0].path, options) if len(table.files) else None
+    some = RemoteLocation(table.files[0].path, options) if len(table.files) else None
     return _fetch_ahead(
         map(page_of, rows),
         [row[LAYOUT] for row in rows],

@@ -24,7 +24,7 @@ from scout_dask_io.errors import (
     SourceChangedError,
     TiffReadError,
 )
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.tiff.page_layout import SourceFile
 
 #: One batch of requests; a connection that is cut costs no more than this again.
@@ -51,7 +51,7 @@ def answered() -> Iterator[None]:
         raise TiffReadError(str(err)) from _unreached(err.__cause__ or err, str(err))
 
 
-def find_object(place: RemotePath) -> SourceFile:
+def find_object(place: RemoteLocation) -> SourceFile:
     """Give the facts of an object: those of the listing it is from, or else what the store says.
 
     Raises
@@ -117,13 +117,13 @@ class RemoteFile:
 
     Parameters
     ----------
-    place : RemotePath
+    place : RemoteLocation
         Where it is.
     file : SourceFile
         The state in which it was described.
     """
 
-    def __init__(self, place: RemotePath, file: SourceFile) -> None:
+    def __init__(self, place: RemoteLocation, file: SourceFile) -> None:
         self.file = file
         # What it takes to ask is at hand before another thread does.
         self._place, self._fs, self._key = place, place.fs, place.key

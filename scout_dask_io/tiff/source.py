@@ -10,11 +10,15 @@ from typing import Any, cast
 import numpy as np
 
 from scout_dask_io.core.grid import Region, Shape, region_shape
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.indexing import normalize_index, take, takes_all
-from scout_dask_io.core.source import FilledPlane, Piece, Source
-from scout_dask_io.core.voxel_size import VoxelSize
-from scout_dask_io.files.location import RemotePath
-from scout_dask_io.tiff.open_file import Place, shared_gate
+from scout_dask_io.core.source import Piece, Source
+from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location
+from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.tiff.metadata import Stated, sizes_beside
+from scout_dask_io.tiff.open_file import shared_gate
 from scout_dask_io.tiff.page_layout import FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.page_reader import AreaReader, Scratch, iter_stacks, naming, open_pages
 from scout_dask_io.tiff.page_table import PageTable
@@ -52,9 +56,11 @@ class TiffSource(Source):
         Which image of a file, at which resolution, the pages are of.
     filled : sequence of FilledPlane
         What the pages of no file stand for.
-    stated : sequence of VoxelSize
-        What the first file says about the size of a voxel, the most telling first. As
-        ``filled``, it is known of the whole stack, and not of its parts.
+    stated : Stated
+        What the first file says beside its pixels. As ``filled``, it is known of the whole
+        stack, and not of its parts.
+    channels : sequence of str
+        Names along the first of two axes that count files.
     options : dict, optional
         What it takes to reach files in an object store; ``None`` says that they are
         local. No part of the token, and shown nowhere: there may be secrets in it.
@@ -79,12 +85,14 @@ class TiffSource(Source):
         series: int = 0,
         level: int = 0,
         filled: Sequence[FilledPlane] = (),
-        stated: Sequence[VoxelSize] = (),
+        stated: Stated | None = None,
+        channels: Sequence[str] = (),
         options: dict[str, Any] | None = None,
     ) -> None:
         self.table = PageTable(files, tuple(layouts), pages)
         self._filled = tuple(filled)
-        self.stated_sizes = tuple(stated)
+        self._stated = stated
+        self._channels = tuple(channels)
         self._options = options
         self.has_own_threads = options is not None  # pages are fetched ahead
         self._gate_key = token
@@ -112,9 +120,11 @@ class TiffSource(Source):
         """The files that are read, with the facts by which a change is noticed."""
         return [self.table.files[k] for k in range(len(self.table.files))]
 
-    def place_of(self, file: SourceFile) -> Place:
+    def place_of(self, file: SourceFile) -> Location:
         """Give where one of the files lies."""
-        return file.path if self._options is None else RemotePath(file.path, self._options)
+        if self._options is None:
+            return LocalLocation(file.path)
+        return RemoteLocation(file.path, self._options)
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the first file and the last; none of a store, which tells by its answers."""
@@ -132,6 +142,25 @@ class TiffSource(Source):
         not carry the record.
         """
         return self._filled
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        """Give what the first file states, its sizes after those that lie beside the files."""
+        stated = self._stated
+        if stated is None:
+            return ImageInfo(voxel_size=given)
+        if given is None:
+            sizes: list[VoxelSize] = []
+            if self.level == 0:
+                first = self.place_of(self.table.files[0])
+                sizes += sizes_beside(first, in_dataset=self.file_ndim > 0)
+            given = merge_sizes([*sizes, *stated.sizes])
+        axes = "cz"[2 - self.file_ndim :] + stated.axes
+        return ImageInfo(
+            axes if stated.axes and len(axes) == self.ndim else "",
+            given,
+            stated.channels if self.file_ndim < 2 else named_channels(self._channels),
+            self._filled,
+        )
 
     @property
     def read_shape(self) -> Shape:
@@ -248,7 +277,7 @@ class TiffSource(Source):
         part.table = self.table.part(lead)
         part.shape = (*part.table.pages.shape[:-1], *self.shape[self.lead_ndim :])
         part.token = f"{self.token}[{where}]"
-        part._filled = part.stated_sizes = ()
+        part._filled, part._stated, part._info = (), None, None
         return part
 
     def _own_gate(self) -> AbstractContextManager[Any]:

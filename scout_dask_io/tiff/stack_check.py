@@ -16,12 +16,11 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option
-from scout_dask_io.core.source import FilledPlane
-from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, ShapeMismatchError
-from scout_dask_io.files.location import RemotePath
-from scout_dask_io.tiff.open_file import Place
+from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.tiff.metadata import Stated
 from scout_dask_io.tiff.page_layout import NO_FILE, DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import find_object
 
@@ -43,13 +42,13 @@ _UNREACHABLE = {
 class DescribedFile:
     """One file of a stack: how its pages are arranged, and where they lie.
 
-    ``stated`` is what it says about the size of a voxel, where that was asked.
+    ``stated`` is what it says beside its pixels, where that was asked.
     """
 
     file: SourceFile
     lead: Shape
     pages: tuple[DescribedPage, ...]
-    stated: tuple[VoxelSize, ...] = ()
+    stated: Stated | None = None
 
     @property
     def shape(self) -> Shape:
@@ -113,14 +112,14 @@ def check_missing(missing: str) -> None:
         )
 
 
-def refuse(path: Place, error: ScoutIOError) -> Refused:
+def refuse(path: Location, error: ScoutIOError) -> Refused:
     """Give the record of a file that reading alone refuses."""
     try:
-        if isinstance(path, RemotePath):
-            file = find_object(path)
+        if not path.on_disk:
+            file = find_object(as_remote(path))
         else:
-            found = os.stat(path)
-            file = SourceFile(path, found.st_size, found.st_mtime_ns, found.st_ino)
+            found = os.stat(as_local(path))
+            file = SourceFile(str(path), found.st_size, found.st_mtime_ns, found.st_ino)
     except (OSError, ValueError):
         file = SourceFile(str(path), -1, -1, -1)
     cause = error.__cause__
@@ -145,8 +144,8 @@ class Survey:
         self._layouts: dict[PageLayout, int] = {}
         self._kind_of_layout: dict[tuple[Shape, int], int] = {}
         self._refused: dict[int, Refused] = {}
-        #: What the first file states about the size of a voxel.
-        self.stated: tuple[VoxelSize, ...] = ()
+        #: What the first file states beside its pixels.
+        self.stated: Stated | None = None
 
     def __len__(self) -> int:
         return len(self._files)

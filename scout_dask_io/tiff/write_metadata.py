@@ -19,14 +19,16 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
+from scout_dask_io.files.location import locate
 from scout_dask_io.tiff.describe import describe_image, describe_plane
 from scout_dask_io.tiff.encode import Tag
 from scout_dask_io.tiff.ifd import Window, read_header, read_ifd
-from scout_dask_io.tiff.metadata import NO_CHANNELS, Channels, ome_color
-from scout_dask_io.tiff.open_file import absolute, opened
+from scout_dask_io.tiff.metadata import ome_color
+from scout_dask_io.tiff.open_file import opened
 from scout_dask_io.tiff.write_layout import TiffLayout
 
 SOFTWARE = "scout-dask-io"
@@ -36,6 +38,7 @@ _SAMPLE_FORMAT = {"b": 1, "u": 1, "i": 2, "f": 3}
 _DEFLATE = 8
 _NO_UNIT, _CENTIMETRE = 1, 3
 _UM_PER_CM = 10_000
+_NOTHING = ImageInfo()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +67,23 @@ class Notes:
 
 
 def plain_notes(
-    layout: TiffLayout,
-    axes: str = "",
-    *,
-    software: str = SOFTWARE,
-    voxel: VoxelSize | None = None,
-    channels: Channels = NO_CHANNELS,
+    layout: TiffLayout, info: ImageInfo = _NOTHING, *, software: str = SOFTWARE
 ) -> Notes:
-    """Give the notes of a file that tells its shape, and axes if given, in the form of tifffile.
+    """Give the notes of a file that tells its shape, and axes if known, in the form of tifffile.
 
     The voxel size, for whose z TIFF has no field, and the names and colours of
     channels stand beside the shape.
     """
     said: dict[str, Any] = {"shape": list(layout.shape)}
-    if axes:
-        said["axes"] = axes.upper()
-    if channels.names:
-        said["channels"] = list(channels.names)
-    if channels.colors:
-        said["colors"] = list(channels.colors)
-    if voxel is not None:
-        said[ATTRIBUTE] = list(voxel.micrometres)
-    return Notes(json.dumps(said).encode("ascii"), software, *_per_cm(voxel))
+    if info.axes:
+        said["axes"] = info.axes.upper()
+    if info.names:
+        said["channels"] = list(info.names)
+    if info.colors:
+        said["colors"] = list(info.colors)
+    if info.voxel_size is not None:
+        said[ATTRIBUTE] = list(info.voxel_size.micrometres)
+    return Notes(json.dumps(said).encode("ascii"), software, *_per_cm(info.voxel_size))
 
 
 def _per_cm(voxel: VoxelSize | None) -> tuple[tuple[float, float] | None, int]:
@@ -96,13 +94,7 @@ def _per_cm(voxel: VoxelSize | None) -> tuple[tuple[float, float] | None, int]:
 
 
 def ome_notes(
-    layout: TiffLayout,
-    axes: str,
-    *,
-    software: str = SOFTWARE,
-    voxel: VoxelSize | None = None,
-    channels: Channels = NO_CHANNELS,
-    name: str = "",
+    layout: TiffLayout, info: ImageInfo, *, software: str = SOFTWARE, name: str = ""
 ) -> Notes:
     """Give the notes of an OME-TIFF: its OME-XML (schema 2016-06) and resolution tags.
 
@@ -112,14 +104,15 @@ def ome_notes(
         If OME-XML has no such dtype or axes.
     """
     said: dict[str, Any] = {"Name": name} if name else {}
+    axes, voxel = info.axes, info.voxel_size
     if voxel is not None:
         for axis, size in zip("zyx", voxel.micrometres, strict=True):
             if axis in axes and size is not None:
                 said |= {f"PhysicalSize{axis.upper()}": size}
                 said |= {f"PhysicalSize{axis.upper()}Unit": "µm"}
-    stated: dict[str, Any] = {"Name": list(channels.names)} if channels.names else {}
-    if channels.colors:
-        stated["Color"] = [ome_color(c) for c in channels.colors]
+    stated: dict[str, Any] = {"Name": list(info.names)} if info.names else {}
+    if info.colors:
+        stated["Color"] = [ome_color(c) for c in info.colors]
     if stated:
         said["Channel"] = stated
     stored = (layout.n_pages, 1, 1, layout.height, layout.width, layout.samples)
@@ -139,11 +132,9 @@ def ome_notes(
 
 def imagej_notes(
     layout: TiffLayout,
-    axes: str,
+    info: ImageInfo,
     *,
     software: str = SOFTWARE,
-    voxel: VoxelSize | None = None,
-    channels: Channels = NO_CHANNELS,
     ranges: Sequence[tuple[float, float]] = (),
 ) -> Notes:
     """Give the notes of an ImageJ hyperstack; axes are some of ``tzcyxs``, in this order.
@@ -153,7 +144,7 @@ def imagej_notes(
     colours of several channels are their lookup tables.
     """
     said: dict[str, Any] = {}
-    pixel = None
+    axes, voxel, pixel = info.axes, info.voxel_size, None
     if voxel is not None and voxel.y is not None and voxel.x is not None:
         # A spacing has the unit of the pixels: without these it would be none.
         pixel = (1 / voxel.y, 1 / voxel.x)
@@ -166,10 +157,10 @@ def imagej_notes(
         said["mode"] = "composite" if len(ranges) > 1 else "grayscale"
     text = tifffile.imagej_description(layout.shape, axes=axes.upper(), **said)
     more: dict[str, Any] = {}
-    if channels.names:
-        more["Info"] = "\n".join(f"Channel {k}: {c}" for k, c in enumerate(channels.names, 1))
-    if len(channels.colors) > 1:
-        more["LUTs"] = [_lut(color) for color in channels.colors]
+    if info.names:
+        more["Info"] = "\n".join(f"Channel {k}: {c}" for k, c in enumerate(info.names, 1))
+    if len(info.colors) > 1:
+        more["LUTs"] = [_lut(color) for color in info.colors]
     if len(ranges) > 1:
         more["Ranges"] = tuple(float(v) for pair in ranges for v in pair)
     tags = []
@@ -247,7 +238,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         If the file cannot be read as a TIFF.
     """
     try:
-        with opened(absolute(path)) as (fd, file):
+        with opened(locate(path)) as (fd, file):
             window = Window(fd, file.size)
             header = read_header(window)
             if header is None:
@@ -267,7 +258,7 @@ def is_whole(path: Path, *, one_page: bool) -> bool:
     """Tell whether all that a file's directories promise lies in it. Decodes nothing."""
     describe = describe_plane if one_page else describe_image
     try:
-        describe(absolute(path))
+        describe(locate(path))
     except TiffReadError:
         return False
     return True

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from scout_dask_io.core.ome_metadata import channel_colors
+from scout_dask_io.core.contrast import contrast_limits
+from scout_dask_io.core.image_info import WHITE, channel_colors
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.read.any import locate_all
@@ -20,8 +19,6 @@ from scout_dask_io.read.volume import open_volume
 from scout_dask_io.view.server import VolumeServer
 from scout_dask_io.view.volume import ServedVolume
 
-# Percentiles of a sample between which the grey values are spread.
-CONTRAST = (1.0, 99.8)
 # Pixels along the longer side of a cross-section when the page opens, all volumes together.
 ACROSS = 500
 
@@ -175,10 +172,10 @@ def _neuroglancer() -> Any:
 
 def _open(number: int, what: Any, size: VoxelSize | None, order: str) -> _Volume:
     found = open_volume(what, f"array {number}", voxel_size=size, order=order)
-    n_channels = len(found.channels) or 1
+    info, n_channels = found.info, len(found.info.channels)
     layers = tuple(
         ServedVolume(
-            f"{found.name} {found.channels[c]}" if n_channels > 1 else found.name,
+            f"{found.name} {info.names[c]}" if n_channels > 1 else found.name,
             found.levels,
             found.scales,
             found.translations,
@@ -187,14 +184,14 @@ def _open(number: int, what: Any, size: VoxelSize | None, order: str) -> _Volume
         )
         for c in range(n_channels)
     )
-    plain = n_channels == 1 and found.colors in ((), ("FFFFFF",))
+    colors = channel_colors(info.colors, n_channels)
     return _Volume(
         found.name,
         layers,
         keys=tuple(f"v{number}c{c}" for c in range(n_channels)),
-        colors=(None,) if plain else channel_colors(found.colors, n_channels),
-        windows=found.windows if len(found.windows) == n_channels else (None,) * n_channels,
-        is_labels=found.is_labels and found.levels[0].dtype.kind in "iub",
+        colors=(None,) if colors == (WHITE,) else tuple(f"#{color}" for color in colors),
+        windows=info.windows,
+        is_labels=info.labels and found.levels[0].dtype.kind in "iub",
     )
 
 
@@ -263,12 +260,7 @@ def _shader(color: str | None) -> str:
 def _contrast(layer: ServedVolume, stated: tuple[float, float] | None) -> list[float]:
     """Give the values that are black and full colour: as stated, or by a sample, which is read."""
     if stated is None:
-        sample = layer.sample()
-        finite = sample[np.isfinite(sample)]
-        if finite.size == 0:
-            return [0.0, 1.0]
-        darkest, brightest = np.percentile(finite, CONTRAST)
-        stated = float(darkest), float(brightest)
+        stated = contrast_limits([layer.sample()])
     # Neuroglancer takes whole numbers alone for integers.
     low, high = map(round, stated) if layer.dtype.kind in "iu" else stated
     return [low, high if high > low else low + 1]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from scout_dask_io.errors import ScoutIOError
+from scout_dask_io.files.location import locate
 from scout_dask_io.read.any import kind_of
 from scout_dask_io.read.tiff import imread_parallel
 from scout_dask_io.read.volume import Volume, open_volume
-from scout_dask_io.store.image import read_image
+from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.metadata import read_node
 
 Paths: TypeAlias = "str | Sequence[str]"
@@ -34,16 +34,17 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Layer]] | None:
     if len(paths) > 1:
         stack = all(p.lower().endswith(_SUFFIXES) and os.path.isfile(p) for p in paths)
         return read_layers if stack else None
-    return read_layers if paths and _is_readable(Path(paths[0])) else None
+    return read_layers if paths and _is_readable(paths[0]) else None
 
 
-def _is_readable(path: Path) -> bool:
+def _is_readable(name: str) -> bool:
     try:
+        path = locate(name)
         kind = kind_of(path)
         if kind == "tiff":
             return path.name.lower().endswith(_SUFFIXES) and path.is_file()
         node = read_node(path) if kind == "zarr" else None
-        return node is None or node.kind == "array" or read_image(path) is not None
+        return node is None or node.kind == "array" or image_of_node(node) is not None
     except (ScoutIOError, OSError):
         return False
 
@@ -61,7 +62,8 @@ def read_layers(path: Paths) -> list[Layer]:
 
 def _layer(volume: Volume) -> Layer:
     # A plane has no z; napari puts the channel axis first and scales the others.
-    n_axes = volume.levels[0].ndim - bool(volume.channels)
+    info, several = volume.info, volume.has_channels
+    n_axes = volume.levels[0].ndim - several
     shown: dict[str, Any] = {
         "name": volume.name,
         "scale": volume.scales[0][-n_axes:],
@@ -72,15 +74,15 @@ def _layer(volume: Volume) -> Layer:
     levels = list(volume.levels)
     shown["multiscale"] = len(levels) > 1
     data = levels if len(levels) > 1 else levels[0]
-    if volume.is_labels and not volume.channels and levels[0].dtype.kind in "iu":
+    if info.labels and not several and levels[0].dtype.kind in "iu":
         return data, shown, "labels"
-    if volume.channels:
+    if several:
         shown["channel_axis"] = 0
-        shown["name"] = [f"{volume.name} {channel}" for channel in volume.channels]
-    windows = volume.windows
-    if len(windows) == (len(volume.channels) or 1) and None not in windows:
-        shown["contrast_limits"] = list(windows) if volume.channels else windows[0]
-    colors = [f"#{color}" for color in volume.colors]
-    if len(colors) == (len(volume.channels) or 1):
-        shown["colormap"] = colors if volume.channels else colors[0]
+        shown["name"] = [f"{volume.name} {name}" for name in info.names]
+    windows = [w for w in info.windows if w is not None]
+    if len(windows) == len(info.channels):
+        shown["contrast_limits"] = windows if several else windows[0]
+    colors = [f"#{color}" for color in info.colors]
+    if colors:
+        shown["colormap"] = colors if several else colors[0]
     return data, shown, "image"

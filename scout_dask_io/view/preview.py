@@ -14,11 +14,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.formatting import format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import COLORS, channel_colors
 from scout_dask_io.core.messages import OVERWRITE, Option
-from scout_dask_io.core.ome_metadata import COLORS, channel_colors
-from scout_dask_io.core.picture import blend, contrast_limits, lay_out, png_bytes
+from scout_dask_io.core.picture import blend, lay_out, png_bytes
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
@@ -165,8 +166,8 @@ def preview(
         volume = open_volume(locate(data, storage_options), "", voxel_size=given, order=order)
         number = volume.level_for(size)
         array, voxel = volume.levels[number], volume.voxel_size_of(number)
-        names, title = volume.channels, volume.name
-        colors = volume.colors
+        names, title = volume.info.names, volume.name
+        colors = volume.info.colors
         if volume.is_image:
             level, at_level = number, f", level {number} of {len(volume.levels)}"
     else:
@@ -176,8 +177,8 @@ def preview(
     single = len(shown.panels) == 1
     if shown.is_colour:
         names, colors = ("red", "green", "blue"), ("FF0000", "00FF00", "0000FF")
-    chosen = ("#ffffff",) if single else channel_colors(colors, shown.n_channels)
-    chosen = chosen[: len(shown.panels)]
+    chosen = channel_colors(() if single else colors, shown.n_channels)
+    chosen = tuple(f"#{color}" for color in chosen)[: len(shown.panels)]
     images = [blend(panels, limits, chosen) for panels in zip(*shown.panels, strict=True)]
     sizes, um_per_pixel = _sizes(shown, voxel, size)
     lines = [_words(f"{title}: " if title else "", array, at_level, voxel), shown.words()]

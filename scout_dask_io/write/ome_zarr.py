@@ -18,14 +18,16 @@ import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
 
+from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
-from scout_dask_io.core.grid import Blocks
-from scout_dask_io.core.ome_metadata import check_colors, image_metadata, omero_metadata
+from scout_dask_io.core.grid import Blocks, Shape
+from scout_dask_io.core.image_info import ImageInfo, check_colors, named_channels
+from scout_dask_io.core.ome_metadata import image_metadata, omero_metadata
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run._dask import List, Task, TaskRef
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 
 
 def write_ome_zarr(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     data: Any,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
@@ -160,30 +162,26 @@ def write_ome_zarr(
     plan = image.write
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
-    names = channel_labels(channels, image.axes, plan.shape, destination)
-    shown = check_colors(colors, len(names))
+    info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels)
+    shown = with_labels(info, plan.shape, destination)
     metadata = image_metadata(
-        destination.name, image.axes, image.levels, size, version=version, method=image.method,
-        labels=labels,
-    )  # fmt: skip
-    attributes = [level_attributes(lv, image.axes, size, channels) for lv in image.levels]
+        destination.name, info, image.levels, version=version, method=image.method
+    )
+    attributes = [level_attributes(level, info) for level in image.levels]
     attributes[0] = attributes_with_filled(attributes[0], data) or {}
     settings = {
         **settings_of(plan, source, array, compressors[0], fill_value, metadata),
         "levels": [level.shape for level in image.levels],
         "lower_codec": compressors[1] and compressors[1].get_config(),
-        "shown": [names, shown],
+        "shown": [list(shown.names), list(shown.colors) or None],
     }
     subject = None
     if qc:
         check_qc(plan.shape, np.dtype(plan.dtype), destination)
-        subject = subject_of(destination, data, plan, axes=image.axes, attributes=attributes[0])
+        subject = subject_of(destination, data, plan, info)
     if compute:
         preflight([data], destination)
-    describe = partial(
-        describe_image, metadata=metadata, version=version, axes=image.axes,
-        shown=None if labels else (names, shown),
-    )  # fmt: skip
+    describe = partial(describe_image, metadata=metadata, version=version, info=shown)
     return write_levels(
         destination,
         image,
@@ -205,7 +203,7 @@ def write_ome_zarr(
 
 
 def write_levels(
-    destination: AnyPath,
+    destination: Location,
     image: ImagePlan,
     source: Source | None,
     array: da.Array | None,
@@ -366,70 +364,73 @@ def _commit(
         return _open(txn.destination)
 
 
-def _open(path: AnyPath) -> zarr.Group:
+def _open(path: Location) -> zarr.Group:
     return cast("zarr.Group", open_zarr(path, mode="r+"))
 
 
 # Elements of a channel that are read to measure its contrast, and that are sorted for it.
+# Sorting all of them took a tenth of a small write.
 SAMPLED, SORTED = 2**21, 2**18
+# The percentiles that are its darkest and its brightest value, which most images show well.
+WINDOW = (1.0, 99.9)
 
 
-def channel_labels(
-    channels: Sequence[str] | None, axes: str, shape: Sequence[int], path: AnyPath
-) -> list[str]:
-    """Give the names of all channels: those given, else their numbers, or the image's own."""
+def stated_info(
+    axes: str, shape: Shape, size: VoxelSize | None, channels: Any, colors: Any, *, labels: bool
+) -> ImageInfo:
+    """Give what a caller states of an image.
+
+    Raises
+    ------
+    ArgumentError
+        If names or colours are not as many as the data have channels.
+    """
     n = shape[axes.index("c")] if "c" in axes else 1
-    if channels is None:
-        return (
-            [str(k) for k in range(n)]
-            if "c" in axes
-            else [path.name.removesuffix(".zarr").removesuffix(".ome")]
-        )
-    names = [channels] if isinstance(channels, str) else [str(c) for c in channels]
-    if len(names) != n:
+    names = [channels] if isinstance(channels, str) else [str(c) for c in channels or ()]
+    if channels is not None and len(names) != n:
         raise ArgumentError(
             f"channels must be {n} names, as many as the data have channels, got {channels!r}"
         )
-    return names
+    stated = named_channels(names, check_colors(colors, n) or ())
+    return ImageInfo(axes, size, stated, labels=labels)
 
 
-def level_attributes(
-    level: Level, axes: str, size: VoxelSize | None, channels: Sequence[str] | None
-) -> dict[str, Any]:
+def with_labels(info: ImageInfo, shape: Shape, path: Location) -> ImageInfo:
+    """Give each channel a name: its own, else its number, or the image's own for one alone."""
+    names: Sequence[str] = [path.name.removesuffix(".zarr").removesuffix(".ome")]
+    if "c" in info.axes:
+        names = [str(k) for k in range(shape[info.axes.index("c")])]
+    return replace(info, channels=named_channels(info.names or names, info.colors))
+
+
+def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
     """Give the attributes of a level's array: channel names and the size of its voxels."""
     found: dict[str, Any] = {}
-    if channels and axes[0] == "c":
-        found["channels"] = list(channels)
-    if size is not None:
-        times = dict(zip(axes, level.total, strict=True))
-        found[ATTRIBUTE] = list(size.scaled([times.get(a, 1) for a in "zyx"]).micrometres)
-    return found
+    if info.names and info.axes[0] == "c":
+        found["channels"] = list(info.names)
+    times = dict(zip(info.axes, level.total, strict=True))
+    size = info.level([times.get(a, 1) for a in "zyx"]).voxel_size
+    return found if size is None else {**found, ATTRIBUTE: list(size.micrometres)}
 
 
 def describe_image(
-    lowest: AnyPath,
-    *,
-    metadata: dict[str, Any],
-    version: str,
-    axes: str,
-    shown: tuple[list[str], list[str] | None] | None,
+    lowest: Location, *, metadata: dict[str, Any], version: str, info: ImageInfo
 ) -> dict[str, Any]:
     """Give the group's attributes: contrast windows are of the lowest level.
 
     So is the range they may be moved in, but for integers, whose dtype has one.
     """
-    if shown is None:
+    if info.labels:
         return metadata
-    names, colors = shown
     source = open_source(lowest)
-    samples = [_real(_sample(source, axes, k)) for k in range(len(names))]
-    windows = [_window(values) for values in samples]
+    samples = [_real(_sample(source, info.axes, k)) for k in range(len(info.channels))]
+    windows = [contrast_limits([v], WINDOW, n_sorted=SORTED) for v in samples]
     if source.dtype.kind in "iu":
-        info = np.iinfo(source.dtype)
-        limits = [(float(info.min), float(info.max))] * len(names)
+        dtype = np.iinfo(source.dtype)
+        limits = [(float(dtype.min), float(dtype.max))] * len(samples)
     else:
         limits = [(float(v.min()), float(v.max())) if v.size else (0.0, 1.0) for v in samples]
-    omero = omero_metadata(names, colors, windows, limits)
+    omero = omero_metadata(info, windows, limits)
     if version == "0.5":
         return {"ome": {**metadata["ome"], "omero": omero}}
     return {**metadata, "omero": omero}
@@ -460,16 +461,3 @@ def _real(values: np.ndarray) -> np.ndarray:
     """Give the finite values, of complex ones the magnitude."""
     real = np.abs(values) if values.dtype.kind == "c" else values
     return real[np.isfinite(real)] if real.dtype.kind == "f" else real.reshape(-1)
-
-
-def _window(finite: np.ndarray) -> tuple[float, float]:
-    """Give the 1st and the 99.9th percentile, which most images show well."""
-    if not finite.size:
-        return 0.0, 1.0
-    # Of a quarter of a million elements: sorting all of them took a tenth of a small write.
-    some = finite[:: max(1, finite.size // SORTED)]
-    if some.dtype.kind != "u":
-        # Differences of signed integers may overflow in numpy's interpolation.
-        some = some.astype(np.float64)
-    low, high = (float(v) for v in np.percentile(some, (1, 99.9)))
-    return (low, high) if high > low else (low, low + 1.0)

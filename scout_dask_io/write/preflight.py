@@ -16,14 +16,14 @@ import dask.array as da
 
 from scout_dask_io.core.source import Source
 from scout_dask_io.files.disk import naming_errors, remove_tree
-from scout_dask_io.files.location import AnyPath
+from scout_dask_io.files.location import Location, as_local
 from scout_dask_io.run.cluster import active_client, check_workers
 from scout_dask_io.run.lazy import sources_in
 from scout_dask_io.store.staging import DRAFT_SUFFIX
 
 
 def preflight(
-    data: Sequence[Any], destination: AnyPath | None = None, *, in_place: bool = False
+    data: Sequence[Any], destination: Location | None = None, *, in_place: bool = False
 ) -> None:
     """Ask each worker whether it sees the files, can write, and has the same libraries.
 
@@ -49,8 +49,8 @@ def preflight(
     with (
         nullcontext("")
         # An object store answers each worker's first request, or its task fails and says so.
-        if not isinstance(destination, Path)
-        else probing(destination, in_place=in_place) as folder
+        if destination is None or not destination.on_disk
+        else probing(as_local(destination), in_place=in_place) as folder
     ):
         check_workers(client, files, folder)
 

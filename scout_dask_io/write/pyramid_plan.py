@@ -18,6 +18,7 @@ import numpy as np
 
 from scout_dask_io.core.downsample import METHODS, method_for
 from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, uniform_blocks, window_of
+from scout_dask_io.core.image_info import axes_of
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import (
     UNIT_NBYTES,
@@ -28,7 +29,7 @@ from scout_dask_io.core.plan import (
     plan_source,
     unit_target,
 )
-from scout_dask_io.core.pyramid import Level, axes_of, plan_levels
+from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels

@@ -8,12 +8,12 @@ from typing import Any
 
 from scout_dask_io.core.grid import Region, Shape, is_aligned, region_shape
 from scout_dask_io.errors import ArgumentError, ChunkError, ShapeMismatchError
-from scout_dask_io.files.location import AnyPath, RemotePath
-from scout_dask_io.store.chunk_format import StoredFormat, format_at
-from scout_dask_io.store.nodes_remote import remote_node
+from scout_dask_io.files.location import Location
+from scout_dask_io.store.chunk_format import ChunkFormat, format_at
+from scout_dask_io.store.nodes import open_array
 
 
-def stored_format(path: AnyPath) -> StoredFormat:
+def stored_format(path: Location) -> ChunkFormat:
     """Give the format of the array that a region is written into.
 
     Raises
@@ -25,9 +25,7 @@ def stored_format(path: AnyPath) -> StoredFormat:
     ArgumentError
         If it has filters, an unknown codec, or elements that are no numbers.
     """
-    if isinstance(path, RemotePath):
-        remote_node(path)  # refuses one that is unfinished, or does not say how its chunks lie
-    fmt = format_at(path)
+    fmt = format_at(open_array(path))
     if fmt is None:
         raise ArgumentError(
             f"{path} is not a plain array of numbers (it has filters or an unknown codec): "
@@ -36,7 +34,7 @@ def stored_format(path: AnyPath) -> StoredFormat:
     return fmt
 
 
-def check_region(region: Any, fmt: StoredFormat, shape: Shape, dtype: Any) -> Region:
+def check_region(region: Any, fmt: ChunkFormat, shape: Shape, dtype: Any) -> Region:
     """Give a region as slices of the array, checked against its chunks and the data.
 
     Raises

@@ -369,7 +369,7 @@ def _abandon(transaction: Transaction, err: BaseException) -> None:
         return
     destination = transaction.destination
     then = "" if str(RESUME) in str(err) else ". The same call with " + RESUME + " goes on"
-    told = not isinstance(destination, Path) or "as it was" in str(err)
+    told = not destination.on_disk or "as it was" in str(err)
     stands = "" if told else f" {destination} is as it was."
     err.add_note(
         f"{kept.n_finished:,} of {kept.n_units:,} write units are finished and kept in "

@@ -19,7 +19,7 @@ import numpy as np
 from dask.system import CPU_COUNT
 
 from scout_dask_io.core.grid import Region, Shape, full_region, intersect, region_shape, relative_to
-from scout_dask_io.core.pyramid import AXES
+from scout_dask_io.core.image_info import AXES, ImageInfo
 from scout_dask_io.core.source import Piece
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize
@@ -28,7 +28,7 @@ from scout_dask_io.errors import (
     PathNotFoundError,
     TargetExistsError,
 )
-from scout_dask_io.files.location import is_url
+from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.block_groups import BlockGroups
 from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_bands
@@ -108,7 +108,7 @@ def imsave(
         step = common_step(array.chunks[array.ndim - layout.n_page_axes])
         layout = _plan_layout(array, compress, step, ome)
         rows = computed_rows(array, layout)
-    notes = _ome_notes(layout, size) if ome else plain_notes(layout, voxel=size)
+    notes = _ome_notes(layout, size) if ome else plain_notes(layout, ImageInfo(voxel_size=size))
     with TiffDraft(target, layout) as draft, closing(encode_in_order(layout, rows)) as bands:
         draft.write(bands)
         draft.publish(notes)
@@ -135,7 +135,7 @@ def _ome_notes(layout: TiffLayout, size: VoxelSize | None) -> Notes:
             f"an OME-TIFF has no more axes than (t, c, z, y, x), and the array has shape "
             f"{layout.shape}: give a name that ends in .tif, and not in .ome.tif"
         )
-    return ome_notes(layout, axes + "s" * colour, voxel=size)
+    return ome_notes(layout, ImageInfo(axes + "s" * colour, size))
 
 
 def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:

@@ -36,7 +36,7 @@ from scout_dask_io.core.grid import (
     window_of,
 )
 from scout_dask_io.core.source import Source
-from scout_dask_io.store.chunk_format import StoredFormat, encoder_of
+from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.transaction import Transaction
@@ -67,7 +67,7 @@ class Target:
     """
 
     transaction: Transaction
-    format: StoredFormat
+    format: ChunkFormat
     band: Shape
     level: int | None = None
     attempt: Attempt = field(default_factory=Attempt)
@@ -198,7 +198,7 @@ class ChunkWriter:
         self._transaction, self._format, self._level = target.transaction, fmt, target.level
         # Of a region of an array that stands, a chunk may stand that becomes empty.
         self._removes = bool(target.transaction.origin)
-        self._encoder = encoder_of(fmt)
+        self._encoder = fmt.encoder()
         self._region = region
         self._first = tuple(s.start // c for s, c in zip(region, fmt.chunks, strict=True))
         self._records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)

@@ -25,7 +25,7 @@ from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
-from scout_dask_io.files.location import AnyPath, RemotePath, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import source_of, sources_in
@@ -39,7 +39,7 @@ from scout_dask_io.store.transaction import Transaction, begin
 from scout_dask_io.store.unfinished import NewArray
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
-from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
+from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import check_region, stored_format
 from scout_dask_io.write.tasks import run_write, unit_tasks
 from scout_dask_io.write.unit import Target
@@ -82,7 +82,7 @@ def plan_zarr(
 
 
 def write_zarr(
-    path: str | os.PathLike[str] | RemotePath,
+    path: str | os.PathLike[str] | Location,
     data: Any,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
@@ -249,7 +249,7 @@ def write_zarr(
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         if qc:
             check_qc(plan.shape, np.dtype(plan.dtype), destination)
-            subject = subject_of(destination, data, plan, attributes=attributes)
+            subject = subject_of(destination, data, plan, info_of(attributes, plan.shape))
         if compute:
             preflight([data], destination)
         of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
@@ -464,7 +464,7 @@ def _json(attributes: dict[str, Any] | None) -> Any:
         raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err
 
 
-def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
+def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
     """Refuse what goes on a disk and not in an object store, of a write that is to begin there.
 
     An object store has no room for blocks that are kept for a while. And on a disk
@@ -476,7 +476,7 @@ def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite:
     MemoryLimitError, ArgumentError
         If it is asked for.
     """
-    if not isinstance(destination, RemotePath):
+    if destination.on_disk:
         return
     if plan.route == "scratch":
         raise MemoryLimitError(
@@ -497,9 +497,9 @@ def check_remote(destination: AnyPath, plan: WritePlan, data: Any, *, overwrite:
         )
 
 
-def _lies_in(source: Any, place: RemotePath) -> bool:
+def _lies_in(source: Any, place: Location) -> bool:
     # A view has what it is a view of.
     root, below = getattr(source, "root", None), getattr(source, "source", None)
     if below is not None and _lies_in(below, place):
         return True
-    return isinstance(root, RemotePath) and f"{root}/".startswith(f"{place}/")
+    return root is not None and root.lies_in(place)

@@ -239,7 +239,7 @@ def test_a_full_disk_is_warned_of_before(
         asked.append(os.fspath(path))
         return SimpleNamespace(free=24_500)
 
-    monkeypatch.setattr("scout_dask_io.jobs.destination.shutil.disk_usage", usage)
+    monkeypatch.setattr("scout_dask_io.files.local.shutil.disk_usage", usage)
     with pytest.warns(UserWarning, match=r"holds 49 kB .* 24\.5 kB free: it may not fit"):
         plan = plan_convert(planes, tmp_path / "deep" / "out.zarr")
     assert plan.free_nbytes == 24_500

@@ -41,6 +41,28 @@ def brain(tmp_path: Path) -> Path:
     return tmp_path / "brain"
 
 
+@pytest.mark.parametrize("options", [{}, {"qc": True}, {"ome": True}, {"ome": True, "qc": True}])
+def test_tifffile_looks_at_the_first_plane_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+):
+    write_planes(
+        tmp_path / "p", BOTH[0], imagej=True, resolution=(0.5, 0.5),
+        metadata={"unit": "um", "spacing": 4.0},
+    )  # fmt: skip
+    names = []
+    open_file = tifffile.TiffFile.__init__
+
+    def counted(tif: tifffile.TiffFile, *args: Any, **more: Any) -> None:
+        names.append(more["name"])
+        open_file(tif, *args, **more)
+
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", counted)
+    report = convert(tmp_path / "p", tmp_path / "a.zarr", **options)
+    assert names == ["z0000.tif"]
+    assert report.plan.voxel_size is not None
+    assert report.plan.voxel_size.micrometres == (4, 2, 2)
+
+
 @pytest.mark.parametrize(("zarr_format", "version"), [(2, "0.4"), (3, "0.5")])
 def test_a_dataset_becomes_an_image_with_names_and_scales(
     brain: Path, tmp_path: Path, zarr_format: int, version: str

@@ -12,12 +12,14 @@ import pytest
 import tifffile
 from helpers import make_volume, shared_data, write_channels, write_planes
 
+import scout_dask_io as io
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
+from scout_dask_io.files.location import locate
 from scout_dask_io.jobs.info import info
 from scout_dask_io.store.create import new_zarr
 from scout_dask_io.store.create import open as open_zarr
-from scout_dask_io.store.layout import detect_layout, measure_array
+from scout_dask_io.store.layout import array_at, detect_layout, measure_array
 from scout_dask_io.store.staging import begin_staging
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 
@@ -115,7 +117,8 @@ def test_only_chunks_of_the_array_count(tmp_path: Path):
     path = tmp_path / "a"
     for name in ("9/0/0", "0/0/9", "0/0/0.partial", "0/00", ".scout-manifest", "0/0/01"):
         (path / name).write_bytes(b"xx") if (path / name).parent.is_dir() else None
-    usage = measure_array(path, detect_layout(path))
+    node = array_at(locate(path))
+    usage = measure_array(node, detect_layout(node))
     assert (usage.n_present, usage.n_chunks) == (36, 36)
 
 
@@ -230,3 +233,13 @@ def test_an_ome_zarr_image_and_its_levels(tmp_path: Path, version: str):
     assert re.search(r"codec .*cname=zstd.*\n {14}.*cname=lz4.*, levels 1, 2\n", text)
     assert "levels      0: 2 x 13 x 37 x 41, scale 1, 4, 1.5, 1.5, " in text
     assert json.loads(found.to_json())["levels"][1]["scale"] == [1, 4, 3, 3]
+
+
+def test_axes_are_those_that_metadata_state_in_lower_case(tmp_path: Path):
+    io.write_zarr(
+        tmp_path / "a", np.zeros((2, 3, 4), "u2"),
+        attributes={"_ARRAY_DIMENSIONS": ["channel", "Y", "X"], "channels": ["dapi", "sox2"]},
+    )  # fmt: skip
+    assert (info(tmp_path / "a").axes, info(tmp_path / "a").channels) == ("cyx", ("dapi", "sox2"))
+    io.write_zarr(tmp_path / "b", np.zeros((2, 3, 4), "u2"), attributes={"channels": ["x", "y"]})
+    assert info(tmp_path / "b").axes == "cyx"

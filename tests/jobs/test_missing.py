@@ -20,7 +20,9 @@ from scout_dask_io.jobs.convert import convert, plan_convert
 from scout_dask_io.jobs.info import info
 from scout_dask_io.jobs.scan import scan
 from scout_dask_io.jobs.verify import verify
+from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.read.tiff import imread_folder
+from scout_dask_io.read.voxel_size import voxel_size
 from scout_dask_io.read.zarr import read_zarr
 from scout_dask_io.store.legacy_store import NestedDirectoryStore
 from scout_dask_io.store.manifest import read_manifest
@@ -193,6 +195,18 @@ def test_a_region_of_filled_planes_adds_to_the_record_of_the_array(tmp_path: Pat
         write_zarr(single, lazy[:], region=(slice(8, 17), *whole[1:]))
     assert list(named(info(single).filled)) == [((9,), "z0001.tif"), ((13,), "z0005.tif")]
     assert json.loads((path / ".zattrs").read_text())["kept"] == 1
+
+
+def test_an_array_that_was_opened_before_knows_what_a_region_adds(tmp_path: Path, planes: Path):
+    path = tmp_path / "a.zarr"
+    write_zarr(path, np.zeros(VOLUME.shape, VOLUME.dtype), (4, 16, 16), voxel_size=(4, 1, 1))
+    opened = read_zarr(path)
+    assert voxel_size(opened) is not None  # its metadata were looked at
+    with pytest.warns(UserWarning, match="hold zeros"):
+        lazy = imread_folder(planes, missing="fill")
+    write_zarr(path, lazy, region=tuple(slice(0, n) for n in VOLUME.shape))
+    expected = [f.plane for f in filled_in(lazy)]
+    assert [f.plane for f in filled_in(opened)] == expected != []
 
 
 def test_channels_are_filled_and_named_by_channel_and_plane(tmp_path: Path):

@@ -305,7 +305,7 @@ def test_what_is_opened_keeps_channel_names_and_a_whole_voxel_size(tmp_path: Pat
     data = make_volume((2, *SHAPE))
     write_channels(tmp_path / "set", data, names=["dapi", "sox2"])
     opened = open_any(tmp_path / "set")
-    assert (opened.kind, opened.channels, opened.voxel_size) == (
+    assert (opened.kind, opened.channels, opened.info.voxel_size) == (
         "channels",
         ("dapi", "sox2"),
         None,
@@ -314,16 +314,16 @@ def test_what_is_opened_keeps_channel_names_and_a_whole_voxel_size(tmp_path: Pat
     stored(tmp_path / "a", data, (1, *CHUNKS), attributes=attributes)
     opened = open_any(tmp_path / "a")
     assert (opened.kind, opened.channels) == ("zarr", ("dapi", "sox2"))
-    assert opened.voxel_size is not None
-    assert opened.voxel_size.micrometres == (4.0, 1.8, 1.8)
+    assert opened.info.voxel_size is not None
+    assert opened.info.voxel_size.micrometres == (4.0, 1.8, 1.8)
     stored(tmp_path / "b", data[0], attributes={"channels": ["x"], "voxel_size_um": [1, 2]})
-    assert open_any(tmp_path / "b").channels is None
-    assert open_any(tmp_path / "b").voxel_size is None
+    assert open_any(tmp_path / "b").channels == ()
+    assert open_any(tmp_path / "b").info.voxel_size is None
     write_planes(tmp_path / "stated", data[0], imagej=True, resolution=(0.5, 0.25),
                  metadata={"unit": "um", "spacing": 4.0})  # fmt: skip
     opened = open_any(tmp_path / "stated")
-    assert opened.voxel_size is not None
-    assert opened.voxel_size.micrometres == (4.0, 4.0, 2.0)
+    assert opened.info.voxel_size is not None
+    assert opened.info.voxel_size.micrometres == (4.0, 4.0, 2.0)
     np.testing.assert_array_equal(open_any(tmp_path / "stated").array.compute(), data[0])
 
 

@@ -18,7 +18,7 @@ from helpers import make_volume, shared_data, write_channels, write_planes
 import scout_dask_io as io
 from scout_dask_io.core.voxel_size import as_voxel_size, merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
-from scout_dask_io.tiff import metadata as tiff_voxel
+from scout_dask_io.tiff import metadata as tiff_metadata
 
 VOLUME = make_volume((5, 21, 34))
 IMAGEJ = {"imagej": True, "resolution": (2.0, 4.0), "metadata": {"unit": "um", "spacing": 3.0}}
@@ -154,7 +154,7 @@ def test_planes_are_read_where_what_they_state_cannot_be_made_out(
         raise struct.error("unpack requires a buffer of 8 bytes")
 
     paths = write_planes(tmp_path / "p", VOLUME)
-    monkeypatch.setattr(tiff_voxel, "stated_sizes", fail)
+    monkeypatch.setattr(tiff_metadata.Metadata, "sizes", fail)
     planes = io.imread_folder(tmp_path / "p")
     assert quiet_size(planes) is None
     np.testing.assert_array_equal(planes.compute(), VOLUME)

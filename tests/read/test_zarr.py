@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import zarr
 from helpers import make_volume, shared_data
 
 import scout_dask_io as io
-from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError
+from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError, SourceChangedError
+from scout_dask_io.files import local
+from scout_dask_io.read.any import open_any
 from scout_dask_io.run.lazy import source_of
+from scout_dask_io.store import metadata
 from scout_dask_io.store import source as zarr_source
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 
@@ -188,13 +192,13 @@ def test_default_blocks_are_whole_chunks_of_bounded_size(tmp_path: Path) -> None
 def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The chunk files that were asked for, as keys, in order."""
     asked: list[str] = []
-    real = zarr_source.read_file
+    real = local.read_file
 
     def recording(path: str, room: bytearray) -> memoryview | None:
         asked.append("/".join(path.split("/")[-3:]))
         return real(path, room)
 
-    monkeypatch.setattr(zarr_source, "read_file", recording)
+    monkeypatch.setattr(local, "read_file", recording)
     return asked
 
 
@@ -351,3 +355,45 @@ def test_reading_leaves_no_trace(tmp_path: Path) -> None:
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     io.read_zarr(tmp_path / "z").compute()
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_attribute_that_changes_leaves_lazy_arrays_as_they_are(tmp_path, zarr_format):
+    data = make_volume((4, 6, 8))
+    array = io.write_zarr(tmp_path / "a.zarr", data, (2, 3, 4), zarr_format=zarr_format)
+    lazy = io.read_zarr(tmp_path / "a.zarr")
+    array.attrs["stain"] = "dapi"
+    np.testing.assert_array_equal(lazy.compute(), data)
+    io.write_zarr(tmp_path / "a.zarr", data + 1, (2, 3, 4), zarr_format=zarr_format, overwrite=True)
+    with pytest.raises(SourceChangedError):
+        lazy.compute()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_an_image_states_is_parsed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zarr_format: int
+):
+    path = tmp_path / "a.zarr"
+    data = np.arange(2 * 8 * 70 * 60, dtype="u2").reshape(2, 8, 70, 60)
+    io.write_ome_zarr(
+        path, data, (1, 4, 32, 32), levels=2, channels=["dapi", "sox2"], voxel_size=(4, 1, 1),
+        version={2: "0.4", 3: "0.5"}[zarr_format],
+    )  # fmt: skip
+    files: Counter[str] = Counter()
+    parse = metadata.parse_metadata
+
+    def counted(raw: bytes, file: Any) -> dict[str, Any]:
+        files[str(file)] += 1
+        return parse(raw, file)
+
+    monkeypatch.setattr(metadata, "parse_metadata", counted)
+    opened = open_any(path)
+    assert (opened.info.axes, opened.channels) == ("czyx", ("dapi", "sox2"))
+    assert opened.info.voxel_size is not None
+    assert opened.info.voxel_size.micrometres == (4, 1, 1)
+    assert len(opened.info.colors) == 2
+    assert None not in opened.info.windows
+    assert set(files.values()) == {1}
+    names = {".zgroup", ".zattrs", "0/.zarray", "0/.zattrs"}
+    expected = names if zarr_format == 2 else {"zarr.json", "0/zarr.json"}
+    assert {os.path.relpath(file, path) for file in files} == expected

@@ -73,12 +73,12 @@ def test_what_is_not_handled_here_is_left_to_zarr(other: dict[str, Any]) -> None
         ((), "/", "0"),
     ],
 )
-def test_chunk_path_is_the_key_below_the_root(
+def test_chunk_key_is_the_name_below_the_array(
     index: tuple[int, ...], separator: str, key: str
 ) -> None:
     fmt = ArrayFormat.from_metadata(META, separator)
     assert fmt is not None
-    assert str(fmt.chunk_path("a.zarr", index)) == f"a.zarr/{key}"
+    assert fmt.chunk_key(index) == key
 
 
 @pytest.mark.parametrize(

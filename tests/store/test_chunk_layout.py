@@ -12,7 +12,8 @@ import zarr
 from zarr.storage import LocalStore
 
 from scout_dask_io.errors import LayoutError, PathNotFoundError
-from scout_dask_io.store.layout import detect_layout, find_stranger, is_pure_zarr
+from scout_dask_io.files.location import locate
+from scout_dask_io.store.layout import array_at, detect_layout, find_stranger, is_pure_zarr
 
 META = {
     "zarr_format": 2,
@@ -64,7 +65,7 @@ NESTED, FLAT, SAYS_SLASH, SAYS_DOT = (
 )
 def test_what_lies_on_disk_decides(tmp_path, names, says, nested, separator, decided_by):
     path = lay_out(tmp_path / "a", *names, **says)
-    found = detect_layout(path, nested=nested)
+    found = detect_layout(array_at(locate(path)), nested=nested)
     assert (found.separator, found.decided_by, found.zarr_format) == (separator, decided_by, 2)
     assert found.nested == (separator == "/")
     assert found.metadata["shape"] == [5, 7, 9]
@@ -73,13 +74,13 @@ def test_what_lies_on_disk_decides(tmp_path, names, says, nested, separator, dec
 def test_empty_chunk_directories_beside_flat_chunks_are_no_sign(tmp_path: Path):
     path = lay_out(tmp_path / "a", FLAT)
     (path / "0" / "1").mkdir(parents=True)
-    assert detect_layout(path).separator == "."
+    assert detect_layout(array_at(locate(path))).separator == "."
 
 
 def test_both_layouts_in_one_array_are_an_error_that_names_a_file_of_each(tmp_path: Path):
     path = lay_out(tmp_path / "a", NESTED, "3.0.0")
     with pytest.raises(LayoutError, match=r"/a: holds flat chunk files \('3.0.0'\).*'0/1/2'"):
-        detect_layout(path)
+        detect_layout(array_at(locate(path)))
 
 
 def test_v3_metadata_say_how_chunks_are_keyed(tmp_path: Path):
@@ -92,7 +93,7 @@ def test_v3_metadata_say_how_chunks_are_keyed(tmp_path: Path):
             dtype="u2",
             chunk_key_encoding={"name": encoding, "separator": separator},
         )
-        found = detect_layout(path)
+        found = detect_layout(array_at(locate(path)))
         assert (found.separator, found.decided_by, found.zarr_format) == (separator, "metadata", 3)
 
 
@@ -126,14 +127,14 @@ def test_damaged_metadata_are_an_error_that_names_the_file(tmp_path, text, messa
         message = "zarr_format is 3, expected 2|chunk_key_encoding"
     (path / ".zarray").write_text(text)
     with pytest.raises(LayoutError, match=message) as caught:
-        detect_layout(path)
+        detect_layout(array_at(locate(path)))
     assert str(path / ".zarray") in str(caught.value)
 
 
 def test_a_fifo_in_the_place_of_metadata_does_not_hang(tmp_path: Path):
     os.mkfifo(tmp_path / ".zarray")
     with pytest.raises(LayoutError, match="expected a regular file"):
-        detect_layout(tmp_path)
+        detect_layout(array_at(locate(tmp_path)))
 
 
 @pytest.mark.parametrize("found", ["nothing", "no Zarr metadata", "a group"])
@@ -144,7 +145,7 @@ def test_no_array_is_an_error_that_says_what_is_there(tmp_path: Path, found: str
     if found == "a group":
         (path / ".zgroup").write_text('{"zarr_format": 2}')
     with pytest.raises(PathNotFoundError, match=f"found {found}"):
-        detect_layout(path)
+        detect_layout(array_at(locate(path)))
 
 
 def group_of(path: Path) -> Path:

@@ -14,11 +14,11 @@ import zarr
 from helpers import make_volume, python
 
 from scout_dask_io.errors import ChunkReadError
+from scout_dask_io.files.local import read_file
 from scout_dask_io.store.chunk_v2 import (
     ArrayFormat,
     ChunkDecoder,
     ChunkEncoder,
-    read_file,
     write_file,
 )
 

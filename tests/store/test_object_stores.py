@@ -30,7 +30,8 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.files.location import is_url, locate
+from scout_dask_io.files.location import locate
+from scout_dask_io.files.remote import is_url
 
 SHAPE, CHUNKS, SHARDS = (11, 30, 41), (4, 8, 16), (8, 16, 32)
 N_CHUNKS = 3 * 4 * 3

@@ -69,12 +69,12 @@ def test_those_of_imagej_are_its_lookup_tables(tmp_path: Path):
 def test_an_export_states_them(tmp_path: Path, out: str, region: Any):
     io.write_ome_zarr(tmp_path / "a.zarr", BOTH, channels=NAMES, colors=COLORS)
     io.export(tmp_path / "a.zarr", tmp_path / out, region=region, imagej=out == "fiji.tif")
-    found = describe_path(tmp_path / out)
+    found = describe_path(tmp_path / out).info
     kept = slice(None) if region is None else region[0]
     expected = NAMES[kept], COLORS[kept]
     if out == "fiji.tif" and region is not None:
         expected = NAMES[kept], ()  # one channel is shown in gray there
-    assert (found.channels, found.colors) == expected
+    assert (found.names, found.colors) == expected
     if out == "a.ome.tif":
         channels = read_ome(tmp_path / out).images[0].pixels.channels
         assert [c.name for c in channels] == list(NAMES[kept])
@@ -122,8 +122,8 @@ def test_what_is_not_stated_of_each_channel_is_not_made_up(
     tmp_path: Path, channel: Any, names: tuple[str, ...], colors: tuple[str, ...]
 ):
     write_ome(tmp_path / "a.ome.tif", channel)
-    found = describe_path(tmp_path / "a.ome.tif")
-    assert (found.channels, found.colors) == (names, colors)
+    found = describe_path(tmp_path / "a.ome.tif").info
+    assert (found.names, found.colors) == (names, colors)
 
 
 @pytest.mark.parametrize("said", ['Color="blue"', 'Name="a"/><Channel Name="b"'])
@@ -133,6 +133,6 @@ def test_metadata_that_do_not_fit_state_nothing(tmp_path: Path, said: str):
     xml = tifffile.tiffcomment(path)
     assert xml.count('Name="same"') == 2
     tifffile.tiffcomment(path, xml.replace('Name="same"', said).encode())
-    found = describe_path(path)
-    assert (found.channels, found.colors) == ((), ())
+    found = describe_path(path).info
+    assert (found.names, found.colors) == ((), ())
     np.testing.assert_array_equal(io.imread(path), BOTH)

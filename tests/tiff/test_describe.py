@@ -211,7 +211,7 @@ def test_info_tells_what_a_file_is(tmp_path):
     found = describe_path(path)
     assert found.path == str(path)
     assert found.shape == (2, 5, 64, 96)
-    assert found.axes == "CZYX"
+    assert found.info.axes == "czyx"
     assert found.dtype == "uint16"
     assert found.compression == "zstd"
     assert (found.segment, found.segment_shape) == ("tile", (32, 16))
@@ -227,4 +227,4 @@ def test_info_moves_planar_samples_to_the_end_as_imread_does(tmp_path):
         path, make_volume((4, 3, 8, 9), "u1"), photometric="rgb", planarconfig="separate"
     )
     found = describe_path(path)
-    assert (found.shape, found.axes) == ((4, 8, 9, 3), "QYXS")
+    assert (found.shape, found.info.axes) == ((4, 8, 9, 3), "qyxs")

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from helpers import make_volume, write_channels, write_planes
 
-from scout_dask_io.core.source import FilledPlane
+from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError, TiffReadError
 from scout_dask_io.read.channels import imread_channels
 from scout_dask_io.read.tiff import imread_folder, imread_parallel

@@ -15,7 +15,8 @@ from helpers import make_volume, shared_data, write_channels, write_planes
 from PIL import Image
 
 import scout_dask_io as io
-from scout_dask_io.core.picture import blend, contrast_limits
+from scout_dask_io.core.contrast import contrast_limits
+from scout_dask_io.core.picture import blend
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, LayoutError, TargetExistsError
 from scout_dask_io.read.tiff import imread_folder

@@ -22,7 +22,7 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.remote import RemoteLocation
 
 VOLUME = make_volume((13, 70, 50))
 #: Levels of odd chunks have a pass each, in which the level above is read back.
@@ -198,13 +198,13 @@ def test_an_image_is_not_overwritten_by_what_is_read_from_it(memory: Memory) -> 
 
 def test_errors_repeat_no_secret(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"client_kwargs": {"aws_secret": "hush-hush"}, "token": "hush", "endpoint_url": "http"}
-    place = RemotePath(memory.url, given)
+    place = RemoteLocation(memory.url, given)
 
     def told(*_: Any, **__: Any) -> Any:
         raise OSError("http says: hush-hush and hush are not allowed")
 
-    monkeypatch.setattr(RemotePath, "fs", memory.fs)
-    for name in ("cat_file", "pipe_file", "rm", "info"):
+    monkeypatch.setattr(RemoteLocation, "fs", memory.fs)
+    for name in ("cat_file", "pipe_file", "rm_file", "info"):
         monkeypatch.setattr(memory.fs, name, told)
     doings: list[Any] = [place.read, lambda: place.write(b""), place.remove, place.info]
     for do in doings:

@@ -254,7 +254,7 @@ def test_lower_passes_are_cut_for_all_workers_of_a_cluster():
 
 def test_lower_levels_are_made_from_pixels_in_memory(tmp_path: Path, monkeypatch):
     reads: list[str] = []
-    from scout_dask_io.store import source as zarr_source
+    from scout_dask_io.files import local as zarr_source
 
     real = zarr_source.read_file
     monkeypatch.setattr(
@@ -301,7 +301,7 @@ def test_channels_have_names_colours_and_windows(tmp_path: Path):
     check(tmp_path / "a.zarr", both, plan_levels(both.shape, "czyx", None, 2))
     parsed = parse_image(dict(group.attrs), "a")
     assert parsed is not None
-    assert (parsed.axes, parsed.channels, parsed.colors) == (
+    assert (parsed.axes, parsed.info.names, parsed.info.colors) == (
         "czyx", ("syto", "sox2"), ("00FF00", "FF00FF")
     )  # fmt: skip
 
@@ -536,7 +536,7 @@ def test_a_level_outside_of_its_image_is_refused(tmp_path: Path):
 
 
 def test_contrast_of_a_large_level_is_measured_on_some_of_it(tmp_path: Path, monkeypatch):
-    from scout_dask_io.store import source as zarr_source
+    from scout_dask_io.files import local as zarr_source
 
     monkeypatch.setattr(image_attributes, "SAMPLED", 20_000)
     reads: list[str] = []

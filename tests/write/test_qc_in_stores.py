@@ -14,7 +14,7 @@ from object_store import Failing, Lab, Memory
 import scout_dask_io as io
 from scout_dask_io.cli import main
 from scout_dask_io.errors import ChunkReadError, ResumeError, TargetExistsError, WriteError
-from scout_dask_io.files.location import RemotePath
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.jobs.convert import plan_convert
 
 CHUNKS = (4, 16, 32)
@@ -127,14 +127,14 @@ def test_a_store_that_says_nothing_of_what_lies_beside_is_written_to(
     memory: Memory, planes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     io.convert(planes, memory.url, chunks=CHUNKS)
-    real = RemotePath._ask
+    real = RemoteLocation._ask
 
-    def ask(place: RemotePath, question: Any) -> Any:
+    def ask(place: RemoteLocation, question: Any) -> Any:
         if ".qc." in place.url:
             raise ChunkReadError(f"{place}: forbidden")
         return real(place, question)
 
-    monkeypatch.setattr(RemotePath, "_ask", ask)
+    monkeypatch.setattr(RemoteLocation, "_ask", ask)
     io.convert(planes, memory.url, chunks=CHUNKS, overwrite=True)
     assert io.info(memory.url).qc_sheet is None
 

@@ -66,10 +66,10 @@ def test_writers_of_different_regions_undo_nothing_of_one_anothers_record(memory
     dask.compute(*writes)
     np.testing.assert_array_equal(io.read_zarr(memory.url).compute(), NEW)
     assert io.verify(memory.url).ok
-    assert len([n for n in memory.names() if n.startswith(".scout-regions")]) == 2
+    assert len([n for n in memory.names() if n.startswith(".scout-regions/")]) == 2
     # One that covers both takes the place of their notes.
     io.write_zarr(memory.url, OLD, region=np.s_[:])
-    assert len([n for n in memory.names() if n.startswith(".scout-regions")]) == 1
+    assert len([n for n in memory.names() if n.startswith(".scout-regions/")]) == 1
     assert io.verify(memory.url).ok
 
 
@@ -97,7 +97,7 @@ def test_after_a_failure_chunks_are_unknown_until_the_region_is_written_again(
     np.testing.assert_array_equal(io.read_zarr(memory.url).compute()[outside], OLD[outside])
     io.write_zarr(memory.url, NEW[REGION], region=REGION)
     assert io.verify(memory.url).ok
-    assert len([n for n in memory.names() if n.startswith(".scout-regions")]) == 1
+    assert len([n for n in memory.names() if n.startswith(".scout-regions/")]) == 1
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_changed(memory: Memory) -> None:
@@ -137,7 +137,7 @@ def test_an_array_without_a_manifest_takes_regions_too(memory: Memory) -> None:
 def test_a_damaged_note_is_an_error_that_names_it(memory: Memory) -> None:
     io.write_zarr(memory.url, OLD, CHUNKS)
     io.write_zarr(memory.url, NEW[REGION], region=REGION)
-    (note,) = [n for n in memory.names() if n.startswith(".scout-regions")]
+    (note,) = [n for n in memory.names() if n.startswith(".scout-regions/")]
     head, _, body = memory.fs.cat_file(f"{memory.key}/{note}").partition(b"\n")
     assert json.loads(head)["cells"] == [[1, 2], [1, 4], [1, 3]]
     memory.put(note, head + b"\n" + body[:-1] + bytes([body[-1] ^ 1]))

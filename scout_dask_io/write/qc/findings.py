@@ -11,7 +11,7 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_percent
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.source import FilledPlane
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.store.sidecar import FORMAT
 from scout_dask_io.write.qc.gather import grid_steps, sample_thinning
 from scout_dask_io.write.qc.summary import PERCENTILES, VolumeSummary
@@ -32,24 +32,15 @@ class Subject:
         In elements.
     dtype : str
         As stored.
-    axes : str
-        A letter an axis.
-    channels : tuple of str or None
-        Names along the axis ``c``.
-    voxel_size_um : tuple of float or None
-        ``(z, y, x)``, ``None`` where it is not known.
-    filled : tuple of FilledPlane
-        Planes that hold the fill value, since their files could not be read.
+    info : ImageInfo
+        What is known of it beside its pixels, its axes always.
     """
 
     name: str
     source: str
     shape: Shape
     dtype: str
-    axes: str
-    channels: tuple[str, ...] | None
-    voxel_size_um: tuple[float | None, ...] | None
-    filled: tuple[FilledPlane, ...]
+    info: ImageInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +67,9 @@ def qc_document(
     Filled planes are among neither the blank ones nor the duplicates. Lists of
     planes are in C order of ``planes["axes"]``.
     """
-    planes, lead = summary.planes, summary.lead
-    filled = {_number(f.plane, lead) for f in subject.filled if f.plane}
+    planes, lead, info = summary.planes, summary.lead, subject.info
+    size = info.voxel_size
+    filled = {_number(f.plane, lead) for f in info.missing if f.plane}
     flat = (planes["n"] > 0) & (planes["min"] == planes["max"]) & (planes["n_strange"] == 0)
     blank = [int(k) for k in np.flatnonzero(flat) if int(k) not in filled]
     same = [
@@ -89,12 +81,12 @@ def qc_document(
     thin_y, thin_x = sample_thinning(subject.shape)
     n_pixels = math.prod(subject.shape)
     n_saturated = int(summary.n_saturated.sum())
-    names = _Names(subject, lead)
+    names = _Names(info, lead)
     return {
         "format": FORMAT,
         "version": 1,
         "findings": [
-            *_of_filled(subject.filled, names),
+            *_of_filled(info.missing, names),
             *_of_blank(blank, planes, names),
             *_of_duplicates(same, names),
             *_of_strange(planes, names, n_pixels),
@@ -105,9 +97,9 @@ def qc_document(
         "written": written,
         "shape": list(subject.shape),
         "dtype": subject.dtype,
-        "axes": subject.axes,
-        "channels": None if subject.channels is None else list(subject.channels),
-        "voxel_size_um": None if subject.voxel_size_um is None else list(subject.voxel_size_um),
+        "axes": info.axes,
+        "channels": list(info.names) or None,
+        "voxel_size_um": None if size is None else list(size.micrometres),
         "exact": "min, max, n_saturated, n_not_finite, blank, and duplicates that were compared",
         "sampled": {
             "means_percentiles_histogram": _every(thin_y * step_y, thin_x * step_x),
@@ -117,13 +109,10 @@ def qc_document(
         "duplicates": [
             {"planes": [_index(k, lead) for k in d.planes], "compared": d.compared} for d in same
         ],
-        "filled": [
-            {"plane": list(f.plane) or None, "file": f.file, "reason": f.reason}
-            for f in subject.filled
-        ],
+        "filled": [f.record for f in info.missing],
         "saturation": {"value": summary.saturation, "n": n_saturated, "n_pixels": n_pixels},
         "planes": {
-            "axes": subject.axes[:-2],
+            "axes": info.axes[:-2],
             "shape": list(subject.shape[:-2]),
             "min": _numbers(planes["min"], planes["n"] > 0),
             "max": _numbers(planes["max"], planes["n"] > 0),
@@ -162,8 +151,8 @@ def _index(number: int, lead: Shape) -> list[int]:
 class _Names:
     """How planes are called in a sentence."""
 
-    def __init__(self, subject: Subject, lead: Shape) -> None:
-        self._axes, self._lead, self._channels = subject.axes[:-2], lead, subject.channels
+    def __init__(self, info: ImageInfo, lead: Shape) -> None:
+        self._axes, self._lead, self._channels = info.axes[:-2], lead, info.names
 
     def __call__(self, numbers: Iterable[int]) -> str:
         """Name planes: ``z=3 to 9, 41``; of several channels, by channel."""

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise, tee
 from typing import Any
@@ -15,14 +16,14 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, cuts
+from scout_dask_io.core.image_info import ImageInfo, axes_of, named_channels
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.plan import WritePlan
-from scout_dask_io.core.pyramid import axes_of
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, from_attribute
 from scout_dask_io.errors import ArgumentError, ResumeError
 from scout_dask_io.files.disk import naming_errors
-from scout_dask_io.files.location import AnyPath
+from scout_dask_io.files.location import Location
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.sidecar import HTML_SUFFIX, JSON_SUFFIX, has_beside
@@ -35,7 +36,7 @@ from scout_dask_io.write.unit import Target, record_name
 PROOF_NBYTES = 4 * 2**30
 
 
-def check_qc(shape: Shape, kind: np.dtype[Any], destination: AnyPath) -> None:
+def check_qc(shape: Shape, kind: np.dtype[Any], destination: Location) -> None:
     """Refuse what nothing can be told of, before anything is created.
 
     Raises
@@ -51,7 +52,7 @@ def check_qc(shape: Shape, kind: np.dtype[Any], destination: AnyPath) -> None:
     check_qc_place(destination)
 
 
-def check_qc_place(destination: AnyPath) -> None:
+def check_qc_place(destination: Location) -> None:
     """Refuse a destination beside which no sheet can lie. Nothing is looked at.
 
     Raises
@@ -66,31 +67,18 @@ def check_qc_place(destination: AnyPath) -> None:
         )
 
 
-def subject_of(
-    destination: AnyPath,
-    data: Any,
-    plan: WritePlan,
-    *,
-    axes: str | None = None,
-    attributes: dict[str, Any] | None = None,
-) -> Subject:
-    """Give what the sheet says of an array that is written from ``data``.
-
-    Names of channels and the size of voxels are those of its ``attributes``.
-    """
+def info_of(attributes: dict[str, Any] | None, shape: Shape) -> ImageInfo:
+    """Give what the attributes of an array that is written say of it."""
     names = (attributes or {}).get("channels")
-    channels = tuple(map(str, names)) if isinstance(names, (list, tuple)) else None
+    channels = named_channels([str(n) for n in names]) if isinstance(names, (list, tuple)) else ()
     size = from_attribute((attributes or {}).get(ATTRIBUTE), "")
-    return Subject(
-        name=destination.name,
-        source=_origin(data),
-        shape=plan.shape,
-        dtype=plan.dtype,
-        axes=axes or axes_of(len(plan.shape), channels=channels is not None),
-        channels=channels,
-        voxel_size_um=None if size is None else size.micrometres,
-        filled=filled_in(data),
-    )
+    return ImageInfo(axes_of(len(shape), channels=names is not None), size, channels)
+
+
+def subject_of(destination: Location, data: Any, plan: WritePlan, info: ImageInfo) -> Subject:
+    """Give what the sheet says of an array that is written from ``data``."""
+    info = replace(info, missing=filled_in(data))
+    return Subject(destination.name, _origin(data), plan.shape, plan.dtype, info)
 
 
 def _origin(data: Any) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.formatting import format_count, format_shape
 from scout_dask_io.core.picture import nice_length
 from scout_dask_io.store.sidecar import FORMAT
@@ -284,7 +285,7 @@ def _ortho(document: dict[str, Any], found: Projections, n_z: int) -> str:
         panels += [(found.zy.T, w + 4, 0, d, h), (found.zx, 0, h + 4, w, d)]
     across, down = (w + 4 + d, h + 4 + d) if n_z > 1 else (w, h)
     figure = Figure(figsize=(across / 72, down / 72))
-    low, most = _limits(found.xy)
+    low, most = contrast_limits([found.xy], (0.5, 99.8), specks_above=95)
     for image, left, top, width, height in panels:
         ax = figure.add_axes(
             (left / across, 1 - (top + height) / down, width / across, height / down)
@@ -303,16 +304,6 @@ def _ortho(document: dict[str, Any], found: Projections, n_z: int) -> str:
     note = "Maxima along z, x and y" if n_z > 1 else "Maxima along z"
     note += "; voxels drawn as cubes" if n_z > 1 and not known else ""
     return f"<figure>{_svg(figure, note)}<figcaption>{note}</figcaption></figure>"
-
-
-def _limits(image: np.ndarray) -> tuple[float, float]:
-    """Give what is black and white, such that a bright speck does not leave the rest black."""
-    values = image[np.isfinite(image)]
-    if not values.size:
-        return 0.0, 1.0
-    low, most, high = np.percentile(values, (0.5, 95, 99.8)).tolist()
-    high = min(high, low + 3 * (most - low)) if most > low else high
-    return low, high if high > low else low + 1
 
 
 def _svg(figure: Figure, alt: str) -> str:

@@ -1,0 +1,264 @@
+"""What is known of an image beside its pixels: axes, voxel size, channels, planes that lack.
+
+One record, :class:`ImageInfo`, which sources carry and writers write: as metadata state
+it where they do, and the one guess by the number of axes where they do not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scout_dask_io.core.grid import Region
+from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.errors import ArgumentError
+
+#: Names of the axes of arrays by their number, as OME-Zarr orders them.
+AXES = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
+#: Of channels in turn where none are stated, the same in every picture and viewer; magenta and
+#: green are told apart by people who see red and green alike. One channel alone is white.
+COLORS, WHITE = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF8000", "0080FF"), "FFFFFF"
+
+_LETTERS = {"time": "t", "channel": "c"}
+
+
+@dataclass(frozen=True, slots=True)
+class FilledPlane:
+    """A plane that holds the fill value, since its file could not be read.
+
+    Attributes
+    ----------
+    plane : tuple of int
+        Where it is along the leading axes, ``(z,)`` or ``(c, z)``; empty where that
+        is no longer known, since the array was computed from the one that was read.
+    file : str
+        The file that should have given it.
+    reason : str
+        Why it could not be read.
+    """
+
+    plane: tuple[int, ...]
+    file: str
+    reason: str
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As attributes and documents have it."""
+        return {"plane": list(self.plane) or None, "file": self.file, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel, as far as something is stated of it.
+
+    Attributes
+    ----------
+    name : str
+        Empty where none is stated.
+    color : str or None
+        Six hexadecimal digits.
+    window : tuple of float or None
+        The values that are shown black and in full colour.
+    """
+
+    name: str = ""
+    color: str | None = None
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What is known of an image beside its pixels; what nothing states is empty or ``None``.
+
+    Attributes
+    ----------
+    axes : str
+        A letter an axis of the array, lower-case; ``s`` is colour.
+    voxel_size : VoxelSize or None
+        Of this level, in whole or in part.
+    channels : tuple of Channel
+        In their order.
+    missing : tuple of FilledPlane
+        Planes that hold the fill value because their files could not be read.
+    labels : bool
+        Whether the pixels are labels.
+
+    Examples
+    --------
+    >>> info = ImageInfo("zcyx", channels=(Channel("syto", "0000FF"), Channel("sox2", "FF8000")))
+    >>> part = info.cropped((slice(0, 5), slice(1, 2), slice(0, 8), slice(0, 9)))
+    >>> part.transposed((1, 0, 2, 3)).axes, part.names, part.colors
+    ('czyx', ('sox2',), ('FF8000',))
+    """
+
+    axes: str = ""
+    voxel_size: VoxelSize | None = None
+    channels: tuple[Channel, ...] = ()
+    missing: tuple[FilledPlane, ...] = ()
+    labels: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the channels; empty where none is stated of any."""
+        names = tuple(c.name for c in self.channels)
+        return names if any(names) else ()
+
+    @property
+    def colors(self) -> tuple[str, ...]:
+        """Colours of the channels; empty where one states none."""
+        colors = tuple(c.color for c in self.channels if c.color is not None)
+        return colors if len(colors) == len(self.channels) else ()
+
+    @property
+    def windows(self) -> tuple[tuple[float, float] | None, ...]:
+        """What is shown of each channel, ``None`` where that is not stated."""
+        return tuple(c.window for c in self.channels)
+
+    def transposed(self, order: Sequence[int]) -> ImageInfo:
+        """Give what is known of the array with its axes in another order."""
+        return replace(self, axes="".join(self.axes[k] for k in order) if self.axes else "")
+
+    def cropped(self, region: Region) -> ImageInfo:
+        """Give what is known of a region; which planes of it lack is not told."""
+        channels, at = self.channels, self.axes.find("c")
+        if at >= 0:
+            channels = channels[region[at]]
+        missing = tuple(replace(plane, plane=()) for plane in self.missing)
+        return replace(self, channels=channels, missing=missing)
+
+    def level(self, factors: Sequence[float]) -> ImageInfo:
+        """Give what is known of a level whose voxels are ``(z, y, x)`` times as large."""
+        size = self.voxel_size
+        return self if size is None else replace(self, voxel_size=size.scaled(factors))
+
+    def defaults(self, n_channels: int) -> ImageInfo:
+        """Give so many channels, each with a name: those that are stated, or none of them."""
+        channels = self.channels if len(self.channels) == n_channels else (Channel(),) * n_channels
+        named = (replace(c, name=c.name or f"channel {k}") for k, c in enumerate(channels))
+        return replace(self, channels=tuple(named))
+
+
+def named_channels(
+    names: Sequence[str], colors: Sequence[str] = (), windows: Sequence[Any] = ()
+) -> tuple[Channel, ...]:
+    """Give channels of names, colours and windows, each as many as there are channels or none."""
+    n = max(len(names), len(colors), len(windows))
+    return tuple(
+        Channel(name, color, window)
+        for name, color, window in zip(
+            names or ("",) * n, colors or (None,) * n, windows or (None,) * n, strict=True
+        )
+    )
+
+
+def channel_colors(stated: Sequence[str], n_channels: int) -> tuple[str, ...]:
+    """Give six hexadecimal digits a channel: as stated, or where that is not for each the house's.
+
+    Examples
+    --------
+    >>> channel_colors((), 2), channel_colors((), 1), channel_colors(("0000FF",), 1)
+    (('FF00FF', '00FF00'), ('FFFFFF',), ('0000FF',))
+    """
+    known = stated if len(stated) == n_channels else (WHITE,) if n_channels == 1 else COLORS
+    return tuple(known[k % len(known)] for k in range(n_channels))
+
+
+def color_of(found: Any) -> str | None:
+    """Give a colour as six hexadecimal digits, ``None`` where it is none.
+
+    Examples
+    --------
+    >>> color_of("#00ff00"), color_of("green")
+    ('00FF00', None)
+    """
+    digits = str(found).removeprefix("#").upper()
+    return digits if re.fullmatch("[0-9A-F]{6}", digits) else None
+
+
+def check_colors(colors: Any, n_channels: int) -> list[str] | None:
+    """Give colours as OME-Zarr has them.
+
+    Raises
+    ------
+    ArgumentError
+        If they are not six hexadecimal digits each, one a channel.
+    """
+    if colors is None:
+        return None
+    found = [color_of(c) for c in ([colors] if isinstance(colors, str) else colors)]
+    good = [c for c in found if c is not None]
+    if len(found) != n_channels or len(good) != n_channels:
+        raise ArgumentError(
+            f"colors must be {n_channels} of six hexadecimal digits, one a channel, such as "
+            f"'00FF00', got {colors!r}"
+        )
+    return good
+
+
+def axis_letter(name: Any, kind: Any = None) -> str:
+    """Give the letter of an axis by its name, or its type as OME-NGFF has it; else ``"?"``.
+
+    Examples
+    --------
+    >>> axis_letter("Z"), axis_letter("channel"), axis_letter("wave", "channel"), axis_letter("up")
+    ('z', 'c', 'c', '?')
+    """
+    known = str(name).lower()
+    return known if len(known) == 1 else _LETTERS.get(str(kind or known), "?")
+
+
+def stated_axes(names: Any, ndim: int) -> str:
+    """Give the axes that a list of names states; empty where it does not state each.
+
+    Examples
+    --------
+    >>> stated_axes(["time", "y", "x"], 3), stated_axes(["y", None], 2), stated_axes(None, 2)
+    ('tyx', '', '')
+    """
+    if not isinstance(names, (list, tuple)) or len(names) != ndim:
+        return ""
+    letters = "".join(axis_letter(name) for name in names)
+    return letters if "?" not in letters and len(set(letters)) == ndim else ""
+
+
+def guessed_axes(ndim: int, *, channels: bool = False) -> str:
+    """Guess the axes of an array by their number. With ``channels``, the first of three is ``c``.
+
+    Above five, letters that mean nothing come before those that do.
+
+    Examples
+    --------
+    >>> guessed_axes(3), guessed_axes(3, channels=True), guessed_axes(7), guessed_axes(1)
+    ('zyx', 'cyx', 'qrtczyx', '?')
+    """
+    if channels and ndim == 3:
+        return "cyx"
+    if 5 < ndim <= 11:
+        return "qrpihe"[: ndim - 5] + AXES[5]
+    return AXES.get(ndim, "?" * ndim)
+
+
+def axes_of(ndim: int, *, channels: bool = False, axes: str | None = None) -> str:
+    """Give the axes of an OME-Zarr image, one letter each: those given, or by their number.
+
+    Raises
+    ------
+    ArgumentError
+        If OME-Zarr has no such array, or ``axes`` do not fit it.
+    """
+    if axes is not None:
+        # A letter is found only behind the one before it, if all are in order.
+        left = iter(AXES[5])
+        if len(axes) != ndim or not axes.endswith("yx") or not all(a in left for a in axes):
+            raise ArgumentError(
+                f"axes must be {ndim} letters, some of 'tczyx' in this order with y and x, "
+                f"got {axes!r}"
+            )
+        return axes
+    if ndim not in AXES:
+        raise ArgumentError(
+            f"an OME-Zarr image has 2 to 5 axes, (t, c, z, y, x) at the most, got {ndim}"
+        )
+    return guessed_axes(ndim, channels=channels)

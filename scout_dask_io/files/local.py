@@ -1,0 +1,334 @@
+"""Files and directories on a local or shared disk, as locations."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from scout_dask_io.errors import (
+    ChunkReadError,
+    LayoutError,
+    PathNotFoundError,
+    TargetExistsError,
+    WriteError,
+)
+from scout_dask_io.files.disk import sync_dir, sync_files
+
+if TYPE_CHECKING:
+    _Base = Path
+else:
+    _Base = type(Path())  # Path itself cannot be subclassed before Python 3.12
+
+#: A name, and what its file holds: ``None`` if there is none, an error where it cannot be read.
+Answer: TypeAlias = "tuple[str, memoryview | bytes | ChunkReadError | None]"
+#: Names of files that are being written begin so, and end in ``.tmp``.
+DRAFT_PREFIX = ".scout-"
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+
+
+class LocalLocation(_Base):
+    """An absolute path on a disk; a ``Path`` that answers as every location does. Picklable."""
+
+    #: It has folders, renames and links.
+    on_disk = True
+    #: Several threads may ask at once.
+    serves_threads = True
+    #: Two locations share files by links to the same bytes.
+    shares_by_copies = False
+
+    def __repr__(self) -> str:
+        """Give it in quotes, as messages name it."""
+        return repr(str(self))
+
+    def read(self, limit: int | None = None) -> bytes | None:
+        """Give the whole file, or its first ``limit`` bytes; ``None`` if there is none.
+
+        Raises
+        ------
+        LayoutError
+            If it is no regular file, which could hang or never end, or cannot be read.
+        """
+        try:
+            fd = os.open(self, _READ_FLAGS)
+        except _NOT_THERE as err:
+            if os.path.islink(self):
+                raise LayoutError(f"{self}: expected a regular file, found a link to "
+                                     "nothing") from err  # fmt: skip
+            return None
+        except OSError as err:
+            raise LayoutError(f"{self}: cannot be read ({err.strerror or err})") from err
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISDIR(found.st_mode):
+                cause = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise LayoutError(f"{self}: expected a regular file, found a folder") from cause
+            if not stat.S_ISREG(found.st_mode):
+                raise LayoutError(f"{self}: expected a regular file")
+            wanted = found.st_size if limit is None else min(limit, found.st_size)
+            parts = []
+            while wanted > 0 and (part := os.read(fd, wanted)):
+                parts.append(part)
+                wanted -= len(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        except OSError as err:
+            raise LayoutError(f"{self}: cannot be read ({err.strerror or err})") from err
+        finally:
+            os.close(fd)
+
+    def read_many(self, names: Sequence[str], limit: int | None = None) -> dict[str, bytes | None]:
+        """Give the files of some names below this one, each as :meth:`read` does."""
+        return {name: (self / name).read(limit) for name in names}
+
+    def iter_files(self, names: Iterable[str], max_nbytes: int) -> Iterator[Answer]:
+        """Yield ``(name, bytes)`` of files below this one, in the order of their names.
+
+        See :meth:`Location.iter_files <scout_dask_io.files.location.Location.iter_files>`.
+        """
+        root, buffer = os.fspath(self), bytearray(max_nbytes)
+        for name in names:
+            try:
+                yield name, read_file(f"{root}/{name}", buffer)
+            except ChunkReadError as err:
+                yield name, err
+
+    def write(self, data: bytes, *, new: bool = False, durable: bool = False) -> None:
+        """Write a file whole, in one step: beside its place, then renamed.
+
+        With ``durable``, it and its name are on the disk when this returns.
+
+        Raises
+        ------
+        TargetExistsError
+            If ``new`` is asked for and there is one.
+        WriteError
+            If it cannot be written; what stood there stands.
+        """
+        draft = self.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.tmp")
+        try:
+            draft.write_bytes(data)
+            if durable:
+                sync_files([draft])
+            with suppress(FileNotFoundError):
+                draft.chmod(self.stat().st_mode & 0o7777)
+            if new:
+                os.link(draft, self)
+                draft.unlink()
+            else:
+                draft.replace(self)
+            if durable:
+                sync_dir(self.parent)
+        except BaseException as err:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            if isinstance(err, FileExistsError):
+                raise TargetExistsError(f"{self} is there already") from err
+            if isinstance(err, OSError):
+                error = WriteError(f"{self} cannot be written: {err.strerror or err}")
+                error.errno = err.errno
+                raise error from err
+            raise
+
+    def remove(self, names: Sequence[str] | None = None) -> None:
+        """Remove this file, or those of some names below it; none is no error.
+
+        Raises
+        ------
+        WriteError
+            If one cannot be removed.
+        """
+        for path in [self] if names is None else [self / name for name in names]:
+            try:
+                path.unlink(missing_ok=True)
+            except NotADirectoryError:
+                continue
+            except OSError as err:
+                raise WriteError(f"{path} cannot be removed: {err.strerror or err}") from err
+
+    def identity(self) -> tuple[Any, ...] | None:
+        """Give what changes when a file is written again; ``None`` if there is none."""
+        try:
+            found = os.stat(self)
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def file_state(self, name: str) -> tuple[Any, ...] | None:
+        """Give what changes when a file below is written again: :meth:`identity`."""
+        return (self / name).identity()
+
+    def tree_state(self) -> tuple[int, int] | None:
+        """Give the last change of the directories below, and how many they are.
+
+        A file that is added, or replaced by a rename, changes its directory; one that is
+        overwritten in place does not. At most 4,096 are looked at, and none beside a file whose
+        name begins with a digit: no directory lies beside chunks.
+        """
+        newest, seen, queue = 0, 0, [os.fspath(self)]
+        while queue and seen < 4096:
+            here = queue.pop()
+            seen += 1
+            newest = max(newest, os.stat(here).st_mtime_ns)
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        queue.append(entry.path)
+                    elif entry.name[:1].isdigit():
+                        break
+        return newest, seen
+
+    def stands(self) -> bool:
+        """Tell whether anything has this name, a link to nothing too."""
+        return os.path.lexists(self)
+
+    def is_link(self) -> bool:
+        """Tell whether it is a symbolic link."""
+        return self.is_symlink()
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a directory, or a link to one."""
+        return self.is_dir()
+
+    def children(self) -> list[LocalLocation]:
+        """Give what lies directly in a directory, sorted; of what is none, nothing.
+
+        Raises
+        ------
+        PathNotFoundError
+            If it may not be listed.
+        """
+        return [child for child, _ in self.entries()]
+
+    def entries(self) -> list[tuple[LocalLocation, bool]]:
+        """Give what :meth:`children` does, each with whether it is a folder or a link to one.
+
+        Raises
+        ------
+        PathNotFoundError
+            If it may not be listed.
+        """
+        try:
+            with os.scandir(self) as found:
+                return sorted((self / e.name, _is_dir(e)) for e in found)
+        except _NOT_THERE:
+            return []
+        except OSError as err:
+            raise PathNotFoundError(f"{self} cannot be listed: {err.strerror or err}") from err
+
+    def find(self) -> Iterator[tuple[str, int]]:
+        """Yield ``(name below this one, size in bytes)`` of every regular file, links not followed.
+
+        Raises
+        ------
+        ChunkReadError
+            If a directory may not be listed.
+        """
+        queue = [(os.fspath(self), "")]
+        while queue:
+            folder, above = queue.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            queue.append((entry.path, f"{above}{entry.name}/"))
+                        elif entry.is_file(follow_symlinks=False):
+                            size = entry.stat(follow_symlinks=False).st_size
+                            yield f"{above}{entry.name}", size
+            except OSError as err:
+                raise ChunkReadError(f"{folder} cannot be listed: {err.strerror or err}") from err
+
+    def suffixed(self, suffix: str) -> LocalLocation:
+        """Give the place beside this one whose name is longer by ``suffix``."""
+        return self.with_name(self.name + suffix)
+
+    def free_nbytes(self) -> int | None:
+        """Give what is free where this is to stand, in bytes."""
+        return shutil.disk_usage(self._that_stands()).free
+
+    def can_share_files(self, other: object) -> bool:
+        """Tell whether files of another location can stand here too, by links."""
+        if not isinstance(other, LocalLocation):
+            return False
+        return self.parent._that_stands().stat().st_dev == other.stat().st_dev
+
+    def _that_stands(self) -> LocalLocation:
+        here = self
+        while not here.exists():
+            here = here.parent
+        return here
+
+    def lies_in(self, other: object) -> bool:
+        """Tell whether this is another location, or lies below it, through links too."""
+        return isinstance(other, LocalLocation) and self.resolve().is_relative_to(other.resolve())
+
+    def below(self, name: str) -> LocalLocation | None:
+        """Give what a name that some file states means here; ``None`` if it leads out of here."""
+        found = self / name
+        return found if found.resolve().is_relative_to(self.resolve()) else None
+
+    @property
+    def options(self) -> None:
+        """What it takes to reach it: nothing."""
+        return None
+
+    def told(self, err: BaseException) -> str:
+        """Give the words of an error."""
+        return str(err)
+
+
+def read_file(path: str | os.PathLike[str], buffer: bytearray) -> memoryview | None:
+    """Read a whole regular file into ``buffer``, or give ``None`` if there is none.
+
+    Gives the part of ``buffer`` that the file fills. New memory for every chunk
+    costs four times the read itself (0.30 against 0.07 ms for 256 kB).
+
+    Raises
+    ------
+    ChunkReadError
+        If it is no regular file, larger than allowed, or cannot be read.
+    """
+    try:
+        # O_NONBLOCK: a FIFO in a chunk's place must not hang the reader.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise ChunkReadError(f"{path}: the chunk cannot be opened ({err.strerror})") from err
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise ChunkReadError(f"{path}: expected a chunk's regular file, found something else")
+        if info.st_size > len(buffer):
+            raise ChunkReadError(
+                f"{path}: the file has {info.st_size} bytes, more than any encoding of this "
+                f"array's chunks ({len(buffer)}). It is damaged or belongs to another array."
+            )
+        data = memoryview(buffer)[: info.st_size]
+        got = 0
+        while got < len(data):
+            more = os.readv(fd, [data[got:]])
+            if not more:
+                raise ChunkReadError(f"{path}: ended after {got} of {info.st_size} bytes")
+            got += more
+        return data
+    except ChunkReadError:
+        raise
+    except OSError as err:
+        raise ChunkReadError(f"{path}: the chunk cannot be read ({err.strerror})") from err
+    finally:
+        os.close(fd)
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

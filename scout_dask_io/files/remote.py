@@ -1,0 +1,510 @@
+"""Places that are reached by a URL: object stores such as S3, and whatever else fsspec knows.
+
+A store of objects has no rename and no directories. What it has is used here: an
+object is read whole or in part, and appears whole when it is written.
+
+URLs, the file systems of fsspec behind them, and the secrets that it takes to reach these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from scout_dask_io.errors import (
+    ArgumentError,
+    ChunkReadError,
+    ScoutIOError,
+    TargetExistsError,
+    WriteError,
+)
+from scout_dask_io.files.local import Answer
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class RemoteLocation:
+    """A place in an object store, named as a ``Path`` names one on a disk. Picklable.
+
+    Attributes
+    ----------
+    url : str
+        Without a slash at its end.
+    options : dict
+        fsspec's ``storage_options``; never shown, since they may hold secrets.
+    entry : dict or None
+        What a listing said of the object, where this place comes from one.
+    """
+
+    url: str
+    options: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    entry: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return repr(self.url)
+
+    def __truediv__(self, name: str) -> RemoteLocation:
+        return self._beside(f"{self.url}/{name}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteLocation, (self.url, self.options)
+
+    def _beside(self, url: str, entry: dict[str, Any] | None = None) -> RemoteLocation:
+        """Give another place of the same store; it shares the connections of this one."""
+        other = RemoteLocation(url, self.options, entry)
+        if "_bound" in self.__dict__:
+            other.__dict__["_bound"] = self.__dict__["_bound"]
+        return other
+
+    def suffixed(self, suffix: str) -> RemoteLocation:
+        """Give the place beside this one whose name is longer by ``suffix``."""
+        return self._beside(self.url + suffix)
+
+    @property
+    def name(self) -> str:
+        """What comes after the last slash."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def parent(self) -> RemoteLocation:
+        """The place above this one."""
+        return self._beside(self.url.rpartition("/")[0])
+
+    @property
+    def parents(self) -> tuple[RemoteLocation, ...]:
+        """The places above this one, the nearest first; a bucket has none above it."""
+        scheme, _, rest = self.url.partition("://")
+        parts = rest.split("/")
+        return tuple(
+            self._beside(f"{scheme}://{'/'.join(parts[:n])}") for n in range(len(parts) - 1, 0, -1)
+        )
+
+    @property
+    def fs(self) -> Any:
+        """The file system of fsspec; one an address and set of options in a process."""
+        # A client's set-up takes 0.1 s, and some fsspec have one a thread where none is kept.
+        # After a fork it would wait for ever; one that is not asynchronous is its thread's alone.
+        process, bound = self.__dict__.get("_bound", (0, None))
+        if process == os.getpid():
+            return bound
+        found = file_system(self.url, self.options)
+        if found.async_impl:
+            self.__dict__["_bound"] = (os.getpid(), found)
+        return found
+
+    @property
+    def serves_threads(self) -> bool:
+        """Whether several threads may ask the store at once."""
+        return bool(self.fs.async_impl)
+
+    @property
+    def key(self) -> str:
+        """The name that the file system has for it."""
+        return str(self.fs._strip_protocol(self.url))
+
+    def read(self, limit: int | None = None) -> bytes | None:
+        """Give the whole object, or its first ``limit`` bytes; ``None`` if there is none.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        ends = _whole(self.fs) if limit is None else {"start": 0, "end": limit}
+        return self._ask(lambda: _given(_tried_all(partial(self.fs.cat_file, **ends), self.key)))
+
+    def read_many(self, names: Sequence[str], limit: int | None = None) -> dict[str, bytes | None]:
+        """Give the objects of some names below this one, asked for at once.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        fs = self.fs
+        if len(names) < 2 or not fs.async_impl:
+            return {name: (self / name).read(limit) for name in names}
+        ends = _whole(fs) if limit is None else {"start": 0, "end": limit}
+        keys = [f"{self.key}/{name}" for name in names]
+        found = gathered(fs, [partial(fs._cat_file, key, **ends) for key in keys])
+        return {
+            name: (self / name)._ask(partial(_given, answer))
+            for name, answer in zip(names, found, strict=True)
+        }
+
+    def iter_files(self, names: Iterable[str], max_nbytes: int) -> Iterator[Answer]:
+        """Yield ``(name, bytes)`` of objects below this one, many of them asked for at once.
+
+        See :meth:`Location.iter_files <scout_dask_io.files.location.Location.iter_files>`.
+        """
+        fs = self.fs
+        at_once = WINDOW if fs.async_impl else 1
+        at_once = max(1, min(at_once, BATCH_NBYTES // max(max_nbytes, 1)))
+        names = iter(names)
+        while batch := list(islice(names, at_once)):
+            # One byte more than may be: what is larger is not fetched whole.
+            ends = {"start": 0, "end": max_nbytes + 1}
+            keys = [f"{self.key}/{name}" for name in batch]
+            if fs.async_impl:
+                found = gathered(fs, [partial(fs._cat_file, key, **ends) for key in keys])
+            else:
+                found = [_tried_all(partial(fs.cat_file, **ends), key) for key in keys]
+            for name, data in zip(batch, found, strict=True):
+                yield name, (self / name)._chunk_of(data, max_nbytes)
+
+    def _chunk_of(self, answer: Any, max_nbytes: int) -> bytes | ChunkReadError | None:
+        if isinstance(answer, (FileNotFoundError, IsADirectoryError)):
+            return None
+        if _has_no_range(answer):
+            return b""
+        if isinstance(answer, BaseException):
+            return ChunkReadError(f"{self.url}: cannot be read ({self.told(answer)})")
+        if len(answer) > max_nbytes:
+            return ChunkReadError(
+                f"{self.url}: the object has more bytes than any encoding of this array's chunks "
+                f"({max_nbytes}). It is damaged or belongs to another array."
+            )
+        return bytes(answer)
+
+    @property
+    def whole_object(self) -> dict[str, Any]:
+        """What keeps the file system from asking for a size before it reads an object whole."""
+        return _whole(self.fs)
+
+    def info(self) -> dict[str, Any] | None:
+        """Give what the store says of an object, or ``None`` if there is none."""
+        found = self._ask(lambda: dict(self.fs.info(self.key)))
+        return found if found is not None and found.get("type") == "file" else None
+
+    def identity(self) -> tuple[str, ...] | None:
+        """Give what changes when an object is written again; ``None`` if there is none."""
+        found = self.info()
+        if found is None:
+            return None
+        marks = ("ETag", "etag", "mtime", "LastModified", "created")
+        return (str(found.get("size")), *(str(found[m]) for m in marks if m in found))
+
+    def _ask(self, question: Callable[[], _T]) -> _T | None:
+        try:
+            return question()
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        except Exception as err:  # whatever the store's own library raises
+            raise ChunkReadError(f"{self.url}: cannot be read ({self.told(err)})") from err
+
+    def is_file(self) -> bool:
+        """Tell whether there is an object of this name."""
+        return self.info() is not None
+
+    def exists(self) -> bool:
+        """Tell whether there is an object of this name, or one whose name begins with it."""
+        return self.is_file() or next(self.find(), None) is not None
+
+    def read_bytes(self) -> bytes:
+        """Give the whole object.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+        found = self.read()
+        if found is None:
+            raise FileNotFoundError(f"{self.url}: there is no such object")
+        return found
+
+    def write(self, data: bytes, *, new: bool = False) -> None:
+        """Write an object whole, in one step.
+
+        Raises
+        ------
+        TargetExistsError
+            If ``new`` is asked for and there is one, where the store can tell in one step.
+        WriteError
+            If the store does not take it, after the tries of its own library.
+        """
+        with self.writing("it cannot be written"):
+            try:
+                self.fs.pipe_file(self.key, data, **({"mode": "create"} if new else {}))
+            except FileExistsError as err:
+                raise TargetExistsError(f"{self.url} is there already") from err
+
+    def remove(self, names: Sequence[str] | None = None) -> None:
+        """Remove the object of this name, or those of some names below it; none is no error.
+
+        Raises
+        ------
+        WriteError
+            If the store does not do it.
+        """
+        keys = [self.key] if names is None else [f"{self.key}/{name}" for name in names]
+        with self.writing("objects of it cannot be removed"):
+            # Not by ``rm``, for which a name with ``*``, ``?`` or ``[`` is a pattern.
+            fs = self.fs
+            if hasattr(fs, "_bulk_delete") and len(keys) > 1:
+                parts = [keys[at : at + 1000] for at in range(0, len(keys), 1000)]
+                answers = gathered(fs, [partial(fs._bulk_delete, part) for part in parts])
+            elif fs.async_impl:
+                answers = gathered(fs, [partial(fs._rm_file, key) for key in keys])
+            else:
+                answers = [_tried(fs.rm_file, key) for key in keys]
+            for answer in answers:
+                if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
+                    raise answer
+
+    def find(self) -> Iterator[tuple[str, int]]:
+        """Yield ``(name below this one, size in bytes)`` of every object.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        for name, entry in sorted(self._listed().items()):
+            if name:
+                yield name, int(entry.get("size") or 0)
+
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        fs, key = self.fs, self.key
+        if hasattr(fs, "_lsdir") and hasattr(fs, "_iterdir"):
+            # s3fs: one list. ``find`` asks two questions more where there is nothing.
+            (answer,) = gathered(fs, [partial(fs._lsdir, key, delimiter="")])
+            found = self._ask(partial(_given_list, answer)) or []
+        else:
+            found = list((self._ask(lambda: fs.find(key, detail=True)) or {}).values())
+        return {e["name"][len(key) :].lstrip("/"): e for e in found if e.get("type") != "directory"}
+
+    def children(self) -> list[RemoteLocation]:
+        """Give the places directly below this one, sorted, each with its ``entry``.
+
+        Of an object, and where there is nothing, none.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        found = self._ask(lambda: self.fs.ls(self.key, detail=True)) or []
+        named = ((e["name"].rstrip("/").removeprefix(f"{self.key}/"), e) for e in found)
+        # What begins otherwise is the object itself, or the empty one that stands for a folder.
+        below = {name: e for name, e in named if name and "/" not in name}
+        return [self._beside(f"{self.url}/{name}", below[name]) for name in sorted(below)]
+
+    def file_state(self, name: str) -> None:
+        """Give nothing: it takes a request."""
+
+    def tree_state(self) -> None:
+        """Give nothing: there are no folders that change."""
+
+    def stands(self) -> bool:
+        """Tell whether there is an object of this name, or one whose name begins with it."""
+        return self.exists()
+
+    def is_link(self) -> bool:
+        """Tell that it is none."""
+        return False
+
+    def entries(self) -> list[tuple[RemoteLocation, bool]]:
+        """Give what :meth:`children` does, each with whether there is more below it."""
+        return [(child, child.is_folder) for child in self.children()]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the listing that this place comes from says that there is more below it."""
+        return self.entry is not None and self.entry["type"] == "directory"
+
+    def copy_below(self, to: RemoteLocation) -> None:
+        """Copy all objects below this place, by the store itself, to another one of it.
+
+        Those that are there with the same size stay.
+
+        Raises
+        ------
+        WriteError
+            If the store does not do it.
+        """
+        there = dict(to.find())
+        names = [name for name, nbytes in self.find() if there.get(name) != nbytes]
+        with to.writing(f"the objects of {self} cannot be copied there"):
+            for at in range(0, len(names), 1000):
+                some = names[at : at + 1000]
+                self.fs.copy([f"{self.key}/{n}" for n in some], [f"{to.key}/{n}" for n in some])
+
+    #: It has no folders, no rename and no links.
+    on_disk = False
+    #: Objects that two places share are copies, made by the store.
+    shares_by_copies = True
+
+    def free_nbytes(self) -> None:
+        """Give nothing: a store does not say what is free."""
+
+    def can_share_files(self, other: object) -> bool:
+        """Tell whether the store can copy the objects of another location here by itself."""
+        return isinstance(other, RemoteLocation) and self.fs is other.fs
+
+    def lies_in(self, other: object) -> bool:
+        """Tell whether this is another location, or lies below it."""
+        return isinstance(other, RemoteLocation) and f"{self}/".startswith(f"{other}/")
+
+    def below(self, name: str) -> RemoteLocation | None:
+        """Give what a name that some file states means here; ``None`` if it leads out of here."""
+        found = posixpath.normpath(name)
+        leads_out = posixpath.isabs(found) or found.split("/")[0] == ".."
+        return None if leads_out else self / found
+
+    @contextmanager
+    def writing(self, doing: str) -> Iterator[None]:
+        """Turn whatever the store's own library raises into a ``WriteError`` that names the URL."""
+        try:
+            yield
+        except ScoutIOError:
+            raise
+        except Exception as err:
+            raise WriteError(f"{self.url}: {doing} ({self.told(err)})") from err
+
+    def told(self, err: BaseException) -> str:
+        """Give the words of the store's own library, but for the secrets that it may repeat."""
+        text = f"{type(err).__name__}: {str(err) or 'no reason given'}"
+        return without_secrets(text, self.options)
+
+
+# Requests that are under way at once: what keeps a fast network busy at 30 ms a request.
+WINDOW = 32
+# What these may hold together, in bytes.
+BATCH_NBYTES = 32 << 20
+
+
+def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) -> list[Any]:
+    """Await coroutines of an asynchronous file system, so many at a time; give what each gave.
+
+    What one raises stands in its place.
+    """
+    from fsspec.asyn import sync  # makes a logger, which importing this library does not
+
+    async def every() -> list[Any]:
+        slots = asyncio.Semaphore(window)
+
+        async def one(call: Callable[[], Any]) -> Any:
+            async with slots:
+                return await call()
+
+        return await asyncio.gather(*map(one, calls), return_exceptions=True)
+
+    found: list[Any] = sync(fs.loop, every)
+    return found
+
+
+def _whole(fs: Any) -> dict[str, Any]:
+    """Give what keeps a file system from asking for an object's size before it reads it whole."""
+    parameters = inspect.signature(fs._cat_file).parameters if fs.async_impl else ()
+    return {"max_concurrency": 1} if "max_concurrency" in parameters else {}
+
+
+def _given_list(answer: Any) -> list[dict[str, Any]]:
+    if isinstance(answer, BaseException):
+        raise answer
+    return list(answer)
+
+
+def _given(answer: Any) -> bytes:
+    if _has_no_range(answer):
+        return b""
+    if isinstance(answer, BaseException):
+        raise answer
+    return bytes(answer)
+
+
+def _has_no_range(answer: Any) -> bool:
+    """Tell whether a store refused a range because the object is empty."""
+    told = f"{type(answer).__name__} {answer}" if isinstance(answer, BaseException) else ""
+    return "satisfiable" in told or "InvalidRange" in told
+
+
+def _tried_all(call: Callable[[str], Any], key: str) -> Any:
+    try:
+        return call(key)
+    except Exception as err:
+        return err
+
+
+def _tried(call: Callable[[str], Any], key: str) -> Any:
+    try:
+        return call(key)
+    except FileNotFoundError as err:
+        return err
+
+
+# Names of options whose values are never shown.
+_SECRET = re.compile("key|secret|token|pass|cred|sas|signature|connection_string|user|account")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
+
+
+def is_url(path: Any) -> bool:
+    """Tell whether a path is a URL: text that begins with ``scheme://``, of a scheme of fsspec.
+
+    Anything else is local: a ``Path``, and text with ``::`` in it, which fsspec
+    would take for a chain of places.
+    """
+    if not isinstance(path, str) or "::" in path:
+        return False
+    match = _SCHEME.match(path)
+    return match is not None and match[1] in fsspec.available_protocols()
+
+
+def file_system(url: str, options: Mapping[str, Any]) -> Any:
+    """Give the file system of fsspec that a URL is in. Listings are not kept: others write too.
+
+    Raises
+    ------
+    ArgumentError
+        If its library is not installed, or the options do not fit.
+    """
+    try:
+        return url_to_fs(url, **{"use_listings_cache": False, **_connections(url, options)})[0]
+    except ImportError as err:
+        raise ArgumentError(
+            f"{url} needs a library that is not installed: {err}. For s3:// it comes "
+            "with pip install 'scout-dask-io[s3]'."
+        ) from err
+    except (TypeError, ValueError) as err:
+        raise ArgumentError(f"{url}: storage_options do not fit: {err}") from err
+
+
+def _connections(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options with as many connections of S3's client as requests are under way at once."""
+    if not url.startswith(("s3://", "s3a://")):
+        return dict(options)
+    # botocore's own limit of 10 would leave two thirds of the window waiting.
+    config = {"max_pool_connections": 2 * WINDOW, **(options.get("config_kwargs") or {})}
+    return {**options, "config_kwargs": config}
+
+
+def without_secrets(text: str, options: Mapping[str, Any]) -> str:
+    """Give a text in which the values of secret options are stars."""
+    for secret in sorted(_secrets(options), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _secrets(value)
+        elif isinstance(value, str) and len(value) > 3 and _SECRET.search(name.lower()):
+            yield value

@@ -1,0 +1,114 @@
+"""Whether a stored array is still the one that was opened, and a name for the state it is in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from scout_dask_io.errors import SourceChangedError
+from scout_dask_io.files.location import Location
+from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
+from scout_dask_io.store.metadata import Node, metadata_file
+
+# What names the write stands in the first line of a manifest, before its settings.
+HEAD_NBYTES = 1 << 16
+_JOB = re.compile(rb'^\{"scout_manifest".*?"job": "([^"]+)"')
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells an array from another one that takes its place. Picklable.
+
+    Attributes
+    ----------
+    location : Location
+        Where the array lies.
+    name : str
+        Its metadata file.
+    file : tuple or None
+        What the system or the store says of that file, where that is cheap.
+    described : str
+        What the metadata say, without attributes: these may change.
+    written : str
+        The write that made it, as the manifest names it; empty without one.
+    regions : str
+        The last region that was written into it since, in a store.
+    """
+
+    location: Location
+    name: str
+    file: tuple[Any, ...] | None
+    described: str
+    written: str
+    regions: str = ""
+
+    @classmethod
+    def of(cls, node: Node) -> Fingerprint:
+        """Give the fingerprint of an array that was opened."""
+        name, written = metadata_file(node), _job(node.head(MANIFEST_NAME))
+        file = node.location.file_state(name)
+        if file is None and not written:
+            # Without a manifest nothing but the file itself tells two writes apart.
+            file = (node.location / name).identity()
+        regions = "" if node.location.on_disk else (node.head(REGIONS_NAME) or b"").decode()
+        return cls(node.location, name, file, _described(node.metadata), written, regions)
+
+    def check(self) -> None:
+        """Refuse an array that is no longer the one that was opened.
+
+        On a disk that is one look at its metadata file; in a store one request for it and one
+        for the manifest, at the same time.
+
+        Raises
+        ------
+        SourceChangedError
+            If it was replaced or removed.
+        """
+        # An overwrite puts another array in this one's place: chunks of both
+        # would make a whole that never was.
+        if self.file is not None and (self.location / self.name).identity() == self.file:
+            return
+        if self.file is None or self.written:
+            found = self.location.read_many([self.name, MANIFEST_NAME], HEAD_NBYTES)
+            raw = found[self.name]
+            if raw is not None and len(raw) == HEAD_NBYTES:
+                raw = (self.location / self.name).read()
+            same = raw is not None and _described_by(raw) == self.described
+            if same and _job(found[MANIFEST_NAME]) == self.written:
+                return
+        raise SourceChangedError(
+            f"{self.location} is no longer the array that was opened: it was replaced, "
+            "resized or removed. Open it again to read what is there now."
+        )
+
+    def sample_files(self) -> list[tuple[str, int]]:
+        """Give the metadata file with its size, where a file system says it."""
+        if self.file is None:
+            return []
+        return [(os.fspath(self.location / self.name), self.file[1])]  # type: ignore[call-overload]
+
+    def token(self) -> str:
+        """Name the state that the array is in, chunks too as far as that can be seen cheaply."""
+        # A region that was written changes what is there, and not what the array is.
+        state: Any = self.location.tree_state() or self.regions
+        return json.dumps([str(self.location), self.file, self.described, self.written, state])
+
+
+def _described(metadata: dict[str, Any]) -> str:
+    return json.dumps({k: v for k, v in metadata.items() if k != "attributes"}, sort_keys=True)
+
+
+def _described_by(raw: bytes) -> str:
+    try:
+        return _described(json.loads(raw))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def _job(head: bytes | None) -> str:
+    """Give the write that made an array, of the first bytes of its manifest."""
+    found = _JOB.search(head or b"")
+    return found[1].decode() if found else ""

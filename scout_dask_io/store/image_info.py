@@ -1,0 +1,107 @@
+"""What the metadata of a stored array state of its image: axes, voxel size, channels, planes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels, stated_axes
+from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.voxel_csv import csv_size
+from scout_dask_io.store.image import image_above
+from scout_dask_io.store.manifest import MANIFEST_NAME, noted, parse_manifest
+from scout_dask_io.store.metadata import Node, read_node
+
+#: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
+FILLED_ATTRIBUTE = "filled_planes"
+#: Attribute of a stored array: the names of the channels.
+CHANNELS_ATTRIBUTE = "channels"
+
+
+def stored_info(
+    node: Node,
+    shape: Shape,
+    level: tuple[Multiscale, int] | None = None,
+    given: VoxelSize | None = None,
+) -> ImageInfo:
+    """Give what the metadata of an array state, in one look at them.
+
+    Of a level of an image that is what the image states of it, but for a voxel size of
+    the array's own. ``level`` says which it is, where the array was found by its image;
+    else the groups above are asked only where the array states no voxel size. One that
+    is ``given`` counts instead of all others.
+
+    Raises
+    ------
+    LayoutError
+        If the metadata are damaged.
+    """
+    path, attributes = node.location, node.attributes
+    size = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
+    if level is None and size is None:
+        level = image_above(path)
+    if level is not None:
+        info = level[0].info_of(level[1], path)
+        if len(info.axes) != len(shape):
+            info = replace(info, axes="")
+    else:
+        names = node.metadata.get("dimension_names")
+        axes = stated_axes(names or attributes.get("_ARRAY_DIMENSIONS"), len(shape))
+        info = ImageInfo(axes, channels=named_channels(_names(attributes, axes, shape)))
+    size = given or size or info.voxel_size
+    if size is None and path.on_disk:
+        size = csv_size(path.parent)
+    return replace(info, voxel_size=size)
+
+
+def _names(attributes: dict[str, Any], axes: str, shape: Shape) -> Sequence[str]:
+    """Give channel names where they are as many as the axis is long: ``c``, or the first one."""
+    names, at = attributes.get(CHANNELS_ATTRIBUTE), max(axes.find("c"), 0)
+    if not isinstance(names, list) or len(shape) < 3 or len(names) != shape[at]:
+        return ()
+    return [str(name) for name in names]
+
+
+def filled_of(path: str | os.PathLike[str] | Location) -> tuple[FilledPlane, ...]:
+    """Give the filled planes of a stored array: by its attributes, or else its manifest.
+
+    Asked anew each time: a region that is written may add some.
+
+    Raises
+    ------
+    LayoutError
+        If its metadata are damaged, or its manifest is.
+    """
+    return filled_of_node(read_node(locate(path), (MANIFEST_NAME,)))
+
+
+def filled_of_node(node: Node | None) -> tuple[FilledPlane, ...]:
+    """Give the filled planes of an array that was opened, as :func:`filled_of` does."""
+    if node is None or node.kind != "array":
+        return ()
+    found = node.attributes.get(FILLED_ATTRIBUTE)
+    if found is None:
+        data = node.file(MANIFEST_NAME)
+        settings = {} if data is None else parse_manifest(data, node.location).settings
+        attributes = settings.get("attributes")
+        found = attributes.get(FILLED_ATTRIBUTE) if isinstance(attributes, dict) else None
+    elif not node.location.on_disk:
+        # Of two that add to the attributes of an object at once, one may lose: not its note.
+        there = found if isinstance(found, list) else []
+        found = [*there, *noted(node.location, FILLED_ATTRIBUTE)]
+    return tuple(dict.fromkeys(_parsed(found))) if isinstance(found, list) else ()
+
+
+def _parsed(entries: Sequence[Any]) -> Iterable[FilledPlane]:
+    for entry in entries:
+        try:
+            plane = tuple(int(n) for n in entry["plane"] or ())
+            yield FilledPlane(plane, str(entry["file"]), str(entry["reason"]))
+        except (TypeError, ValueError, KeyError):
+            # Never silent: whoever changed the record, something was filled.
+            yield FilledPlane((), "?", f"its record cannot be understood: {entry!r}")

@@ -1,0 +1,374 @@
+"""Arrays and groups: opened once, whole or refused; and made, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar, cast
+
+import zarr
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore
+
+from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.errors import (
+    ChunkReadError,
+    LayoutError,
+    PathNotFoundError,
+    ScoutIOError,
+    TargetExistsError,
+)
+from scout_dask_io.files.disk import naming_errors
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.store.codecs import as_asked
+from scout_dask_io.store.layout import OWN_PREFIX, detect_layout
+from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
+from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
+from scout_dask_io.store.metadata import Node, read_node, separator_of
+from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, parse_marker
+from scout_dask_io.store.staging import (
+    begin_staging,
+    check_destination,
+    discard_staging,
+    drop_staging,
+    find_staging,
+    publish,
+    recover,
+)
+
+_Node = TypeVar("_Node")
+_INDEX = re.compile("[0-9]+")
+
+
+def find_node(location: Location) -> Node | None:
+    """Give the whole array or group at a location, ``None`` where there is none.
+
+    What tells it is asked for at once, and each file read once.
+
+    Raises
+    ------
+    PathNotFoundError
+        If an unfinished write lies in its place.
+    LayoutError
+        If the metadata are damaged, or do not say how chunks are keyed that lie nested in a store.
+    """
+    if location.on_disk:
+        return read_node(location, (MANIFEST_NAME,)) if location.is_folder else None
+    node = read_node(
+        location, (MARKER_NAME, MANIFEST_NAME, REGIONS_NAME), refuse=_refuse_unfinished
+    )
+    if node is None:
+        # A level of an image that is not whole has no metadata yet.
+        for group in location.parents[:1]:
+            with suppress(ChunkReadError):
+                check_whole(group)
+    elif node.kind == "array":
+        _check_layout(node)
+    return node
+
+
+def check_whole(location: Location) -> None:
+    """Refuse what is being written in its place, in a store.
+
+    Raises
+    ------
+    PathNotFoundError
+        If it was not finished.
+    """
+    if not location.on_disk:
+        _refuse_unfinished(location, {MARKER_NAME: (location / MARKER_NAME).read()})
+
+
+def _refuse_unfinished(location: Location, files: Mapping[str, bytes | None]) -> None:
+    if parse_marker(location, files[MARKER_NAME]) is not None:
+        raise PathNotFoundError(
+            f"{location}: an unfinished write lies there, and nothing is published yet. Repeat the "
+            "write with " + RESUME + " to finish it, or " + OVERWRITE + " to start afresh."
+        )
+
+
+def open_node(location: Location) -> Node:
+    """Give the whole array or group at a location.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is none, or an unfinished one.
+    LayoutError
+        As for :func:`find_node`.
+    """
+    _recover(location)
+    node = find_node(location)
+    if node is None:
+        raise _absent(location, "r")
+    return node
+
+
+def open_array(location: Location) -> Node:
+    """Give the whole array at a location.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is none, or an unfinished one.
+    LayoutError
+        As for :func:`find_node`.
+    """
+    _recover(location)
+    node = find_node(location)
+    if node is None or node.kind != "array":
+        found = "a group" if node else "no Zarr metadata" if location.exists() else "nothing"
+        raise PathNotFoundError(
+            f"{location}: expected a Zarr array, found {found}. Give the directory that holds "
+            "its .zarray or zarr.json."
+        )
+    return node
+
+
+def _recover(location: Location) -> None:
+    """Undo an overwrite that was cut between its two renames; refuse a file."""
+    if not location.on_disk:
+        return
+    path = as_local(location)
+    if not path.stands():
+        recover(path)
+    elif path.exists() and not path.is_dir():
+        raise LayoutError(
+            f"{path} is a file, expected the directory of a Zarr array or group. "
+            "imread reads a TIFF file."
+        )
+
+
+def _check_layout(node: Node) -> None:
+    # zarr takes a v2 array for flat that does not say otherwise, finds no chunk, and gives zeros.
+    if node.zarr_format == 3 or len(node.metadata["shape"]) < 2:
+        return
+    if separator_of(node.metadata) != "/" and any(
+        c.is_folder and _INDEX.fullmatch(c.name) for c in node.location.children()
+    ):
+        raise LayoutError(
+            f"{node.location}: chunks are nested, and .zarray does not say so: other software "
+            'reads zeros. Add "dimension_separator": "/" to it, or mend a local copy with repair.'
+        )
+
+
+def open_stored(location: Location, nested: bool, mode: str) -> zarr.Array[Any] | zarr.Group:
+    """Open the array or group at a location through zarr, as ``open`` says.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is none and ``mode`` makes none, or an unfinished one.
+    TargetExistsError
+        If ``mode`` would replace or adopt what is not Zarr.
+    LayoutError
+        If both layouts lie on disk, or the metadata are damaged.
+    """
+    _recover(location)
+    if mode in ("a", "r", "r+"):
+        node = find_node(location)
+        if node is not None:
+            return open_with_zarr(node, nested=nested, read_only=mode == "r")
+        _check_absent(location, mode)
+    return make_node(
+        location,
+        NestedGroupStore if nested else LayoutStore,
+        lambda store: zarr.create_group(store=store, zarr_format=2),
+        overwrite=mode == "w",
+    )
+
+
+def open_with_zarr(
+    node: Node, *, nested: bool = True, read_only: bool = True
+) -> zarr.Array[Any] | zarr.Group:
+    """Open a node through zarr."""
+    location, zarr_format = node.location, node.zarr_format
+    store: Any
+    if not location.on_disk:
+        store = store_of(location, read_only=read_only)
+    elif node.kind == "group":
+        store = (NestedGroupStore if nested else LayoutStore)(
+            as_local(location), read_only=read_only
+        )
+    else:
+        layout = detect_layout(node, nested=nested)
+        kind = NestedDirectoryStore if layout.nested else LayoutStore
+        store = kind(as_local(location), read_only=read_only)
+    opening: Any = zarr.open_array if node.kind == "array" else zarr.open_group
+    with _naming_errors(location):
+        opened: zarr.Array[Any] | zarr.Group = opening(
+            store=store, mode="r" if read_only else "r+", zarr_format=zarr_format
+        )
+    return opened
+
+
+@contextmanager
+def _naming_errors(location: Location) -> Iterator[None]:
+    try:
+        yield
+    except ScoutIOError:
+        raise
+    except OSError as err:
+        told = (err.strerror or err) if location.on_disk else location.told(err)
+        raise LayoutError(f"{location} cannot be opened: {told}") from err
+
+
+def open_alike(
+    location: Location, settings: Mapping[str, Any], mode: str
+) -> zarr.Array[Any] | None:
+    """Open an existing array of the same shape, chunks and dtype; ``None`` if nothing is there.
+
+    Raises
+    ------
+    TargetExistsError
+        If what is there is another.
+    PathNotFoundError
+        If nothing is there, and ``mode`` makes none.
+    """
+    node = find_node(location)
+    if node is None:
+        if mode != "a":
+            _check_absent(location, mode)
+        return None
+    return as_asked(location, open_with_zarr(node, read_only=mode == "r"), settings)
+
+
+def make_node(
+    location: Location,
+    kind: type[LayoutStore],
+    make: Callable[[Any], _Node],
+    *,
+    overwrite: bool,
+) -> _Node:
+    """Make a node: on a disk beside its place, in a store behind a marker until it is there.
+
+    Raises
+    ------
+    TargetExistsError
+        If there is something that is not to be replaced.
+    WriteError
+        If it cannot be made.
+    """
+    if location.on_disk:
+        return _make_local(as_local(location), kind, make, overwrite=overwrite)
+    return _make_remote(as_remote(location), make, overwrite=overwrite)
+
+
+def _make_local(
+    path: LocalLocation,
+    kind: type[LayoutStore],
+    make: Callable[[Any], _Node],
+    *,
+    overwrite: bool,
+) -> _Node:
+    check_destination(path, overwrite=overwrite)
+    if overwrite:
+        discard_staging(path)
+    staging = begin_staging(path)
+    try:
+        store = kind(staging.array)
+        with naming_errors(path, "the array or group cannot be made"):
+            node = make(store)
+        publish(staging, overwrite=overwrite)
+    except BaseException:
+        drop_staging(staging)
+        raise
+    # The node was made at its first place, and has moved with its directory.
+    store.root = path
+    return node
+
+
+def _make_remote(path: RemoteLocation, make: Callable[[Any], _Node], *, overwrite: bool) -> _Node:
+    check_free(path, overwrite=overwrite)
+    marker = path / MARKER_NAME
+    marker.write(json.dumps({"job": uuid.uuid4().hex}).encode(), new=not overwrite)
+    if overwrite:
+        clear(path, keep_marker=True)
+    with path.writing("the array or group cannot be made"):
+        node = make(store_of(path, read_only=False))
+    marker.remove()
+    return node
+
+
+def _check_absent(location: Location, mode: str) -> None:
+    """Refuse a path without Zarr metadata, but for ``"a"`` where nothing is there at all."""
+    if not location.on_disk:
+        if mode != "a":
+            raise _absent(location, mode)
+        return
+    path = as_local(location)
+    staging = find_staging(path)
+    empty = not path.exists() or not any(path.iterdir())
+    if staging is None and mode == "a" and empty:
+        return
+    if staging is None and mode == "a":
+        raise TargetExistsError(
+            f"{path} holds files but no Zarr metadata, so no group is made there. Give the "
+            "directory of an array or group, or a path that is free."
+        )
+    raise _absent(location, mode)
+
+
+def _absent(location: Location, mode: str) -> PathNotFoundError:
+    if not location.on_disk:
+        return PathNotFoundError(
+            f"{location}: there is no Zarr array or group. Check the URL; mode {mode!r} creates "
+            "nothing."
+        )
+    staging = find_staging(as_local(location))
+    if staging is not None:
+        return PathNotFoundError(
+            f"{location}: an unfinished write lies in {staging.job}, and nothing is published "
+            "yet. Repeat the write with "
+            + RESUME
+            + " to finish it, or "
+            + OVERWRITE
+            + " to start afresh."
+        )
+    found = "the directory holds no Zarr metadata" if location.exists() else "there is nothing"
+    return PathNotFoundError(
+        f"{location}: {found}, expected a Zarr array or group. Check the path; nothing was created."
+    )
+
+
+class _NodeStore(FsspecStore):
+    """zarr's store for a URL, in which the library's own objects are no members of a group."""
+
+    _location: RemoteLocation
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Give an object, without a question for its size before it is read whole."""
+        if byte_range is not None:
+            return await super().get(key, prototype, byte_range)
+        try:
+            data = await self.fs._cat_file(f"{self.path}/{key}", **self._location.whole_object)
+        except self.allowed_exceptions:
+            return None
+        return prototype.buffer.from_bytes(data)
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names directly below a prefix; zarr warns of those that it does not know."""
+        async for name in super().list_dir(prefix):
+            if not name.startswith(OWN_PREFIX):
+                yield name
+
+
+def store_of(location: Location, *, read_only: bool) -> FsspecStore:
+    """Give zarr's store for a URL."""
+    path = as_remote(location)
+    _ = path.fs  # for its errors
+    options = {"use_listings_cache": False, **path.options}
+    store = cast(
+        _NodeStore,
+        _NodeStore.from_url(path.url, storage_options=options, read_only=read_only),
+    )
+    store._location = path
+    return store

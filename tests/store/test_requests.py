@@ -1,0 +1,65 @@
+"""What is asked of a store to open, describe and read an array: counted, kind by kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from object_store import Lab, Request, faulty_proxy
+
+import scout_dask_io as io
+
+DATA = np.arange(8 * 12 * 16, dtype="u2").reshape(8, 12, 16)
+
+
+class Counted:
+    """An array at a URL behind a server that notes what it is asked."""
+
+    def __init__(self, lab: Lab, address: str, seen: list[Request]) -> None:
+        self.options = {**lab.options, "endpoint_url": address}
+        self.url, self.seen = lab.url, seen
+
+    def kinds(self) -> Counter[str]:
+        """Give the requests since the last time, by method."""
+        found = Counter(r.method for r in self.seen)
+        self.seen.clear()
+        return found
+
+
+@pytest.fixture
+def counted(lab: Lab) -> Iterator[Counted]:
+    seen: list[Request] = []
+    with faulty_proxy(lab.address, lambda *_: None, seen) as address:
+        yield Counted(lab, address, seen)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_opening_an_array_takes_five_requests_and_a_block_one_a_chunk(
+    counted: Counted, zarr_format: int
+):
+    io.write_zarr(
+        counted.url, DATA, (4, 6, 8), zarr_format=zarr_format, storage_options=counted.options
+    )
+    counted.kinds()
+    lazy = io.read_zarr(counted.url, storage_options=counted.options)
+    opened = counted.kinds()
+    # v3 goes through zarr, which reads its document once more.
+    assert opened == Counter(GET=5 if zarr_format == 2 else 6)
+    assert (lazy[:4, :6, :8].compute() == DATA[:4, :6, :8]).all()
+    # One a chunk, and two small ones that tell whether it is still the same array.
+    assert counted.kinds() == Counter(GET=3)
+    assert (lazy.compute() == DATA).all()
+    assert counted.kinds() == Counter(GET=8 + 2 * lazy.npartitions)
+
+
+def test_info_takes_eight_requests_and_verify_no_head(counted: Counted):
+    io.write_zarr(counted.url, DATA, (4, 6, 8), storage_options=counted.options)
+    counted.kinds()
+    assert io.info(counted.url, storage_options=counted.options).n_present == 8
+    assert sum(counted.kinds().values()) <= 8
+    assert io.verify(counted.url, storage_options=counted.options).ok
+    found = counted.kinds()
+    assert found["HEAD"] == 0
+    assert found["GET"] <= 8 + 12
