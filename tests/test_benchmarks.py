@@ -319,3 +319,27 @@ def test_the_sheet_of_the_planes_is_measured_by_turns(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("9 x 100 x 120 uint16, medians of 1: plain 0.")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_measuring_server_answers_as_s3_does_and_counts():
+    s3fs = pytest.importorskip("s3fs")
+    s3 = importlib.import_module("benchmarks.storage.s3")
+    with s3.running() as server:
+        fs = s3fs.S3FileSystem(
+            key="a", secret="b", endpoint_url=server.address, use_listings_cache=False
+        )
+        names = ["lab/a/1", "lab/a/2 %#+[*", "lab/b"]
+        for name in names:
+            fs.pipe_file(name, name.encode())
+        with pytest.raises(FileExistsError):
+            fs.pipe_file("lab/b", b"", mode="create")
+        assert sorted(fs.find("lab")) == sorted(names)
+        assert fs.cat_file("lab/b", start=1, end=3) == b"ab"
+        fs.rm_file("lab/a/1")
+        server.control(reset=True)
+        assert not fs.exists("lab/a/1")
+        fs.cat_file("lab/b", start=0, end=2)
+        found = server.control()
+        assert found["requests"]["GET"] == 1
+        assert found["objects"] == 2
+        assert found["most_in_flight"] == 1

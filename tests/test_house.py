@@ -244,6 +244,21 @@ def test_no_modules_import_one_another():
     assert figures(PACKAGE).cycles == []
 
 
+def test_local_and_remote_are_told_apart_in_files():
+    counted = figures(PACKAGE)
+    assert counted.isinstance_of_places <= 10
+    # What writes units tells a directory in the making from a marked place.
+    assert counted.isinstance_of_places_outside_files <= 2
+
+
+def test_contributing_names_modules_that_are_there():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    rooms = "|".join(ROOMS)
+    named = set(re.findall(rf"`((?:{rooms})/[a-z_0-9/]+\.py)`", text))
+    assert len(named) > 30
+    assert not [n for n in sorted(named) if not (PACKAGE / n).is_file()]
+
+
 def test_contributing_holds_the_table_of_rooms():
     text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
     assert rooms_as_text() in text, "CONTRIBUTING.md is to hold:\n" + rooms_as_text()
