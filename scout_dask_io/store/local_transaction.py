@@ -17,6 +17,7 @@ import os
 import shutil
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -30,14 +31,15 @@ from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
-from scout_dask_io.files.disk import naming_errors, sync_dir, sync_files, sync_folders
+from scout_dask_io.files.disk import naming_errors, remove_tree, sync_dir, sync_files, sync_folders
 from scout_dask_io.files.local import DRAFT_PREFIX, LocalLocation
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
 from scout_dask_io.store.create import write_metadata
 from scout_dask_io.store.journal import CHUNK_RECORD, append_unit, read_units
 from scout_dask_io.store.layout import array_at
-from scout_dask_io.store.manifest import write_manifest
+from scout_dask_io.store.manifest import UNKNOWN, change_records, locked, write_manifest
+from scout_dask_io.store.region_write import REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.sidecar import write_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, open_source
 from scout_dask_io.store.staging import (
@@ -76,8 +78,8 @@ class LocalTransaction:
         Whether files are synced to the disk before they count as written.
     overwrite : bool
         Whether what stands at the destination is replaced.
-    in_place : bool
-        Whether the array stands, and chunks of it are replaced.
+    region : RegionWrite, optional
+        What is written into an array that stands, whose chunks are replaced.
     settings : dict
         What was noted when the write began; empty in another process.
     """
@@ -85,12 +87,12 @@ class LocalTransaction:
     staging: Staging
     durable: bool = False
     overwrite: bool = False
-    in_place: bool = False
+    region: RegionWrite | None = None
     settings: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave the settings behind: every task has its transaction."""
-        return LocalTransaction, (self.staging, self.durable, self.overwrite, self.in_place)
+        return LocalTransaction, (self.staging, self.durable, self.overwrite, self.region)
 
     @classmethod
     def begin(
@@ -135,6 +137,28 @@ class LocalTransaction:
             drop_staging(staging)
             raise
         return begun
+
+    @classmethod
+    def begin_region(cls, path: LocalLocation, region: RegionWrite, *, durable: bool) -> Self:
+        """Make room for the chunks in the making, and call those of the region unknown.
+
+        Raises
+        ------
+        WriteError
+            If a file cannot be written.
+        """
+        staging = Staging(path, path / f"{REGION_PREFIX}{uuid.uuid4().hex}")
+        with naming_errors(path, "a region of it cannot be written"):
+            try:
+                for folder in (staging.job, staging.tmp, staging.journal):
+                    folder.mkdir()
+                with locked(path):
+                    add_to_attributes(path, region.attributes, durable=durable)
+                change_records(path, region.cells, UNKNOWN, durable=durable)
+            except BaseException:
+                remove_tree(staging.job)
+                raise
+        return cls(staging, durable, region=region)
 
     @classmethod
     def find(cls, path: LocalLocation) -> Self | None:
@@ -202,8 +226,8 @@ class LocalTransaction:
 
     @property
     def origin(self) -> Shape:
-        """Where in the array the units' coordinates begin: empty for its origin."""
-        return ()
+        """Where the units' coordinates begin in the array that stands; empty of a new one."""
+        return () if self.region is None else self.region.origin
 
     @property
     def tmp(self) -> LocalLocation:
@@ -212,7 +236,7 @@ class LocalTransaction:
 
     def array(self, level: int | None) -> LocalLocation:
         """Give the directory of the growing array, or of a level."""
-        if self.in_place:
+        if self.region is not None:
             return self.staging.destination
         whole = self.staging.array
         return whole if level is None else whole / str(level)
@@ -224,6 +248,8 @@ class LocalTransaction:
 
     def format(self, level: int | None) -> ChunkFormat:
         """Give how the chunks are stored, by the metadata."""
+        if self.region is not None:
+            return self.region.format
         fmt = format_at(array_at(self.array(level)))
         if fmt is None:
             raise LayoutError(
@@ -289,7 +315,7 @@ class LocalTransaction:
 
     def _root(self, level: int | None) -> str:
         # Text, not a Path: made for every chunk.
-        if self.in_place:
+        if self.region is not None:
             return str(self.staging.destination)
         whole = f"{self.staging.job}/array"
         return whole if level is None else f"{whole}/{level}"
@@ -314,7 +340,7 @@ class LocalTransaction:
             f"The destination {staging.destination} is as it was. Once the cause is mended, the "
             "same call with " + RESUME + " goes on."
         )
-        if self.in_place:
+        if self.region is not None:
             after = (
                 "Some chunks of the region are new. Write the region again when the cause is "
                 "mended."
@@ -347,7 +373,13 @@ class LocalTransaction:
         ResumeError
             If a unit is missing from a journal.
         """
-        staging = self.staging
+        staging, region = self.staging, self.region
+        if region is not None:
+            with naming_errors(self.destination, "its manifest cannot be brought up to date"):
+                records = region.records(units[None], self.finished(None), self.where)
+                change_records(self.destination, region.cells, records, durable=self.durable)
+            remove_tree(staging.job)
+            return
         with naming_errors(staging.job, "what grew there cannot be finished"):
             settings = self._settings_now()
             arrays = {}
@@ -399,6 +431,9 @@ class LocalTransaction:
         WriteError
             If it cannot be told.
         """
+        if self.region is not None:
+            remove_tree(self.staging.job)
+            return None
         if not self.exists():
             return None
         found = self.progress()

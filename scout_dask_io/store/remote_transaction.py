@@ -29,7 +29,8 @@ import json
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -43,8 +44,16 @@ from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.chunk_format import ChunkFormat, format_of
 from scout_dask_io.store.create import metadata_documents
 from scout_dask_io.store.journal import CHUNK_RECORD
-from scout_dask_io.store.manifest import MANIFEST_NAME, manifest_bytes, parse_manifest
+from scout_dask_io.store.manifest import (
+    MANIFEST_NAME,
+    NOTES_NAME,
+    begin_note,
+    finish_note,
+    manifest_bytes,
+    parse_manifest,
+)
 from scout_dask_io.store.metadata import parse_metadata
+from scout_dask_io.store.region_write import REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, find_unfinished
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, growing_source
 from scout_dask_io.store.unfinished import (
@@ -74,8 +83,8 @@ class RemoteTransaction:
         What is to stand there.
     name : str
         Names the write.
-    in_place : bool
-        Whether the array stands, and chunks of it are replaced.
+    region : RegionWrite, optional
+        What is written into an array that stands, whose chunks are replaced.
     settings : dict
         What was noted when the write began, and the metadata of its arrays; empty in
         another process.
@@ -83,12 +92,12 @@ class RemoteTransaction:
 
     destination: RemoteLocation
     name: str
-    in_place: bool = False
+    region: RegionWrite | None = None
     settings: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave the settings behind: every task has its transaction."""
-        return RemoteTransaction, (self.destination, self.name, self.in_place)
+        return RemoteTransaction, (self.destination, self.name, self.region)
 
     @classmethod
     def begin(
@@ -123,6 +132,22 @@ class RemoteTransaction:
         (path / MARKER_NAME).write(json.dumps(noted).encode(), new=not overwrite)
         _finish_clearing(path, noted)
         return cls(path, job, settings=stored)
+
+    @classmethod
+    def begin_region(cls, path: RemoteLocation, region: RegionWrite) -> Self:
+        """Call the chunks of a region unknown, before the first of them is written.
+
+        Raises
+        ------
+        WriteError
+            If the store does not take it.
+        """
+        job = uuid.uuid4().hex
+        note = begin_note(path, job, region.cells, region.attributes)
+        add_to_attributes(path, region.attributes)
+        begun = cls(path, job, replace(region, note=note.name))
+        (begun.journal(None) / BEGUN).write(b"")
+        return begun
 
     @classmethod
     def find(cls, path: RemoteLocation) -> Self | None:
@@ -182,8 +207,8 @@ class RemoteTransaction:
 
     @property
     def origin(self) -> Shape:
-        """Where in the array the units' coordinates begin: empty for its origin."""
-        return ()
+        """Where the units' coordinates begin in the array that stands; empty of a new one."""
+        return () if self.region is None else self.region.origin
 
     @property
     def tmp(self) -> None:
@@ -196,13 +221,15 @@ class RemoteTransaction:
 
     def journal(self, level: int | None) -> RemoteLocation:
         """Give below what the records of finished units are."""
-        if self.in_place:
-            return self.destination / f".scout-region-{self.name}"
+        if self.region is not None:
+            return self.destination / f"{REGION_PREFIX}{self.name}"
         every = self.destination / f"{JOURNAL_NAME}/{self.name}"
         return every if level is None else every / str(level)
 
     def format(self, level: int | None) -> ChunkFormat:
         """Give how the chunks are stored, by the metadata that will be put."""
+        if self.region is not None:
+            return self.region.format
         fmt = format_of(self._document(level), "/")
         if fmt is None:
             raise LayoutError(
@@ -238,7 +265,7 @@ class RemoteTransaction:
         WriteError
             If it was.
         """
-        if not self.in_place:
+        if self.region is None:
             self._settings_now()
         elif (self.journal(None) / BEGUN).read() is None:
             raise WriteError(
@@ -318,7 +345,7 @@ class RemoteTransaction:
                 + RESUME
                 + " goes on."
             )
-            if self.in_place:
+            if self.region is not None:
                 after = (
                     "Some chunks of the region are new. Write the region again when the cause "
                     "is mended."
@@ -346,6 +373,14 @@ class RemoteTransaction:
         ResumeError
             If a unit is missing from a journal.
         """
+        region = self.region
+        if region is not None:
+            self.check()
+            records = region.records(units[None], self.finished(None), self.where)
+            note = self.destination / NOTES_NAME / region.note
+            finish_note(self.destination, note, region.cells, records, region.attributes)
+            self._discard()
+            return
         stored = self._settings_now()
         settings = {k: v for k, v in stored.items() if k not in ("job", "metadata")}
         arrays = {}
@@ -388,6 +423,10 @@ class RemoteTransaction:
         ScoutIOError
             If the store cannot be asked.
         """
+        if self.region is not None:
+            with suppress(ScoutIOError):  # the store may be what failed
+                self._discard()
+            return None
         if not self.exists():
             return None
         found = self.progress()
@@ -397,7 +436,7 @@ class RemoteTransaction:
         (self.destination / MARKER_NAME).remove()
         return None
 
-    def discard(self) -> None:
+    def _discard(self) -> None:
         """Remove what is noted of a region until all is in."""
         journal = self.journal(None)
         journal.remove([name for name, _ in journal.find()])

@@ -19,6 +19,7 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.local_transaction import LocalTransaction
+from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.remote_transaction import RemoteTransaction
 from scout_dask_io.store.sidecar import check_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
@@ -172,6 +173,22 @@ def begin(
     return LocalTransaction.begin(
         as_local(location), arrays, noted, overwrite=overwrite, durable=durable
     )
+
+
+def begin_region(location: Location, region: RegionWrite, *, durable: bool) -> Transaction:
+    """Begin to write a region of an array that stands.
+
+    No other writer's additions to its attributes are lost: on a disk a lock sees to that,
+    in a store the note of the region has them too.
+
+    Raises
+    ------
+    WriteError
+        If a file or object cannot be written.
+    """
+    if location.on_disk:
+        return LocalTransaction.begin_region(as_local(location), region, durable=durable)
+    return RemoteTransaction.begin_region(as_remote(location), region)
 
 
 def unfinished(destination: Location) -> Unfinished | None:

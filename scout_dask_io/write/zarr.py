@@ -34,8 +34,8 @@ from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
-from scout_dask_io.store.region_transaction import begin_region
-from scout_dask_io.store.transaction import Transaction, begin
+from scout_dask_io.store.region_write import RegionWrite
+from scout_dask_io.store.transaction import begin, begin_region
 from scout_dask_io.store.unfinished import NewArray
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
@@ -239,8 +239,8 @@ def write_zarr(
         check_remote(destination, plan, data, overwrite=False)
         if compute:
             preflight([data], destination, in_place=True)
-        filled = filled_record(where, data)
-        txn: Transaction = begin_region(destination, fmt, where, durable=durable, attributes=filled)
+        into = RegionWrite(where, fmt, filled_record(where, data))
+        txn = begin_region(destination, into, durable=durable)
     else:
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
