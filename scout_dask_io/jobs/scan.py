@@ -19,7 +19,7 @@ from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.report import JobReport, Row, table
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import survey_planes
-from scout_dask_io.tiff.folder import check_numbering, is_channel, is_tiff, natural_key
+from scout_dask_io.tiff.folder import check_numbering, is_channel, is_tiff, natural_key, odd_names
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.range_reader import answered
 from scout_dask_io.tiff.stack_check import Survey
@@ -136,6 +136,7 @@ def _summary(
         hidden=tuple(hidden),
         others=tuple(others),
         natural=names == sorted(names, key=natural_key),
+        names=odd_names(names),
     )
 
 
@@ -208,6 +209,8 @@ class FolderScan(JobReport):
         Hidden TIFF files, which no reader reads, and files that are no TIFF.
     natural : bool
         Whether alphabetical order is the order of the numbers.
+    names : tuple of str
+        Why the files may be no one stack of planes, by their names.
     """
 
     path: str
@@ -224,6 +227,7 @@ class FolderScan(JobReport):
     hidden: tuple[str, ...]
     others: tuple[str, ...]
     natural: bool
+    names: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -238,6 +242,7 @@ class FolderScan(JobReport):
             found.append(f"numbers that are missing: {_some(self.gaps)}")
         if self.duplicates:
             found.append(f"files of the same number: {_some(self.duplicates)}")
+        found += self.names[:5]
         if not self.natural:
             found.append(
                 "alphabetical order is not that of the numbers; "

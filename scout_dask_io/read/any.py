@@ -31,7 +31,7 @@ from scout_dask_io.store.metadata import NODE_FILES, Node
 from scout_dask_io.store.nodes import find_node, open_node
 from scout_dask_io.store.source import level_source
 from scout_dask_io.store.staging import find_staging
-from scout_dask_io.tiff.folder import ORDERS, check_numbering, is_tiff
+from scout_dask_io.tiff.folder import ORDERS, check_numbering, is_tiff, odd_names
 from scout_dask_io.tiff.source import TiffSource
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
@@ -180,6 +180,11 @@ def warn_of_numbering(opened: Opened) -> None:
                     f"{folder!r} has {what}: {', '.join(found[:10])}{more}. Its planes are stacked "
                     "as they are, one after the other."
                 )
+        for text in odd_names(names)[:5]:
+            warn(
+                f"{folder!r}: {text}. If that is not meant, put what belongs together in a folder "
+                "of its own (a folder a channel is read as channels), and move what does not away."
+            )
 
 
 def kind_of(path: Location) -> Kind:

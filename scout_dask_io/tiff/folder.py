@@ -12,13 +12,15 @@ from itertools import pairwise
 from typing import Any
 
 from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.name_fields import AmbiguousNamesError, grid_of_names
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.tiff.range_reader import answered
 
 ORDERS = ("alphabetical", "natural")
 _SUFFIXES = (".tif", ".tiff")
-_DIGITS = re.compile(r"([0-9]+)")
+# A minus before a number is its sign where a separator stands before it: not in 12-30-01.
+_DIGITS = re.compile(r"((?<![A-Za-z0-9])(?<=[_ =,(])-[0-9]+|[0-9]+)")
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:
@@ -27,7 +29,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:
     # numbers alone: a run of digits sorts where digits do, by its value.
     key: list[tuple[int, int]] = []
     for part in _DIGITS.split(name):
-        if part.isascii() and part.isdigit():
+        if part.isascii() and part[-1:].isdigit() and part.lstrip("-").isdigit():
             key.append((ord("0"), int(part)))
         else:
             key += ((ord(letter), 0) for letter in part)
@@ -166,3 +168,35 @@ def check_numbering(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, .
             elif b - a > step:
                 gaps.append(f"between {numbers[a][0]} and {numbers[b][0]}")
     return tuple(gaps), tuple(duplicates)
+
+
+def odd_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Say in sentences why files may be no one stack of planes, by their names alone.
+
+    More than one field that varies (channels beside planes), a plane that is missing where its
+    number is not the last one, a file that is not named as the others are.
+
+    Examples
+    --------
+    >>> odd_names([f"z{z}_ch{c}.tif" for z in range(3) for c in range(2)])[0]
+    'the names tell of 2 channels x 3 planes, which are stacked as one axis of 6'
+    >>> odd_names(["z0.tif", "z1.tif", "z2.tif", "MAX_z.tif"])
+    ("'MAX_z.tif' is not named as the others are",)
+    """
+    try:
+        grid = grid_of_names(names)
+    except ArgumentError as err:
+        if isinstance(err, AmbiguousNamesError):
+            return (f"several numbers vary in the names: {err.varying}",)
+        return ()  # files of the same number are told of by check_numbering
+    found = []
+    if len(grid.fields) > 1:
+        found.append(
+            f"the names tell of {grid.fields_text}, which are stacked as one axis of "
+            f"{len(grid.files)}"
+        )
+    if len(grid.files) > 1:
+        found += [f"{name!r} is not named as the others are" for name in grid.strays]
+    if not check_numbering(names)[0]:
+        found += [f"missing by the names: {hole}" for hole in grid.holes]
+    return tuple(found)

@@ -1,0 +1,573 @@
+"""Fields in the names of files: channel, time, z, position, and the grid that they span. No files.
+
+Cameras and their programs put into a name what a plane is: ``scan_C01_xyz-Table Z0004.ome.tif``,
+``Series001_z03_ch01.tif``, ``Ex_488_Em_525/000000_-00100/0040.tif``. The names of a dataset are
+cut into words and numbers; those of one build are its *series*, what varies in them are its
+*fields*, and every field is an axis. Where the fields span a full grid that is the dataset;
+holes are named. What two readings fit is not guessed: the error shows the patterns that choose.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, product
+from typing import TypeAlias
+
+from scout_dask_io.core.formatting import format_count
+from scout_dask_io.errors import ArgumentError, PathNotFoundError
+
+Value: TypeAlias = int | str
+
+#: The axes that names may tell of, in the order of the array; ``p`` are positions (tiles, sites,
+#: wells) and ``v`` views (angles, cameras), each of which is an array of its own.
+AXES = "pvtcz"
+NAMES_OF_AXES = {"p": "position", "v": "view", "t": "time", "c": "channel", "z": "z"}
+_NOUNS = {**NAMES_OF_AXES, "t": "time point", "z": "plane"}
+#: Other names that a pattern may use.
+_ALIASES = {
+    "position": "p", "pos": "p", "tile": "p", "site": "p", "field": "p", "well": "p", "x": "p",
+    "y": "p", "row": "p", "col": "p", "series": "p", "view": "v", "angle": "v", "camera": "v",
+    "time": "t", "channel": "c", "wavelength": "c", "plane": "z", "slice": "z",
+}  # fmt: skip
+
+# What stands before a number, in lower case, and the axis that it names.
+_KEYS = {
+    "z": {"z", "zpos", "zs", "slice", "sl", "plane", "section", "sec", "depth", "zstep", "zslice"},
+    "c": {
+        "c", "ch", "chan", "channel", "channels", "color", "colour", "wl", "w", "wv", "wave",
+        "wavelength", "laser", "lambda", "filter", "ex", "em", "dye", "fluor", "chn",
+    },
+    "t": {"t", "tp", "time", "timepoint", "timepoints", "frame", "frames", "l", "tl", "timelapse"},
+    "p": {
+        "p", "pos", "position", "s", "site", "tile", "tiles", "f", "fov", "field", "series",
+        "scene", "well", "x", "y", "row", "col", "column", "r", "m", "mosaic", "region", "xy",
+        "posx", "posy", "b", "block", "stack",
+    },
+    "v": {"v", "view", "angle", "ang", "cam", "camera", "illum", "illumination", "side", "i", "a"},
+}  # fmt: skip
+_AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
+# What stands behind a number.
+_UNITS = {"nm": "c", "um": "z", "µm": "z", "deg": "v"}
+# Layouts that the places of numbers tell of, no word beside them.
+_LAYOUTS = (
+    # TeraStitcher and SmartSPIM: a folder a channel, x, then x_y, then a file a z, in tenths of
+    # a micrometre (Bria and Iannello, BMC Bioinformatics 13:316, 2012).
+    re.compile(
+        r"(?:(?P<c>[^/]+)/)?(?P<x>-?[0-9]{5,6})/(?P=x)_(?P<y>-?[0-9]{5,6})/(?:[^/]*_)?(?P<z>-?[0-9]{4,6})\.tiff?",
+        re.IGNORECASE,
+    ),
+)
+# A number alone counts planes; more channels than these no microscope has.
+_MOST_CHANNELS = 16
+
+_EXTENSION = re.compile(r"(\.ome)?(\.[^./]+)$", re.IGNORECASE)
+# A minus belongs to a number where a separator stands before it: not in 12-30-01, nor in brain-7.
+_TOKEN = re.compile(r"(?:(?<![A-Za-z0-9])(?<=[_ =/,(])-)?[0-9]+|[^\W\d_]+|[\W_]", re.ASCII)
+_CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+
+
+class AmbiguousNamesError(ArgumentError):
+    """More than one reading fits the names; ``varying`` says what varies in them."""
+
+    varying = ""
+
+
+@dataclass(frozen=True)
+class NameField:
+    """One axis of a dataset, as its file names tell of it.
+
+    Attributes
+    ----------
+    axis : str
+        One of :data:`AXES`.
+    text : str
+        What stands before the number in the names, as written there; may be empty.
+    values : tuple
+        What the names say along the axis, in order: numbers, or words.
+    """
+
+    axis: str
+    text: str
+    values: tuple[Value, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The values as names of channels or positions."""
+        return tuple(f"{self.text}{v}" if isinstance(v, int) else v for v in self.values)
+
+
+@dataclass(frozen=True)
+class NameGrid:
+    """How the files of a dataset are arranged.
+
+    Attributes
+    ----------
+    fields : tuple of NameField
+        In the order of :data:`AXES`; their lengths are the shape of the grid.
+    files : dict
+        The file at each index of the grid, an index a field.
+    holes : tuple of str
+        What is missing, in words, e.g. ``"channel 1, z 7"``.
+    strays : tuple of str
+        Names that are not of the series.
+    guessed : tuple of str
+        Axes that no word in the names states.
+    """
+
+    fields: tuple[NameField, ...]
+    files: dict[tuple[int, ...], str]
+    holes: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
+    guessed: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> str:
+        """The axes of the grid, e.g. ``"cz"``."""
+        return "".join(f.axis for f in self.fields)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The extent of the grid along each of them."""
+        return tuple(len(f.values) for f in self.fields)
+
+    def along(self, axis: str) -> NameField | None:
+        """Give the field of an axis, ``None`` if the names have none."""
+        return next((f for f in self.fields if f.axis == axis), None)
+
+    @property
+    def fields_text(self) -> str:
+        """How many values each field has, in words."""
+        parts = [format_count(len(f.values), _NOUNS[f.axis]) for f in self.fields]
+        return " x ".join(parts or ["one plane"])
+
+    def __str__(self) -> str:
+        text = f"{format_count(len(self.files), 'file')}: {self.fields_text}"
+        if self.guessed:
+            names = " and ".join(NAMES_OF_AXES[a] for a in self.guessed)
+            text += f" ({names} by the numbers alone)"
+        return text
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What varies at one place of the names of a series."""
+
+    at: tuple[int, ...]  # its tokens
+    text: str
+    axis: str  # empty where no word says it
+    values: tuple[Value, ...]  # of each file
+    in_folder: bool
+
+    @property
+    def is_word(self) -> bool:
+        return isinstance(self.values[0], str)
+
+
+@dataclass
+class _Series:
+    names: list[str] = field(default_factory=list)
+    tokens: list[list[str]] = field(default_factory=list)
+
+
+def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
+    """Tell how files are arranged, by their names.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Paths below the dataset's folder, with ``/``.
+    where : str
+        What a message calls the dataset.
+
+    Raises
+    ------
+    ArgumentError
+        If more than one reading fits; the message has the patterns that choose.
+
+    Examples
+    --------
+    >>> names = [f"Series001_z{z:02d}_ch{c:02d}.tif" for z in range(4) for c in range(2)]
+    >>> grid = grid_of_names(names)
+    >>> grid.axes, grid.shape, grid.files[1, 2]
+    ('cz', (2, 4), 'Series001_z02_ch01.tif')
+    """
+    names = sorted(names)
+    for layout in _LAYOUTS:
+        matches = [m for n in names if (m := layout.fullmatch(n))]
+        if names and len(matches) == len(names):
+            return _grid_of_matches(matches, names, (), where)
+    series, strays = _largest_series(names)
+    columns = _merged(_columns(series))
+    chosen, guessed = _axes(columns, series, where)
+    fields, indices = _fields(chosen)
+    return _grid(fields, indices, series.names, strays, guessed, where)
+
+
+def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder") -> NameGrid:
+    """Tell how files are arranged, by a pattern such as ``"{name}_C{c}_Z{z}.tif"``.
+
+    ``{c}``, ``{z}``, ``{t}``, ``{p}`` and ``{v}`` (or ``{channel}``, ``{time}``, ``{position}``,
+    ``{tile}``, ``{x}``, ``{y}``, ``{view}`` …) are fields, numbers or words; any other name in
+    braces is text that does not matter, ``*`` too. A pattern with named groups, ``(?P<z>…)``, is
+    a regular expression. It is held against paths below the dataset's folder, with ``/``.
+
+    Raises
+    ------
+    ArgumentError
+        If the pattern has no field, or two files are the same by it.
+    PathNotFoundError
+        If no file fits it.
+    """
+    expression = _compiled(pattern)
+    found: list[str] = []
+    strays: list[str] = []
+    matches: list[re.Match[str]] = []
+    for name in sorted(names):
+        match = expression.fullmatch(name)
+        if match is None:
+            strays.append(name)
+        else:
+            found.append(name)
+            matches.append(match)
+    if not found:
+        some = ", ".join(strays[:3]) or "none"
+        raise PathNotFoundError(
+            f"{where}: no file fits the pattern {pattern!r}; there are {some}"
+            f"{' and others' if len(strays) > 3 else ''}"
+        )
+    return _grid_of_matches(matches, found, strays, where)
+
+
+def _grid_of_matches(
+    matches: Sequence[re.Match[str]], names: Sequence[str], strays: Sequence[str], where: str
+) -> NameGrid:
+    """Give the grid of names that fit one expression, by its groups."""
+    columns = []
+    for group in matches[0].re.groupindex:
+        axis = _axis_of_group(group)
+        raw = [m[group] or "" for m in matches]
+        if axis and any(raw):
+            numbers = all(re.fullmatch("-?[0-9]+", r) for r in raw)
+            values: tuple[Value, ...] = tuple(int(r) if numbers else r for r in raw)
+            columns.append(_Column((), "", axis, values, False))
+    fields, indices = _fields(columns)
+    return _grid(fields, indices, names, strays, (), where)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Give the regular expression of a pattern, whose groups are named for axes."""
+    if "(?P<" in pattern:
+        try:
+            expression = re.compile(pattern)
+        except re.error as err:
+            raise ArgumentError(f"pattern {pattern!r} is no regular expression: {err}") from err
+    else:
+        parts: list[str] = []
+        n_fields = 0
+        for part in re.split(r"(\{[^{}]*\}|\*)", pattern):
+            axis = _axis_of_group(part[1:-1]) if part.startswith("{") else ""
+            if axis:
+                group = f"{axis}{n_fields}"
+                n_fields += 1
+                # A field of digits, with a sign; or a word, as short as can be.
+                parts.append(rf"(?P<{group}>-?[0-9]+|[^/]+?)")
+            elif part == "*" or part.startswith("{"):
+                parts.append("[^/]*?")
+            else:
+                parts.append(re.escape(part))
+        expression = re.compile("".join(parts))
+    if not any(map(_axis_of_group, expression.groupindex)):
+        raise ArgumentError(
+            f"pattern {pattern!r} has no field: give {{z}}, {{c}}, {{t}}, {{position}} or {{view}} "
+            'where the names have them, as in "{name}_C{c}_Z{z}.tif"'
+        )
+    return expression
+
+
+def _axis_of_group(name: str) -> str:
+    name = name.lower().rstrip("0123456789")
+    return name if name in AXES and len(name) == 1 else _ALIASES.get(name, "")
+
+
+def _largest_series(names: Sequence[str]) -> tuple[_Series, tuple[str, ...]]:
+    """Give the names that are built alike, and those that are not."""
+    series: dict[tuple[str, ...], _Series] = defaultdict(_Series)
+    for name in names:
+        tokens = _TOKEN.findall(_EXTENSION.sub("", name))
+        build = tuple("#" if t[-1].isdigit() else "@" if t[0].isalpha() else t for t in tokens)
+        series[build].names.append(name)
+        series[build].tokens.append(tokens)
+    if not series:
+        return _Series(), ()
+    largest = max(series.values(), key=lambda s: len(s.names))
+    if len(series) > 1 and len(largest.names) == 1:
+        # Names of which no two are built alike, as GUIDs are, tell nothing.
+        return _Series(), tuple(names)
+    strays = sorted(n for s in series.values() if s is not largest for n in s.names)
+    return largest, tuple(strays)
+
+
+def _columns(series: _Series) -> list[_Column]:
+    """Give what varies in the names of a series."""
+    found = []
+    for at, texts in enumerate(zip(*series.tokens, strict=True)):
+        if len(set(texts)) == 1:
+            continue
+        is_number = texts[0][-1].isdigit()
+        values: tuple[Value, ...] = tuple(int(t) if is_number else t for t in texts)
+        first = series.tokens[0]
+        text, axis = _key(first, at) if is_number else ("", "c")
+        in_folder = "/" in first[at:]
+        found.append(_Column((at,), text, axis, values, in_folder))
+    return found
+
+
+def _key(tokens: Sequence[str], at: int) -> tuple[str, str]:
+    """Give the word that names a number, and the axis that it stands for; empty if none does."""
+    after = tokens[at + 1] if at + 1 < len(tokens) else ""
+    if after.lower() in _UNITS:
+        return "", _UNITS[after.lower()]
+    before = tokens[at - 1] if at else ""
+    if before[:1].isalpha():
+        if before.lower() in _AXIS_OF_KEY:
+            return before, _AXIS_OF_KEY[before.lower()]
+        last = _CAMEL.findall(before)[-1:] or [""]
+        return last[0], _AXIS_OF_KEY.get(last[0].lower(), "")
+    word = tokens[at - 2] if at > 1 and before in "_- =." else ""
+    if word[:1].isalpha() and word.lower() in _AXIS_OF_KEY:
+        return f"{word}{before}", _AXIS_OF_KEY[word.lower()]
+    return "", ""
+
+
+def _groups(values: Sequence[object]) -> tuple[int, ...]:
+    """Give which files have equal values, the same for columns that part the files alike."""
+    seen: dict[object, int] = {}
+    return tuple(seen.setdefault(v, len(seen)) for v in values)
+
+
+def _merged(columns: list[_Column]) -> list[_Column]:
+    """Let one column stand for all that part the files alike, such as ``Ex_488_Em_525``."""
+    by_groups: dict[tuple[int, ...], list[_Column]] = defaultdict(list)
+    for column in columns:
+        by_groups[_groups(column.values)].append(column)
+    return [
+        min(alike, key=lambda c: (not c.axis, c.is_word, c.in_folder, c.at))
+        for alike in by_groups.values()
+    ]
+
+
+def _is_key_of_all(columns: Sequence[_Column], n_files: int) -> bool:
+    """Tell whether no two files are alike in all columns."""
+    if not columns:
+        return n_files <= 1
+    return len(set(zip(*(c.values for c in columns), strict=True))) == n_files
+
+
+def _axes(
+    columns: list[_Column], series: _Series, where: str
+) -> tuple[list[_Column], tuple[str, ...]]:
+    """Give every column an axis, and leave out those that follow from others.
+
+    Raises
+    ------
+    ArgumentError
+        If more than one reading fits.
+    """
+    n_files = len(series.names)
+    guessed: tuple[str, ...] = ()
+    if len(columns) == 1:
+        (only,) = columns
+        too_many = only.axis == "c" and len(set(only.values)) > _MOST_CHANNELS
+        if not only.axis or too_many:
+            return [_with_axis(only, "z")], ("z",)
+        return columns, ()
+    columns = [_ranked(c, columns) for c in columns]
+    stated = [c for c in columns if c.axis and not c.is_word]
+    words = [c for c in columns if c.is_word]
+    bare = [c for c in columns if not c.axis]
+    if _is_key_of_all(stated, n_files):
+        # What else varies follows from these: times of day, serial numbers.
+        chosen = stated
+    else:
+        if words and (_has(stated, "c") or len(words) > 1):
+            words = [w for w in words if not _follows(w, [*stated, *bare])]
+        chosen = [*stated, *words]
+        if not _is_key_of_all(chosen, n_files):
+            bare = [b for b in bare if not _follows(b, chosen)]
+            if len(bare) == 1 and not _has(chosen, "z"):
+                chosen, guessed = [*chosen, _with_axis(bare[0], "z")], ("z",)
+            elif bare:
+                raise _ambiguous(bare, chosen, series, where)
+    for axis in "tcz":
+        same = [c for c in chosen if c.axis == axis]
+        if len(same) > 1:
+            raise _ambiguous(same, [c for c in chosen if c.axis != axis], series, where)
+    return chosen, guessed
+
+
+def _has(columns: Sequence[_Column], axis: str) -> bool:
+    return any(c.axis == axis for c in columns)
+
+
+def _with_axis(column: _Column, axis: str) -> _Column:
+    return _Column(column.at, column.text, axis, column.values, column.in_folder)
+
+
+def _follows(column: _Column, others: Sequence[_Column]) -> bool:
+    """Tell whether a column's value follows from those of others."""
+    others = [c for c in others if c is not column]
+    if not others:
+        return False
+    seen: dict[tuple[Value, ...], Value] = {}
+    keys = zip(*(c.values for c in others), strict=True)
+    return all(seen.setdefault(k, v) == v for k, v in zip(keys, column.values, strict=True))
+
+
+def _ranked(column: _Column, columns: Sequence[_Column]) -> _Column:
+    """Let a number that counts on over what a folder says begin anew in each folder.
+
+    In ``ch0/ch00000.tif``, ``ch1/ch10000.tif`` the second number is the plane.
+    """
+    if column.is_word or column.in_folder or len(set(column.values)) < len(column.values):
+        return column
+    folders = [c for c in columns if c.in_folder and c is not column]
+    if not folders or _is_grid([*folders, column]):
+        return column
+    by_folder: dict[tuple[Value, ...], list[Value]] = defaultdict(list)
+    for key, value in zip(
+        zip(*(c.values for c in folders), strict=True), column.values, strict=True
+    ):
+        by_folder[key].append(value)
+    sizes = {len(v) for v in by_folder.values()}
+    if len(sizes) != 1 or sizes == {1}:
+        return column
+    rank = {v: n for values in by_folder.values() for n, v in enumerate(sorted(values, key=_order))}
+    axis = "z" if not column.axis or _has(folders, column.axis) else column.axis
+    return _Column(column.at, "", axis, tuple(rank[v] for v in column.values), False)
+
+
+def _is_grid(columns: Sequence[_Column]) -> bool:
+    n = math.prod(len(set(c.values)) for c in columns)
+    return len(set(zip(*(c.values for c in columns), strict=True))) == n
+
+
+def _ambiguous(
+    unclear: Sequence[_Column], clear: Sequence[_Column], series: _Series, where: str
+) -> AmbiguousNamesError:
+    """Give the error that shows the readings, and the pattern of each."""
+    taken = {c.axis for c in clear}
+    free = [a for a in ("z", "c", "t", "p") if a == "p" or a not in taken]
+    readings = []
+    for axes in (free[: len(unclear)], free[: len(unclear)][::-1], ["t", "z"]):
+        named = [_with_axis(c, a) for c, a in zip(unclear, axes, strict=False)]
+        if len(named) == len(unclear):
+            readings.append(_pattern([*clear, *named], series))
+    some = " or ".join(f"pattern={p!r}" for p in dict.fromkeys(readings))
+    what = " and ".join(_examples(c) for c in unclear)
+    error = AmbiguousNamesError(
+        f"{where}: the names do not say which axis is which: {what} vary, as in "
+        f"{series.names[0]!r}. Give {some or 'a pattern with {z}, {c}, {t} or {position}'}."
+    )
+    error.varying = what
+    return error
+
+
+def _examples(column: _Column) -> str:
+    values = sorted(set(column.values), key=_order)
+    shown = ", ".join(f"{column.text}{v}" for v in values[:3])
+    return f"{shown}{' …' if len(values) > 3 else ''} ({len(values):,} values)"
+
+
+def _pattern(columns: Sequence[_Column], series: _Series) -> str:
+    axis_at = {at: c.axis for c in columns for at in c.at}
+    constant = [len(set(texts)) == 1 for texts in zip(*series.tokens, strict=True)]
+    text = ""
+    for at, token in enumerate(series.tokens[0]):
+        text += f"{{{axis_at[at]}}}" if at in axis_at else token if constant[at] else "*"
+    extension = _EXTENSION.search(series.names[0])
+    return text + (extension[0] if extension else "")
+
+
+def _order(value: Value) -> tuple[int, int, str]:
+    return (0, value, "") if isinstance(value, int) else (1, 0, value)
+
+
+def _fields(columns: Sequence[_Column]) -> tuple[tuple[NameField, ...], list[tuple[int, ...]]]:
+    """Give the fields, columns of one axis joined, and every file's index along each."""
+    fields: list[NameField] = []
+    places: list[list[int]] = []
+    for axis in AXES:
+        alike = [c for c in columns if c.axis == axis]
+        if not alike:
+            continue
+        if len(alike) == 1:
+            values: list[Value] = list(alike[0].values)
+            text = alike[0].text
+        else:
+            # Rows and columns of tiles, wells and their fields: one axis of places.
+            values = [
+                "_".join(f"{c.text}{v}" for c, v in zip(alike, row, strict=True))
+                for row in zip(*(c.values for c in alike), strict=True)
+            ]
+            text = ""
+        orders = zip(*(map(_order, c.values) for c in alike), strict=True)
+        order_of = dict(zip(values, orders, strict=True))
+        distinct = sorted(set(values), key=lambda v: order_of[v])
+        index = {v: n for n, v in enumerate(distinct)}
+        fields.append(NameField(axis, text, tuple(distinct)))
+        places.append([index[v] for v in values])
+    n_files = len(columns[0].values) if columns else 1
+    return tuple(fields), [tuple(place[n] for place in places) for n in range(n_files)]
+
+
+def _grid(
+    fields: tuple[NameField, ...],
+    indices: Sequence[tuple[int, ...]],
+    names: Sequence[str],
+    strays: Sequence[str],
+    guessed: tuple[str, ...],
+    where: str,
+) -> NameGrid:
+    files: dict[tuple[int, ...], str] = {}
+    for index, name in zip(indices, names, strict=False):
+        if index in files:
+            raise ArgumentError(
+                f"{where}: {files[index]!r} and {name!r} are the same by their names "
+                f"({_words(fields, index) or 'nothing varies'}). Move one away, or give a pattern "
+                "that tells them apart."
+            )
+        files[index] = name
+    shape = [len(f.values) for f in fields]
+    holes: list[str] = []
+    if math.prod(shape) > len(files):
+        every = product(*map(range, shape))
+        holes = [_words(fields, index) for index in every if index not in files]
+    holes += _gaps(fields)
+    return NameGrid(fields, files, tuple(holes), tuple(strays), guessed)
+
+
+def _gaps(fields: Sequence[NameField]) -> list[str]:
+    """Give the numbers that are left out where a field otherwise goes in equal steps."""
+    found: list[str] = []
+    for f in fields:
+        numbers = [v for v in f.values if isinstance(v, int)]
+        if f.axis not in "tz" or len(numbers) < max(3, len(f.values)):
+            continue
+        steps = Counter(b - a for a, b in pairwise(numbers))
+        step = min(steps, key=lambda s: (-steps[s], s))
+        for a, b in pairwise(numbers):
+            if (b - a) % step == 0 and (b - a) // step <= 1000:
+                found += [f"{NAMES_OF_AXES[f.axis]} {n}" for n in range(a + step, b, step)]
+            elif b - a > step:
+                found.append(f"{NAMES_OF_AXES[f.axis]} between {a} and {b}")
+    return found
+
+
+def _words(fields: Sequence[NameField], index: Sequence[int]) -> str:
+    return ", ".join(
+        f"{NAMES_OF_AXES[f.axis]} {f.values[n]}" for f, n in zip(fields, index, strict=True)
+    )

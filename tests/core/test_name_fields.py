@@ -1,0 +1,128 @@
+"""What the names of files tell of a dataset: fields, their axes, holes, and what is ambiguous."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scout_dask_io.core.name_fields import (
+    AmbiguousNamesError,
+    grid_of_names,
+    grid_of_pattern,
+)
+from scout_dask_io.errors import ArgumentError, PathNotFoundError
+
+LAYOUTS = {
+    # Names as programs of microscopes write them, and what they are.
+    "UltraMicroscope": ("12-30-01_b_UltraII_C{c:02d}_xyz-Table Z{z:04d}.ome.tif", "cz"),
+    "Leica": ("Series001_z{z:02d}_ch{c:02d}.tif", "cz"),
+    "Yokogawa": ("Plate_B03_T0001F{p:03d}L01A01Z{z:02d}C{c:02d}.tif", "pcz"),
+    "Micro-Manager": ("img_channel{c:03d}_position{p:03d}_time{t:09d}_z{z:03d}.tif", "ptcz"),
+    "folders": ("t{t:04d}/color_{c}/plane{z}.tif", "tcz"),
+    "wavelengths": ("img_{z:03d}_4{c}8nm.tif", "cz"),
+    "tiles": ("brain_X{p}_z{z}.tif", "pz"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_are_read_whole(layout: str):
+    form, axes = LAYOUTS[layout]
+    extents = dict(zip("ptcz", (2, 3, 2, 4), strict=True))
+    every = {
+        index: form.format(**dict(zip(axes, index, strict=True)))
+        for index in product(*(range(1, 1 + extents[a]) for a in axes))
+    }
+    grid = grid_of_names(every.values())
+    assert grid.axes == axes
+    assert grid.shape == tuple(extents[a] for a in axes)
+    assert grid.holes == grid.strays == ()
+    assert {tuple(n - 1 for n in index): name for index, name in every.items()} == grid.files
+
+
+@given(
+    extents=st.tuples(st.integers(2, 3), st.integers(2, 4), st.integers(2, 12)),
+    order=st.permutations(["T{t}", "C{c:02d}", "Z{z:03d}"]),
+    separator=st.sampled_from("_-. "),
+    first=st.integers(0, 7),
+    step=st.integers(1, 5),
+    seed=st.integers(0, 999),
+)
+def test_a_grid_with_holes_and_decoys_is_what_made_it(extents, order, separator, first, step, seed):
+    rng = np.random.default_rng(seed)
+    form = "scan 7" + separator + separator.join(order) + ".tif"
+    made = {
+        (t, c, z): form.format(t=t, c=c, z=first + step * z)
+        for t, c, z in product(*map(range, extents))
+    }
+    full = [tuple(index) for index in made]
+    lost = full[int(rng.integers(len(full)))] if len(full) > 12 else None
+    names = [name for index, name in made.items() if index != lost]
+    decoys = ["MAX_of_all.tif", "copy of scan.tif"]
+    grid = grid_of_names([*names, *decoys])
+    assert grid.axes == "tcz"
+    assert grid.strays == tuple(sorted(decoys))
+    assert len(grid.files) == len(names)
+    for index, name in grid.files.items():
+        values = [f.values[n] for f, n in zip(grid.fields, index, strict=True)]
+        t, c, z = values
+        assert name == form.format(t=t, c=c, z=z)
+    if lost is not None and grid.shape == extents:
+        t, c, z = lost
+        assert f"time {t}, channel {c}, z {first + step * z}" in grid.holes
+
+
+def test_numbers_that_go_on_over_channels_begin_anew_in_each():
+    names = [f"ch{c}/ch{c}{z:04d}.tif" for c in range(2) for z in range(30)]
+    grid = grid_of_names(names)
+    assert (grid.axes, grid.shape) == ("cz", (2, 30))
+    assert grid.files[1, 7] == "ch1/ch10007.tif"
+
+
+def test_signs_count_where_a_separator_stands_before_them():
+    grid = grid_of_names([f"plane_{z}.tif" for z in (-200, -100, 0, 100)])
+    assert grid.fields[0].values == (-200, -100, 0, 100)
+    grid = grid_of_names([f"brain-{z}.tif" for z in (1, 2, 3)])
+    assert grid.fields[0].values == (1, 2, 3)
+
+
+def test_teras_of_tiles_are_known_by_their_folders():
+    names = [
+        f"Ex_{c}/{x:06d}/{x:06d}_{y:06d}/{z:06d}.tif"
+        for c in (488, 561) for x in (0, 100) for y in (0, 50) for z in range(3)
+    ]  # fmt: skip
+    grid = grid_of_names(names)
+    assert (grid.axes, grid.shape) == ("pcz", (4, 2, 3))
+
+
+def test_two_bare_numbers_are_asked_for_and_the_patterns_that_are_named_choose():
+    names = [f"{a:03d}_{b:03d}.tif" for a in range(3) for b in range(2)]
+    with pytest.raises(AmbiguousNamesError, match=r"pattern='\{z\}_\{c\}\.tif'") as caught:
+        grid_of_names(names)
+    assert "0, 1, 2 (3 values)" in caught.value.varying
+    assert grid_of_pattern(names, "{z}_{c}.tif").shape == (2, 3)
+    assert grid_of_pattern(names, "{c}_{z}.tif").shape == (3, 2)
+
+
+def test_names_of_which_no_two_are_alike_tell_nothing():
+    grid = grid_of_names(["a_s189A35A04-20E3.tif", "a_s1091EB8A5-272A.tif"])
+    assert grid.fields == ()
+    assert grid.files == {}
+
+
+def test_patterns_take_words_and_regular_expressions_and_name_what_is_wrong():
+    names = [f"{c}_{z:02d}.tif" for c in ("dapi", "gfp") for z in range(3)]
+    grid = grid_of_pattern([*names, "notes.txt"], "{channel}_{z}.tif")
+    assert grid.along("c").labels == ("dapi", "gfp")
+    assert grid.strays == ("notes.txt",)
+    again = grid_of_pattern(names, r"(?P<c>[a-z]+)_(?P<z>\d+)\.tif")
+    assert again.files == grid.files
+    with pytest.raises(PathNotFoundError, match=r"no file fits the pattern .* there are dapi_00"):
+        grid_of_pattern(names, "C{c}_Z{z}.tif")
+    with pytest.raises(ArgumentError, match="has no field"):
+        grid_of_pattern(names, "{name}.tif")
+    with pytest.raises(ArgumentError, match="are the same by their names"):
+        grid_of_pattern(names, "{name}_{z}.tif")

@@ -1,0 +1,66 @@
+"""Folders that are no one stack by their names: convert and scan say so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import make_volume, write_planes
+
+import scout_dask_io as io
+
+
+def folder(path: Path, names: list[str]) -> Path:
+    write_planes(path, make_volume((len(names), 30, 40)), names=names)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ([f"b_C{c:02d}_xyz-Table Z{z:04d}.ome.tif" for c in range(2) for z in range(4)],
+         "2 channels x 4 planes, which are stacked as one axis of 8"),
+        ([f"S1_z{z:02d}_ch{c:02d}.tif" for z in range(4) for c in range(2)],
+         "2 channels x 4 planes"),
+        ([f"brain_z{z:03d}_ch01.tif" for z in (0, 1, 2, 4, 5)], "missing by the names: z 3"),
+        ([f"img_{z:03d}_488nm.tif" for z in (0, 1, 3, 4)], "missing by the names: z 2"),
+        ([*(f"z{z:03d}.tif" for z in range(5)), "background.tif"],
+         "'background.tif' is not named as the others are"),
+        ([*(f"z{z:03d}.tif" for z in range(5)), "z002 - Copy.tif"], "'z002 - Copy.tif'"),
+        ([f"{a:02d}_{b:02d}.tif" for a in range(3) for b in range(2)], "several numbers vary"),
+    ],
+)  # fmt: skip
+def test_convert_and_scan_tell_of_names_that_make_no_one_stack(
+    tmp_path: Path, names: list[str], told: str
+):
+    src = folder(tmp_path / "src", names)
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        io.convert(src, tmp_path / "a.zarr")
+    report = io.scan(src)
+    assert any(told in text for text in report.folders[0].warnings)
+
+
+def test_names_of_one_stack_are_told_of_by_nothing(tmp_path: Path, recwarn):
+    for names in ([f"z{z:03d}.tif" for z in range(5)], ["a.tif"], ["x.tif", "y.tif"]):
+        src = folder(tmp_path / names[0], names)
+        io.convert(src, tmp_path / f"{names[0]}.zarr")
+        assert io.scan(src).folders[0].names == ()
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
+
+
+def test_the_way_out_leads_out_a_folder_a_channel_is_read_as_channels(tmp_path: Path):
+    volume = make_volume((2, 4, 30, 40))
+    for c in range(2):
+        write_planes(tmp_path / f"C{c}", volume[c], names=[f"C{c}_Z{z}.tif" for z in range(4)])
+    np.testing.assert_array_equal(io.imread_channels(tmp_path).compute(), volume)
+
+
+def test_negative_positions_are_warned_of_and_sorted_by_number(tmp_path: Path):
+    for z in (-200, -100, 0, 100):
+        write_planes(tmp_path, np.full((1, 30, 40), z + 200, "u2"), names=[f"plane_{z}.tif"])
+    with pytest.warns(UserWarning, match="not their natural order"):
+        io.imread_folder(tmp_path)
+    stack = io.imread_folder(tmp_path, order="natural")
+    assert stack[:, 0, 0].compute().tolist() == [0, 100, 200, 300]
