@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
@@ -14,6 +13,7 @@ import dask.array as da
 import numpy as np
 from dask.system import CPU_COUNT
 
+from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.core.grid import Region, Shape, region_shape, relative_to
 from scout_dask_io.core.indexing import normalize_index, take, takes_all
 from scout_dask_io.core.source import Source
@@ -80,7 +80,7 @@ def _read(source: Source, region: Region, n_threads: int) -> np.ndarray:
     if len(parts) == 1:
         return source.read(region)
     out = np.empty(region_shape(region), source.dtype)
-    pool = _pool(os.getpid(), n_threads)
+    pool = _pool(n_threads)
     reads = [pool.submit(source.read_into, part, out[relative_to(part, region)]) for part in parts]
     wait(reads)
     for read in reads:
@@ -89,9 +89,11 @@ def _read(source: Source, region: Region, n_threads: int) -> np.ndarray:
 
 
 @lru_cache
-def _pool(pid: int, n_threads: int) -> ThreadPoolExecutor:
-    """Give this process's threads: those of a parent are not there after a fork."""
+def _pool(n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="scout-read")
+
+
+in_forked_child(_pool.cache_clear)
 
 
 def _cut(region: Region, cell: Shape, n_parts: int) -> Iterator[Region]:

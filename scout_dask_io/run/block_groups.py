@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import dask
 import dask.array as da
 
+from scout_dask_io.core.fork import guard_forks
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.run._dask import DataNode, GraphNode, convert_legacy_graph, get_scheduler
 
@@ -45,6 +46,7 @@ class BlockGroups:
     """
 
     def __init__(self, array: da.Array, groups: Sequence[Sequence[Shape]], near: int = 1) -> None:
+        guard_forks()
         # Blocks that a cluster holds stay there as long as their array lives.
         self._array = array
         (optimised,) = dask.optimize(array)

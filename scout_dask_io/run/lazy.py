@@ -14,6 +14,7 @@ from dask.array.core import normalize_chunks
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
+from scout_dask_io.core.fork import guard_forks
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ChunkError
@@ -97,6 +98,7 @@ def lazy_array(source: Source, chunks: Any = None, *, name: str = "read") -> da.
     ChunkError
         If ``chunks`` does not fit the source's shape.
     """
+    guard_forks()
     blocks = _blocks(source, chunks)
     full_name = f"{name}-{tokenize(source, blocks)}"
     layer = SourceLayer(full_name, source, blocks)

@@ -13,6 +13,7 @@ from dask import threaded
 from dask.callbacks import Callback
 from dask.system import CPU_COUNT
 
+from scout_dask_io.core.fork import guard_forks
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.run._dask import get_scheduler
@@ -166,6 +167,7 @@ def run_tasks(
     ClusterError
         If a task killed its workers, or the scheduler is lost.
     """
+    guard_forks()
     client = active_client()
     if client is not None:
         return run_on_cluster(client, graph, final, units, already, report, drain)

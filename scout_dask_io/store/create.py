@@ -15,6 +15,7 @@ import zarr
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
+from scout_dask_io.core.fork import guard_forks
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, locate
@@ -86,6 +87,7 @@ def new_zarr(
     >>> z.shape, z.chunks, z.dtype.name
     ((30, 510, 667), (16, 256, 256), 'uint16')
     """
+    guard_forks()
     mode = _check_mode(kwargs.pop("mode", None))
     overwrite = bool(kwargs.pop("overwrite", False)) or mode == "w"
     create, settings = array_settings(shape, chunks, dtype, kwargs)
@@ -215,6 +217,7 @@ def open(
     >>> open(f"{folder}/a.zarr", mode="r")[0, 0].item()
     7
     """
+    guard_forks()
     target = locate(path, storage_options)
     checked = _check_mode(mode) or "a"
     return open_stored(target, nested, checked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -338,9 +339,28 @@ def _absent(location: Location, mode: str) -> PathNotFoundError:
 
 
 class _NodeStore(FsspecStore):
-    """zarr's store for a URL, in which the library's own objects are no members of a group."""
+    """zarr's store for a URL, in which the library's own objects are no members of a group.
+
+    A forked child makes connections of its own: no thread answers on those of its parent.
+    """
 
     _location: RemoteLocation
+    _bound: tuple[int, Any]
+
+    @property
+    def fs(self) -> Any:
+        """The file system of fsspec; one a process."""
+        process, found = self._bound
+        if process != os.getpid():
+            # The parent's is kept: closing it takes a second, and is the parent's to do.
+            self._stranded = found
+            found = type(found)(*found.storage_args, **found.storage_options)
+            self._bound = (os.getpid(), found)
+        return found
+
+    @fs.setter
+    def fs(self, found: Any) -> None:
+        self._bound = (os.getpid(), found)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None

@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.errors import (
     PathNotFoundError,
     ScoutIOError,
@@ -234,6 +235,10 @@ class BoundedCache(Generic[V]):
     def __init__(self, limit: int, size_of: Callable[[V], int]) -> None:
         self._limit = limit
         self._size_of = size_of
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Hold nothing, under a new lock: another thread may have been amid a change at a fork."""
         self._held = 0
         self._lock = threading.Lock()
         self._items: OrderedDict[Hashable, V] = OrderedDict()
@@ -272,7 +277,11 @@ class _Gate:
     """Lets at most so many threads in."""
 
     def __init__(self, limit: int) -> None:
-        self._slots = threading.BoundedSemaphore(limit)
+        self._limit = limit
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self._slots = threading.BoundedSemaphore(self._limit)
 
     def __enter__(self) -> None:
         self._slots.acquire()
@@ -284,6 +293,13 @@ class _Gate:
 # Who holds a gate keeps it: it goes with the last part of its array.
 _gates: WeakValueDictionary[tuple[str, int], _Gate] = WeakValueDictionary()
 _gates_lock = threading.Lock()
+
+
+@in_forked_child
+def _open_gates() -> None:
+    """Let out the parent's threads, which are not there to go out of a gate in a forked child."""
+    for gate in list(_gates.values()):
+        gate.begin_anew()
 
 
 def shared_gate(array: str, limit: int | None) -> AbstractContextManager[Any]:

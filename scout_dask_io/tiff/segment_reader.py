@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import imagecodecs
 import numpy as np
 
+from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.tiff._tifffile import page_at
 from scout_dask_io.tiff.ifd import (
     JPEG_TABLES,
@@ -44,6 +45,8 @@ _CODECS: dict[int, Decoder] = {
 # Plain data only, no handle. A plane of 2,048 one-row strips holds 32 kB here.
 _tables: BoundedCache[SegmentTable] = BoundedCache(32 << 20, lambda table: table.nbytes)
 _decoders: BoundedCache[Decoder] = BoundedCache(64, lambda decoder: 1)
+in_forked_child(_tables.begin_anew)
+in_forked_child(_decoders.begin_anew)
 
 
 class SegmentReader(AreaReader):

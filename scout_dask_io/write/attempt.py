@@ -9,7 +9,6 @@ the name of one that was given up: a task of it may come late.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from scout_dask_io.core.chunk_buffer import BufferPool
+from scout_dask_io.core.fork import guard_forks, in_forked_child
 
 #: Attempts that were given up whose names a process keeps, the newest.
 N_GIVEN_UP = 1000
@@ -45,28 +45,16 @@ class Running:
     cancelled: bool = False
 
 
-class _Attempts:
-    """The attempts of this process."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.running: dict[str, Running] = {}
-        self.given_up: dict[str, None] = {}  # the oldest first
+_lock = threading.Lock()
+_running: dict[str, Running] = {}
+_given_up: dict[str, None] = {}  # the oldest first
 
 
-# By process: a fork while another thread holds the lock would leave the child with it locked,
-# and tasks that are not its own.
-_by_process: dict[int, _Attempts] = {}
-
-
-def _attempts() -> _Attempts:
-    process = os.getpid()
-    found = _by_process.get(process)
-    if found is None:
-        found = _by_process.setdefault(process, _Attempts())
-        for other in [p for p in _by_process if p != process]:
-            _by_process.pop(other, None)
-    return found
+@in_forked_child
+def _forget_attempts() -> None:
+    """Let go of the parent's attempts: none of their tasks runs in a forked child."""
+    _running.clear()
+    _given_up.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +72,31 @@ class Attempt:
         Cancelled
             If the attempt was given up before.
         """
-        here = _attempts()
-        with here.lock:
-            if self.name in here.given_up:
+        guard_forks()
+        with _lock:
+            if self.name in _given_up:
                 raise Cancelled
-            running = here.running.setdefault(self.name, Running())
+            running = _running.setdefault(self.name, Running())
             running.n_tasks += 1
         try:
             yield running
         finally:
-            with here.lock:
+            with _lock:
                 running.n_tasks -= 1
                 if not running.n_tasks:
-                    del here.running[self.name]
+                    del _running[self.name]
 
     def cancel(self) -> None:
         """Make this process's running tasks of the attempt stop at their next band."""
-        here = _attempts()
-        with here.lock:
-            here.given_up[self.name] = None
-            if len(here.given_up) > N_GIVEN_UP:
-                del here.given_up[next(iter(here.given_up))]
-            if self.name in here.running:
-                here.running[self.name].cancelled = True
+        with _lock:
+            _given_up[self.name] = None
+            if len(_given_up) > N_GIVEN_UP:
+                del _given_up[next(iter(_given_up))]
+            if self.name in _running:
+                _running[self.name].cancelled = True
 
     async def drain(self) -> None:
         """Cancel the attempt in this process, and wait until none of its tasks changes files."""
         self.cancel()
-        while self.name in _attempts().running:
+        while self.name in _running:
             await asyncio.sleep(0.02)

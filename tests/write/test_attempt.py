@@ -59,14 +59,13 @@ def test_whoever_drains_waits_for_the_last_task() -> None:
 
 def test_a_process_keeps_nothing_of_attempts_that_have_ended(tmp_path: Path) -> None:
     io.write_zarr(tmp_path / "a.zarr", make_volume((9, 20, 21)), 8)
-    here = module._attempts()
-    assert here.running == {}
+    assert module._running == {}
     for _ in range(module.N_GIVEN_UP + 50):
         attempt = Attempt()
         with attempt.working():
             attempt.cancel()
-    assert here.running == {}
-    assert len(here.given_up) == module.N_GIVEN_UP
+    assert module._running == {}
+    assert len(module._given_up) == module.N_GIVEN_UP
     # The newest are those of which a task may still come.
     with pytest.raises(Cancelled), attempt.working():
         pass
@@ -74,7 +73,7 @@ def test_a_process_keeps_nothing_of_attempts_that_have_ended(tmp_path: Path) -> 
 
 def test_a_fork_in_the_middle_of_tasks_can_write(tmp_path: Path) -> None:
     attempt = Attempt()
-    with attempt.working(), module._attempts().lock:
+    with attempt.working(), module._lock:
         child = os.fork()
         if not child:
             signal.alarm(60)
@@ -99,4 +98,4 @@ def test_a_failed_write_leaves_memory_of_nothing(
     monkeypatch.setattr(local_transaction, "write_file", full)
     with pytest.raises(io.WriteError, match="No space"):
         io.write_zarr(tmp_path / "a.zarr", np.ones((9, 20, 21), "u2"), 8)
-    assert module._attempts().running == {}
+    assert module._running == {}

@@ -1,0 +1,1 @@
+"""What must not change by accident: costs that are counted, and what others rely on."""
