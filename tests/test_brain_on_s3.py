@@ -160,15 +160,15 @@ def test_a_writer_that_is_killed_is_resumed_by_another(
 ) -> None:
     code = """
 import json, os, sys, scout_dask_io as io
-from scout_dask_io.store.remote_staging import RemoteStaging
+from scout_dask_io.store.remote_transaction import RemoteTransaction
 src, url, settings, how = sys.argv[1:]
-note, noted = RemoteStaging.note, []
-def killed(self, unit, records):
-    note(self, unit, records)
+finish_unit, noted = RemoteTransaction.finish_unit, []
+def killed(self, level, unit, *rest):
+    finish_unit(self, level, unit, *rest)
     noted.append(unit)
     if len(noted) == 3:
         os.kill(os.getpid(), 9)
-RemoteStaging.note = killed
+RemoteTransaction.finish_unit = killed
 io.convert(src, url, storage_options=json.loads(settings), nb_workers=1, **json.loads(how))
 """
     how: dict[str, Any] = {"chunks": planes.chunks}

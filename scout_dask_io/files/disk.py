@@ -6,8 +6,8 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scout_dask_io.errors import ScoutIOError, WriteError
@@ -70,6 +70,33 @@ def sync_dir(path: Path) -> None:
         os.close(fd)
 
 
+def sync_files(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Sync files that are there, so that what is in them outlasts a power failure."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def sync_folders(root: str, names: Iterable[str]) -> None:
+    """Sync the directories of files below ``root``, and those above them, the deepest first.
+
+    Those that are not there are left out, but for ``root`` itself.
+    """
+    folders: set[str] = set()
+    for name in names:
+        folder = os.path.dirname(name)
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+    for folder in sorted(folders, key=len, reverse=True):
+        with suppress(FileNotFoundError):
+            sync_dir(Path(root, folder))
+    sync_dir(Path(root))
+
+
 def sync_tree(root: Path) -> None:
     """Sync a directory and all below it, the deepest first, and its metadata files.
 
@@ -81,13 +108,8 @@ def sync_tree(root: Path) -> None:
         raise err
 
     for here, _, names in os.walk(root, topdown=False, onerror=fail):
-        for name in names:
-            if name.startswith(".") or name == "zarr.json":
-                fd = os.open(os.path.join(here, name), os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+        own = (n for n in names if n.startswith(".") or n == "zarr.json")
+        sync_files(os.path.join(here, name) for name in own)
         sync_dir(Path(here))
 
 

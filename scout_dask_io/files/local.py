@@ -19,6 +19,7 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
+from scout_dask_io.files.disk import sync_dir, sync_files
 
 if TYPE_CHECKING:
     _Base = Path
@@ -98,8 +99,10 @@ class LocalLocation(_Base):
             except ChunkReadError as err:
                 yield name, err
 
-    def write(self, data: bytes, *, new: bool = False) -> None:
+    def write(self, data: bytes, *, new: bool = False, durable: bool = False) -> None:
         """Write a file whole, in one step: beside its place, then renamed.
+
+        With ``durable``, it and its name are on the disk when this returns.
 
         Raises
         ------
@@ -111,6 +114,8 @@ class LocalLocation(_Base):
         draft = self.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.tmp")
         try:
             draft.write_bytes(data)
+            if durable:
+                sync_files([draft])
             with suppress(FileNotFoundError):
                 draft.chmod(self.stat().st_mode & 0o7777)
             if new:
@@ -118,6 +123,8 @@ class LocalLocation(_Base):
                 draft.unlink()
             else:
                 draft.replace(self)
+            if durable:
+                sync_dir(self.parent)
         except BaseException as err:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)

@@ -59,8 +59,8 @@ from scout_dask_io.read.any import (
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.store.staging import check_beside, has_beside, sheet_paths, stands
-from scout_dask_io.store.unfinished import unfinished
+from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, stands
+from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place

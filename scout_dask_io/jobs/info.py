@@ -33,7 +33,8 @@ from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import find_node, open_node
-from scout_dask_io.store.unfinished import Unfinished, unfinished
+from scout_dask_io.store.transaction import unfinished
+from scout_dask_io.store.unfinished import Unfinished
 from scout_dask_io.tiff.describe import TiffInfo, describe_path
 from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.tiff.metadata import sizes_beside

@@ -1,4 +1,7 @@
-"""Planes that could not be read and hold the fill value: on record wherever they go."""
+"""Planes that could not be read and hold the fill value: on record wherever they go.
+
+Why it is short: what is on record of a stored array is in the store.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,8 @@ import dask.array as da
 from scout_dask_io.core.grid import Region
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.source import Source
-from scout_dask_io.files.location import Location
 from scout_dask_io.run.lazy import source_of, sources_in
-from scout_dask_io.store.image_info import FILLED_ATTRIBUTE, filled_of_node
-from scout_dask_io.store.metadata import read_node, replace_attributes
+from scout_dask_io.store.image_info import FILLED_ATTRIBUTE
 
 
 def filled_in(data: Any) -> tuple[FilledPlane, ...]:
@@ -42,19 +43,13 @@ def attributes_with_filled(attributes: dict[str, Any] | None, data: Any) -> dict
     return {**(attributes or {}), FILLED_ATTRIBUTE: [f.record for f in found]}
 
 
-def note_filled(path: Location, region: Region, data: Any) -> None:
-    """Add the filled planes in data that go into a region to the record of an array that stands.
+def filled_record(region: Region, data: Any) -> dict[str, list[Any]]:
+    """Give what the filled planes in data add to the record of the array they go into.
 
-    The attributes are replaced in one step. It is done before the region is
-    written: a record of too much is no harm.
+    It is added before the region is written: a record of too much is no harm.
     """
     found = filled_in(data)
-    node = read_node(path)
-    if not found or node is None:
-        return
     offset = [s.start for s in region]
     moved = [replace(f, plane=tuple(p + o for p, o in zip(f.plane, offset, strict=False)))
              for f in found]  # fmt: skip
-    every = tuple(dict.fromkeys([*filled_of_node(node), *moved]))
-    record = {FILLED_ATTRIBUTE: [f.record for f in every]}
-    replace_attributes(node, {**node.attributes, **record})
+    return {FILLED_ATTRIBUTE: [f.record for f in dict.fromkeys(moved)]} if found else {}

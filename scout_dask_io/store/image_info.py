@@ -14,7 +14,7 @@ from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.store.image import image_above
-from scout_dask_io.store.manifest import MANIFEST_NAME, parse_manifest
+from scout_dask_io.store.manifest import MANIFEST_NAME, noted, parse_manifest
 from scout_dask_io.store.metadata import Node, read_node
 
 #: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
@@ -90,7 +90,11 @@ def filled_of_node(node: Node | None) -> tuple[FilledPlane, ...]:
         settings = {} if data is None else parse_manifest(data, node.location).settings
         attributes = settings.get("attributes")
         found = attributes.get(FILLED_ATTRIBUTE) if isinstance(attributes, dict) else None
-    return tuple(_parsed(found)) if isinstance(found, list) else ()
+    elif not node.location.on_disk:
+        # Of two that add to the attributes of an object at once, one may lose: not its note.
+        there = found if isinstance(found, list) else []
+        found = [*there, *noted(node.location, FILLED_ATTRIBUTE)]
+    return tuple(dict.fromkeys(_parsed(found))) if isinstance(found, list) else ()
 
 
 def _parsed(entries: Sequence[Any]) -> Iterable[FilledPlane]:

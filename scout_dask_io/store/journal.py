@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from scout_dask_io.files.disk import sync_dir
+
 #: Size of a chunk's file in bytes (0: no file, every element is the fill value) and its CRC32C.
 CHUNK_RECORD = np.dtype([("nbytes", "<u4"), ("crc32c", "<u4")])
 #: Largest chunk that is written, in bytes before it is encoded: a record holds 4 GiB, of which a
@@ -30,18 +32,31 @@ def append_unit(journal: Path, unit: int, records: np.ndarray, *, durable: bool 
     """Note that a unit is finished. ``records`` are its chunks', in C order.
 
     The directory must exist: if it is gone, the job was discarded.
+
+    Raises
+    ------
+    OSError
+        If the line cannot be written whole, naming its file.
     """
     body = json.dumps({"unit": unit, "chunks": base64.b64encode(records.tobytes()).decode()})
     line = f"{zlib.crc32(body.encode()):08x} {body}\n".encode()
-    name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.log"
-    fd = os.open(journal / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    path = journal / f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.log"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
+        new = durable and not os.fstat(fd).st_size
         # A line torn by an earlier failure must not swallow this one.
-        os.write(fd, b"\n" + line)
+        rest = memoryview(b"\n" + line)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
         if durable:
             os.fsync(fd)
+    except OSError as err:
+        err.filename = os.fspath(path)
+        raise
     finally:
         os.close(fd)
+    if new:
+        sync_dir(journal)
 
 
 def read_units(journal: Path) -> dict[int, np.ndarray]:

@@ -20,8 +20,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,10 +132,17 @@ def manifest_bytes(records: np.ndarray, settings: dict[str, Any], job: str = "")
 
 
 def write_manifest(
-    array: Path, records: np.ndarray, settings: dict[str, Any], job: str = ""
+    array: Path,
+    records: np.ndarray,
+    settings: dict[str, Any],
+    job: str = "",
+    *,
+    durable: bool = False,
 ) -> None:
     """Write the manifest into a finished array's directory, in one step."""
-    LocalLocation(array / MANIFEST_NAME).write(manifest_bytes(records, settings, job))
+    LocalLocation(array / MANIFEST_NAME).write(
+        manifest_bytes(records, settings, job), durable=durable
+    )
 
 
 def manifest_job(array: Path) -> str | None:
@@ -147,16 +154,30 @@ def manifest_job(array: Path) -> str | None:
         return None
 
 
-def change_records(array: LocalLocation, cells: tuple[slice, ...], records: Any) -> None:
+@contextmanager
+def locked(array: LocalLocation) -> Iterator[None]:
+    """Keep other writers from what an array on a disk says of itself, while it is changed.
+
+    The lock is on the directory itself; some file systems have none.
+    """
+    fd = os.open(array, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def change_records(
+    array: LocalLocation, cells: tuple[slice, ...], records: Any, *, durable: bool = False
+) -> None:
     """Put records of some chunks into the manifest of an array, if it has one, in one step.
 
     The settings lose their source: the array is no longer what was written from it.
     """
-    # A lock on the directory itself, so that writers of other regions lose nothing.
-    fd = os.open(array, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # some file systems have no locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
+    # So that writers of other regions lose nothing.
+    with locked(array):
         manifest = read_manifest(array)
         if manifest is not None:
             changed = manifest.records.copy()
@@ -164,9 +185,7 @@ def change_records(array: LocalLocation, cells: tuple[slice, ...], records: Any)
                 np.reshape(records, changed[cells].shape) if np.ndim(records) else records
             )
             settings = {**manifest.settings, "source": CHANGED}
-            write_manifest(array, changed, settings, manifest.job)
-    finally:
-        os.close(fd)
+            write_manifest(array, changed, settings, manifest.job, durable=durable)
 
 
 def read_manifest(array: str | os.PathLike[str] | Location) -> Manifest | None:
@@ -251,11 +270,14 @@ class RegionNote:
         Of these chunks; ``None`` where the writing was not finished.
     written : str
         When, ISO 8601 with the time zone.
+    attributes : dict
+        What is to be added to lists among the array's attributes, by their names.
     """
 
     cells: Region
     records: np.ndarray | None
     written: str
+    attributes: dict[str, list[Any]]
 
 
 def note_states(array: Location) -> list[tuple[str, int]]:
@@ -271,28 +293,41 @@ def read_notes(array: Location) -> Iterator[RegionNote]:
     LayoutError
         If one is damaged.
     """
-    for name, _ in note_states(array):
-        data = (array / NOTES_NAME / name).read()
+    notes = array / NOTES_NAME
+    for name, data in notes.read_many([name for name, _ in note_states(array)]).items():
         if data is not None:  # a newer note of the same chunks takes its place
-            yield _parse(data, array / NOTES_NAME / name)
+            yield _parse(data, notes / name)
 
 
-def begin_note(array: Location, job: str, cells: Region) -> Location:
+def noted(array: Location, attribute: str) -> list[Any]:
+    """Give what the notes of an array add to a list among its attributes."""
+    return [e for note in read_notes(array) for e in note.attributes.get(attribute, [])]
+
+
+def begin_note(
+    array: Location, job: str, cells: Region, attributes: Mapping[str, list[Any]]
+) -> Location:
     """Note that a region is being written, and give the place of the note."""
     numbers = [int(name.partition("-")[0]) for name, _ in note_states(array)]
     place = array / NOTES_NAME / f"{max(numbers, default=0) + 1:08d}-{job}"
-    place.write(_bytes(cells, None))
+    place.write(_bytes(cells, None, attributes))
     (array / REGIONS_NAME).write(place.name.encode())
     return place
 
 
-def finish_note(array: Location, place: Location, cells: Region, records: np.ndarray) -> None:
+def finish_note(
+    array: Location,
+    place: Location,
+    cells: Region,
+    records: np.ndarray,
+    attributes: Mapping[str, list[Any]],
+) -> None:
     """Note that a region is written, and drop older notes of nothing but its chunks."""
-    place.write(_bytes(cells, records))
+    place.write(_bytes(cells, records, attributes))
     (array / REGIONS_NAME).write(f"{place.name} finished".encode())
-    older = [name for name, _ in note_states(array) if name < place.name]
     notes = array / NOTES_NAME
-    notes.remove([n for n in older if _is_inside((notes / n).read(), cells)])
+    older = notes.read_many([name for name, _ in note_states(array) if name < place.name])
+    notes.remove([name for name, data in older.items() if _is_inside(data, cells)])
 
 
 def _is_inside(data: bytes | None, cells: Region) -> bool:
@@ -306,7 +341,7 @@ def _cells(stored: list[list[int]]) -> Region:
     return tuple(slice(start, stop) for start, stop in stored)
 
 
-def _bytes(cells: Region, records: np.ndarray | None) -> bytes:
+def _bytes(cells: Region, records: np.ndarray | None, attributes: Mapping[str, list[Any]]) -> bytes:
     body = b"" if records is None else np.ascontiguousarray(records, CHUNK_RECORD).tobytes()
     header = {
         "scout_region": 1,
@@ -314,6 +349,7 @@ def _bytes(cells: Region, records: np.ndarray | None) -> bytes:
         "finished": records is not None,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "crc32c": crc32c(body),
+        **({"attributes": attributes} if attributes else {}),
     }
     return json.dumps(header).encode() + b"\n" + body
 
@@ -328,7 +364,8 @@ def _parse(data: bytes, place: Location) -> RegionNote:
         records = None
         if header["finished"]:
             records = np.frombuffer(body, CHUNK_RECORD).reshape(region_shape(cells))
-        return RegionNote(cells, records, str(header["written"]))
+        attributes = dict(header.get("attributes", {}))
+        return RegionNote(cells, records, str(header["written"]), attributes)
     except (ValueError, KeyError, TypeError) as err:
         raise LayoutError(
             f"{place} is damaged ({err}): the array can still be read, but not checked. Write the "

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from scout_dask_io.errors import LayoutError
-from scout_dask_io.files.location import Location
+from scout_dask_io.files.location import Location, as_local
 
 Separator: TypeAlias = Literal[".", "/"]
 
@@ -155,8 +155,8 @@ def separator_of(metadata: dict[str, Any]) -> Separator | None:
     return "." if encoding.get("configuration", {}).get("separator", default) == "." else "/"
 
 
-def replace_attributes(node: Node, attributes: dict[str, Any]) -> None:
-    """Put other user attributes in the place of a node's, in one step.
+def replace_attributes(node: Node, attributes: dict[str, Any], *, durable: bool = False) -> None:
+    """Put other user attributes in the place of a node's, in one step; ``durable`` on a disk.
 
     Raises
     ------
@@ -167,7 +167,11 @@ def replace_attributes(node: Node, attributes: dict[str, Any]) -> None:
     if node.zarr_format == 3:
         file = node.location / "zarr.json"
         document = {**node.metadata, "attributes": attributes}
-    file.write(json.dumps(document, indent=4).encode())
+    data = json.dumps(document, indent=4).encode()
+    if durable:
+        as_local(file).write(data, durable=True)
+    else:
+        file.write(data)
 
 
 def side_by_side(path: object, v2_name: str) -> LayoutError:

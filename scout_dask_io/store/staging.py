@@ -13,21 +13,11 @@
 
 The ``<job>`` level is unique: when an unfinished write is discarded, a worker that
 wakes up late finds its directory gone and fails instead of mixing old and new.
-:mod:`~scout_dask_io.store.staging` gives the finished array its name.
-
-The way of a finished array to its name, and what may not be in its way.
 
 Publishing renames the staged array to its name, so what stands there is whole. An
 array that is replaced changes places with it in one step where the system can
 do that (Linux), and by two renames elsewhere; :func:`recover` finishes or undoes
 what was cut in between.
-
-Files that tell of an array and lie beside it: ``<array>.qc.json`` and ``<array>.qc.html``.
-
-On a disk they are made in a folder of the unfinished write and moved to their names
-right after the array got its own; :func:`~scout_dask_io.store.staging.recover` moves
-what a kill in between has left. In an object store they are put right before the array
-is whole. Only files of their kind are ever replaced.
 """
 
 from __future__ import annotations
@@ -37,20 +27,18 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scout_dask_io.core.messages import OVERWRITE, RESUME
-from scout_dask_io.errors import LayoutError, TargetExistsError, WriteError
+from scout_dask_io.errors import TargetExistsError, WriteError
 from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.files.location import Location
-from scout_dask_io.store.journal import read_units
 from scout_dask_io.store.layout import is_pure_zarr
 from scout_dask_io.store.manifest import manifest_job
+from scout_dask_io.store.sidecar import check_beside, move_beside
 
 PARTIAL_SUFFIX = ".scout-partial"
 DEAD_SUFFIX = ".scout-dead-"
@@ -59,78 +47,35 @@ DRAFT_SUFFIX = ".scout-draft-"
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """Paths of one unfinished write, or of one level of the image that it writes. Picklable."""
+    """Paths of one unfinished write. Picklable."""
 
     destination: LocalLocation
     job: LocalLocation
-    level: int | None = None
 
     @property
-    def job_id(self) -> str:
-        """Names the write."""
-        return self.job.name
+    def array(self) -> LocalLocation:
+        """The growing array's directory, or the image's."""
+        return self.job / "array"
 
     @property
-    def where(self) -> str:
-        """What to call it in a message."""
-        return str(self.job)
-
-    @property
-    def array(self) -> Path:
-        """The growing array's directory, or the image's; of a level, its own in it."""
-        whole = self.job / "array"
-        return whole if self.level is None else whole / str(self.level)
-
-    @property
-    def tmp(self) -> Path:
+    def tmp(self) -> LocalLocation:
         """Where chunk files are written before they are renamed into the array."""
         return self.job / "tmp"
 
     @property
-    def journal(self) -> Path:
+    def journal(self) -> LocalLocation:
         """Where finished units are noted."""
-        every = self.job / "journal"
-        return every if self.level is None else every / str(self.level)
+        return self.job / "journal"
 
     @property
-    def old(self) -> Path:
+    def old(self) -> LocalLocation:
         """Where the array that is replaced lies between two renames."""
         return self.job / "old"
 
     @property
-    def beside(self) -> Path:
+    def beside(self) -> LocalLocation:
         """Where files lie that are to stand beside the array."""
         return self.job / "beside"
-
-    def of_level(self, level: int | None) -> Staging:
-        """Give the paths of a level; of the whole where ``level`` is ``None``."""
-        return replace(self, level=level)
-
-    def finished(self) -> set[int]:
-        """Give the numbers of the units that the journal holds.
-
-        Raises
-        ------
-        WriteError
-            If it cannot be read.
-        """
-        with naming_errors(self.journal, "the journal cannot be read"):
-            return set(read_units(self.journal))
-
-    def exists(self) -> bool:
-        """Tell whether the write is neither discarded nor published."""
-        return self.job.exists()
-
-    def kept(self, name: str) -> bytes | None:
-        """Give a file that lies beside the journal's, ``None`` if there is none."""
-        try:
-            return (self.journal / name).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def drop(self) -> None:
-        """Remove what a write without a finished unit has left."""
-        drop_staging(self)
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Write ``job.json``, which marks the write as begun."""
@@ -171,8 +116,10 @@ def find_staging(destination: Path) -> Staging | None:
     return Staging(LocalLocation(destination), LocalLocation(jobs[0])) if jobs else None
 
 
-def begin_staging(destination: Path) -> Staging:
+def begin_staging(destination: Path, *, durable: bool = False) -> Staging:
     """Make a new, empty staging directory. One caller wins where several try at once.
+
+    With ``durable``, directories above it that were made are synced into theirs.
 
     Raises
     ------
@@ -184,8 +131,15 @@ def begin_staging(destination: Path) -> Staging:
     partial = _partial_dir(destination)
     staging = Staging(LocalLocation(destination), LocalLocation(partial / uuid.uuid4().hex))
     with naming_errors(partial, "the directory in which the array grows cannot be made"):
+        missing = [p for p in (partial, *partial.parents) if durable and not p.exists()]
         while not _claim(staging):
             pass
+        try:
+            for path in missing:
+                sync_dir(path.parent)
+        except BaseException:
+            drop_staging(staging)
+            raise
     return staging
 
 
@@ -404,79 +358,3 @@ def recover(destination: Path) -> None:
         elif os.path.lexists(staging.old):
             with suppress(FileNotFoundError):
                 staging.old.rename(destination)
-
-
-#: Tells files of this kind from others: it is among the first characters of both.
-FORMAT = "scout-dask-io qc"
-
-
-def sheet_paths(destination: Location) -> tuple[Any, Any]:
-    """Give the places of the JSON file and of the HTML file that tell of an array's planes."""
-    return destination.suffixed(".qc.json"), destination.suffixed(".qc.html")
-
-
-def has_beside(destination: Location) -> bool:
-    """Tell whether anything can lie beside a place; beside a whole bucket there are others."""
-    return bool(destination.parents)
-
-
-def check_beside(destination: Location, *, overwrite: bool) -> None:
-    """Refuse the names beside an array that hold something. Nothing is changed.
-
-    Raises
-    ------
-    TargetExistsError
-        If one is there and ``overwrite`` is not given, or is no file of its kind.
-    """
-    for path in sheet_paths(destination):
-        if not stands(path):
-            continue
-        if not _is_ours(path):
-            raise TargetExistsError(
-                f"{path} is not a file of this library, expected a free name for what is gathered "
-                "of the planes: it is never replaced. Move it away, or choose another path for "
-                "the array."
-            )
-        if not overwrite:
-            raise TargetExistsError(
-                f"{path} already tells of the planes of an array. Remove it, choose another path "
-                "for the array, or give " + OVERWRITE + " to replace both."
-            )
-
-
-def stands(path: Location) -> bool:
-    """Tell whether there is anything of that name."""
-    return path.stands() if path.on_disk else path.is_file()
-
-
-def _is_ours(path: Location) -> bool:
-    try:
-        return not path.is_link() and FORMAT.encode() in (path.read(512) or b"")
-    except LayoutError:
-        return False
-
-
-def write_beside(folder: Path, contents: Mapping[Path, str], *, durable: bool) -> None:
-    """Write files that are to be moved, whole, to their names; ``folder`` is of the write."""
-    folder.mkdir(exist_ok=True)
-    for path, text in contents.items():
-        with (folder / path.name).open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-    if durable:
-        sync_dir(folder)
-
-
-def put_beside(contents: Mapping[Location, str]) -> None:
-    """Put objects beside an array that is about to be whole, the last named last."""
-    for place, text in contents.items():
-        place.write(text.encode())
-
-
-def move_beside(folder: Path, destination: Path) -> None:
-    """Move what :func:`write_beside` wrote to its names, if anything is left."""
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            path.replace(destination.parent / path.name)

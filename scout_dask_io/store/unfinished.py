@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, iter_block_regions
+from scout_dask_io.core.grid import Blocks, Shape, chunk_cells, chunk_counts, iter_block_regions
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.errors import ResumeError
-from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.files.location import Location
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.store.remote_staging import RemoteStaging, find_unfinished
-from scout_dask_io.store.staging import Staging, find_staging
 
 
 @dataclass(frozen=True)
@@ -67,32 +66,16 @@ class Unfinished:
         return f"{self.path}: {self.n_finished:,} of {self.n_units:,} write units are finished"
 
 
-def unfinished(destination: Location) -> Unfinished | None:
-    """Give the unfinished write of a destination and how much of it is done, if there is any.
-
-    Raises
-    ------
-    WriteError
-        If it cannot be looked at.
-    """
-    staging: Staging | RemoteStaging | None
-    if not destination.on_disk:
-        stored = find_unfinished(as_remote(destination))
-        if stored is None:
-            return None
-        staging = RemoteStaging(as_remote(destination), str(stored.get("job")))
-    else:
-        staging = find_staging(as_local(destination))
-        if staging is None:
-            return None
-        stored = staging.read_settings()
-    if stored is None or not ("passes" in stored or "units" in stored):
-        return Unfinished(staging.where, 0, 0)
+def progress_of(
+    where: str, settings: dict[str, Any] | None, n_finished: Callable[[int | None], int]
+) -> Unfinished:
+    """Give how much of a write is done; ``n_finished`` counts the journal of a level."""
+    if settings is None or not ("passes" in settings or "units" in settings):
+        return Unfinished(where, 0, 0)
     # An image has passes, each with the units and the journal of its first level.
-    passes = stored.get("passes") or [(None, stored["units"])]
-    n_finished = sum(len(staging.of_level(first).finished()) for first, _ in passes)
+    passes = settings.get("passes") or [(None, settings["units"])]
     n_units = sum(math.prod(len(axis) for axis in units) for _, units in passes)
-    return Unfinished(staging.where, n_finished, n_units)
+    return Unfinished(where, sum(n_finished(first) for first, _ in passes), n_units)
 
 
 def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
@@ -141,9 +124,7 @@ def gather_records(
     """
     records = np.zeros(chunk_counts(shape, chunks), CHUNK_RECORD)
     for unit, (_, region) in enumerate(iter_block_regions(units)):
-        cells = tuple(
-            slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)
-        )
+        cells = chunk_cells(region, chunks)
         if unit not in noted:
             raise ResumeError(
                 f"unit {unit} is not in the journal {journal}: the write is not complete. The "

@@ -34,17 +34,17 @@ from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.source import open_source
+from scout_dask_io.store.transaction import begin
 from scout_dask_io.store.unfinished import NewArray
-from scout_dask_io.write.job import Place, place_of
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks
-from scout_dask_io.write.unit import Lower, Target, working
+from scout_dask_io.write.unit import Lower, Target
 from scout_dask_io.write.zarr import (
-    begin_or_resume,
     check_fill,
+    check_remote,
     compressor_of,
     readable,
     settings_of,
@@ -228,35 +228,35 @@ def write_levels(
     """
     first = int(shared is not None)
     settings = {**settings, "first": first, "qc": subject is not None}
-    begun = begin_or_resume(
+    data = array if source is None else source
+    txn = begin(
         destination,
-        array if source is None else source,
-        image.write,
         _new_arrays(image, first, arrays),
         settings,
         {"passes": [(first + n, plan.units) for n, plan in image.passes]},
         overwrite=overwrite,
         resume=resume,
         durable=durable,
-        qc=subject is not None,
+        check=partial(check_remote, destination, image.write, data, overwrite=overwrite),
     )
-    if begun is None:
+    if txn is None:
         return _open(destination) if compute else cast(Any, delayed(_open)(destination))
-    targets, noted = begun
-    image = _as_begun(image, [(n - first, units) for n, units in noted["passes"]])
+    image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
+    targets = [
+        Target(txn, fmt, fmt.chunks, n)
+        for n, fmt in ((n, txn.format(n)) for n in range(first, first + len(image.levels)))
+    ]
     tops = _with_lower(image, targets)
     tops[0] = replace(tops[0], qc=subject is not None)
-    name = f"write-{targets[0].staging.job_id}"
-    tasks, units, ends, already = _image_tasks(
-        name, image, place_of(destination), targets, tops, source, array
-    )
-    of_levels = [image.units_of(n) for n in range(len(targets))]
+    name = f"write-{txn.name}"
+    tasks, units, ends, already = _image_tasks(name, image, tops, source, array, resume=resume)
+    of_levels = {target.level: image.units_of(n) for n, target in enumerate(targets)}
     written = run_write(
         name,
         tasks,
         units,
         ends,
-        partial(_publish, targets, of_levels, describe, overwrite, shared, subject),
+        partial(_commit, targets[0], of_levels, describe, shared, subject),
         array,
         tops[0],
         image.write,
@@ -311,11 +311,11 @@ def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
 def _image_tasks(
     name: str,
     image: ImagePlan,
-    place: Place,
-    targets: Sequence[Target],
     tops: Sequence[Target],
     source: Source | None,
     array: da.Array | None,
+    *,
+    resume: bool,
 ) -> tuple[dict[Any, Any], set[Any], list[Any], int]:
     """Give all tasks but the last, those that count, those at the end, and how many are done."""
     tasks: dict[Any, Any] = {}
@@ -323,7 +323,7 @@ def _image_tasks(
     ends: list[Any] = []
     already = 0
     for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
-        done = top.staging.finished()
+        done = set(top.transaction.finished(top.level)) if resume else set()
         already += len(done)
         here = f"{name}-{first}"
         if k == 0:
@@ -332,10 +332,9 @@ def _image_tasks(
             # What lies above is whole once all tasks of the pass before are done.
             above = f"{here}-above"
             tasks[above] = Task(above, _wait, List(*map(TaskRef, ends)))
+            above_level = (top.level or 0) - 1
             halved = HalvedSource(
-                place.source_of(targets[first - 1]),
-                image.levels[first].factors,
-                image.method,
+                top.transaction.source(above_level), image.levels[first].factors, image.method
             )
             found = level_tasks(here, plan, halved, top, done.__contains__, above)
             last = [above, *found]
@@ -349,22 +348,20 @@ def _wait(above: list[Any]) -> None:
     return None
 
 
-def _publish(
-    targets: Sequence[Target],
-    units: Sequence[Blocks],
-    describe: Any,
-    overwrite: bool,
+def _commit(
+    target: Target,
+    units: Mapping[int | None, Blocks],
+    describe: Callable[[Any], dict[str, Any]],
     shared: Any,
     subject: Subject | None,
     written: list[Any],
 ) -> zarr.Group:
-    destination = targets[0].staging.destination
-    with working(targets[0]):
+    txn = target.transaction
+    with target.attempt.working():
         if subject is not None:
-            put_sheet(targets[0], units[0], subject)
-        place: Any = place_of(destination)
-        place.finish(targets, units, overwrite=overwrite, describe=describe, shared=shared)
-        return _open(destination)
+            put_sheet(target, units[target.level], subject)
+        txn.commit(units, describe, shared)
+        return _open(txn.destination)
 
 
 def _open(path: Location) -> zarr.Group:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,9 +40,8 @@ from scout_dask_io.run.scratch import (
     spill,
     spilling_cache,
 )
-from scout_dask_io.store.unfinished import unfinished
-from scout_dask_io.write.region import discard_region
-from scout_dask_io.write.unit import Target, cancel, drain, working, write_unit
+from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.write.unit import Target, write_unit
 
 Tasks = dict[Any, Any]
 
@@ -172,7 +170,9 @@ def _scratch_tasks(
     planes of 2048 x 2048 took 1.2 times the time and CPU of this, and 808 MB of a
     worker where this took 157 (``python -m benchmarks.cluster rechunk``).
     """
-    staging: Any = target.staging
+    folder = target.transaction.tmp
+    if folder is None:
+        raise TypeError(f"{target.transaction.where} has no place for blocks that wait")
     tasks: Tasks = {}
     readers: dict[Any, list[Any]] = {}
     regions: dict[Any, Region] = {}
@@ -183,14 +183,14 @@ def _scratch_tasks(
         for ind, where in overlapping_blocks(data.chunks, region):
             regions[ind] = where
             readers.setdefault(ind, []).append(TaskRef(key))
-            files.append((where, scratch_path(staging.tmp, ind)))
+            files.append((where, scratch_path(folder, ind)))
             spilled.append(TaskRef((f"{name}-spill", *ind)))
         source = ScratchSource(plan.shape, data.dtype, files)
         tasks[key] = Task(
             key, _write_scratched, target, unit, region, DataNode(None, source), List(*spilled)
         )
     for ind, where in regions.items():
-        path = scratch_path(staging.tmp, ind)
+        path = scratch_path(folder, ind)
         spill_key, drop_key = (f"{name}-spill", *ind), (f"{name}-drop", *ind)
         tasks[spill_key] = Task(
             spill_key, _spill_block, target, path, where, data.dtype, TaskRef((data.name, *ind))
@@ -208,7 +208,7 @@ def _write_scratched(
 def _spill_block(
     target: Target, path: Path, region: Region, dtype: np.dtype[Any], block: Any
 ) -> None:
-    with working(target):
+    with target.attempt.working():
         spill(path, checked_block(block, region, dtype))
 
 
@@ -329,7 +329,7 @@ def run_write(
         return DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
     try:
         with (
-            reporting(progress, f"write {target.staging.destination.name}") as report,
+            reporting(progress, f"write {target.transaction.destination.name}") as report,
             nullcontext() if array is None else _waiting(array, plan, target) as cache,
         ):
             return run_tasks(
@@ -339,15 +339,12 @@ def run_write(
                 nb_workers=plan.nb_workers,
                 already=already,
                 report=report,
-                on_failure=partial(cancel, target),
-                drain=partial(drain, target.attempt),
+                on_failure=target.attempt.cancel,
+                drain=target.attempt.drain,
                 cache=cache,
             )
     except BaseException as err:
-        if target.in_place:
-            discard_region(target)
-        else:
-            _leave(target, err)
+        _abandon(target.transaction, err)
         raise
 
 
@@ -357,26 +354,24 @@ def _waiting(
     """Give the room for blocks that wait: what the tasks at work do not need themselves."""
     at_work = 2 * math.prod(max(axis, default=0) for axis in array.chunks) * plan.itemsize
     max_nbytes = max(plan.max_mem - plan.nb_workers * at_work, plan.max_mem // 4)
-    return spilling_cache(max_nbytes, getattr(target.staging, "tmp", None))
+    return spilling_cache(max_nbytes, target.transaction.tmp)
 
 
-def _leave(target: Target, err: BaseException) -> None:
+def _abandon(transaction: Transaction, err: BaseException) -> None:
     """After a failure: keep what a resumed write can use and say so, or leave nothing."""
-    destination = target.staging.destination
     try:
-        finished = unfinished(destination)
-        if finished is not None and not finished.n_finished:
-            target.staging.drop()
+        kept = transaction.abandon()
     except (ScoutIOError, OSError) as second:
         # Tidying up must not hide what went wrong first.
-        err.add_note(f"what was begun stays in {target.staging.where} ({second})")
+        err.add_note(f"what was begun stays in {transaction.where} ({second})")
         return
-    if finished is None or not finished.n_finished:
+    if kept is None:
         return
+    destination = transaction.destination
     then = "" if str(RESUME) in str(err) else ". The same call with " + RESUME + " goes on"
     told = not destination.on_disk or "as it was" in str(err)
     stands = "" if told else f" {destination} is as it was."
     err.add_note(
-        f"{finished.n_finished:,} of {finished.n_units:,} write units are finished and kept in "
-        f"{finished.path}" + then + f".{stands}"
+        f"{kept.n_finished:,} of {kept.n_units:,} write units are finished and kept in "
+        f"{kept.path}" + then + f".{stands}"
     )

@@ -13,35 +13,21 @@ the chunks of the level above, right before they are encoded (5 % of a whole wri
 
 The first lower level is written a *window* at a time, the fewest bands that become
 whole chunks of it, so no more of it is in memory. What is below holds the whole unit.
-
-How a task puts what it has encoded in its place: files on a disk, objects in a store.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
-import threading
-import uuid
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from scout_dask_io.core.chunk_buffer import BufferPool, ChunkBuffer
 from scout_dask_io.core.downsample import PieceHalver, downsample
-from scout_dask_io.core.fork import in_forked_child
-from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import (
     Region,
     Shape,
     chunk_counts,
+    iter_chunk_indices,
     iter_regions,
     region_shape,
     region_size,
@@ -49,32 +35,13 @@ from scout_dask_io.core.grid import (
     shifted,
     window_of,
 )
-from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.source import Source
-from scout_dask_io.errors import WriteError
 from scout_dask_io.store.chunk_format import ChunkFormat
-from scout_dask_io.store.chunk_v2 import crc32c, write_file
-from scout_dask_io.store.journal import CHUNK_RECORD, append_unit
-from scout_dask_io.store.remote_staging import RemoteStaging
-from scout_dask_io.store.staging import Staging
+from scout_dask_io.store.chunk_v2 import crc32c
+from scout_dask_io.store.journal import CHUNK_RECORD
+from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.write.attempt import Attempt, Cancelled, Running
 from scout_dask_io.write.qc.gather import PlaneGatherer
-
-_cancelled: set[str] = set()
-_running: Counter[str] = Counter()
-# What the tasks of an attempt hand to one another, kept while one of them runs.
-_pools: dict[str, BufferPool] = {}
-_lock = threading.Lock()
-
-
-@in_forked_child
-def _forget_attempts() -> None:
-    """Let go of the parent's attempts: none of their tasks runs in a forked child."""
-    for kept in (_cancelled, _running, _pools):
-        kept.clear()
-
-
-class Cancelled(Exception):
-    """Raised inside a task whose job was given up; never reaches the caller."""
 
 
 @dataclass(frozen=True)
@@ -83,33 +50,27 @@ class Target:
 
     Attributes
     ----------
-    staging : Staging or RemoteStaging
-        Where the array grows.
+    transaction : Transaction
+        Takes the chunks, and what is noted of them.
     format : ArrayFormat or ShardFormat
         How its chunks are stored; where it has shards, they are written as chunks are.
     band : tuple of int
         The part of a unit that is in memory at one time, in elements.
-    durable : bool
-        Whether files are synced to the disk before they count as written.
-    attempt : str
-        Names this run of the write, for :func:`cancel`.
-    origin : tuple of int
-        Where in the array the units' coordinates begin; empty for its origin.
-    in_place : bool
-        Whether chunks may stand already, so that empty ones must be removed.
+    level : int or None
+        Which level of an image it is.
+    attempt : Attempt
+        This run of the write.
     lower : tuple of Lower
         Lower levels of a pyramid that each unit makes too, the highest first.
     qc : bool
         Whether each unit leaves a record of its planes beside the journal.
     """
 
-    staging: Staging | RemoteStaging
+    transaction: Transaction
     format: ChunkFormat
     band: Shape
-    durable: bool = False
-    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
-    origin: Shape = ()
-    in_place: bool = False
+    level: int | None = None
+    attempt: Attempt = field(default_factory=Attempt)
     lower: tuple[Lower, ...] = ()
     qc: bool = False
 
@@ -131,41 +92,6 @@ class Lower:
     target: Target
     factors: Shape
     method: str
-
-
-def cancel(target: Target) -> None:
-    """Make this process's running tasks of one attempt stop at their next band."""
-    _cancelled.add(target.attempt)
-
-
-@contextmanager
-def working(target: Target) -> Iterator[None]:
-    """Count a task that changes files, for :func:`drain`.
-
-    Raises
-    ------
-    Cancelled
-        If the attempt was given up before.
-    """
-    with _lock:
-        if target.attempt in _cancelled:
-            raise Cancelled
-        _running[target.attempt] += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _running[target.attempt] -= 1
-            if not _running[target.attempt]:
-                del _running[target.attempt]
-                _pools.pop(target.attempt, None)
-
-
-async def drain(attempt: str) -> None:
-    """Cancel an attempt in this process, and wait until none of its tasks changes files."""
-    _cancelled.add(attempt)
-    while attempt in _running:
-        await asyncio.sleep(0.02)
 
 
 def write_unit(target: Target, unit: int, region: Region, source: Source, inside: Region) -> int:
@@ -192,14 +118,15 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
     WriteError
         If a file cannot be written, naming it. The unit can be written again.
     """
-    region = shift(region, target.origin)
+    origin = target.transaction.origin
+    if origin:
+        region = tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, origin, strict=True))
     fmt = target.format
-    with working(target):
-        pool = _pools.setdefault(target.attempt, BufferPool())
-        buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), pool)
-        lower = Cascade(target.lower, target, region, pool) if target.lower else None
+    with target.attempt.working() as running:
+        buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), running.pool)
+        lower = Cascade(target.lower, target, region, running.pool) if target.lower else None
         try:
-            _write_unit(target, unit, region, source, inside, buffer, lower)
+            _write_unit(target, unit, region, source, inside, buffer, lower, running)
         finally:
             buffer.close()
             if lower is not None:
@@ -215,6 +142,7 @@ def _write_unit(
     inside: Region,
     buffer: ChunkBuffer,
     lower: Cascade | None,
+    running: Running,
 ) -> None:
     fmt = target.format
     writer = ChunkWriter(target, region)
@@ -225,9 +153,9 @@ def _write_unit(
         if lower is not None:
             lower.open(shifted(window, region))
         for place in iter_regions(region_shape(window), target.band):
-            if target.attempt in _cancelled:
+            if running.cancelled:
                 raise Cancelled
-            writer.check()
+            target.transaction.check()
             part = shifted(place, window)
             band = shifted(part, region)
             buffer.begin(band)
@@ -250,11 +178,11 @@ def _write_unit(
         if lower is not None:
             lower.flush()
     if planes is not None:
-        writer.keep(record_name(unit), planes.record())
+        target.transaction.keep(target.level, record_name(unit), planes.record())
     if lower is not None:
         lower.finish(unit)
     # Last: a unit that is in the journal has its lower levels there, and its record.
-    writer.note(unit)
+    writer.finish(unit)
 
 
 def record_name(unit: int) -> str:
@@ -262,39 +190,35 @@ def record_name(unit: int) -> str:
     return f"{unit}.planes"
 
 
-def shift(region: Region, origin: Shape) -> Region:
-    """Give a region in coordinates in which its own begin at ``origin``."""
-    if not origin:
-        return region
-    return tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, origin, strict=True))
-
-
 class ChunkWriter:
     """Writes the chunks of one unit, and keeps what the journal is to say of them."""
 
     def __init__(self, target: Target, region: Region) -> None:
         fmt = target.format
-        self.target = target
-        self._sink = sink_of(target.staging, durable=target.durable, in_place=target.in_place)
-        self.check, self.keep = self._sink.check, self._sink.keep
+        self._transaction, self._format, self._level = target.transaction, fmt, target.level
+        # Of a region of an array that stands, a chunk may stand that becomes empty.
+        self._removes = bool(target.transaction.origin)
         self._encoder = fmt.encoder()
+        self._region = region
         self._first = tuple(s.start // c for s, c in zip(region, fmt.chunks, strict=True))
         self._records = np.zeros(chunk_counts(region_shape(region), fmt.chunks), CHUNK_RECORD)
 
     def write(self, index: Shape, chunk: np.ndarray) -> None:
         """Encode a chunk and write it; a chunk that is all fill value is not stored."""
         data = self._encoder.encode(chunk)
-        path = f"{self._sink.root}/{self.target.format.chunk_key(index)}"
+        key = self._format.chunk_key(index)
         if data is not None:
-            self._sink.put(path, data)
+            self._transaction.put(self._level, key, data)
             at = tuple(i - f for i, f in zip(index, self._first, strict=True))
             self._records[at] = (len(data), crc32c(data))
-        elif self.target.in_place:
-            self._sink.remove(path)
+        elif self._removes:
+            self._transaction.remove(self._level, key)
 
-    def note(self, unit: int) -> None:
+    def finish(self, unit: int) -> None:
         """Note in the journal that the unit is finished."""
-        self._sink.note(unit, self._records)
+        indices = iter_chunk_indices(self._region, self._format.chunks)
+        keys = map(self._format.chunk_key, indices)
+        self._transaction.finish_unit(self._level, unit, self._records, keys)
 
 
 class Cascade:
@@ -398,7 +322,7 @@ class Cascade:
             If chunks of the level above were left out.
         """
         if self._missing:
-            raise RuntimeError(f"elements were left out above {self._target.staging.where}")
+            raise RuntimeError(f"elements were left out above {self._target.transaction.where}")
         for index, chunk in self._buffer.iter_chunks():
             if self._next is not None:
                 self._next.put(index, chunk)
@@ -409,116 +333,4 @@ class Cascade:
         if self._next is not None:
             self._next.flush()
             self._next.finish(unit)
-        self.writer.note(unit)
-
-
-_counter = count()
-
-
-class Sink(Protocol):
-    """What a unit needs of the place where its array grows."""
-
-    @property
-    def root(self) -> str:
-        """What the paths of chunks begin with."""
-
-    def check(self) -> None:
-        """Refuse to go on where the write was given up; called once a band."""
-
-    def put(self, path: str, data: Any) -> None:
-        """Write a chunk or shard, whole or not at all."""
-
-    def remove(self, path: str) -> None:
-        """Remove a chunk that stands; none is no error."""
-
-    def keep(self, name: str, data: bytes) -> None:
-        """Write what is to be found beside the journal, whole or not at all."""
-
-    def note(self, unit: int, records: np.ndarray) -> None:
-        """Note that a unit is finished, when all its chunks are in."""
-
-
-class FileSink:
-    """Writes files beside their places, and renames them."""
-
-    def __init__(self, staging: Staging, *, durable: bool, in_place: bool) -> None:
-        self._staging, self._durable, self._in_place = staging, durable, in_place
-        self._root = os.fspath(staging.array)
-        self._prefix = f"{staging.tmp}/{os.getpid()}-{threading.get_ident()}-"
-
-    @property
-    def root(self) -> str:
-        """The growing array's directory."""
-        return self._root
-
-    def check(self) -> None:
-        """Nothing: in a directory that is gone no file can be written."""
-
-    def put(self, path: str, data: Any) -> None:
-        """Write a chunk's file."""
-        try:
-            write_file(path, self._temporary(), data, root=self._root, durable=self._durable)
-        except OSError as err:
-            raise self._explained(err, path) from err
-
-    def _temporary(self) -> str:
-        return f"{self._prefix}{next(_counter)}"
-
-    def remove(self, path: str) -> None:
-        """Remove a chunk's file."""
-        try:
-            Path(path).unlink(missing_ok=True)
-        except OSError as err:
-            raise self._explained(err, path) from err
-
-    def keep(self, name: str, data: bytes) -> None:
-        """Write a file beside the journal's, whole or not at all."""
-        path = os.fspath(self._staging.journal / name)
-        try:
-            write_file(path, self._temporary(), data, root=self._root, durable=self._durable)
-        except OSError as err:
-            raise self._explained(err, path) from err
-
-    def note(self, unit: int, records: np.ndarray) -> None:
-        """Append to the journal."""
-        journal = self._staging.journal
-        try:
-            append_unit(journal, unit, records, durable=self._durable)
-        except OSError as err:
-            raise self._explained(err, os.fspath(journal)) from err
-
-    def _explained(self, err: OSError, path: str) -> WriteError:
-        """Give a write failure as one that names the file and says how to go on."""
-        staging = self._staging
-        if not staging.array.is_dir() or not staging.journal.is_dir():
-            return WriteError(
-                f"{path}: the unfinished write that this task belongs to is not there (as "
-                f"{socket.gethostname()} sees it): it was discarded, or finished elsewhere, or "
-                "this machine does not share the disk. Nothing was changed."
-            )
-        after: str = (
-            f"The destination {staging.destination} is as it was. Once the cause is mended, the "
-            "same call with " + RESUME + " goes on."
-        )
-        if self._in_place:
-            after = (
-                "Some chunks of the region are new. Write the region again when the cause is "
-                "mended."
-            )
-        try:
-            found = os.statvfs(staging.job)
-            free = f" ({format_nbytes(found.f_bavail * found.f_frsize)} free)"
-        except OSError:
-            free = ""
-        error = WriteError(f"{path} cannot be written: {err.strerror}{free}. " + after)
-        error.errno = err.errno
-        return error
-
-
-def sink_of(
-    staging: Staging | RemoteStaging, *, durable: bool = False, in_place: bool = False
-) -> Sink:
-    """Give what takes the chunks of one unit to the place where the array grows."""
-    if isinstance(staging, RemoteStaging):
-        return staging
-    return FileSink(staging, durable=durable, in_place=in_place)
+        self.writer.finish(unit)

@@ -1,8 +1,6 @@
 """Any array streamed into a chunked Zarr array: planned, in bounded memory, whole or absent.
 
 The arguments of a write, checked before anything is created: data, plan, codec, settings.
-
-Where a write begins: afresh, where an earlier one ended, or not at all since all is done.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
 from scout_dask_io.files.location import Location, locate
-from scout_dask_io.read.missing_planes import attributes_with_filled, note_filled
+from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import source_of, sources_in
 from scout_dask_io.run.scheduler import planned
@@ -36,15 +34,15 @@ from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
-from scout_dask_io.store.staging import check_beside
-from scout_dask_io.store.unfinished import NewArray, is_finished
-from scout_dask_io.write.job import place_of
+from scout_dask_io.store.region_write import RegionWrite
+from scout_dask_io.store.transaction import begin, begin_region
+from scout_dask_io.store.unfinished import NewArray
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
-from scout_dask_io.write.region import begin_region, check_region, finish_region, stored_format
+from scout_dask_io.write.region import check_region, stored_format
 from scout_dask_io.write.tasks import run_write, unit_tasks
-from scout_dask_io.write.unit import Target, working
+from scout_dask_io.write.unit import Target
 
 if TYPE_CHECKING:
     import zarr
@@ -241,8 +239,8 @@ def write_zarr(
         check_remote(destination, plan, data, overwrite=False)
         if compute:
             preflight([data], destination, in_place=True)
-        note_filled(destination, where, data)
-        target = begin_region(destination, fmt, where, plan.band, durable)
+        into = RegionWrite(where, fmt, filled_record(where, data))
+        txn = begin_region(destination, into, durable=durable)
     else:
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
@@ -257,32 +255,30 @@ def write_zarr(
         of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
         of_array |= {"attributes": attributes, "zarr_format": plan.zarr_format}
         of_array |= {"shards": plan.shards} if plan.shards else {}
-        begun = begin_or_resume(
+        begun = begin(
             destination,
-            data,
-            plan,
             [NewArray(plan.shape, plan.chunks, plan.dtype, of_array)],
             {**settings, "qc": qc},
             {"units": plan.units},
             overwrite=overwrite,
             resume=resume,
             durable=durable,
-            qc=qc,
+            check=partial(check_remote, destination, plan, data, overwrite=overwrite),
         )
         if begun is None:
             return _open(destination) if compute else cast(Any, delayed(_open)(destination))
-        (target,), noted = begun
-        plan = replace(plan, units=tuple(map(tuple, noted["units"])))
-        target = replace(target, band=plan.band, qc=qc)
-    done = set() if target.in_place else target.staging.finished()
-    name = f"write-{target.staging.job_id}"
+        txn = begun
+        plan = replace(plan, units=tuple(map(tuple, txn.settings["units"])))
+    target = Target(txn, txn.format(None), plan.band, qc=qc)
+    done = set(txn.finished(None)) if resume else set()
+    name = f"write-{txn.name}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
     written = run_write(
         name,
         tasks,
         {key for key in tasks if key[0] == name},
         ends,
-        partial(_publish, target, plan.units, overwrite, subject),
+        partial(_commit, target, plan.units, subject),
         array,
         target,
         plan,
@@ -303,17 +299,15 @@ def _check_own(*given: Any) -> None:
         )
 
 
-def _publish(
-    target: Target, units: Blocks, overwrite: bool, subject: Subject | None, written: list[Any]
+def _commit(
+    target: Target, units: Blocks, subject: Subject | None, written: list[Any]
 ) -> zarr.Array[Any]:
-    with working(target):
+    txn = target.transaction
+    with target.attempt.working():
         if subject is not None:
             put_sheet(target, units, subject)
-        if target.in_place:
-            finish_region(target, units)
-        else:
-            place_of(target.staging.destination).finish([target], [units], overwrite=overwrite)
-        return _open(target.staging.destination)
+        txn.commit({None: units})
+        return _open(txn.destination)
 
 
 def _open(path: Any) -> zarr.Array[Any]:
@@ -468,60 +462,6 @@ def _json(attributes: dict[str, Any] | None) -> Any:
         return json.loads(json.dumps(attributes or {}))
     except (TypeError, ValueError) as err:
         raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err
-
-
-def begin_or_resume(
-    destination: Location,
-    data: Any,
-    plan: WritePlan,
-    arrays: Sequence[NewArray],
-    settings: dict[str, Any],
-    units: dict[str, Any],
-    *,
-    overwrite: bool,
-    resume: bool,
-    durable: bool,
-    qc: bool,
-) -> tuple[list[Target], dict[str, Any]] | None:
-    """Give the growing arrays, and what was noted when they were begun, now or earlier.
-
-    ``None`` where they stand finished with the same data and settings, and ``resume``
-    asks for no more.
-
-    Parameters
-    ----------
-    destination : Path or RemoteLocation
-        Where they are to stand.
-    data, plan
-        What is written, and the plan of it; checked where a write begins afresh.
-    arrays : sequence of NewArray
-        One, or the levels of an image.
-    settings : dict
-        What a resumed write must share with the one that began.
-    units : dict
-        What is noted beside them: the units, which a resumed write takes over.
-    overwrite, resume, durable, qc : bool
-        As for :func:`~scout_dask_io.write_zarr`.
-
-    Raises
-    ------
-    TargetExistsError, ResumeError, MemoryLimitError, ArgumentError, WriteError
-        If the write cannot begin; nothing is created.
-    """
-    place = place_of(destination)
-    levels = [new.level for new in arrays]
-    resumed = place.resume(settings, levels, durable=durable) if resume else None
-    if resumed is None and resume and not overwrite and is_finished(destination, settings):
-        return None
-    if qc:
-        # In a store, what lies there may be this write's own.
-        ours = resumed is not None and not destination.on_disk
-        check_beside(destination, overwrite=overwrite or ours)
-    if resumed is not None:
-        return resumed
-    check_remote(destination, plan, data, overwrite=overwrite)
-    noted = {**settings, **units}
-    return place.begin(arrays, noted, overwrite=overwrite, durable=durable), noted
 
 
 def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite: bool) -> None:

@@ -245,22 +245,21 @@ def test_dry_run_refuses_what_convert_refuses(planes: Path, tmp_path: Path):
 INTERRUPTED = """
 import os, signal, threading
 from scout_dask_io.cli import main
-from scout_dask_io.write import unit as sinks
-from scout_dask_io.write import unit as units
+from scout_dask_io.store import local_transaction as sinks
+from scout_dask_io.write.attempt import Attempt
 
-cancelled, real = threading.Event(), sinks.append_unit
+cancelled, real, cancel = threading.Event(), sinks.append_unit, Attempt.cancel
 
-class Told(set):
-    def add(self, attempt):
-        super().add(attempt)
-        cancelled.set()
+def told(attempt):
+    cancel(attempt)
+    cancelled.set()
 
 def append_unit(*args, **kwargs):
     real(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGINT)
     cancelled.wait(60)
 
-units._cancelled, sinks.append_unit = Told(), append_unit
+Attempt.cancel, sinks.append_unit = told, append_unit
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """

@@ -17,7 +17,7 @@ from scout_dask_io.cli import main
 from scout_dask_io.errors import ArgumentError, WriteError
 from scout_dask_io.jobs.convert import convert, plan_convert
 from scout_dask_io.jobs.verify import verify
-from scout_dask_io.write import unit as sinks
+from scout_dask_io.store import local_transaction as sinks
 
 BOTH = make_volume((2, 9, 70, 50))
 

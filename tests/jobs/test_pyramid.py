@@ -24,7 +24,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.jobs.pyramid import plan_pyramid
-from scout_dask_io.write import unit as sinks
+from scout_dask_io.store import local_transaction as sinks
 
 VOLUME = make_volume((13, 70, 50))
 

@@ -17,8 +17,8 @@ from helpers import make_volume, write_planes
 
 import scout_dask_io as io
 from scout_dask_io.store import chunk_v2 as chunkfile
+from scout_dask_io.store import local_transaction as sinks
 from scout_dask_io.store.manifest import UNKNOWN, read_manifest
-from scout_dask_io.write import unit as sinks
 
 SEED = 4
 

@@ -93,7 +93,7 @@ def hold(folder: Path) -> Iterator[None]:
     from fsspec import asyn
 
     from scout_dask_io.tiff import open_file, segment_reader
-    from scout_dask_io.write import unit
+    from scout_dask_io.write import attempt
 
     with tqdm(total=1, disable=True):
         locks = [
@@ -105,7 +105,7 @@ def hold(folder: Path) -> Iterator[None]:
             zarr.core.config.config.config_lock,
             tqdm.get_lock().th_lock,
             tempfile._once_lock,
-            unit._lock,
+            attempt._lock,
             open_file._gates_lock,
             segment_reader._tables._lock,
             segment_reader._decoders._lock,

@@ -251,15 +251,15 @@ def test_a_process_that_is_killed_in_the_middle_is_resumed_by_another(
     write_planes(tmp_path / "planes", volume)
     code = """
 import json, os, sys, scout_dask_io as io
-from scout_dask_io.store.remote_staging import RemoteStaging
+from scout_dask_io.store.remote_transaction import RemoteTransaction
 src, url, given = sys.argv[1:]
-note, noted = RemoteStaging.note, []
-def killed(self, unit, records):
-    note(self, unit, records)
+finish_unit, noted = RemoteTransaction.finish_unit, []
+def killed(self, level, unit, *rest):
+    finish_unit(self, level, unit, *rest)
     noted.append(unit)
     if len(noted) == 2:
         os.kill(os.getpid(), 9)
-RemoteStaging.note = killed
+RemoteTransaction.finish_unit = killed
 import scout_dask_io.core.plan as plan
 plan.UNIT_NBYTES = 4096
 io.write_zarr(

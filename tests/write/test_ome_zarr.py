@@ -32,10 +32,10 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
+from scout_dask_io.store import local_transaction as sinks
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.write import ome_zarr as image_attributes
 from scout_dask_io.write import unit as cascade
-from scout_dask_io.write import unit as sinks
 from scout_dask_io.write.pyramid_plan import fuse_levels, plan_pass
 
 SIZE = io.VoxelSize(4.0, 1.8, 1.8, "given")

@@ -36,7 +36,9 @@ def gather(
             assert got.dtype == volume.dtype
             np.testing.assert_array_equal(got, values)
         records.append(gatherer.record())
-    return summarise(volume.shape, volume.dtype, blocks, records.__getitem__)
+    return summarise(
+        volume.shape, volume.dtype, blocks, lambda units: map(records.__getitem__, units)
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_a_record_that_is_lacking_is_an_error() -> None:
     first = (slice(0, 4), slice(0, 20), slice(0, 33))
     empty = PlaneGatherer(volume.shape, volume.dtype, first)
     with pytest.raises(RuntimeError, match="do not cover every plane"):
-        summarise(volume.shape, volume.dtype, blocks, lambda _: empty.record())
+        summarise(volume.shape, volume.dtype, blocks, lambda units: (empty.record() for _ in units))
 
 
 def test_a_record_is_a_sixteenth_of_its_unit_at_most() -> None:

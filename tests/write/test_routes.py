@@ -22,9 +22,8 @@ from helpers import make_volume, python, write_planes
 
 import scout_dask_io as io
 from scout_dask_io.errors import ResumeError, TargetExistsError, WriteError
-from scout_dask_io.write import tasks as write_run
-from scout_dask_io.write import unit as sinks
-from scout_dask_io.write import unit as units
+from scout_dask_io.store import local_transaction as sinks
+from scout_dask_io.write.attempt import Attempt
 
 SHAPE, CHUNKS = (13, 40, 50), (4, 16, 16)
 LEAST = 60_000  # bytes: a block of a plane twice, and some chunks; units go through scratch
@@ -438,12 +437,14 @@ def test_a_cancelled_unit_stops_at_its_next_band(
                 raise OSError(28, "No space left on device", os.fspath(path))
             cancelled.wait(30)
 
-    def cancel(target: units.Target) -> None:
-        units.cancel(target)
+    give_up = Attempt.cancel
+
+    def cancel(attempt: Attempt) -> None:
+        give_up(attempt)
         cancelled.set()
 
     monkeypatch.setattr(sinks, "write_file", write)
-    monkeypatch.setattr(write_run, "cancel", cancel)
+    monkeypatch.setattr(Attempt, "cancel", cancel)
     array = da.from_array(data, chunks=(4, 16, 40)) + 0
     with pytest.raises(WriteError, match="No space left"):
         io.write_zarr(tmp_path / "a.zarr", array, (4, 16, 1), nb_workers=2)

@@ -29,8 +29,8 @@ from scout_dask_io.errors import (
     ShapeMismatchError,
     TargetExistsError,
 )
+from scout_dask_io.store import local_transaction as sinks
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.write import unit as sinks
 
 SHAPES = {1: (37,), 2: (19, 23), 3: (11, 13, 17), 4: (2, 7, 11, 13), 5: (2, 3, 5, 7, 9)}
 DTYPES = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16"]

@@ -12,7 +12,7 @@ import numpy as np
 from scout_dask_io.core.formatting import format_count, format_percent
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
-from scout_dask_io.store.staging import FORMAT
+from scout_dask_io.store.sidecar import FORMAT
 from scout_dask_io.write.qc.gather import grid_steps, sample_thinning
 from scout_dask_io.write.qc.summary import PERCENTILES, VolumeSummary
 

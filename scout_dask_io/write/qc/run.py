@@ -6,10 +6,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import pairwise, tee
 from typing import Any
 
 import dask.array as da
@@ -26,9 +26,7 @@ from scout_dask_io.files.disk import naming_errors
 from scout_dask_io.files.location import Location
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.remote_staging import RemoteStaging
-from scout_dask_io.store.staging import has_beside, put_beside, sheet_paths, write_beside
-from scout_dask_io.write.job import place_of
+from scout_dask_io.store.sidecar import HTML_SUFFIX, JSON_SUFFIX, has_beside
 from scout_dask_io.write.qc.findings import Duplicates, Subject, qc_document
 from scout_dask_io.write.qc.sheet import html_sheet
 from scout_dask_io.write.qc.summary import VolumeSummary, candidates, summarise
@@ -108,41 +106,40 @@ def put_sheet(target: Target, units: Blocks, subject: Subject) -> None:
     WriteError, ChunkReadError
         If a file or object cannot be read or written.
     """
-    staging = target.staging
-    if not staging.exists():
-        return  # whoever publishes says so
+    txn, level = target.transaction, target.level
+    if not txn.exists():
+        return  # whoever commits says so
 
-    def load(unit: int) -> bytes:
-        found = staging.kept(record_name(unit))
-        if found is None:
-            raise ResumeError(
-                f"unit {unit} has no record in {staging.journal}: the write is not complete. The "
-                "same call with " + RESUME + " goes on."
-            )
-        return found
+    def load(units: Iterable[int]) -> Iterator[bytes]:
+        numbers, names = tee(units)
+        records = txn.kept(level, map(record_name, names))
+        for unit, found in zip(numbers, records, strict=True):
+            if found is None:
+                raise ResumeError(
+                    f"unit {unit} has no record in {txn.where}: the write is not complete. The "
+                    "same call with " + RESUME + " goes on."
+                )
+            yield found
 
-    with naming_errors(staging.where, "what was gathered of the planes cannot be put together"):
+    with naming_errors(txn.where, "what was gathered of the planes cannot be put together"):
         try:
             summary = summarise(target.format.shape, target.format.dtype, units, load)
         except ValueError as err:
             raise ResumeError(
-                f"the records in {staging.journal} cannot be understood: {err}. Start afresh, with "
+                f"the records in {txn.where} cannot be understood: {err}. Start afresh, with "
                 + OVERWRITE
-                + " and no resume."
+                + " and no "
+                + RESUME.name
+                + "."
             ) from err
-        grown = place_of(staging.destination).source_of(target)
-        same = _equal_planes(grown, summary)
+        same = _equal_planes(txn.source(level), summary)
         written = datetime.now(UTC).isoformat(timespec="seconds")
         document = qc_document(subject, summary, same, written)
-        as_json, as_html = sheet_paths(staging.destination)
         contents = {
-            as_json: json.dumps(document, allow_nan=False),
-            as_html: html_sheet(document, summary.projections),
+            JSON_SUFFIX: json.dumps(document, allow_nan=False),
+            HTML_SUFFIX: html_sheet(document, summary.projections),
         }
-        if isinstance(staging, RemoteStaging):
-            put_beside(contents)
-        else:
-            write_beside(staging.beside, contents, durable=target.durable)
+        txn.put_beside(contents)
 
 
 def _equal_planes(source: Source, summary: VolumeSummary) -> list[Duplicates]:

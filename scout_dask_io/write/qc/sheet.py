@@ -19,7 +19,7 @@ import numpy as np
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.formatting import format_count, format_shape
 from scout_dask_io.core.picture import nice_length
-from scout_dask_io.store.staging import FORMAT
+from scout_dask_io.store.sidecar import FORMAT
 from scout_dask_io.write.qc.summary import Projections
 
 if TYPE_CHECKING:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Region, Shape, iter_block_regions
 from scout_dask_io.write.qc.gather import Record, grid_steps, no_planes, sample_thinning, saturated
 
+#: Yields the records of units by their numbers, in that order.
+Records: TypeAlias = Callable[[Iterable[int]], Iterator[bytes]]
 #: The percentiles of every plane.
 PERCENTILES = (1, 25, 50, 75, 99)
 #: Series, which are channels as a rule, of which projections are kept.
@@ -71,9 +73,7 @@ class VolumeSummary:
     projections: tuple[Projections, ...]
 
 
-def summarise(
-    shape: Shape, dtype: np.dtype[Any], units: Blocks, load: Callable[[int], bytes]
-) -> VolumeSummary:
+def summarise(shape: Shape, dtype: np.dtype[Any], units: Blocks, load: Records) -> VolumeSummary:
     """Put records together. Memory holds those of the units that share their planes.
 
     Parameters
@@ -83,7 +83,7 @@ def summarise(
     units : tuple of tuple of int
         Extents of the write units.
     load : callable
-        Gives the record of a unit by its number. Called twice a unit.
+        Yields the records of units by their numbers. Called twice for all.
     """
     dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
     lead = shape[:-2] or (1,)
@@ -133,14 +133,12 @@ def candidates(summary: VolumeSummary) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _exact(
-    shape: Shape, dtype: np.dtype[Any], units: Blocks, load: Callable[[int], bytes]
-) -> np.ndarray:
+def _exact(shape: Shape, dtype: np.dtype[Any], units: Blocks, load: Records) -> np.ndarray:
     whole = no_planes(math.prod(shape[:-2]), dtype)
     numbers = _numbers(shape)
-    for unit, (_, region) in enumerate(iter_block_regions(units)):
+    for raw, (_, region) in zip(load(_all_of(units)), iter_block_regions(units), strict=True):
         at = numbers[region[:-2]].reshape(-1)
-        there, here = whole[at], Record(load(unit), dtype, exact_only=True).planes
+        there, here = whole[at], Record(raw, dtype, exact_only=True).planes
         # Elements at the maximum count where it is the maximum of the whole plane.
         both = np.maximum(there["max"], here["max"])
         there["n_top"] = sum(np.where(p["max"] == both, p["n_top"], 0) for p in (there, here))
@@ -153,6 +151,10 @@ def _exact(
     return whole
 
 
+def _all_of(units: Blocks) -> range:
+    return range(math.prod(map(len, units)))
+
+
 def _numbers(shape: Shape) -> np.ndarray:
     return np.arange(math.prod(shape[:-2])).reshape(shape[:-2])
 
@@ -161,7 +163,7 @@ def _slabs(
     shape: Shape,
     dtype: np.dtype[Any],
     units: Blocks,
-    load: Callable[[int], bytes],
+    load: Records,
     shown: _Shown,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield planes that lie in the same units: their numbers, and their sample put together."""
@@ -170,9 +172,10 @@ def _slabs(
     grid = tuple(-(-n // t) for n, t in zip(shape[-2:], steps, strict=True))
     whole: np.ndarray | None = None
     n_parts = len(units[-2]) * len(units[-1])
-    for unit, (_, region) in enumerate(iter_block_regions(units)):
+    records = load(_all_of(units))
+    for unit, ((_, region), raw) in enumerate(zip(iter_block_regions(units), records, strict=True)):
         at = numbers[region[:-2]].reshape(-1)
-        record = Record(load(unit), dtype)
+        record = Record(raw, dtype)
         if unit % n_parts == 0:
             whole = np.zeros((len(at), -(-grid[0] // thin_y), -(-grid[1] // thin_x)), dtype)
         top, left = (-(-s.start // t) for s, t in zip(region[-2:], steps, strict=True))

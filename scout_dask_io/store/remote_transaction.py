@@ -1,0 +1,462 @@
+"""A write in an object store, which has no rename: it grows at its place, behind a marker.
+
+```
+<array>/.scout-unfinished             the settings of the write: put first, removed last
+<array>/.scout-journal/<job>/<unit>   one object a finished unit, with the records of its chunks
+<array>/.scout-journal/<job>/<unit>.planes   with qc, the record of its planes, put before it
+<array>/0/0/0 …                       chunks or shards, each put whole
+<array>/.scout-manifest               put when every unit is in
+<array>/.zarray or zarr.json …        put after it: until then no software finds an array here
+
+<image>/.scout-unfinished
+<image>/.scout-journal/<job>/<level>/<unit>
+<image>/0/0/0/0 …                     of each level
+<image>/0/.scout-manifest  0/.zarray …   of each level, put when every unit of all is in
+<image>/.zattrs .zgroup               put after them: until then no software finds an image here
+<image>/.scout-manifest               put when the group is whole
+```
+
+What has ``.scout-unfinished`` is refused by the readers of this library; others find
+no metadata. What cannot be had without a rename: an array that is overwritten
+is gone from the moment its successor begins, and a writer that was stopped and wakes
+up after the job has ended notices so at its next band, not at its next chunk.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from scout_dask_io.core.grid import Blocks, Shape
+from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.source import Source
+from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
+from scout_dask_io.files.location import as_remote
+from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.store.chunk_format import ChunkFormat, format_of
+from scout_dask_io.store.create import metadata_documents
+from scout_dask_io.store.journal import CHUNK_RECORD
+from scout_dask_io.store.manifest import (
+    MANIFEST_NAME,
+    NOTES_NAME,
+    begin_note,
+    finish_note,
+    manifest_bytes,
+    parse_manifest,
+)
+from scout_dask_io.store.metadata import parse_metadata
+from scout_dask_io.store.region_write import REGION_PREFIX, RegionWrite, add_to_attributes
+from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, find_unfinished
+from scout_dask_io.store.source import ChunkFileSource, ZarrSource, growing_source
+from scout_dask_io.store.unfinished import (
+    NewArray,
+    Unfinished,
+    differences,
+    gather_records,
+    group_documents,
+    level_settings,
+    progress_of,
+)
+
+JOURNAL_NAME = ".scout-journal"
+#: Of a region of an array that stands: what says that its writing goes on.
+BEGUN = "begun"
+# Bytes of what units have kept that are read at one time.
+BATCH_NBYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTransaction:
+    """One write in an object store, as :class:`~scout_dask_io.store.transaction.Transaction` says.
+
+    Attributes
+    ----------
+    destination : RemoteLocation
+        What is to stand there.
+    name : str
+        Names the write.
+    region : RegionWrite, optional
+        What is written into an array that stands, whose chunks are replaced.
+    settings : dict
+        What was noted when the write began, and the metadata of its arrays; empty in
+        another process.
+    """
+
+    destination: RemoteLocation
+    name: str
+    region: RegionWrite | None = None
+    settings: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the settings behind: every task has its transaction."""
+        return RemoteTransaction, (self.destination, self.name, self.region)
+
+    @classmethod
+    def begin(
+        cls,
+        path: RemoteLocation,
+        arrays: Sequence[NewArray],
+        settings: dict[str, Any],
+        *,
+        overwrite: bool,
+    ) -> Self:
+        """Put the marker of the write, and remove what is overwritten.
+
+        An object is durable once it is put.
+
+        Raises
+        ------
+        TargetExistsError
+            If there is what is not to be replaced, or another write has begun.
+        WriteError
+            If the store does not take it.
+        """
+        check_free(path, overwrite=overwrite)
+        metadata: dict[str, str] = {}
+        for new in arrays:
+            documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
+            for name, content in documents.items():
+                metadata[_below(new.level, name)] = content.decode()
+        job = uuid.uuid4().hex
+        stored = {**settings, "job": job, "metadata": metadata}
+        # An unfinished write that is overwritten has a marker; a job of another name is dead.
+        noted = {**stored, "clearing": True} if overwrite else stored
+        (path / MARKER_NAME).write(json.dumps(noted).encode(), new=not overwrite)
+        _finish_clearing(path, noted)
+        return cls(path, job, settings=stored)
+
+    @classmethod
+    def begin_region(cls, path: RemoteLocation, region: RegionWrite) -> Self:
+        """Call the chunks of a region unknown, before the first of them is written.
+
+        Raises
+        ------
+        WriteError
+            If the store does not take it.
+        """
+        job = uuid.uuid4().hex
+        note = begin_note(path, job, region.cells, region.attributes)
+        add_to_attributes(path, region.attributes)
+        begun = cls(path, job, replace(region, note=note.name))
+        (begun.journal(None) / BEGUN).write(b"")
+        return begun
+
+    @classmethod
+    def find(cls, path: RemoteLocation) -> Self | None:
+        """Give the unfinished write of a place, ``None`` if there is none."""
+        found = find_unfinished(path)
+        return None if found is None else cls(path, str(found.get("job")), settings=found)
+
+    @classmethod
+    def resume(cls, path: RemoteLocation, settings: dict[str, Any]) -> Self | None:
+        """Give the unfinished write; its ``settings`` are those that it was begun with.
+
+        ``None`` where there is none. Where all was in and only its marker was not
+        removed yet, it is removed.
+
+        Raises
+        ------
+        ResumeError
+            If it was begun with other data or settings, naming them.
+        """
+        found = find_unfinished(path)
+        if found is None:
+            return None
+        if not isinstance(found.get("metadata"), dict):
+            raise ResumeError(
+                f"the unfinished array at {path} was not written unit by unit: "
+                + OVERWRITE
+                + " starts afresh"
+            )
+        details = differences(found, settings)
+        if details:
+            raise ResumeError(
+                f"the unfinished write of {path} was begun with other data or settings: "
+                f"{details}. Repeat them, or start afresh with "
+                + OVERWRITE
+                + " and no "
+                + RESUME.name
+                + "."
+            )
+        _finish_clearing(path, found)
+        begun = cls(path, str(found["job"]), settings=found)
+        raw = (path / MANIFEST_NAME).read()
+        try:
+            whole = raw is not None and parse_manifest(raw, path / MANIFEST_NAME).job
+        except ScoutIOError:
+            whole = False
+        if whole == begun.name:
+            # It was cut off while it was published: all is in, but for metadata perhaps.
+            _write_metadata(path, found)
+            begun._retire()
+            return None
+        return begun
+
+    @property
+    def where(self) -> str:
+        """What to call it in a message."""
+        return str(self.destination)
+
+    @property
+    def origin(self) -> Shape:
+        """Where the units' coordinates begin in the array that stands; empty of a new one."""
+        return () if self.region is None else self.region.origin
+
+    @property
+    def tmp(self) -> None:
+        """Where computed blocks may wait: a store has no such place."""
+        return None
+
+    def array(self, level: int | None) -> RemoteLocation:
+        """Give where the array itself lies, or a level."""
+        return self.destination if level is None else self.destination / str(level)
+
+    def journal(self, level: int | None) -> RemoteLocation:
+        """Give below what the records of finished units are."""
+        if self.region is not None:
+            return self.destination / f"{REGION_PREFIX}{self.name}"
+        every = self.destination / f"{JOURNAL_NAME}/{self.name}"
+        return every if level is None else every / str(level)
+
+    def format(self, level: int | None) -> ChunkFormat:
+        """Give how the chunks are stored, by the metadata that will be put."""
+        if self.region is not None:
+            return self.region.format
+        fmt = format_of(self._document(level), "/")
+        if fmt is None:
+            raise LayoutError(
+                f"{self.array(level)}: its metadata are not of a kind that is written"
+            )
+        return fmt
+
+    def source(self, level: int | None) -> Source:
+        """Give a growing array as a source, for the levels that are made from it.
+
+        Its metadata are those in the marker: in the store there are none yet.
+        """
+        return growing_source(self.array(level), self._document(level))
+
+    def _document(self, level: int | None) -> dict[str, Any]:
+        """Give the content of the document that describes a growing array."""
+        metadata = (self.settings or self._settings_now())["metadata"]
+        names = [_below(level, name) for name in ("zarr.json", ".zarray")]
+        name = next(name for name in names if name in metadata)
+        return parse_metadata(metadata[name].encode(), self.destination / name)
+
+    def exists(self) -> bool:
+        """Tell whether the write is neither discarded nor finished."""
+        return self._read_settings() is not None
+
+    def check(self) -> None:
+        """Refuse to go on with a write that was discarded, or finished elsewhere.
+
+        Of a region, where another array has taken the place of this one.
+
+        Raises
+        ------
+        WriteError
+            If it was.
+        """
+        if self.region is None:
+            self._settings_now()
+        elif (self.journal(None) / BEGUN).read() is None:
+            raise WriteError(
+                f"{self.destination} was replaced or removed while a region of it was written. "
+                "Nothing more is written."
+            )
+
+    def _read_settings(self) -> dict[str, Any] | None:
+        """Give what the marker says now, ``None`` where the write was discarded or is finished."""
+        found = find_unfinished(self.destination)
+        return found if found is not None and found.get("job") == self.name else None
+
+    def _settings_now(self) -> dict[str, Any]:
+        found = self._read_settings()
+        if found is None:
+            raise WriteError(
+                f"the unfinished write of {self.destination} that this task belongs to is gone: "
+                "it was discarded, or finished elsewhere. Nothing more is written."
+            )
+        return found
+
+    def put(self, level: int | None, key: str, data: Any) -> None:
+        """Put one chunk or shard."""
+        self._write(self.array(level) / key, bytes(data))
+
+    def remove(self, level: int | None, key: str) -> None:
+        """Remove one chunk or shard; none is no error."""
+        (self.array(level) / key).remove()
+
+    def keep(self, level: int | None, name: str, data: bytes) -> None:
+        """Put an object beside the journal's; its name is no number."""
+        self._write(self.journal(level) / name, data)
+
+    def kept(self, level: int | None, names: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield what :meth:`keep` put, ``None`` where there is nothing; many are asked for at once.
+
+        Memory holds 32 MiB of them.
+        """
+        journal = self.journal(level)
+        sizes = dict(journal.find())
+        batch: list[str] = []
+        nbytes = 0
+        for name in names:
+            if batch and nbytes + sizes.get(name, 0) > BATCH_NBYTES:
+                yield from journal.read_many(batch).values()
+                batch, nbytes = [], 0
+            batch.append(name)
+            nbytes += sizes.get(name, 0)
+        yield from journal.read_many(batch).values()
+
+    def finish_unit(
+        self, level: int | None, unit: int, records: np.ndarray, keys: Iterable[str]
+    ) -> None:
+        """Note that a unit is finished."""
+        body = base64.b64encode(records.tobytes())
+        self._write(self.journal(level) / str(unit), f"{zlib.crc32(body):08x} ".encode() + body)
+
+    def finished(self, level: int | None) -> dict[int, np.ndarray]:
+        """Give the finished units and their chunks' records; all are asked for at once."""
+        journal = self.journal(level)
+        units: dict[int, np.ndarray] = {}
+        for name, raw in journal.read_many(self._units(level)).items():
+            checksum, _, body = (raw or b"").partition(b" ")
+            if checksum == f"{zlib.crc32(body):08x}".encode():
+                units[int(name)] = np.frombuffer(base64.b64decode(body), CHUNK_RECORD)
+        return units
+
+    def _units(self, level: int | None) -> list[str]:
+        return [name for name, _ in self.journal(level).find() if name.isdigit()]
+
+    def _write(self, place: RemoteLocation, data: bytes) -> None:
+        try:
+            place.write(data)
+        except WriteError as err:
+            after: str = (
+                "What is finished is kept: once the cause is mended, the same call with "
+                + RESUME
+                + " goes on."
+            )
+            if self.region is not None:
+                after = (
+                    "Some chunks of the region are new. Write the region again when the cause "
+                    "is mended."
+                )
+            raise WriteError(f"{err}. " + after) from err
+
+    def put_beside(self, contents: Mapping[str, str]) -> None:
+        """Put objects beside the array, by their suffixes, the last named last."""
+        for suffix, text in contents.items():
+            self.destination.suffixed(suffix).write(text.encode())
+
+    def commit(
+        self,
+        units: Mapping[int | None, Blocks],
+        describe: Callable[[RemoteLocation], dict[str, Any]] | None = None,
+        shared: ChunkFileSource | ZarrSource | None = None,
+    ) -> None:
+        """Check that every unit is in, and put manifests, metadata and the group.
+
+        ``shared`` is an array of the same store whose objects are copied, by the store
+        itself, as those of level 0.
+
+        Raises
+        ------
+        ResumeError
+            If a unit is missing from a journal.
+        """
+        region = self.region
+        if region is not None:
+            self.check()
+            records = region.records(units[None], self.finished(None), self.where)
+            note = self.destination / NOTES_NAME / region.note
+            finish_note(self.destination, note, region.cells, records, region.attributes)
+            self._discard()
+            return
+        stored = self._settings_now()
+        settings = {k: v for k, v in stored.items() if k not in ("job", "metadata")}
+        arrays = {}
+        for level, blocks in units.items():
+            fmt, noted = self.format(level), self.finished(level)
+            records = gather_records(fmt.shape, fmt.chunks, blocks, noted, self.journal(level))
+            arrays[level] = fmt.shape, records
+        if shared is not None and not shared.root.on_disk:
+            as_remote(shared.root).copy_below(self.array(0))
+            shared.check()
+        for level, (shape, records) in arrays.items():
+            of_level = level_settings(settings, level, shape)
+            manifest = manifest_bytes(records, of_level, self.name)
+            (self.array(level) / MANIFEST_NAME).write(manifest)
+        _write_metadata(self.destination, stored)
+        if describe is not None:
+            attributes = describe(self.array(max(n for n in units if n is not None)))
+            for name, document in group_documents(settings["zarr_format"], attributes).items():
+                (self.destination / name).write(document)
+            whole = manifest_bytes(np.zeros(0, CHUNK_RECORD), settings, self.name)
+            (self.destination / MANIFEST_NAME).write(whole)
+        self._retire()
+
+    def _retire(self) -> None:
+        """Remove the journal and, last, the marker: what stands there is whole."""
+        above = self.destination / JOURNAL_NAME
+        above.remove([name for name, _ in above.find()])
+        (self.destination / MARKER_NAME).remove()
+
+    def progress(self) -> Unfinished:
+        """Give how much of the write is done; names are listed alone."""
+        settings = self.settings or self._read_settings()
+        return progress_of(self.where, settings, lambda level: len(self._units(level)))
+
+    def abandon(self) -> Unfinished | None:
+        """After a failure, remove a write without a finished unit; give what is kept of another.
+
+        Raises
+        ------
+        ScoutIOError
+            If the store cannot be asked.
+        """
+        if self.region is not None:
+            with suppress(ScoutIOError):  # the store may be what failed
+                self._discard()
+            return None
+        if not self.exists():
+            return None
+        found = self.progress()
+        if found.n_finished:
+            return found
+        clear(self.destination, keep_marker=True)
+        (self.destination / MARKER_NAME).remove()
+        return None
+
+    def _discard(self) -> None:
+        """Remove what is noted of a region until all is in."""
+        journal = self.journal(None)
+        journal.remove([name for name, _ in journal.find()])
+
+
+def _finish_clearing(path: RemoteLocation, stored: dict[str, Any]) -> None:
+    """Remove what a write overwrites, where its marker says that this was not finished.
+
+    A chunk of the old array that stays would read as one of the new where the new has none.
+    """
+    if "clearing" in stored:
+        clear(path, keep_marker=True)
+        whole = {k: v for k, v in stored.items() if k != "clearing"}
+        (path / MARKER_NAME).write(json.dumps(whole).encode())
+
+
+def _write_metadata(path: RemoteLocation, stored: dict[str, Any]) -> None:
+    for name, document in stored["metadata"].items():
+        (path / name).write(document.encode())
+
+
+def _below(level: int | None, name: str) -> str:
+    return name if level is None else f"{level}/{name}"

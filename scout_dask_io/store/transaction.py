@@ -1,0 +1,207 @@
+"""One write of an array or an image: begun, or gone on with, and committed or abandoned.
+
+A :class:`Transaction` takes the chunks of an array that grows, or of a region of one that
+stands, and what units note of them. It is picklable, so that each task has it, and the
+same for all that writes: on a disk what grows gets its name by a rename, in an object
+store a marker goes, and a region is on record in the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from scout_dask_io.core.grid import Blocks, Shape
+from scout_dask_io.core.source import Source
+from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.store.chunk_format import ChunkFormat
+from scout_dask_io.store.local_transaction import LocalTransaction
+from scout_dask_io.store.region_write import RegionWrite
+from scout_dask_io.store.remote_transaction import RemoteTransaction
+from scout_dask_io.store.sidecar import check_beside
+from scout_dask_io.store.source import ChunkFileSource, ZarrSource
+from scout_dask_io.store.unfinished import NewArray, Unfinished, is_finished
+
+
+class Transaction(Protocol):
+    """What a write needs of the place where it goes; ``level`` is ``None`` of a single array."""
+
+    @property
+    def name(self) -> str:
+        """Names the write."""
+
+    @property
+    def destination(self) -> Location:
+        """What stands there when it is committed."""
+
+    @property
+    def where(self) -> str:
+        """What to call it in a message."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was noted when it began, here or in an earlier process; empty in a worker."""
+
+    @property
+    def origin(self) -> Shape:
+        """Where the units' coordinates begin in the array that stands; empty of a new one."""
+
+    @property
+    def tmp(self) -> Path | None:
+        """Where computed blocks may wait; ``None`` where there is no disk for it."""
+
+    def format(self, level: int | None) -> ChunkFormat:
+        """Give how the chunks of an array are stored."""
+
+    def source(self, level: int | None) -> Source:
+        """Give a growing array as a source, for the levels that are made from it."""
+
+    def exists(self) -> bool:
+        """Tell whether the write is neither discarded nor finished."""
+
+    def check(self) -> None:
+        """Refuse to go on where the write was given up; called once a band."""
+
+    def put(self, level: int | None, key: str, data: Any) -> None:
+        """Write a chunk or shard, whole or not at all."""
+
+    def remove(self, level: int | None, key: str) -> None:
+        """Remove a chunk or shard that stands; none is no error."""
+
+    def keep(self, level: int | None, name: str, data: bytes) -> None:
+        """Write what is to be found beside the journal, whole or not at all."""
+
+    def kept(self, level: int | None, names: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield what :meth:`keep` wrote, ``None`` where there is nothing."""
+
+    def finish_unit(
+        self, level: int | None, unit: int, records: np.ndarray, keys: Iterable[str]
+    ) -> None:
+        """Note that a unit is finished, when all its chunks are in.
+
+        ``records`` are those of its chunks, in C order; ``keys`` may have had a file each.
+        """
+
+    def finished(self, level: int | None) -> dict[int, np.ndarray]:
+        """Give the finished units, and the records of their chunks."""
+
+    def put_beside(self, contents: Mapping[str, str]) -> None:
+        """Write files that stand beside the array once it stands, by their suffixes."""
+
+    def commit(
+        self,
+        units: Mapping[int | None, Blocks],
+        describe: Callable[[Any], dict[str, Any]] | None = None,
+        shared: ChunkFileSource | ZarrSource | None = None,
+    ) -> None:
+        """Check that every unit is in, and let it stand.
+
+        Parameters
+        ----------
+        units : mapping
+            Extents of the units of each level.
+        describe : callable, optional
+            Of an image: gives the group's attributes, from the place of the lowest level.
+        shared : ChunkFileSource or ZarrSource, optional
+            An array whose files or objects become those of level 0 too.
+        """
+
+    def abandon(self) -> Unfinished | None:
+        """After a failure, remove what a resumed write cannot use; say how much is kept."""
+
+
+def begin(
+    location: Location,
+    arrays: Sequence[NewArray],
+    settings: dict[str, Any],
+    units: dict[str, Any],
+    *,
+    overwrite: bool,
+    resume: bool,
+    durable: bool,
+    check: Callable[[], None],
+) -> Transaction | None:
+    """Begin a write, or give the one that was interrupted: its ``settings`` hold the units.
+
+    ``None`` where all stands finished with the same data and settings, and ``resume``
+    asks for no more.
+
+    Parameters
+    ----------
+    location : Location
+        Where it is to stand.
+    arrays : sequence of NewArray
+        One, or the levels of an image.
+    settings : dict
+        What a resumed write must share with the one that began; ``"qc"`` says whether
+        files come to stand beside it.
+    units : dict
+        What is noted beside them: the units, which a resumed write takes over.
+    overwrite, resume, durable : bool
+        As for :func:`~scout_dask_io.write_zarr`.
+    check
+        Called before anything is made: refuses what cannot be written there.
+
+    Raises
+    ------
+    TargetExistsError, ResumeError, WriteError
+        If the write cannot begin; nothing is created.
+    """
+    found: Transaction | None = None
+    if resume:
+        if location.on_disk:
+            found = LocalTransaction.resume(
+                as_local(location), settings, overwrite=overwrite, durable=durable
+            )
+        else:
+            found = RemoteTransaction.resume(as_remote(location), settings)
+        if found is None and not overwrite and is_finished(location, settings):
+            return None
+    if settings["qc"]:
+        # In a store, what lies there may be this write's own.
+        ours = found is not None and not location.on_disk
+        check_beside(location, overwrite=overwrite or ours)
+    check()
+    if found is not None:
+        return found
+    noted = {**settings, **units}
+    if not location.on_disk:
+        return RemoteTransaction.begin(as_remote(location), arrays, noted, overwrite=overwrite)
+    return LocalTransaction.begin(
+        as_local(location), arrays, noted, overwrite=overwrite, durable=durable
+    )
+
+
+def begin_region(location: Location, region: RegionWrite, *, durable: bool) -> Transaction:
+    """Begin to write a region of an array that stands.
+
+    No other writer's additions to its attributes are lost: on a disk a lock sees to that,
+    in a store the note of the region has them too.
+
+    Raises
+    ------
+    WriteError
+        If a file or object cannot be written.
+    """
+    if location.on_disk:
+        return LocalTransaction.begin_region(as_local(location), region, durable=durable)
+    return RemoteTransaction.begin_region(as_remote(location), region)
+
+
+def unfinished(destination: Location) -> Unfinished | None:
+    """Give the unfinished write of a destination and how much of it is done, if there is any.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be looked at.
+    """
+    found: LocalTransaction | RemoteTransaction | None
+    if destination.on_disk:
+        found = LocalTransaction.find(as_local(destination))
+    else:
+        found = RemoteTransaction.find(as_remote(destination))
+    return None if found is None else found.progress()

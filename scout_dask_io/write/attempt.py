@@ -1,0 +1,102 @@
+"""One run of the tasks of a write: given up as a whole, wherever its tasks are.
+
+A task carries the :class:`Attempt` to its process, where the tasks of one attempt find
+one another by its name: they share memory, and whoever gives it up stops them and waits
+for them. Nothing of it stays in a process when its last task there has ended, but for
+the name of one that was given up: a task of it may come late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from scout_dask_io.core.chunk_buffer import BufferPool
+from scout_dask_io.core.fork import guard_forks, in_forked_child
+
+#: Attempts that were given up whose names a process keeps, the newest.
+N_GIVEN_UP = 1000
+
+
+class Cancelled(Exception):
+    """Raised inside a task whose job was given up; never reaches the caller."""
+
+
+@dataclass(slots=True)
+class Running:
+    """What the running tasks of an attempt share in one process.
+
+    Attributes
+    ----------
+    pool : BufferPool
+        What they hand to one another.
+    n_tasks : int
+        How many there are.
+    cancelled : bool
+        Whether the attempt was given up.
+    """
+
+    pool: BufferPool = field(default_factory=BufferPool)
+    n_tasks: int = 0
+    cancelled: bool = False
+
+
+_lock = threading.Lock()
+_running: dict[str, Running] = {}
+_given_up: dict[str, None] = {}  # the oldest first
+
+
+@in_forked_child
+def _forget_attempts() -> None:
+    """Let go of the parent's attempts: none of their tasks runs in a forked child."""
+    _running.clear()
+    _given_up.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Names one run of a write. Picklable."""
+
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @contextmanager
+    def working(self) -> Iterator[Running]:
+        """Count a task that changes files, for :meth:`drain`; give what it shares with others.
+
+        Raises
+        ------
+        Cancelled
+            If the attempt was given up before.
+        """
+        guard_forks()
+        with _lock:
+            if self.name in _given_up:
+                raise Cancelled
+            running = _running.setdefault(self.name, Running())
+            running.n_tasks += 1
+        try:
+            yield running
+        finally:
+            with _lock:
+                running.n_tasks -= 1
+                if not running.n_tasks:
+                    del _running[self.name]
+
+    def cancel(self) -> None:
+        """Make this process's running tasks of the attempt stop at their next band."""
+        with _lock:
+            _given_up[self.name] = None
+            if len(_given_up) > N_GIVEN_UP:
+                del _given_up[next(iter(_given_up))]
+            if self.name in _running:
+                _running[self.name].cancelled = True
+
+    async def drain(self) -> None:
+        """Cancel the attempt in this process, and wait until none of its tasks changes files."""
+        self.cancel()
+        while self.name in _running:
+            await asyncio.sleep(0.02)
