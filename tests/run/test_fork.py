@@ -102,8 +102,9 @@ def test_forked_children_work_while_the_parent_computes(scenario: str, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", UNDER_LOAD)
-def test_forked_children_work_fifty_times_while_the_parent_computes(scenario: str, tmp_path: Path):
-    check(scenario, "fork", 50, tmp_path)
+def test_forked_children_work_many_times_while_the_parent_computes(scenario: str, tmp_path: Path):
+    # Fifty take a minute a scenario; what CI runs for every change is a fifth of it.
+    check(scenario, "fork", 10 if os.environ.get("CI") else 50, tmp_path)
 
 
 @pytest.mark.parametrize("scenario", ["late", "own_pool", "own_scheduler"])
