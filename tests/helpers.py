@@ -100,7 +100,9 @@ def shared_data(*parts: str) -> Path:
     return path
 
 
-def python(*args: str, cwd: Path | None = None, timeout: float = 120) -> str:
+def python(
+    *args: str, cwd: Path | None = None, timeout: float = 120, stdin: str | None = None
+) -> str:
     """Run this Python in a child process and give what it printed; a failure shows its errors.
 
     The child imports the same ``scout_dask_io`` as the tests do, whatever the
@@ -115,6 +117,7 @@ def python(*args: str, cwd: Path | None = None, timeout: float = 120) -> str:
         [sys.executable, *args],
         cwd=cwd,
         env=env,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=timeout,
