@@ -15,7 +15,7 @@ from pathlib import Path
 
 #: What tells a path on a disk from a place behind a URL.
 PLACES = {
-    *("Path", "Location", "LocalLocation", "RemoteLocation", "RemoteLocation"),
+    *("Path", "Location", "LocalLocation", "RemoteLocation", "RemotePath"),
     *("Staging", "RemoteStaging", "LocalTransaction", "RemoteTransaction"),
 }
 

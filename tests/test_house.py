@@ -247,8 +247,8 @@ def test_no_modules_import_one_another():
 def test_local_and_remote_are_told_apart_in_files():
     counted = figures(PACKAGE)
     assert counted.isinstance_of_places <= 10
-    # What writes units tells a directory in the making from a marked place.
-    assert counted.isinstance_of_places_outside_files <= 2
+    assert counted.isinstance_of_places_outside_files == 0
+    assert counted.any_for_staging == 0
 
 
 def test_contributing_names_modules_that_are_there():
