@@ -37,6 +37,7 @@ _LIBRARIES = frozenset(
         "donfig",
         "fsspec",
         "imagecodecs",
+        "matplotlib",
         "numcodecs",
         "s3fs",
         "scout_dask_io",

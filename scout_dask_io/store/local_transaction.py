@@ -20,6 +20,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -250,12 +251,7 @@ class LocalTransaction:
         """Give how the chunks are stored, by the metadata."""
         if self.region is not None:
             return self.region.format
-        fmt = format_at(array_at(self.array(level)))
-        if fmt is None:
-            raise LayoutError(
-                f"{self.array(level)}: its metadata are not of a kind that is written"
-            )
-        return fmt
+        return _format_in(self.array(level))
 
     def source(self, level: int | None) -> Source:
         """Give a growing array as a source, for the levels that are made from it."""
@@ -441,3 +437,12 @@ class LocalTransaction:
             return found
         drop_staging(self.staging)
         return None
+
+
+@lru_cache(64)
+def _format_in(folder: LocalLocation) -> ChunkFormat:
+    """Give how the chunks of a growing array are stored; its metadata stay as they were made."""
+    fmt = format_at(array_at(folder))
+    if fmt is None:
+        raise LayoutError(f"{folder}: its metadata are not of a kind that is written")
+    return fmt

@@ -95,7 +95,7 @@ PINNED: dict[str, dict[str, int]] = {
     "voxel_size, image": {".zarray": 1, "zarr.json": 1, ".zattrs": 1, ".zgroup": 1},
     "write_zarr, folder": {
         ".zarray": 3, "zarr.json": 2, ".zattrs": 1, ".zgroup": 2, ".scout-manifest": 1,
-        "scans": 19, "most": 3, "first": 3, "others": 3, "TiffFile": 1,
+        "scans": 18, "most": 3, "first": 3, "others": 3, "TiffFile": 1,
     },
     "write_zarr, resume, finished": {
         ".zarray": 2, "zarr.json": 1, ".zattrs": 1, ".zgroup": 1, ".scout-manifest": 2,
@@ -103,23 +103,23 @@ PINNED: dict[str, dict[str, int]] = {
     },
     "convert": {
         ".zarray": 3, "zarr.json": 2, ".zattrs": 1, ".zgroup": 2, ".scout-manifest": 1,
-        "scans": 30, "most": 5, "first": 3, "others": 3, "TiffFile": 1,
+        "scans": 29, "most": 5, "first": 3, "others": 3, "TiffFile": 1,
     },
     "convert --qc": {
         ".zarray": 4, "zarr.json": 3, ".zattrs": 1, ".zgroup": 3, ".scout-manifest": 2,
-        "scans": 42, "most": 5, "first": 3, "others": 3, "TiffFile": 1,
+        "scans": 41, "most": 5, "first": 3, "others": 3, "TiffFile": 1,
     },
     "convert --ome": {
         ".zarray": 3, "zarr.json": 3, ".zattrs": 1, ".zgroup": 4, ".scout-manifest": 2,
-        "scans": 36, "most": 5, "first": 3, "others": 3, "TiffFile": 1,
+        "scans": 35, "most": 5, "first": 3, "others": 3, "TiffFile": 1,
     },
     "convert --ome --qc": {
         ".zarray": 4, "zarr.json": 4, ".zattrs": 1, ".zgroup": 5, ".scout-manifest": 3,
-        "scans": 48, "most": 5, "first": 3, "others": 3, "TiffFile": 1,
+        "scans": 47, "most": 5, "first": 3, "others": 3, "TiffFile": 1,
     },
     "convert, zarr": {
         ".zarray": 8, "zarr.json": 7, ".zattrs": 5, ".zgroup": 7, ".scout-manifest": 6,
-        "scans": 38, "most": 5,
+        "scans": 37, "most": 5,
     },
     "info, TIFF": {"first": 1, "TiffFile": 1},
     "info, folder": {"scans": 3, "most": 3, "first": 2, "others": 1, "TiffFile": 2},
@@ -154,7 +154,7 @@ PINNED: dict[str, dict[str, int]] = {
     },
     "pyramid": {
         ".zarray": 7, "zarr.json": 6, ".zattrs": 3, ".zgroup": 7, ".scout-manifest": 5,
-        "scans": 51, "most": 6,
+        "scans": 50, "most": 6,
     },
     "export": {
         ".zarray": 3, "zarr.json": 3, ".zattrs": 2, ".zgroup": 3, ".scout-manifest": 3,

@@ -91,9 +91,11 @@ def hold(folder: Path) -> Iterator[None]:
     import zarr.core.sync
     from dask import config, threaded, tokenize
     from fsspec import asyn
+    from matplotlib.figure import Figure
 
     from scout_dask_io.tiff import open_file, segment_reader
     from scout_dask_io.write import attempt
+    from scout_dask_io.write.qc import sheet
 
     with tqdm(total=1, disable=True):
         locks = [
@@ -105,6 +107,8 @@ def hold(folder: Path) -> Iterator[None]:
             zarr.core.config.config.config_lock,
             tqdm.get_lock().th_lock,
             tempfile._once_lock,
+            Figure._render_lock,
+            sheet._DRAWING,
             attempt._lock,
             open_file._gates_lock,
             segment_reader._tables._lock,
@@ -213,6 +217,7 @@ def everything(job: tuple[str, str]) -> bool:
     folder, target = job
     with dask.config.set({"array.slicing.split-large-chunks": False}):
         found = io.imread_folder(folder, nb_workers=1).compute()
+    io.write_zarr(f"{target}.drawn.zarr", found, CHUNKS, qc=True)
     array = io.new_zarr(f"{target}.open.zarr", SHAPE, CHUNKS, "u2")
     array[:] = found
     region = io.read_region(io.imread_folder(folder), np.s_[:])
