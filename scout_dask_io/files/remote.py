@@ -126,8 +126,7 @@ class RemoteLocation:
         ChunkReadError
             If the store cannot be asked.
         """
-        ends = _whole(self.fs) if limit is None else {"start": 0, "end": limit}
-        return self._ask(lambda: _given(_tried_all(partial(self.fs.cat_file, **ends), self.key)))
+        return self._ask(lambda: _given(*_answers(self.fs, [self.key], limit)))
 
     def read_many(self, names: Sequence[str], limit: int | None = None) -> dict[str, bytes | None]:
         """Give the objects of some names below this one, asked for at once.
@@ -137,12 +136,7 @@ class RemoteLocation:
         ChunkReadError
             If the store cannot be asked.
         """
-        fs = self.fs
-        if len(names) < 2 or not fs.async_impl:
-            return {name: (self / name).read(limit) for name in names}
-        ends = _whole(fs) if limit is None else {"start": 0, "end": limit}
-        keys = [f"{self.key}/{name}" for name in names]
-        found = gathered(fs, [partial(fs._cat_file, key, **ends) for key in keys])
+        found = _answers(self.fs, [f"{self.key}/{name}" for name in names], limit)
         return {
             name: (self / name)._ask(partial(_given, answer))
             for name, answer in zip(names, found, strict=True)
@@ -159,12 +153,7 @@ class RemoteLocation:
         names = iter(names)
         while batch := list(islice(names, at_once)):
             # One byte more than may be: what is larger is not fetched whole.
-            ends = {"start": 0, "end": max_nbytes + 1}
-            keys = [f"{self.key}/{name}" for name in batch]
-            if fs.async_impl:
-                found = gathered(fs, [partial(fs._cat_file, key, **ends) for key in keys])
-            else:
-                found = [_tried_all(partial(fs.cat_file, **ends), key) for key in keys]
+            found = _answers(fs, [f"{self.key}/{name}" for name in batch], max_nbytes + 1)
             for name, data in zip(batch, found, strict=True):
                 yield name, (self / name)._chunk_of(data, max_nbytes)
 
@@ -408,6 +397,14 @@ def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) 
 
     found: list[Any] = sync(fs.loop, every)
     return found
+
+
+def _answers(fs: Any, keys: Sequence[str], limit: int | None) -> list[Any]:
+    """Give objects, or their first ``limit`` bytes; what one raises stands in its place."""
+    ends = _whole(fs) if limit is None else {"start": 0, "end": limit}
+    if fs.async_impl and len(keys) > 1:
+        return gathered(fs, [partial(fs._cat_file, key, **ends) for key in keys])
+    return [_tried_all(partial(fs.cat_file, **ends), key) for key in keys]
 
 
 def _whole(fs: Any) -> dict[str, Any]:

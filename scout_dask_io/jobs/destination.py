@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from scout_dask_io.core.formatting import format_nbytes
-from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
-from scout_dask_io.errors import ArgumentError, TargetExistsError
+from scout_dask_io.core.messages import warn
+from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.remote_staging import check_free, find_unfinished
 from scout_dask_io.store.staging import check_destination, find_staging
+from scout_dask_io.store.unfinished import in_the_way
 
 
 def check_target(
@@ -35,10 +36,7 @@ def check_target(
         # With resume alone, what stands finished may be the very array: the writer compares.
         check_destination(path, overwrite=overwrite)
     if unfinished and not (resume or overwrite):
-        raise TargetExistsError(
-            f"an unfinished write of {dst} lies beside it: it was interrupted, or another process "
-            "is at it now. " + RESUME + " finishes it, " + OVERWRITE + " starts afresh."
-        )
+        raise in_the_way(dst, "beside it")
     return overwrite and path.is_dir() and any(path.iterdir()), resume and unfinished
 
 

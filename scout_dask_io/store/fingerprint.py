@@ -11,10 +11,9 @@ from typing import Any
 from scout_dask_io.errors import SourceChangedError
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
-from scout_dask_io.store.metadata import Node, metadata_file
+from scout_dask_io.store.metadata import HEAD_NBYTES, Node, metadata_file
 
 # What names the write stands in the first line of a manifest, before its settings.
-HEAD_NBYTES = 1 << 16
 _JOB = re.compile(rb'^\{"scout_manifest".*?"job": "([^"]+)"')
 
 

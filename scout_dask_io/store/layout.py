@@ -115,7 +115,17 @@ def array_at(location: Location) -> Node:
     LayoutError
         If v2 and v3 metadata lie side by side, or the metadata are damaged.
     """
-    node = read_node(location)
+    return checked_array(location, read_node(location))
+
+
+def checked_array(location: Location, node: Node | None) -> Node:
+    """Give what was found at a location, refusing what is no array.
+
+    Raises
+    ------
+    PathNotFoundError
+        If it is a group, or there is nothing.
+    """
     if node is None or node.kind != "array":
         found = "a group" if node else "no Zarr metadata" if location.exists() else "nothing"
         raise PathNotFoundError(

@@ -40,7 +40,7 @@ from scout_dask_io.store.create import write_metadata
 from scout_dask_io.store.journal import CHUNK_RECORD, append_unit, read_units
 from scout_dask_io.store.layout import array_at
 from scout_dask_io.store.manifest import UNKNOWN, change_records, locked, write_manifest
-from scout_dask_io.store.region_write import REGION_PREFIX, RegionWrite, add_to_attributes
+from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.sidecar import write_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, open_source
 from scout_dask_io.store.staging import (
@@ -337,10 +337,7 @@ class LocalTransaction:
             "same call with " + RESUME + " goes on."
         )
         if self.region is not None:
-            after = (
-                "Some chunks of the region are new. Write the region again when the cause is "
-                "mended."
-            )
+            after = MIXED
         try:
             found = os.statvfs(staging.job)
             free = f" ({format_nbytes(found.f_bavail * found.f_frsize)} free)"

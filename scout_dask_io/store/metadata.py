@@ -18,8 +18,8 @@ Separator: TypeAlias = Literal[".", "/"]
 
 #: The files that make a directory a Zarr node.
 NODE_FILES = (".zarray", ".zgroup", "zarr.json")
-# As much of a file as is read before it is known what it is.
-_HEAD_NBYTES = 1 << 16
+#: As much of a file as is read before it is known what it is.
+HEAD_NBYTES = 1 << 16
 #: All files of metadata.
 METADATA_FILES = frozenset((*NODE_FILES, ".zattrs", ".zmetadata"))
 
@@ -71,13 +71,13 @@ class Node:
     def head(self, name: str) -> bytes | None:
         """Give the beginning of a file beside the metadata; ``None`` if there is none."""
         if name not in self.beside:
-            self.beside[name] = (self.location / name).read(_HEAD_NBYTES)
+            self.beside[name] = (self.location / name).read(HEAD_NBYTES)
         return self.beside[name]
 
     def file(self, name: str) -> bytes | None:
         """Give a file beside the metadata, read at most once; ``None`` if there is none."""
         found = self.head(name)
-        if found is not None and len(found) == _HEAD_NBYTES:
+        if found is not None and len(found) == HEAD_NBYTES:
             found = (self.location / name).read()
         return found
 
@@ -98,13 +98,13 @@ def read_node(
         If v2 and v3 metadata lie side by side, or the metadata are damaged.
     """
     if location.on_disk:
-        found = location.read_many((*NODE_FILES, *also), _HEAD_NBYTES)
+        found = location.read_many((*NODE_FILES, *also), HEAD_NBYTES)
     else:
         # An array is told by five answers at once; only what is none is asked for more.
-        found = location.read_many((".zarray", "zarr.json", *also), _HEAD_NBYTES)
+        found = location.read_many((".zarray", "zarr.json", *also), HEAD_NBYTES)
         found[".zgroup"] = None
         if found[".zarray"] is None and not _is_array(found["zarr.json"]):
-            found |= location.read_many((".zgroup", ".zattrs"), _HEAD_NBYTES)
+            found |= location.read_many((".zgroup", ".zattrs"), HEAD_NBYTES)
             also = (*also, ".zattrs")
     if refuse is not None:
         refuse(location, found)
@@ -115,7 +115,7 @@ def read_node(
     if "zarr.json" in documents and len(documents) > 1:
         raise side_by_side(location, name)
     file = location / name
-    if len(raw or b"") == _HEAD_NBYTES:
+    if len(raw or b"") == HEAD_NBYTES:
         raw = file.read()
     metadata = parse_metadata(raw or b"", file)
     kind: Any = "array" if name == ".zarray" else "group"

@@ -28,7 +28,7 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.codecs import as_asked
-from scout_dask_io.store.layout import OWN_PREFIX, detect_layout
+from scout_dask_io.store.layout import OWN_PREFIX, checked_array, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
 from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
 from scout_dask_io.store.metadata import Node, read_node, separator_of
@@ -88,10 +88,14 @@ def check_whole(location: Location) -> None:
 
 def _refuse_unfinished(location: Location, files: Mapping[str, bytes | None]) -> None:
     if parse_marker(location, files[MARKER_NAME]) is not None:
-        raise PathNotFoundError(
-            f"{location}: an unfinished write lies there, and nothing is published yet. Repeat the "
-            "write with " + RESUME + " to finish it, or " + OVERWRITE + " to start afresh."
-        )
+        raise _unfinished(location, "there")
+
+
+def _unfinished(location: Location, where: str) -> PathNotFoundError:
+    return PathNotFoundError(
+        f"{location}: an unfinished write lies {where}, and nothing is published yet. Repeat the "
+        "write with " + RESUME + " to finish it, or " + OVERWRITE + " to start afresh."
+    )
 
 
 def open_node(location: Location) -> Node:
@@ -122,14 +126,7 @@ def open_array(location: Location) -> Node:
         As for :func:`find_node`.
     """
     _recover(location)
-    node = find_node(location)
-    if node is None or node.kind != "array":
-        found = "a group" if node else "no Zarr metadata" if location.exists() else "nothing"
-        raise PathNotFoundError(
-            f"{location}: expected a Zarr array, found {found}. Give the directory that holds "
-            "its .zarray or zarr.json."
-        )
-    return node
+    return checked_array(location, find_node(location))
 
 
 def _recover(location: Location) -> None:
@@ -324,14 +321,7 @@ def _absent(location: Location, mode: str) -> PathNotFoundError:
         )
     staging = find_staging(as_local(location))
     if staging is not None:
-        return PathNotFoundError(
-            f"{location}: an unfinished write lies in {staging.job}, and nothing is published "
-            "yet. Repeat the write with "
-            + RESUME
-            + " to finish it, or "
-            + OVERWRITE
-            + " to start afresh."
-        )
+        return _unfinished(location, f"in {staging.job}")
     found = "the directory holds no Zarr metadata" if location.exists() else "there is nothing"
     return PathNotFoundError(
         f"{location}: {found}, expected a Zarr array or group. Check the path; nothing was created."

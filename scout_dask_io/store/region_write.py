@@ -28,6 +28,8 @@ from scout_dask_io.store.unfinished import gather_records
 
 #: What the names of directories begin with in which chunks of regions are in the making.
 REGION_PREFIX = ".scout-region-"
+#: What a message adds where a region could not be written to its end.
+MIXED = "Some chunks of the region are new. Write the region again when the cause is mended."
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import LayoutError, TargetExistsError
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
+from scout_dask_io.store.unfinished import in_the_way
 
 #: The object that says that an array or image is not whole.
 MARKER_NAME = ".scout-unfinished"
@@ -67,10 +68,7 @@ def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
     if path.is_file():
         raise TargetExistsError(f"{path} is an object, expected a free name or a Zarr array")
     if not overwrite and find_unfinished(path) is not None:
-        raise TargetExistsError(
-            f"an unfinished write of {path} lies there: it was interrupted, or another process is "
-            "at it now. " + RESUME + " finishes it, " + OVERWRITE + " starts afresh."
-        )
+        raise in_the_way(path, "there")
     names = [name for name, _ in path.find()]
     owned = _owned(names)
     for name in names:

@@ -53,7 +53,7 @@ from scout_dask_io.store.manifest import (
     parse_manifest,
 )
 from scout_dask_io.store.metadata import parse_metadata
-from scout_dask_io.store.region_write import REGION_PREFIX, RegionWrite, add_to_attributes
+from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, find_unfinished
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, growing_source
 from scout_dask_io.store.unfinished import (
@@ -346,10 +346,7 @@ class RemoteTransaction:
                 + " goes on."
             )
             if self.region is not None:
-                after = (
-                    "Some chunks of the region are new. Write the region again when the cause "
-                    "is mended."
-                )
+                after = MIXED
             raise WriteError(f"{err}. " + after) from err
 
     def put_beside(self, contents: Mapping[str, str]) -> None:

@@ -75,7 +75,44 @@ def _part_of_shard(shards: Shape, chunks: Shape, itemsize: int) -> Shape:
     return tuple(part)
 
 
-class ChunkFileSource(Source):
+class _StoredSource(Source):
+    """What is said of a stored array however its chunks are read.
+
+    An array that is being written has no fingerprint: its metadata are not in their place yet.
+    """
+
+    root: Location
+    fingerprint: Fingerprint | None
+    #: The image that the array was found by, and which level of it this is.
+    level: tuple[Multiscale, int] | None = None
+    #: The array as it was opened; it does not travel.
+    node: Node | None = None
+
+    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
+        node = self.node or (None if self.fingerprint is None else read_node(self.root))
+        return ImageInfo() if node is None else stored_info(node, self.shape, self.level, given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "node"}
+
+    @property
+    def filled(self) -> tuple[FilledPlane, ...]:
+        """Those on record, which a region that is written may add to."""
+        return filled_of(self.root)
+
+    def check(self) -> None:
+        """Refuse an array that is no longer the one that was opened.
+
+        Raises
+        ------
+        SourceChangedError
+            If it was replaced or removed.
+        """
+        if self.fingerprint is not None:
+            self.fingerprint.check()
+
+
+class ChunkFileSource(_StoredSource):
     """A plain v2 array, read chunk file by chunk file.
 
     Parameters
@@ -90,10 +127,7 @@ class ChunkFileSource(Source):
         Names the array's state.
     """
 
-    #: The image that the array was found by, and which level of it this is.
-    level: tuple[Multiscale, int] | None = None
-    #: The array as it was opened; it does not travel.
-    node: Node | None = None
+    fingerprint: Fingerprint
 
     def __init__(
         self, root: Location, fmt: ChunkFormat, fingerprint: Fingerprint, token: str
@@ -106,18 +140,6 @@ class ChunkFileSource(Source):
         self.token = token
         # Chunks of a store are asked for at once, however few threads there are.
         self.has_own_threads = not root.on_disk
-
-    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
-        node = self.node or read_node(self.root)
-        return ImageInfo() if node is None else stored_info(node, self.shape, self.level, given)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "node"}
-
-    @property
-    def filled(self) -> tuple[FilledPlane, ...]:
-        """Those on record, which a region that is written may add to."""
-        return filled_of(self.root)
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
@@ -163,18 +185,8 @@ class ChunkFileSource(Source):
             yield relative_to(shared, region), values
         self.check()
 
-    def check(self) -> None:
-        """Refuse an array that is no longer the one that was opened.
 
-        Raises
-        ------
-        SourceChangedError
-            If it was replaced or removed.
-        """
-        self.fingerprint.check()
-
-
-class ZarrSource(Source):
+class ZarrSource(_StoredSource):
     """Any array that zarr can open, read through zarr: v3, sharded, filtered, remote.
 
     Of a shard, only the chunks that a region touches are read and decoded. An array that is
@@ -182,10 +194,6 @@ class ZarrSource(Source):
     """
 
     has_own_threads = True
-    #: The image that the array was found by, and which level of it this is.
-    level: tuple[Multiscale, int] | None = None
-    #: The array as it was opened; it does not travel.
-    node: Node | None = None
 
     def __init__(
         self,
@@ -200,18 +208,6 @@ class ZarrSource(Source):
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.token = token
-
-    def _look(self, given: VoxelSize | None = None) -> ImageInfo:
-        node = self.node or (None if self.fingerprint is None else read_node(self.root))
-        return ImageInfo() if node is None else stored_info(node, self.shape, self.level, given)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "node"}
-
-    @property
-    def filled(self) -> tuple[FilledPlane, ...]:
-        """Those on record, which a region that is written may add to."""
-        return filled_of(self.root)
 
     @property
     def read_shape(self) -> Shape:
@@ -250,17 +246,6 @@ class ZarrSource(Source):
             ) from err
         self.check()
         yield whole, values
-
-    def check(self) -> None:
-        """Refuse an array that is no longer the one that was opened.
-
-        Raises
-        ------
-        SourceChangedError
-            If it was replaced or removed.
-        """
-        if self.fingerprint is not None:
-            self.fingerprint.check()
 
 
 def growing_source(root: Location, document: dict[str, Any]) -> ZarrSource:

@@ -39,6 +39,7 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.store.layout import is_pure_zarr
 from scout_dask_io.store.manifest import manifest_job
 from scout_dask_io.store.sidecar import check_beside, move_beside
+from scout_dask_io.store.unfinished import in_the_way
 
 PARTIAL_SUFFIX = ".scout-partial"
 DEAD_SUFFIX = ".scout-dead-"
@@ -165,15 +166,7 @@ def _claim(staging: Staging) -> bool:
         if isinstance(err, FileNotFoundError):
             return False  # another process has taken it for a leftover
         if isinstance(err, OSError) and err.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise TargetExistsError(
-                f"an unfinished write of {destination} lies in {partial}: it was interrupted, or "
-                "another process is at it now. "
-                + RESUME
-                + " finishes it, "
-                + OVERWRITE
-                + " starts "
-                "afresh."
-            ) from err
+            raise in_the_way(destination, f"in {partial}") from err
         raise
     return True
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, chunk_cells, chunk_counts, iter_block_regions
-from scout_dask_io.core.messages import RESUME
-from scout_dask_io.errors import ResumeError
+from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.errors import ResumeError, TargetExistsError
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import read_manifest
@@ -76,6 +76,14 @@ def progress_of(
     passes = settings.get("passes") or [(None, settings["units"])]
     n_units = sum(math.prod(len(axis) for axis in units) for _, units in passes)
     return Unfinished(where, sum(n_finished(first) for first, _ in passes), n_units)
+
+
+def in_the_way(destination: object, where: str) -> TargetExistsError:
+    """Give the error for a write that is to begin where an unfinished one lies."""
+    return TargetExistsError(
+        f"an unfinished write of {destination} lies {where}: it was interrupted, or another "
+        "process is at it now. " + RESUME + " finishes it, " + OVERWRITE + " starts afresh."
+    )
 
 
 def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:

@@ -138,6 +138,11 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
         return None
     if found.route == "scratch" and plan.route != "scratch":
         return None
+    return _stored_alike(found, plan)
+
+
+def _stored_alike(found: WritePlan, plan: WritePlan) -> WritePlan:
+    """Give a plan in stored chunks with what they are made of, and with all that runs it."""
     return replace(
         found,
         chunks=plan.chunks,
@@ -270,15 +275,7 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
         max_mem=plan.max_mem,
         n_threads=plan.n_threads,
     )
-    units = found.units
     if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:
         unit = grow_unit(level.shape, found.band, plan.itemsize, LEAST_NBYTES)
-        units = uniform_blocks(level.shape, unit)
-    return replace(
-        found,
-        units=units,
-        chunks=plan.chunks,
-        shards=plan.shards,
-        zarr_format=plan.zarr_format,
-        n_threads=plan.n_threads,
-    )
+        found = replace(found, units=uniform_blocks(level.shape, unit))
+    return _stored_alike(found, plan)
