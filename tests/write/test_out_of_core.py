@@ -140,7 +140,7 @@ def test_stages_ten_times_max_mem_keep_to_it_on_threads(large: Path, tmp_path: P
     said = python(
         "-c",
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
-        "import test_out_of_core as t\n"
+        "import write.test_out_of_core as t\n"
         f"t.measure_on_threads({str(large)!r}, {str(tmp_path / 'a.zarr')!r}, {depth})",
     )
     assert int(said) <= 64 * MB + 150 * MB
