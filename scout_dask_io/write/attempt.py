@@ -27,6 +27,23 @@ class Cancelled(Exception):
 
 
 @dataclass(slots=True)
+class Window:
+    """The requests of an attempt that are under way in one process.
+
+    Attributes
+    ----------
+    n, nbytes : int
+        How many there are, and what they send.
+    changed : threading.Condition
+        Held to look at these, and told of every change.
+    """
+
+    n: int = 0
+    nbytes: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+@dataclass(slots=True)
 class Running:
     """What the running tasks of an attempt share in one process.
 
@@ -34,6 +51,8 @@ class Running:
     ----------
     pool : BufferPool
         What they hand to one another.
+    window : Window
+        What they have under way.
     n_tasks : int
         How many there are.
     cancelled : bool
@@ -41,6 +60,7 @@ class Running:
     """
 
     pool: BufferPool = field(default_factory=BufferPool)
+    window: Window = field(default_factory=Window)
     n_tasks: int = 0
     cancelled: bool = False
 

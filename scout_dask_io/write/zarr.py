@@ -43,6 +43,7 @@ from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import check_region, stored_format
 from scout_dask_io.write.tasks import run_write, unit_tasks
 from scout_dask_io.write.unit import Target
+from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
     import zarr
@@ -237,6 +238,7 @@ def write_zarr(
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
         check_remote(destination, plan, data, overwrite=False)
+        limit = upload_limit(destination, plan)
         if compute:
             preflight([data], destination, in_place=True)
         into = RegionWrite(where, fmt, filled_record(where, data))
@@ -245,6 +247,7 @@ def write_zarr(
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
         check_fill(fill_value, plan.dtype)
+        limit = upload_limit(destination, plan)
         attributes = attributes_with_filled(attributes_with(attributes, data, voxel_size), data)
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         if qc:
@@ -269,7 +272,7 @@ def write_zarr(
             return _open(destination) if compute else cast(Any, delayed(_open)(destination))
         txn = begun
         plan = replace(plan, units=tuple(map(tuple, txn.settings["units"])))
-    target = Target(txn, txn.format(None), plan.band, qc=qc)
+    target = Target(txn, txn.format(None), plan.band, qc=qc, uploads=limit)
     done = set(txn.finished(None)) if resume else set()
     name = f"write-{txn.name}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
