@@ -41,7 +41,7 @@ from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import check_region, stored_format
-from scout_dask_io.write.tasks import run_write, unit_tasks
+from scout_dask_io.write.tasks import check_unmasked, run_write, unit_tasks
 from scout_dask_io.write.unit import Target
 from scout_dask_io.write.uploads import upload_limit
 
@@ -327,8 +327,9 @@ def readable(data: Any) -> tuple[Source | None, da.Array | None]:
     Raises
     ------
     ArgumentError
-        If it is no array, or of a kind that Zarr arrays of this library do not hold.
+        If it is no array, masked, or of a kind that Zarr arrays of this library do not hold.
     """
+    check_unmasked(data)
     if isinstance(data, da.Array):
         if any(np.isnan(n) for n in data.shape):
             raise ArgumentError(
