@@ -393,7 +393,7 @@ def _send_at_once(fs: Any) -> None:
     It would ask first whether it may (``Expect: 100-continue``), which costs every object a round
     trip, however small it is.
     """
-    from botocore.handlers import add_expect_header
+    from botocore.handlers import add_expect_header  # type: ignore[import-untyped]
     from fsspec.asyn import sync
 
     client = sync(fs.loop, fs.set_session)
