@@ -393,12 +393,15 @@ def _send_at_once(fs: Any) -> None:
     It would ask first whether it may (``Expect: 100-continue``), which costs every object a round
     trip, however small it is.
     """
-    from botocore.handlers import add_expect_header  # type: ignore[import-untyped]
     from fsspec.asyn import sync
 
     client = sync(fs.loop, fs.set_session)
-    client.meta.events.unregister("before-call.s3", add_expect_header)
+    client.meta.events.register_last("before-call.s3", _unasked)
     _SENDS_AT_ONCE.add(fs)
+
+
+def _unasked(params: dict[str, Any], **_: Any) -> None:
+    params["headers"].pop("Expect", None)
 
 
 def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) -> list[Any]:
