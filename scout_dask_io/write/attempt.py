@@ -34,12 +34,15 @@ class Window:
     ----------
     n, nbytes : int
         How many there are, and what they send.
+    n_working : int
+        Tasks that read and encode; the others wait for their requests.
     changed : threading.Condition
         Held to look at these, and told of every change.
     """
 
     n: int = 0
     nbytes: int = 0
+    n_working: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 

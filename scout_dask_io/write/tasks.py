@@ -358,7 +358,7 @@ def run_write(
                 graph,
                 final,
                 units,
-                nb_workers=plan.nb_workers,
+                nb_workers=_n_threads(plan, target),
                 already=already,
                 report=report,
                 on_failure=target.attempt.cancel,
@@ -368,6 +368,15 @@ def run_write(
     except BaseException as err:
         _abandon(target.transaction, err)
         raise
+
+
+def _n_threads(plan: WritePlan, target: Target) -> int:
+    """Give the threads for the tasks: twice those that work at once, where units wait for a store.
+
+    Computed blocks have no such bound: more threads would compute more of them at once.
+    """
+    waits = target.uploads is not None and plan.route == "source"
+    return plan.nb_workers * (2 if waits else 1)
 
 
 def _waiting(

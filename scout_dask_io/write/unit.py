@@ -191,6 +191,11 @@ def _write_unit(
         uploads.begin(len(record), keep, target.level, record_name(unit), record)
     if lower is not None:
         lower.end_unit()
+    # The memory goes to the next unit while this one waits for the store.
+    buffer.close()
+    if lower is not None:
+        lower.close()
+    uploads.end_work()
     # What is noted is there: first all chunks, then what the levels below note of them.
     uploads.confirm()
     if lower is not None:

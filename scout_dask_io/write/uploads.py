@@ -32,10 +32,15 @@ _SPARE = 8
 
 @dataclass(frozen=True, slots=True)
 class UploadLimit:
-    """How many requests of a write may be under way in a process, and how many bytes of chunks."""
+    """How many requests of a write may be under way in a process, and how many bytes of chunks.
+
+    ``n_working`` is how many tasks may read and encode at once there: where there are threads for
+    more, the others wait for their requests, and hold no band.
+    """
 
     n: int
     nbytes: int
+    n_working: int
 
 
 def upload_limit(destination: Location, plan: WritePlan) -> UploadLimit | None:
@@ -53,7 +58,7 @@ def upload_limit(destination: Location, plan: WritePlan) -> UploadLimit | None:
         raise ArgumentError(f"dask's setting {SETTING} must be a positive int, got {n!r}")
     if destination.on_disk or not destination.serves_threads or n == 1:
         return None
-    return UploadLimit(n, max(plan.max_mem - plan.projected_mem, 0))
+    return UploadLimit(n, max(plan.max_mem - plan.projected_mem, 0), plan.nb_workers)
 
 
 class Uploads(Protocol):
@@ -70,6 +75,9 @@ class Uploads(Protocol):
 
     def ask(self, call: Callable[[], None]) -> Callable[[], None]:
         """Begin to ask something; what comes back waits for the answer and raises its error."""
+
+    def end_work(self) -> None:
+        """Let another task read and encode: what is left is to confirm."""
 
     def confirm(self) -> None:
         """Wait until all that was handed over is done; raise the first error there was."""
@@ -93,6 +101,9 @@ class DirectUploads:
         call()
         return lambda: None
 
+    def end_work(self) -> None:
+        """Nothing else is going on in this task."""
+
     def confirm(self) -> None:
         """Nothing is left to wait for."""
 
@@ -108,8 +119,9 @@ class WindowedUploads:
     transaction : Transaction
         Takes the chunks.
     limit : UploadLimit
-        A unit that has none under way may begin one whatever others have: the plan counts
-        one chunk a task that is on its way.
+        Where as many tasks work as may, this waits until one has ended. A unit that has no
+        request under way may begin one whatever others have: the plan counts one chunk a task
+        that is on its way.
     running : Running
         What the tasks of the attempt share here.
     """
@@ -120,6 +132,14 @@ class WindowedUploads:
         self._pool = _pool(limit.n)
         self._pending: set[Future[None]] = set()
         self._failed: BaseException | None = None
+        self._works = False
+        with self._window.changed:
+            while not running.cancelled and self._window.n_working >= limit.n_working:
+                self._window.changed.wait()
+            if running.cancelled:
+                raise Cancelled
+            self._window.n_working += 1
+            self._works = True
 
     def put(self, level: int | None, key: str, data: Any) -> None:
         """Have a chunk sent, once there is room for it.
@@ -168,6 +188,13 @@ class WindowedUploads:
         """Begin to ask something beside the chunks."""
         return self._pool.submit(call).result
 
+    def end_work(self) -> None:
+        """Let another task of the attempt read and encode."""
+        with self._window.changed:
+            self._window.n_working -= self._works
+            self._works = False
+            self._window.changed.notify_all()
+
     def confirm(self) -> None:
         """Wait until the store has confirmed all that was handed over.
 
@@ -183,6 +210,7 @@ class WindowedUploads:
 
     def close(self) -> None:
         """Leave undone what has not begun, and wait for the rest."""
+        self.end_work()
         for future in tuple(self._pending):
             future.cancel()
         with self._window.changed:

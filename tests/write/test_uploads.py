@@ -51,7 +51,7 @@ class Store:
 
 
 def windowed(store: Store, n: int, nbytes: int, running: Running | None = None) -> WindowedUploads:
-    limit = UploadLimit(n, nbytes)
+    limit = UploadLimit(n, nbytes, 2)
     return WindowedUploads(cast(Transaction, store), limit, running or Running())
 
 
@@ -118,6 +118,25 @@ def test_a_unit_that_is_given_up_waits_for_what_is_under_way() -> None:
     assert set(store.taken) <= {"0", "1"}
 
 
+def test_tasks_beyond_those_that_work_begin_when_one_waits_for_the_store() -> None:
+    running, store = Running(), Store()
+    first, second = (windowed(store, 8, 10**6, running) for _ in range(2))
+    begun: list[WindowedUploads] = []
+    thread = threading.Thread(target=lambda: begun.append(windowed(store, 8, 10**6, running)))
+    thread.start()
+    thread.join(0.01)
+    assert begun == []
+    first.put(None, "0", b"a")
+    first.end_work()
+    thread.join(10)
+    assert running.window.n_working == 2
+    store.open.set()
+    for uploads in (first, second, *begun):
+        uploads.confirm()
+        uploads.close()
+    assert running.window.n_working == 0
+
+
 def test_what_is_asked_beside_the_chunks_raises_where_it_is_waited_for() -> None:
     def gone() -> None:
         raise WriteError("gone")
@@ -130,7 +149,7 @@ def test_what_is_asked_beside_the_chunks_raises_where_it_is_waited_for() -> None
 
 
 def plan_of(max_mem: int, projected: int) -> Any:
-    return SimpleNamespace(max_mem=max_mem, projected_mem=projected)
+    return SimpleNamespace(max_mem=max_mem, projected_mem=projected, nb_workers=3)
 
 
 @pytest.mark.parametrize("n", [0, -3, True, "many", 2.5])
@@ -145,10 +164,10 @@ def test_the_window_is_what_the_plan_leaves_of_max_mem_and_only_where_threads_ma
     lab: Lab, tmp_path: Path
 ) -> None:
     there = locate(lab.url, lab.options)
-    assert upload_limit(there, plan_of(100, 60)) == UploadLimit(32, 40)
-    assert upload_limit(there, plan_of(60, 60)) == UploadLimit(32, 0)
+    assert upload_limit(there, plan_of(100, 60)) == UploadLimit(32, 40, 3)
+    assert upload_limit(there, plan_of(60, 60)) == UploadLimit(32, 0, 3)
     with dask.config.set({SETTING: 5}):
-        assert upload_limit(there, plan_of(100, 60)) == UploadLimit(5, 40)
+        assert upload_limit(there, plan_of(100, 60)) == UploadLimit(5, 40, 3)
     with dask.config.set({SETTING: 1}):
         assert upload_limit(there, plan_of(100, 60)) is None
     for place in (str(tmp_path / "a.zarr"), Memory().url):
