@@ -13,6 +13,7 @@ import inspect
 import os
 import posixpath
 import re
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -230,8 +231,11 @@ class RemoteLocation:
             If the store does not take it, after the tries of its own library.
         """
         with self.writing("it cannot be written"):
+            fs = self.fs
+            if hasattr(fs, "set_session") and fs not in _SENDS_AT_ONCE:
+                _send_at_once(fs)
             try:
-                self.fs.pipe_file(self.key, data, **({"mode": "create"} if new else {}))
+                fs.pipe_file(self.key, data, **({"mode": "create"} if new else {}))
             except FileExistsError as err:
                 raise TargetExistsError(f"{self.url} is there already") from err
 
@@ -389,6 +393,27 @@ class RemoteLocation:
 WINDOW = 32
 # What these may hold together, in bytes.
 BATCH_NBYTES = 32 << 20
+
+
+# S3's file systems whose client was told to send objects at once.
+_SENDS_AT_ONCE: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _send_at_once(fs: Any) -> None:
+    """Have S3's client send an object with its request.
+
+    It would ask first whether it may (``Expect: 100-continue``), which costs every object a round
+    trip, however small it is.
+    """
+    from fsspec.asyn import sync
+
+    client = sync(fs.loop, fs.set_session)
+    client.meta.events.register_last("before-call.s3", _unasked)
+    _SENDS_AT_ONCE.add(fs)
+
+
+def _unasked(params: dict[str, Any], **_: Any) -> None:
+    params["headers"].pop("Expect", None)
 
 
 def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) -> list[Any]:

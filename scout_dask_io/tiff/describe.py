@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,8 +24,9 @@ from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
+from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.ifd import Ifd, Window, describe_ifd, read_header, read_ifd
-from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
+from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import CODEC_NAMES, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import is_unreached
@@ -56,10 +57,13 @@ _PLAIN_TAGS = frozenset(
 _BATCH = 64
 
 
-def describe_plane(path: Any, allow_sparse: bool = False, *, asked: bool = False) -> DescribedFile:
+def describe_plane(
+    path: Any, allow_sparse: bool = False, *, asked: bool = False, whole: bool = False
+) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
-    OME metadata is not followed: in a folder, each file is what it holds. If ``asked``, it
+    OME metadata is not followed: in a folder, each file is what it holds; but if ``whole``,
+    an image that lies in the file whole has the axes that its OME-XML states. If ``asked``, it
     says what it states beside its pixels, which takes longer than all the rest.
 
     Raises
@@ -77,7 +81,8 @@ def describe_plane(path: Any, allow_sparse: bool = False, *, asked: bool = False
             if page is not None and _is_only_page(ifd, window, page.layout):
                 stated = stated_by(fd, file, (), page.layout) if asked else None
                 return DescribedFile(file, (), (page,), stated)
-        with open_tiff(fd, file, is_ome=False) as tif:
+        ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
+        with open_tiff(fd, file, **ome) as tif:
             series = choose_series(tif, file, 0, 0)
             extra = extra_series(tif)
             if extra:
@@ -89,6 +94,17 @@ def describe_plane(path: Any, allow_sparse: bool = False, *, asked: bool = False
             lead, pages = describe_series(tif, series, window, header, allow_sparse)
         stated = stated_by(fd, file, lead, pages[0].layout) if asked else None
         return DescribedFile(file, lead, pages, stated)
+
+
+def _is_whole_ome(fd: OpenFile, file: SourceFile) -> bool:
+    """Tell whether a file holds all pages of the image that its OME-XML describes."""
+    with open_tiff(fd, file, _multifile=False) as tif:
+        if not tif.is_ome:
+            return False
+        series = ask(lambda: tif.series)
+        if not series or series[0].kind != "ome":
+            return False
+        return len(series) == 1 and None not in series_pages(series[0])
 
 
 def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
@@ -156,24 +172,29 @@ def describe_planes(
         FileTable.of(files),
         layouts,
         np.array(table, np.int64).reshape(*stacked, *(kind.lead if kind else ()), 4),
-        _token(files, "\n".join(what)),
+        token_of(files, "\n".join(what)),
         nb_workers=nb_workers,
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
         options=paths[0].options,
-        stated=_stated_by_first(paths, survey, left_out, allow_sparse),
+        stated=stated_by_first(paths, survey, left_out, allow_sparse),
         channels=channels,
     )
 
 
-def _stated_by_first(
-    paths: Sequence[Location], survey: Survey, left_out: Container[int], allow_sparse: bool
+def stated_by_first(
+    paths: Sequence[Location],
+    survey: Survey,
+    left_out: Container[int],
+    allow_sparse: bool,
+    *,
+    whole: bool = False,
 ) -> Stated | None:
     """Give what the first file of a stack that is read states beside its pixels."""
     first = next(place for place in range(len(survey)) if place not in left_out)
     if first == 0:
         return survey.stated
-    return describe_plane(paths[first], allow_sparse, asked=True).stated
+    return describe_plane(paths[first], allow_sparse, asked=True, whole=whole).stated
 
 
 def survey_planes(
@@ -182,10 +203,12 @@ def survey_planes(
     allow_sparse: bool = False,
     *,
     asked: bool = False,
+    whole: bool = False,
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
-    If ``asked``, the first says what it states beside its pixels.
+    If ``asked``, the first says what it states beside its pixels; ``whole`` as for
+    :func:`describe_plane`.
 
     Raises
     ------
@@ -196,33 +219,39 @@ def survey_planes(
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
-    for found in _describe_all(paths, nb_workers, allow_sparse, paths[0] if asked else None):
+    describe = partial(
+        _describe_batch, allow_sparse=allow_sparse, asked=paths[0] if asked else None, whole=whole
+    )
+    for found in _describe_all(paths, nb_workers, describe):
         survey.add(found)
     return survey
 
 
 def _describe_all(
-    paths: Sequence[Location], nb_workers: int | None, allow_sparse: bool, asked: Location | None
+    paths: Sequence[Location],
+    nb_workers: int | None,
+    describe: Callable[[Sequence[Location]], list[DescribedFile | Refused]],
 ) -> Iterator[DescribedFile | Refused]:
     n_batch, workers = _BATCH, nb_workers or 8
     if not paths[0].on_disk:
         n_batch, workers = 1, workers if paths[0].serves_threads else 1
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
-    describe = partial(_describe_batch, allow_sparse=allow_sparse, asked=asked)
     for found in work_ahead(describe, batches, workers, 2 * workers if workers > 1 else 1):
         yield from found
 
 
 def _describe_batch(
-    paths: Iterable[Location], allow_sparse: bool, asked: Location | None
+    paths: Iterable[Location], allow_sparse: bool, asked: Location | None, whole: bool
 ) -> list[DescribedFile | Refused]:
-    return [_describe_or_refuse(path, allow_sparse, path is asked) for path in paths]
+    return [_describe_or_refuse(path, allow_sparse, path is asked, whole) for path in paths]
 
 
-def _describe_or_refuse(path: Location, allow_sparse: bool, asked: bool) -> DescribedFile | Refused:
+def _describe_or_refuse(
+    path: Location, allow_sparse: bool, asked: bool, whole: bool
+) -> DescribedFile | Refused:
     try:
-        return describe_plane(path, allow_sparse, asked=asked)
+        return describe_plane(path, allow_sparse, asked=asked, whole=whole)
     except ScoutIOError as err:
         # A store that does not answer after all tries would not for ten thousand files more.
         if not path.on_disk and is_unreached(err):
@@ -261,7 +290,7 @@ def describe_image(
         FileTable.of([file]),
         tuple(layouts),
         np.array(table, np.int64).reshape(*lead, 4),
-        _token([file], f"series {series} level {level}"),
+        token_of([file], f"series {series} level {level}"),
         series=series,
         level=level,
         options=path.options,
@@ -269,7 +298,8 @@ def describe_image(
     )
 
 
-def _token(files: Iterable[SourceFile], what: str) -> str:
+def token_of(files: Iterable[SourceFile], what: str) -> str:
+    """Name the content of a source by its files, as they were found, and what is made of them."""
     digest = hashlib.blake2b(what.encode(), digest_size=16)
     for f in files:
         digest.update(f"\0{f.path}\0{f.size}\0{f.mtime_ns}".encode("utf-8", "surrogateescape"))

@@ -42,6 +42,7 @@ from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks
 from scout_dask_io.write.unit import Lower, Target, units_done
+from scout_dask_io.write.uploads import upload_limit
 from scout_dask_io.write.zarr import (
     check_fill,
     check_remote,
@@ -229,6 +230,7 @@ def write_levels(
     first = int(shared is not None)
     settings = {**settings, "first": first, "qc": subject is not None}
     data = array if source is None else source
+    limit = upload_limit(destination, image.write)
     txn = begin(
         destination,
         _new_arrays(image, first, arrays),
@@ -243,7 +245,7 @@ def write_levels(
         return _open(destination) if compute else cast(Any, delayed(_open)(destination))
     image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
     targets = [
-        Target(txn, fmt, fmt.chunks, n)
+        Target(txn, fmt, fmt.chunks, n, uploads=limit)
         for n, fmt in ((n, txn.format(n)) for n in range(first, first + len(image.levels)))
     ]
     tops = _with_lower(image, targets)

@@ -41,8 +41,9 @@ from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import check_region, stored_format
-from scout_dask_io.write.tasks import run_write, unit_tasks
+from scout_dask_io.write.tasks import check_unmasked, run_write, unit_tasks
 from scout_dask_io.write.unit import Target, units_done
+from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
     import zarr
@@ -239,6 +240,7 @@ def write_zarr(
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
         plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
         check_remote(destination, plan, data, overwrite=False)
+        limit = upload_limit(destination, plan)
         if compute:
             preflight([data], destination, in_place=True)
         into = RegionWrite(where, fmt, filled_record(where, data))
@@ -247,6 +249,7 @@ def write_zarr(
         plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
         compressor = compressor_of(plan, codec)
         check_fill(fill_value, plan.dtype)
+        limit = upload_limit(destination, plan)
         attributes = attributes_with_filled(attributes_with(attributes, data, voxel_size), data)
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
         if qc:
@@ -271,7 +274,7 @@ def write_zarr(
             return _open(destination) if compute else cast(Any, delayed(_open)(destination))
         txn = begun
         plan = replace(plan, units=tuple(map(tuple, txn.settings["units"])))
-    target = Target(txn, txn.format(None), plan.band, qc=qc)
+    target = Target(txn, txn.format(None), plan.band, qc=qc, uploads=limit)
     done = units_done(target, {None: plan.units}, resume=resume, deep=durable)
     name = f"write-{txn.name}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
@@ -326,8 +329,9 @@ def readable(data: Any) -> tuple[Source | None, da.Array | None]:
     Raises
     ------
     ArgumentError
-        If it is no array, or of a kind that Zarr arrays of this library do not hold.
+        If it is no array, masked, or of a kind that Zarr arrays of this library do not hold.
     """
+    check_unmasked(data)
     if isinstance(data, da.Array):
         if any(np.isnan(n) for n in data.shape):
             raise ArgumentError(
