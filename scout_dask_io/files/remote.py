@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -273,6 +274,17 @@ class RemoteLocation:
             if name:
                 yield name, int(entry.get("size") or 0)
 
+    def states(self, names: Iterable[str]) -> Iterator[tuple[int, int] | None]:
+        """Yield size and time of the last change of objects below, by one listing.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        there = {n: (int(e.get("size") or 0), _changed_ns(e)) for n, e in self._listed().items()}
+        yield from map(there.get, names)
+
     def _listed(self) -> dict[str, dict[str, Any]]:
         fs, key = self.fs, self.key
         if hasattr(fs, "_lsdir") and hasattr(fs, "_iterdir"):
@@ -436,6 +448,17 @@ def _whole(fs: Any) -> dict[str, Any]:
     """Give what keeps a file system from asking for an object's size before it reads it whole."""
     parameters = inspect.signature(fs._cat_file).parameters if fs.async_impl else ()
     return {"max_concurrency": 1} if "max_concurrency" in parameters else {}
+
+
+def _changed_ns(entry: Mapping[str, Any]) -> int:
+    """Give when an object was put, as a listing says it; 0 where it does not."""
+    for name in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        found = entry.get(name)
+        if isinstance(found, datetime):
+            found = found.timestamp()
+        if isinstance(found, (int, float)):
+            return int(found * 1e9)
+    return 0
 
 
 def _given_list(answer: Any) -> list[dict[str, Any]]:

@@ -24,8 +24,9 @@ from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
+from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
-from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
+from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_chain import PageChain, check_chain, check_pages, walk_chain
 from scout_dask_io.tiff.page_layout import (
@@ -72,10 +73,12 @@ def describe_plane(
     asked: bool = False,
     pages: str | None = None,
     series: int | None = None,
+    whole: bool = False,
 ) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
-    OME metadata is not followed: in a folder, each file is what it holds. If ``asked``, it
+    OME metadata is not followed: in a folder, each file is what it holds; but if ``whole``,
+    an image that lies in the file whole has the axes that its OME-XML states. If ``asked``, it
     says what it states beside its pixels, which takes longer than all the rest. ``pages`` and
     ``series`` choose among the images of a file that has several.
 
@@ -95,7 +98,8 @@ def describe_plane(
                 stated = stated_by(fd, file, (), page.layout) if asked else None
                 return DescribedFile(file, (), (page,), stated)
         chain = _chain_of(window, header, pages)
-        with open_tiff(fd, file, is_ome=False) as tif:
+        ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
+        with open_tiff(fd, file, **ome) as tif:
             if pages == "all":
                 lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
             else:
@@ -147,6 +151,17 @@ def _all_pages(
     for text in told:
         warn(f"{file.path!r}: {text}")
     return ((len(found),) if len(found) > 1 else ()), found
+
+
+def _is_whole_ome(fd: OpenFile, file: SourceFile) -> bool:
+    """Tell whether a file holds all pages of the image that its OME-XML describes."""
+    with open_tiff(fd, file, _multifile=False) as tif:
+        if not tif.is_ome:
+            return False
+        series = ask(lambda: tif.series)
+        if not series or series[0].kind != "ome":
+            return False
+        return len(series) == 1 and None not in series_pages(series[0])
 
 
 def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
@@ -214,32 +229,38 @@ def describe_planes(
     what = [f"planes {stacked}", *which]
     what += [f"{place} {r.file} left out" for place, r in left_out.items()]
     kind = survey.kind
-    describe = partial(describe_plane, allow_sparse=allow_sparse, pages=pages, series=series)
     return TiffSource(
         FileTable.of(files),
         layouts,
         np.array(table, np.int64).reshape(*stacked, *(kind.lead if kind else ()), 4),
-        _token(files, "\n".join(what)),
+        token_of(files, "\n".join(what)),
         nb_workers=nb_workers,
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
         options=paths[0].options,
-        stated=_stated_by_first(paths, survey, left_out, describe),
+        stated=stated_by_first(paths, survey, left_out, allow_sparse, pages=pages, series=series),
         channels=channels,
     )
 
 
-def _stated_by_first(
+def stated_by_first(
     paths: Sequence[Location],
     survey: Survey,
     left_out: Container[int],
-    describe: Callable[..., DescribedFile],
+    allow_sparse: bool,
+    *,
+    whole: bool = False,
+    pages: str | None = None,
+    series: int | None = None,
 ) -> Stated | None:
     """Give what the first file of a stack that is read states beside its pixels."""
     first = next(place for place in range(len(survey)) if place not in left_out)
     if first == 0:
         return survey.stated
-    return describe(paths[first], asked=True).stated
+    found = describe_plane(
+        paths[first], allow_sparse, asked=True, whole=whole, pages=pages, series=series
+    )
+    return found.stated
 
 
 def _which(pages: str | None, series: int | None) -> list[str]:
@@ -263,10 +284,12 @@ def survey_planes(
     asked: bool = False,
     pages: str | None = None,
     series: int | None = None,
+    whole: bool = False,
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
-    If ``asked``, the first says what it states beside its pixels.
+    If ``asked``, the first says what it states beside its pixels; ``whole`` as for
+    :func:`describe_plane`.
 
     Raises
     ------
@@ -277,7 +300,9 @@ def survey_planes(
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
-    describe = partial(describe_plane, allow_sparse=allow_sparse, pages=pages, series=series)
+    describe = partial(
+        describe_plane, allow_sparse=allow_sparse, pages=pages, series=series, whole=whole
+    )
     for found in _describe_all(paths, nb_workers, describe, paths[0] if asked else None):
         survey.add(found)
     return survey
@@ -365,7 +390,7 @@ def describe_image(
         FileTable.of([file]),
         tuple(layouts),
         np.array(table, np.int64).reshape(*lead, 4),
-        _token([file], "\n".join([f"series {series} level {level}", *_which(pages, None)])),
+        token_of([file], "\n".join([f"series {series} level {level}", *_which(pages, None)])),
         series=series,
         level=level,
         options=path.options,
@@ -373,7 +398,8 @@ def describe_image(
     )
 
 
-def _token(files: Iterable[SourceFile], what: str) -> str:
+def token_of(files: Iterable[SourceFile], what: str) -> str:
+    """Name the content of a source by its files, as they were found, and what is made of them."""
     digest = hashlib.blake2b(what.encode(), digest_size=16)
     for f in files:
         digest.update(f"\0{f.path}\0{f.size}\0{f.mtime_ns}".encode("utf-8", "surrogateescape"))

@@ -41,8 +41,8 @@ from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import check_region, stored_format
-from scout_dask_io.write.tasks import run_write, unit_tasks
-from scout_dask_io.write.unit import Target
+from scout_dask_io.write.tasks import check_unmasked, run_write, unit_tasks
+from scout_dask_io.write.unit import Target, units_done
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -147,8 +147,10 @@ def write_zarr(
         that is not a Zarr array alone is never removed.
     resume : bool
         Finish the write that was interrupted, with the same data and settings;
-        finished units are not computed again. Where there is none, begin; where
-        the array stands finished with the same data and settings, nothing is done.
+        finished units are not computed again, but for those whose chunks do not lie
+        there as they were written, by their sizes (with ``durable`` by their CRC32C), of
+        which it warns. Where there is none, begin; where the array stands finished with
+        the same data and settings, nothing is done.
     max_mem : int or str, optional
         Bytes, or a text such as ``"2GB"``, that one process may use beyond its
         imports; where not given, a quarter of the free memory, or on a cluster
@@ -273,7 +275,7 @@ def write_zarr(
         txn = begun
         plan = replace(plan, units=tuple(map(tuple, txn.settings["units"])))
     target = Target(txn, txn.format(None), plan.band, qc=qc, uploads=limit)
-    done = set(txn.finished(None)) if resume else set()
+    done = units_done(target, {None: plan.units}, resume=resume, deep=durable)
     name = f"write-{txn.name}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
     written = run_write(
@@ -327,8 +329,9 @@ def readable(data: Any) -> tuple[Source | None, da.Array | None]:
     Raises
     ------
     ArgumentError
-        If it is no array, or of a kind that Zarr arrays of this library do not hold.
+        If it is no array, masked, or of a kind that Zarr arrays of this library do not hold.
     """
+    check_unmasked(data)
     if isinstance(data, da.Array):
         if any(np.isnan(n) for n in data.shape):
             raise ArgumentError(
