@@ -365,7 +365,13 @@ class RemoteLocation:
 
     def lies_in(self, other: object) -> bool:
         """Tell whether this is another location, or lies below it."""
-        return isinstance(other, RemoteLocation) and f"{self}/".startswith(f"{other}/")
+        if not isinstance(other, RemoteLocation):
+            return False
+        if f"{self}/".startswith(f"{other}/"):
+            return True
+        # A store has several schemes, as "s3a" of S3, and its names may begin with a slash.
+        same = type(self.fs) is type(other.fs)
+        return same and f"{self.key}/".startswith(f"{other.key}/")
 
     def below(self, name: str) -> RemoteLocation | None:
         """Give what a name that some file states means here; ``None`` if it leads out of here."""

@@ -28,12 +28,14 @@ from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
-from scout_dask_io.run.lazy import source_of, sources_in
+from scout_dask_io.run.graph_search import search_graph
+from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import planned
 from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
+from scout_dask_io.store.readers import may_read
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
 from scout_dask_io.store.unfinished import NewArray
@@ -493,14 +495,34 @@ def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite
             + ", give the "
             "array smaller blocks, or write to a disk first and copy that."
         )
-    sources = sources_in(data) if isinstance(data, da.Array) else [data]
-    if overwrite and any(_lies_in(source, destination) for source in sources):
+    if overwrite and reads_from(data, destination):
         raise ArgumentError(
-            f"the data are read from {destination}, which "
+            f"the data are read from {destination}, or from where that cannot be told, which "
             + OVERWRITE
             + " removes before they are "
             "written: write to another path"
         )
+
+
+def reads_from(data: Any, place: Location) -> bool:
+    """Tell whether data are read from a place in a store, by whichever reader in their graph.
+
+    ``True`` too where there is a store in the graph that does not say where it is.
+    """
+    if not isinstance(data, da.Array):
+        return _lies_in(data, place)
+    hits: list[Any] = []
+
+    def look(found: Any) -> bool:
+        if isinstance(found, Source):
+            hits.extend([found] * _lies_in(found, place))
+            return True
+        reads = may_read(found, place)
+        hits.extend([found] * bool(reads))
+        return reads is not None or bool(hits)
+
+    search_graph(data, look)
+    return bool(hits)
 
 
 def _lies_in(source: Any, place: Location) -> bool:
