@@ -34,7 +34,14 @@ from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
-from scout_dask_io.files.disk import naming_errors, remove_tree, sync_dir, sync_files, sync_folders
+from scout_dask_io.files.disk import (
+    naming_errors,
+    remove_tree,
+    sync_dir,
+    sync_files,
+    sync_folders,
+    sync_tree,
+)
 from scout_dask_io.files.local import DRAFT_PREFIX, LocalLocation
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
@@ -140,8 +147,8 @@ class LocalTransaction:
                 staging.write_settings(settings)
                 if durable:
                     sync_files([staging.job / "job.json"])
-                    for folder in (staging.journal, staging.job):
-                        sync_dir(folder)
+                    sync_tree(staging.job)
+                    sync_dir(staging.job.parent)
         except BaseException:
             drop_staging(staging)
             raise
@@ -313,6 +320,9 @@ class LocalTransaction:
         """Write a file beside the journal's, whole or not at all."""
         folder = os.fspath(self.journal(level))
         self._write(f"{folder}/{name}", data, folder)
+        if self.durable:
+            with naming_errors(folder, "what is kept there cannot be synced"):
+                sync_dir(Path(folder))
 
     def kept(self, level: int | None, names: Iterable[str]) -> Iterator[bytes | None]:
         """Yield what :meth:`keep` wrote, ``None`` where there is nothing."""

@@ -276,7 +276,7 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
     """Give the finished array its name, and remove what is left of the job.
 
     With ``durable``, the directories are synced before the array gets its name,
-    and the one that holds the name after it.
+    and the one that holds the name after it, once more when what lies beside has its own.
 
     Raises
     ------
@@ -295,12 +295,14 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
         shutil.rmtree(staging.tmp)
         if durable:
             sync_tree(staging.array)
+            sync_dir(staging.job)
         if overwrite and os.path.lexists(destination):
             _replace(staging)
         else:
             staging.array.rename(destination)
         if durable:
             sync_dir(destination.parent)
+            sync_dir(staging.job)
     except OSError as err:
         with suppress(OSError):
             staging.tmp.mkdir(exist_ok=True)
@@ -317,7 +319,8 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
         error.errno = err.errno
         raise error from err
     with naming_errors(staging.beside, f"{destination} stands, whole, but not what lies beside it"):
-        move_beside(staging.beside, destination)
+        if move_beside(staging.beside, destination) and durable:
+            sync_dir(destination.parent)
     drop_staging(staging)
 
 
