@@ -16,10 +16,11 @@ import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -34,6 +35,8 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.local import Answer
 
 _T = TypeVar("_T")
+#: Bytes of an object, and what the answer that brought them said of it.
+RangeAnswer: TypeAlias = tuple[bytes, dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,29 @@ class RemoteLocation:
             for name, answer in zip(names, found, strict=True)
         }
 
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[RangeAnswer]:
+        """Give the bytes between offsets of an object, asked for at once, fewer where it ends.
+
+        With each comes what the store said in that answer of the object that it is from, its
+        ``ETag`` and ``size``; ``None`` where the store does not say it.
+
+        Raises
+        ------
+        Exception
+            Whatever the store's own library raises, after all its tries.
+        """
+        fs, key = self.fs, self.key
+        if _hook(fs):
+            found = gathered(fs, [partial(_range_of, fs, key, *span) for span in ranges])
+        else:
+            starts, stops = [r[0] for r in ranges], [r[1] for r in ranges]
+            parts = fs.cat_ranges([key] * len(ranges), starts, stops, on_error="return")
+            found = [p if isinstance(p, Exception) else (bytes(p), None) for p in parts]
+        for answer in found:
+            if isinstance(answer, BaseException):
+                raise answer
+        return found
+
     def iter_files(self, names: Iterable[str], max_nbytes: int) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of objects below this one, many of them asked for at once.
 
@@ -231,8 +257,7 @@ class RemoteLocation:
         """
         with self.writing("it cannot be written"):
             fs = self.fs
-            if hasattr(fs, "set_session") and fs not in _SENDS_AT_ONCE:
-                _send_at_once(fs)
+            _hook(fs)
             try:
                 fs.pipe_file(self.key, data, **({"mode": "create"} if new else {}))
             except FileExistsError as err:
@@ -383,25 +408,44 @@ WINDOW = 32
 BATCH_NBYTES = 32 << 20
 
 
-# S3's file systems whose client was told to send objects at once.
-_SENDS_AT_ONCE: weakref.WeakSet[Any] = weakref.WeakSet()
+# S3's file systems whose client has the hooks below.
+_HOOKED: weakref.WeakSet[Any] = weakref.WeakSet()
+# What the answers to one read said of the object, in the context of the task that reads.
+_SAID: ContextVar[list[dict[str, Any]] | None] = ContextVar("said", default=None)
 
 
-def _send_at_once(fs: Any) -> None:
-    """Have S3's client send an object with its request.
+def _hook(fs: Any) -> bool:
+    """Tell whether a file system is S3's, and see to it that its client has our hooks."""
+    if not hasattr(fs, "set_session"):
+        return False
+    if fs not in _HOOKED:
+        from fsspec.asyn import sync
 
-    It would ask first whether it may (``Expect: 100-continue``), which costs every object a round
-    trip, however small it is.
-    """
-    from fsspec.asyn import sync
-
-    client = sync(fs.loop, fs.set_session)
-    client.meta.events.register_last("before-call.s3", _unasked)
-    _SENDS_AT_ONCE.add(fs)
+        events = sync(fs.loop, fs.set_session).meta.events
+        # It would ask before each object whether it may send it, however small it is.
+        events.register_last("before-call.s3", _send_at_once)
+        events.register_last("after-call.s3.GetObject", _note_answer)
+        _HOOKED.add(fs)
+    return True
 
 
-def _unasked(params: dict[str, Any], **_: Any) -> None:
+def _send_at_once(params: dict[str, Any], **_: Any) -> None:
     params["headers"].pop("Expect", None)
+
+
+def _note_answer(parsed: Mapping[str, Any], **_: Any) -> None:
+    said = _SAID.get()
+    size = str(parsed.get("ContentRange")).rpartition("/")[2]
+    if said is not None and parsed.get("ETag") and size.isdigit():
+        said.append({"ETag": parsed["ETag"], "size": int(size)})
+
+
+async def _range_of(fs: Any, key: str, start: int, stop: int) -> RangeAnswer:
+    said: list[dict[str, Any]] = []
+    _SAID.set(said)
+    data = await fs._cat_file(key, start=start, end=stop)
+    # The last: a read that was cut off was made again.
+    return bytes(data), said[-1] if said else None
 
 
 def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) -> list[Any]:
