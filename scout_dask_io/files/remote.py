@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
@@ -298,6 +299,17 @@ class RemoteLocation:
             if name:
                 yield name, int(entry.get("size") or 0)
 
+    def states(self, names: Iterable[str]) -> Iterator[tuple[int, int] | None]:
+        """Yield size and time of the last change of objects below, by one listing.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        there = {n: (int(e.get("size") or 0), _changed_ns(e)) for n, e in self._listed().items()}
+        yield from map(there.get, names)
+
     def _listed(self) -> dict[str, dict[str, Any]]:
         fs, key = self.fs, self.key
         if hasattr(fs, "_lsdir") and hasattr(fs, "_iterdir"):
@@ -378,7 +390,13 @@ class RemoteLocation:
 
     def lies_in(self, other: object) -> bool:
         """Tell whether this is another location, or lies below it."""
-        return isinstance(other, RemoteLocation) and f"{self}/".startswith(f"{other}/")
+        if not isinstance(other, RemoteLocation):
+            return False
+        if f"{self}/".startswith(f"{other}/"):
+            return True
+        # A store has several schemes, as "s3a" of S3, and its names may begin with a slash.
+        same = type(self.fs) is type(other.fs)
+        return same and f"{self.key}/".startswith(f"{other.key}/")
 
     def below(self, name: str) -> RemoteLocation | None:
         """Give what a name that some file states means here; ``None`` if it leads out of here."""
@@ -480,6 +498,17 @@ def _whole(fs: Any) -> dict[str, Any]:
     """Give what keeps a file system from asking for an object's size before it reads it whole."""
     parameters = inspect.signature(fs._cat_file).parameters if fs.async_impl else ()
     return {"max_concurrency": 1} if "max_concurrency" in parameters else {}
+
+
+def _changed_ns(entry: Mapping[str, Any]) -> int:
+    """Give when an object was put, as a listing says it; 0 where it does not."""
+    for name in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        found = entry.get(name)
+        if isinstance(found, datetime):
+            found = found.timestamp()
+        if isinstance(found, (int, float)):
+            return int(found * 1e9)
+    return 0
 
 
 def _given_list(answer: Any) -> list[dict[str, Any]]:

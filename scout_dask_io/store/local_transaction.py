@@ -13,12 +13,13 @@ work of its job; each level has its own, as an array has.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -36,8 +37,14 @@ from scout_dask_io.files.disk import naming_errors, remove_tree, sync_dir, sync_
 from scout_dask_io.files.local import DRAFT_PREFIX, LocalLocation
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
-from scout_dask_io.store.create import write_metadata
-from scout_dask_io.store.journal import CHUNK_RECORD, append_unit, read_units
+from scout_dask_io.store.create import metadata_documents, write_metadata
+from scout_dask_io.store.journal import (
+    CHUNK_RECORD,
+    append_unit,
+    read_units,
+    strike_units,
+    unit_times,
+)
 from scout_dask_io.store.layout import array_at
 from scout_dask_io.store.manifest import UNKNOWN, change_records, locked, write_manifest
 from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
@@ -210,6 +217,25 @@ class LocalTransaction:
                 leftover.unlink(missing_ok=True)
         return cls(staging, durable, overwrite, settings=stored)
 
+    def restore(self, arrays: Sequence[NewArray]) -> None:
+        """Write directories and metadata of the growing arrays again where they are not as made.
+
+        Raises
+        ------
+        WriteError
+            If one cannot be written.
+        """
+        with naming_errors(self.staging.array, "what grows there cannot be continued"):
+            for new in arrays:
+                here = self.array(new.level)
+                for folder in (here, self.journal(new.level)):
+                    folder.mkdir(parents=True, exist_ok=True)
+                documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
+                for name, content in documents.items():
+                    if not _says(here / name, content):
+                        (here / name).write(content, durable=self.durable)
+                        _format_in.cache_clear()
+
     @property
     def name(self) -> str:
         """Names the write."""
@@ -274,7 +300,12 @@ class LocalTransaction:
         path = f"{self._root(level)}/{key}"
         try:
             Path(path).unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
         except OSError as err:
+            if self.region is None and os.path.isdir(path):
+                remove_tree(Path(path))  # in staging, where all is the write's own
+                return
             raise self._explained(err, path) from err
 
     def keep(self, level: int | None, name: str, data: bytes) -> None:
@@ -308,6 +339,18 @@ class LocalTransaction:
         journal = self.journal(level)
         with naming_errors(journal, "the journal cannot be read"):
             return read_units(journal)
+
+    def noted_at(self, level: int | None) -> dict[int, int]:
+        """Give when each finished unit was noted, in nanoseconds by the clock of the disk."""
+        journal = self.journal(level)
+        with naming_errors(journal, "the journal cannot be read"):
+            return unit_times(journal)
+
+    def strike(self, level: int | None, units: Set[int]) -> None:
+        """Take units out of the journal: they are to be written again."""
+        journal = self.journal(level)
+        with naming_errors(journal, "the journal cannot be brought up to date"):
+            strike_units(journal, units, durable=self.durable)
 
     def _root(self, level: int | None) -> str:
         # Text, not a Path: made for every chunk.
@@ -434,6 +477,14 @@ class LocalTransaction:
             return found
         drop_staging(self.staging)
         return None
+
+
+def _says(path: LocalLocation, content: bytes) -> bool:
+    """Tell whether a JSON file says what it should."""
+    try:
+        return bool(json.loads(path.read() or b"") == json.loads(content))
+    except (LayoutError, ValueError):
+        return False
 
 
 @lru_cache(64)

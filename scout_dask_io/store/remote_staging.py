@@ -14,6 +14,7 @@ from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import LayoutError, TargetExistsError
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.store.members import check_members
 from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
 from scout_dask_io.store.unfinished import in_the_way
 
@@ -63,7 +64,7 @@ def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
     ------
     TargetExistsError
         If there are objects and ``overwrite`` is not given; or if any is no part
-        of a Zarr array, which is never removed.
+        of a Zarr array, or no level of the image there, which is never removed.
     """
     if path.is_file():
         raise TargetExistsError(f"{path} is an object, expected a free name or a Zarr array")
@@ -85,6 +86,7 @@ def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
                 + ": "
                 "it is then removed before the new one is written."
             )
+    check_members(path, names)
 
 
 def clear(path: RemoteLocation, *, keep_marker: bool) -> None:

@@ -38,6 +38,7 @@ from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.store.layout import is_pure_zarr
 from scout_dask_io.store.manifest import manifest_job
+from scout_dask_io.store.members import check_members
 from scout_dask_io.store.sidecar import check_beside, move_beside
 from scout_dask_io.store.unfinished import in_the_way
 
@@ -235,7 +236,8 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     ------
     TargetExistsError
         If something stands there and ``overwrite`` is not given; or if it is
-        not a Zarr array or group alone, which is never removed.
+        not a Zarr array or group alone, or an image with labels or other groups
+        beside its levels, which are never removed.
     """
     recover(destination)
     sweep(destination)
@@ -266,6 +268,7 @@ def _refuse(destination: Path, overwrite: bool) -> None:
             + OVERWRITE
             + " to replace it once the new one is whole."
         )
+    check_members(LocalLocation(destination))
 
 
 def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None:

@@ -206,9 +206,14 @@ def test_an_imagej_stack_that_lacks_planes_is_refused(tmp_path):
         metadata=None,
         description="ImageJ=1.53t\nimages=9\nslices=9\n",
     )
-    for read in (imread, lambda p: imread_parallel([p])):
-        with pytest.raises(TiffReadError, match=r"stack\.tif.*9 images.*truncated"):
-            read(path)
+    with pytest.raises(TiffReadError, match=r"stack\.tif.*counts 9 pages.*has 1; pages=\"all\""):
+        imread(path)
+    assert imread(path, pages="all").shape == (20, 30)
+    # With pixels that nothing accounts for it is no first plane of a stack that was split.
+    with open(path, "ab") as file:
+        file.write(bytes(20 * 30 * 2))
+    with pytest.raises(TiffReadError, match=r"stack\.tif.*counts 9 pages.*has 1"):
+        imread_parallel([path])
 
 
 def test_a_cut_stack_of_pages_is_refused(tmp_path):
