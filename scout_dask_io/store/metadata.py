@@ -22,6 +22,8 @@ NODE_FILES = (".zarray", ".zgroup", "zarr.json")
 HEAD_NBYTES = 1 << 16
 #: All files of metadata.
 METADATA_FILES = frozenset((*NODE_FILES, ".zattrs", ".zmetadata"))
+#: What file managers leave in every folder that is looked at, in lower case.
+_LITTER = frozenset((".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"))
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,14 @@ def read_node(
     if kind == "array":
         check_array_metadata(metadata, file)
     return Node(location, kind, zarr_format, metadata, {n: found[n] for n in also})
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file of this name is a file manager's: of macOS, Windows or KDE.
+
+    Nobody's data are in it, so it goes with the folder that it describes.
+    """
+    return name.lower() in _LITTER or name.startswith("._")
 
 
 def _is_array(raw: bytes | None) -> bool:
