@@ -394,6 +394,7 @@ def plan_write(
         room["n_copies"] = SHARD_COPIES
     try:
         if source is not None:
+            room["band_nbytes"] = source.band_nbytes
             plan = planned(plan_source, source.shape, *kind, source.read_shape, **room)
         else:
             plan = planned(plan_computed, data.chunks, *kind, **room)
