@@ -70,6 +70,12 @@ class Node:
         """All that lies below, as :meth:`Location.find` gives it; listed once."""
         return list(self.location.find())
 
+    def has_below(self, name: str) -> bool:
+        """Tell whether anything lies below a name; that alone is listed where not all was."""
+        if "files" in self.__dict__:
+            return any(found.startswith(f"{name}/") for found, _ in self.files)
+        return next((self.location / name).find(), None) is not None
+
     def head(self, name: str) -> bytes | None:
         """Give the beginning of a file beside the metadata; ``None`` if there is none."""
         if name not in self.beside:
