@@ -339,7 +339,11 @@ def chunk_grid(metadata: dict[str, Any]) -> tuple[Shape, Shape]:
         return shape, tuple(metadata["chunks"])
     grid = metadata["chunk_grid"]
     chunks = grid.get("configuration", {}).get("chunk_shape") if isinstance(grid, dict) else None
-    if not isinstance(chunks, list) or len(chunks) != len(shape):
+    if (
+        not isinstance(chunks, list)
+        or len(chunks) != len(shape)
+        or not all(isinstance(c, int) for c in chunks)
+    ):
         raise LayoutError(f"the chunk grid {grid!r} is not a regular one of {len(shape)} axes")
     return shape, tuple(int(c) for c in chunks)
 
