@@ -94,14 +94,16 @@ def file_sizes(path: Any) -> tuple[VoxelSize, ...]:
         return tuple(Metadata(tif).sizes())
 
 
-def stated_by(fd: OpenFile, file: SourceFile, lead: Shape, layout: PageLayout) -> Stated:
+def stated_by(
+    fd: OpenFile, file: SourceFile, lead: Shape, layout: PageLayout, series: int = 0
+) -> Stated:
     """Give what a file that is open states; metadata that tifffile cannot make out state nothing.
 
     For who describes the file anyway, and must not refuse it for what stands beside its pixels.
     """
     try:
         with open_tiff(fd, file, _multifile=False) as tif:
-            return stated_in(tif, lead, layout)
+            return stated_in(tif, lead, layout, series=series)
     except (ScoutIOError, OSError, MemoryError):
         raise
     except Exception:
