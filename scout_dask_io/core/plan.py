@@ -154,12 +154,15 @@ def plan_source(
     max_mem: int,
     n_copies: int = COPIES,
     n_threads: int = 0,
+    band_nbytes: int = 0,
 ) -> WritePlan:
     """Plan the writing of an array that is read from files by regions.
 
     The band is the least one that reads no element twice; where that does not
     fit in ``max_mem``, fewer workers or repeated reads, whichever costs less. Units
-    are cut for ``n_threads`` in all, where several processes share the work.
+    are cut for ``n_threads`` in all, where several processes share the work. Bands, and the units
+    with them, grow to ``band_nbytes`` where that is more than is best on a disk, memory and two
+    units a worker permitting: a plane is then asked for in fewer and longer parts.
 
     Raises
     ------
@@ -192,10 +195,13 @@ def plan_source(
         )
     _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
-    target = unit_target(total, n_threads or nb_workers)
+    n_parallel = n_threads or nb_workers
+    long_nbytes = min(band_nbytes, total // (2 * n_parallel))
+    target = max(unit_target(total, n_parallel), long_nbytes)
     least_nbytes = math.prod(least_band) * itemsize
     room = max_mem // workers - mem + least_nbytes
-    band = grow_unit(shape, least_band, itemsize, min(BAND_NBYTES, target, room))
+    most = max(min(BAND_NBYTES, target), long_nbytes)
+    band = grow_unit(shape, least_band, itemsize, min(most, room))
     mem += math.prod(band) * itemsize - least_nbytes
     unit = grow_unit(shape, band, itemsize, target)
     return WritePlan(

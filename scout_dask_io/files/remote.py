@@ -8,12 +8,10 @@ URLs, the file systems of fsspec behind them, and the secrets that it takes to r
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import posixpath
 import re
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +31,14 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.files.local import Answer
+from scout_dask_io.files.requests import (
+    BATCH_NBYTES,
+    WINDOW,
+    RangeAnswer,
+    gathered,
+    hook_s3,
+    read_ranges_of,
+)
 
 _T = TypeVar("_T")
 
@@ -144,6 +150,19 @@ class RemoteLocation:
             for name, answer in zip(names, found, strict=True)
         }
 
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[RangeAnswer]:
+        """Give the bytes between offsets of an object, asked for at once, fewer where it ends.
+
+        With each comes what the store said in that answer of the object that it is from, its
+        ``ETag`` and ``size``; ``None`` where the store does not say it.
+
+        Raises
+        ------
+        Exception
+            Whatever the store's own library raises, after all its tries.
+        """
+        return read_ranges_of(self.fs, self.key, ranges)
+
     def iter_files(self, names: Iterable[str], max_nbytes: int) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of objects below this one, many of them asked for at once.
 
@@ -232,8 +251,7 @@ class RemoteLocation:
         """
         with self.writing("it cannot be written"):
             fs = self.fs
-            if hasattr(fs, "set_session") and fs not in _SENDS_AT_ONCE:
-                _send_at_once(fs)
+            hook_s3(fs)
             try:
                 fs.pipe_file(self.key, data, **({"mode": "create"} if new else {}))
             except FileExistsError as err:
@@ -245,7 +263,7 @@ class RemoteLocation:
         Raises
         ------
         WriteError
-            If the store does not do it.
+            If the store does not do it for one; the others are removed.
         """
         keys = [self.key] if names is None else [f"{self.key}/{name}" for name in names]
         with self.writing("objects of it cannot be removed"):
@@ -257,7 +275,7 @@ class RemoteLocation:
             elif fs.async_impl:
                 answers = gathered(fs, [partial(fs._rm_file, key) for key in keys])
             else:
-                answers = [_tried(fs.rm_file, key) for key in keys]
+                answers = [_tried_all(fs.rm_file, key) for key in keys]
             for answer in answers:
                 if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
                     raise answer
@@ -395,53 +413,6 @@ class RemoteLocation:
         return without_secrets(text, self.options)
 
 
-# Requests that are under way at once: what keeps a fast network busy at 30 ms a request.
-WINDOW = 32
-# What these may hold together, in bytes.
-BATCH_NBYTES = 32 << 20
-
-
-# S3's file systems whose client was told to send objects at once.
-_SENDS_AT_ONCE: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _send_at_once(fs: Any) -> None:
-    """Have S3's client send an object with its request.
-
-    It would ask first whether it may (``Expect: 100-continue``), which costs every object a round
-    trip, however small it is.
-    """
-    from fsspec.asyn import sync
-
-    client = sync(fs.loop, fs.set_session)
-    client.meta.events.register_last("before-call.s3", _unasked)
-    _SENDS_AT_ONCE.add(fs)
-
-
-def _unasked(params: dict[str, Any], **_: Any) -> None:
-    params["headers"].pop("Expect", None)
-
-
-def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) -> list[Any]:
-    """Await coroutines of an asynchronous file system, so many at a time; give what each gave.
-
-    What one raises stands in its place.
-    """
-    from fsspec.asyn import sync  # makes a logger, which importing this library does not
-
-    async def every() -> list[Any]:
-        slots = asyncio.Semaphore(window)
-
-        async def one(call: Callable[[], Any]) -> Any:
-            async with slots:
-                return await call()
-
-        return await asyncio.gather(*map(one, calls), return_exceptions=True)
-
-    found: list[Any] = sync(fs.loop, every)
-    return found
-
-
 def _answers(fs: Any, keys: Sequence[str], limit: int | None) -> list[Any]:
     """Give objects, or their first ``limit`` bytes; what one raises stands in its place."""
     ends = _whole(fs) if limit is None else {"start": 0, "end": limit}
@@ -491,13 +462,6 @@ def _tried_all(call: Callable[[str], Any], key: str) -> Any:
     try:
         return call(key)
     except Exception as err:
-        return err
-
-
-def _tried(call: Callable[[str], Any], key: str) -> Any:
-    try:
-        return call(key)
-    except FileNotFoundError as err:
         return err
 
 

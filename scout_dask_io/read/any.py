@@ -278,8 +278,8 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
         axes = axes[:-1] + "c"
         names = tuple(_SAMPLES)[: array.shape[-1]]
     strange = [a for a in axes if a not in _ORDER]
-    if len(strange) == 1 and "z" not in axes:
-        # Pages of a file that does not say what they are.
+    if len(strange) == 1 and strange[0] in "qi" and "z" not in axes:
+        # Pages of a file that does not say what they are; positions of a stage ("r") are no z.
         axes = axes.replace(strange[0], "z")
     order = "".join(sorted(set(axes) & set(_ORDER), key=_ORDER.index))
     source = source_of(array)

@@ -81,7 +81,7 @@ def imread(
     ArgumentError
         If the path is a folder, or there is no such series or level.
     TiffReadError
-        If the file is damaged, or is one part of an OME-TIFF of several files.
+        If the file is damaged, or other files of the image that it is a part of are missing.
 
     Examples
     --------

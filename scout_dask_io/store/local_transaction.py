@@ -13,6 +13,7 @@ work of its job; each level has its own, as an array has.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -30,7 +31,7 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Blocks, Shape
-from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
 from scout_dask_io.files.disk import (
@@ -412,7 +413,8 @@ class LocalTransaction:
     ) -> None:
         """Check that every unit is in, write manifests and the group, and give it its name.
 
-        ``shared`` is an array on this disk whose files become those of level 0, by hard links.
+        ``shared`` is an array on this disk whose files become those of level 0, by hard
+        links, or as copies where the disk has none.
 
         Raises
         ------
@@ -444,7 +446,14 @@ class LocalTransaction:
             if shared is not None:
                 full = self.array(0)
                 shutil.rmtree(full, ignore_errors=True)  # of a run that was cut off here
-                shutil.copytree(str(shared.root), full, copy_function=os.link)
+                share = _Sharing()
+                shutil.copytree(str(shared.root), full, copy_function=share)
+                if share.n_copied:
+                    warn(
+                        f"the disk of {full} has no hard links, or no more of a file: "
+                        f"{share.n_copied:,} files of {shared.root} were copied, and take their "
+                        "room twice"
+                    )
                 shared.check()
             if describe is not None:
                 attributes = describe(self.array(max(n for n in units if n is not None)))
@@ -495,6 +504,27 @@ def _says(path: LocalLocation, content: bytes) -> bool:
         return bool(json.loads(path.read() or b"") == json.loads(content))
     except (LayoutError, ValueError):
         return False
+
+
+# What disks say that have no hard links, as exFAT or SMB, or no more of one file.
+_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+class _Sharing:
+    """Gives files a second name where the disk has hard links, and copies them where not."""
+
+    def __init__(self) -> None:
+        self.n_copied = 0
+
+    def __call__(self, src: str, dst: str) -> str:
+        try:
+            os.link(src, dst)
+        except OSError as err:
+            if err.errno not in _NO_LINK:
+                raise
+            shutil.copy2(src, dst)
+            self.n_copied += 1
+        return dst
 
 
 @lru_cache(64)

@@ -32,6 +32,8 @@ MAX_NDIM = 32 if np.__version__.startswith("1.") else 64
 MAX_ELEMENTS = 2**59
 #: And a chunk, which is in memory whole.
 MAX_CHUNK_ELEMENTS = 2**40
+#: What file managers leave in every folder that is looked at, in lower case.
+_LITTER = frozenset((".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"))
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ class Node:
         """All that lies below, as :meth:`Location.find` gives it; listed once."""
         return list(self.location.find())
 
+    def has_below(self, name: str) -> bool:
+        """Tell whether anything lies below a name; that alone is listed where not all was."""
+        if "files" in self.__dict__:
+            return any(found.startswith(f"{name}/") for found, _ in self.files)
+        return next((self.location / name).find(), None) is not None
+
     def head(self, name: str) -> bytes | None:
         """Give the beginning of a file beside the metadata; ``None`` if there is none."""
         if name not in self.beside:
@@ -105,7 +113,8 @@ def read_node(
     Raises
     ------
     LayoutError
-        If v2 and v3 metadata lie side by side, or the metadata are damaged.
+        If v2 and v3 metadata that contradict each other lie side by side, or the metadata
+        are damaged.
     """
     if location.on_disk:
         found = location.read_many((*NODE_FILES, *also), HEAD_NBYTES)
@@ -123,7 +132,9 @@ def read_node(
         return None
     name, raw = next(iter(documents.items()))
     if "zarr.json" in documents and len(documents) > 1:
-        raise side_by_side(location, name)
+        if ".zgroup" in documents or not are_of_one_array(location, documents):
+            raise side_by_side(location, name)
+        name, raw = "zarr.json", documents["zarr.json"]
     file = location / name
     if len(raw or b"") == HEAD_NBYTES:
         raw = file.read()
@@ -142,6 +153,47 @@ def read_node(
     if kind == "array":
         check_array_metadata(metadata, file)
     return Node(location, kind, zarr_format, metadata, {n: found[n] for n in also})
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file of this name is a file manager's: of macOS, Windows or KDE.
+
+    Nobody's data are in it, so it goes with the folder that it describes.
+    """
+    return name.lower() in _LITTER or name.startswith("._")
+
+
+def are_of_one_array(location: Location, documents: Mapping[str, bytes | None]) -> bool:
+    """Tell whether v2 and v3 metadata describe one array: its chunks too, where they lie.
+
+    zarr's own migration leaves both.
+
+    Raises
+    ------
+    LayoutError
+        If either is damaged.
+    """
+    if any(documents.get(name) is None for name in (".zarray", "zarr.json")):
+        return False
+    v2, v3 = (
+        parse_metadata(documents[name] or b"", location / name) for name in (".zarray", "zarr.json")
+    )
+    if v3.get("node_type") != "array":
+        return False
+    check_array_metadata(v2, location / ".zarray")
+    check_array_metadata(v3, location / "zarr.json")
+    grid = v3["chunk_grid"].get("configuration", {}) if isinstance(v3["chunk_grid"], dict) else {}
+    try:
+        same = np.dtype(v2["dtype"]).newbyteorder("=") == np.dtype(v3["data_type"])
+    except (TypeError, ValueError):
+        return False
+    return (
+        same
+        and v2["shape"] == v3["shape"]
+        and v2["chunks"] == grid.get("chunk_shape")
+        and v3["chunk_key_encoding"]["name"] == "v2"
+        and (separator_of(v2) or ".") == separator_of(v3)
+    )
 
 
 def _is_array(raw: bytes | None) -> bool:

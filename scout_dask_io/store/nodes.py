@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import zarr
+from numcodecs.errors import UnknownCodecError
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
@@ -215,6 +216,24 @@ def _naming_errors(location: Location) -> Iterator[None]:
     except OSError as err:
         told = (err.strerror or err) if location.on_disk else location.told(err)
         raise LayoutError(f"{location} cannot be opened: {told}") from err
+    except UnknownCodecError as err:
+        raise LayoutError(missing_codec(location, err)) from err
+    except Exception as err:  # whatever zarr and its codecs make of metadata
+        raise LayoutError(
+            f"{location}: its metadata are of a kind that is not read ({location.told(err)}): a "
+            "codec, data type, chunk grid or extension that zarr does not know, or damage. info "
+            "shows what they say; read it with the software that wrote it."
+        ) from err
+
+
+def missing_codec(location: Location, err: Exception) -> str:
+    """Say that a codec is not installed, naming it as numcodecs does."""
+    name = str(err).rpartition(":")[2].strip(" '\"")
+    return (
+        f"{location}: its chunks are stored with the codec {name!r}, which is not installed here. "
+        "The array is not damaged: install what brings the codec (numcodecs, imagecodecs-numcodecs "
+        "and others do), or have it written with another."
+    )
 
 
 def open_alike(

@@ -15,7 +15,7 @@ from scout_dask_io.errors import LayoutError, TargetExistsError
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.members import check_members
-from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
+from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES, is_litter
 from scout_dask_io.store.unfinished import in_the_way
 
 #: The object that says that an array or image is not whole.
@@ -121,6 +121,11 @@ def _owned(names: Sequence[str]) -> set[str]:
             folder = folder.rpartition("/")[0]
         rest = name[len(folder) :].lstrip("/")
         if rest in METADATA_FILES or _OWN_KEY.fullmatch(rest):
+            found.add(name)
+        above, _, last = rest.rpartition("/")
+        # Of a file manager, in a node's own folders; where there is no node it is foreign.
+        is_node = any(_join(folder, mark) in there for mark in (*NODE_FILES, MARKER_NAME))
+        if is_node and is_litter(last) and (not above or _OWN_KEY.fullmatch(above)):
             found.add(name)
     return found
 

@@ -36,7 +36,7 @@ from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import TargetExistsError, WriteError
 from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.store.layout import is_pure_zarr
+from scout_dask_io.store.layout import find_stranger
 from scout_dask_io.store.manifest import manifest_job
 from scout_dask_io.store.members import check_members
 from scout_dask_io.store.sidecar import check_beside, move_beside
@@ -255,9 +255,10 @@ def _refuse(destination: Path, overwrite: bool) -> None:
         )
     if not any(destination.iterdir()):
         return
-    if not is_pure_zarr(destination):
+    if (stranger := find_stranger(destination)) is not None:
+        name = os.path.relpath(stranger, destination)
         raise TargetExistsError(
-            f"{destination} holds more than a Zarr array: it is never removed, "
+            f"{destination} holds more than a Zarr array, {name!r}: it is never removed, "
             + OVERWRITE
             + " or "
             "not. Choose another path, or move the foreign files away."

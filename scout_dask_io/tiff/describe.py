@@ -25,6 +25,7 @@ from scout_dask_io.core.voxel_size import merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
+from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
@@ -373,24 +374,35 @@ def describe_image(
         window = Window(fd, file.size)
         header = read_header(window)
         chain = _chain_of(window, header, pages)
-        with open_tiff(fd, file, _multifile=False) as tif:
-            if pages == "all":
+        files, numbers = [file], None
+        if pages == "all":
+            with open_tiff(fd, file, is_ome=False) as tif:
                 lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
-                stated = _plain(stated_by(fd, file, lead, found[0].layout), lead, found[0].layout)
-            else:
+            stated = _plain(stated_by(fd, file, lead, found[0].layout), lead, found[0].layout)
+        else:
+            with open_whole(fd, file, on_disk=path.on_disk) as tif:
                 chosen = choose_series(tif, file, series, level)
-                check_counts(tif, file, chain, window, header, pages)
+                if chosen.kind == "mmstack":
+                    check_summary(tif, file, chosen.shape, pages)
+                if is_set(chosen):
+                    lead, files, members = describe_set(chosen, file)
+                    numbers, found = zip(*members, strict=True)
+                else:
+                    check_counts(tif, file, chain, window, header, pages)
+                    lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
                 if series == 0:
                     warn_of_others(tif, file.path)
-                lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
                 stated = _stated_alone(tif, lead, found[0].layout, series, level)
     layouts: dict[PageLayout, int] = {}
-    table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in found]
+    table = [
+        (k, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data)
+        for k, p in zip(numbers or (0,) * len(found), found, strict=True)
+    ]
     return TiffSource(
-        FileTable.of([file]),
+        FileTable.of(files),
         tuple(layouts),
         np.array(table, np.int64).reshape(*lead, 4),
-        token_of([file], "\n".join([f"series {series} level {level}", *_which(pages, None)])),
+        token_of(files, "\n".join([f"series {series} level {level}", *_which(pages, None)])),
         series=series,
         level=level,
         options=path.options,
@@ -459,7 +471,7 @@ class TiffInfo:
 def describe_path(path: Any) -> TiffInfo:
     """Describe a TIFF file, at a path or at a place in a store; reads its directories, no pixel.
 
-    One file of a multi-file OME-TIFF is described by itself.
+    What lies in several files is described as one, as :func:`describe_image` reads it.
 
     Raises
     ------
@@ -468,12 +480,9 @@ def describe_path(path: Any) -> TiffInfo:
     TiffReadError
         If it is damaged or no regular file.
     """
-    with opened(locate_file(path)) as (fd, file):
-        with open_tiff(fd, file, _multifile=False) as tif:
-            if not (tif.is_ome and tif.series and tif.series[0].kind != "ome"):
-                return _describe_open(tif, fd, file)
-        with open_tiff(fd, file, is_ome=False) as tif:
-            return _describe_open(tif, fd, file)
+    place = locate_file(path)
+    with opened(place) as (fd, file), open_whole(fd, file, on_disk=place.on_disk) as tif:
+        return _describe_open(tif, fd, file)
 
 
 def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> TiffInfo:
@@ -481,8 +490,15 @@ def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> Ti
     header = read_header(window)
     chain = _chain_of(window, header, None)
     series = choose_series(tif, file, 0, 0)
-    check_counts(tif, file, chain, window, header, None)
-    lead, pages = describe_series(tif, file, series, window, header)
+    if series.kind == "mmstack":
+        check_summary(tif, file, series.shape, None)
+    pages: Sequence[DescribedPage]
+    if is_set(series):
+        lead, _, members = describe_set(series, file)
+        pages = [page for _, page in members]
+    else:
+        check_counts(tif, file, chain, window, header, None)
+        lead, pages = describe_series(tif, file, series, window, header)
     first, layout = series.keyframe, pages[0].layout
     compression = int(first.compression)
     return TiffInfo(

@@ -98,18 +98,19 @@ def _refuse_split_ome(tif: tifffile.TiffFile, file: SourceFile) -> None:
         root = ElementTree.fromstring(tif.ome_metadata or "")
     except ElementTree.ParseError:
         return
-    names = [
-        element.attrib.get("FileName") or element.attrib.get("MetadataFile")
-        for element in root.iter()
-        if element.tag.endswith(("}UUID", "}BinaryOnly"))
-    ]
+    companions = [e.get("MetadataFile") for e in root.iter() if e.tag.endswith("}BinaryOnly")]
+    if companions:
+        warn(
+            f"{file.path!r} holds pages alone; its metadata lie in {companions[0]!r}, which is "
+            "not read: the pages come one after the other."
+        )
+    names = [e.get("FileName") for e in root.iter() if e.tag.endswith("}UUID")]
     others = sorted({n for n in names if n and n.lower() != own})
     if others:
         shown = ", ".join(map(repr, others[:3])) + (", ..." if len(others) > 3 else "")
         raise TiffReadError(
             f"{file.path!r} is one of several files of an OME-TIFF; its metadata names "
-            f"{len(others)} other(s): {shown}. Read the folder with imread_folder, or pass the "
-            "paths in order to imread_parallel."
+            f"{len(others)} other(s): {shown}. " + ALL_PAGES + " reads the pages of this one alone."
         )
 
 
@@ -413,10 +414,13 @@ def _checksum(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
 @contextmanager
 def open_tiff(fd: OpenFile, file: SourceFile, **options: Any) -> Iterator[tifffile.TiffFile]:
     """Let tifffile look at a file that is open already, so that it sees the same one."""
+    # By itself a handle has no folder: tifffile would look for files of a set where the program
+    # runs, and take pages of others for those of this one.
+    how = {"name": os.path.basename(file.path), "is_mmstack": False, "is_ndtiff": False}
     with (
         silenced(),
         _as_python_has_it(fd) as handle,
-        tifffile.TiffFile(handle, name=os.path.basename(file.path), **options) as tif,
+        tifffile.TiffFile(handle, **{**how, **options}) as tif,
     ):
         yield tif
 

@@ -394,6 +394,7 @@ def plan_write(
         room["n_copies"] = SHARD_COPIES
     try:
         if source is not None:
+            room["band_nbytes"] = source.band_nbytes
             plan = planned(plan_source, source.shape, *kind, source.read_shape, **room)
         else:
             plan = planned(plan_computed, data.chunks, *kind, **room)
@@ -467,9 +468,12 @@ def settings_of(
 
 def _json(attributes: dict[str, Any] | None) -> Any:
     try:
-        return json.loads(json.dumps(attributes or {}))
+        return json.loads(json.dumps(attributes or {}, allow_nan=False))
     except (TypeError, ValueError) as err:
-        raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err
+        raise ArgumentError(
+            f"attributes cannot be written as JSON: {err}. Give numbers, text, lists and dicts of "
+            'them; for NaN and infinity None, or text such as "NaN".'
+        ) from err
 
 
 def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
