@@ -263,7 +263,7 @@ class RemoteLocation:
         Raises
         ------
         WriteError
-            If the store does not do it.
+            If the store does not do it for one; the others are removed.
         """
         keys = [self.key] if names is None else [f"{self.key}/{name}" for name in names]
         with self.writing("objects of it cannot be removed"):
@@ -275,7 +275,7 @@ class RemoteLocation:
             elif fs.async_impl:
                 answers = gathered(fs, [partial(fs._rm_file, key) for key in keys])
             else:
-                answers = [_tried(fs.rm_file, key) for key in keys]
+                answers = [_tried_all(fs.rm_file, key) for key in keys]
             for answer in answers:
                 if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
                     raise answer
@@ -467,13 +467,6 @@ def _tried_all(call: Callable[[str], Any], key: str) -> Any:
     try:
         return call(key)
     except Exception as err:
-        return err
-
-
-def _tried(call: Callable[[str], Any], key: str) -> Any:
-    try:
-        return call(key)
-    except FileNotFoundError as err:
         return err
 
 

@@ -6,6 +6,8 @@ Zarr v2 keeps them in ``.zarray``, ``.zgroup`` and ``.zattrs``, v3 in ``zarr.jso
 from __future__ import annotations
 
 import json
+import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +26,12 @@ NODE_FILES = (".zarray", ".zgroup", "zarr.json")
 HEAD_NBYTES = 1 << 16
 #: All files of metadata.
 METADATA_FILES = frozenset((*NODE_FILES, ".zattrs", ".zmetadata"))
+#: Axes that numpy has.
+MAX_NDIM = 32 if np.__version__.startswith("1.") else 64
+#: Elements that an array may have: numpy counts bytes in 63 bits, of up to 16 an element.
+MAX_ELEMENTS = 2**59
+#: And a chunk, which is in memory whole.
+MAX_CHUNK_ELEMENTS = 2**40
 #: What file managers leave in every folder that is looked at, in lower case.
 _LITTER = frozenset((".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"))
 
@@ -71,6 +79,12 @@ class Node:
     def files(self) -> list[tuple[str, int]]:
         """All that lies below, as :meth:`Location.find` gives it; listed once."""
         return list(self.location.find())
+
+    def has_below(self, name: str) -> bool:
+        """Tell whether anything lies below a name; that alone is listed where not all was."""
+        if "files" in self.__dict__:
+            return any(found.startswith(f"{name}/") for found, _ in self.files)
+        return next((self.location / name).find(), None) is not None
 
     def head(self, name: str) -> bytes | None:
         """Give the beginning of a file beside the metadata; ``None`` if there is none."""
@@ -319,6 +333,14 @@ def _check_v3(metadata: dict[str, Any], file: object) -> None:
     for name in ("chunk_grid", "data_type", "codecs"):
         if not metadata.get(name):
             raise _bad(file, name, metadata.get(name), "an entry")
+    grid = metadata["chunk_grid"]
+    if not isinstance(grid, dict) or not isinstance(grid.get("configuration", {}), dict):
+        raise _bad(file, "chunk_grid", grid, "an object, and one as its configuration")
+    if grid.get("name") == "regular":
+        chunks = grid.get("configuration", {}).get("chunk_shape")
+        _check_extents(chunks, 1, "chunk_shape", file)
+        if len(chunks) != len(metadata["shape"]):
+            raise _bad(file, "chunk_shape", chunks, f"{len(metadata['shape'])} extents, as shape")
 
 
 def _check_extents(found: Any, least: int, name: str, file: object) -> None:
@@ -327,10 +349,17 @@ def _check_extents(found: Any, least: int, name: str, file: object) -> None:
     )
     if not good:
         raise _bad(file, name, found, f"a list of whole numbers, each at least {least}")
+    if len(found) > MAX_NDIM:
+        raise _bad(file, name, found, f"at most {MAX_NDIM} axes, which is what numpy has")
+    most = MAX_ELEMENTS if name == "shape" else MAX_CHUNK_ELEMENTS
+    # An axis of no elements does not make room for others that cannot be.
+    if math.prod(max(n, 1) for n in found) > most:
+        raise _bad(file, name, found, f"extents whose product is at most {most:,}")
 
 
 def _bad(file: object, name: str, found: Any, expected: str) -> LayoutError:
+    told = reprlib.repr(found) if len(repr(found)) > 200 else repr(found)
     return LayoutError(
-        f"{file}: {name} is {found!r}, expected {expected}. The file is damaged or was not "
+        f"{file}: {name} is {told}, expected {expected}. The file is damaged or was not "
         "written by Zarr; restore it, or write the array again."
     )
