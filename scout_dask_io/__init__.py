@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.verify import verify as verify
     from scout_dask_io.read.channels import channel_names as channel_names
     from scout_dask_io.read.channels import imread_channels as imread_channels
+    from scout_dask_io.read.dataset import dataset_positions as dataset_positions
+    from scout_dask_io.read.dataset import imread_dataset as imread_dataset
     from scout_dask_io.read.region import read_region as read_region
     from scout_dask_io.read.tiff import imread as imread
     from scout_dask_io.read.tiff import imread_folder as imread_folder
@@ -89,6 +91,7 @@ _HOMES = {
     "jobs.repair": ("repair",),
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),
+    "read.dataset": ("dataset_positions", "imread_dataset"),
     "read.region": ("read_region",),
     "write.ome_zarr": ("write_ome_zarr",),
     "read.tiff": ("imread", "imread_folder", "imread_parallel"),

@@ -5,6 +5,8 @@ Cameras and their programs put into a name what a plane is: ``scan_C01_xyz-Table
 cut into words and numbers; those of one build are its *series*, what varies in them are its
 *fields*, and every field is an axis. Where the fields span a full grid that is the dataset;
 holes are named. What two readings fit is not guessed: the error shows the patterns that choose.
+
+Why it is long: what words mean, how names are cut, and what is found in them go together.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
@@ -39,15 +41,18 @@ _KEYS = {
     "z": {"z", "zpos", "zs", "slice", "sl", "plane", "section", "sec", "depth", "zstep", "zslice"},
     "c": {
         "c", "ch", "chan", "channel", "channels", "color", "colour", "wl", "w", "wv", "wave",
-        "wavelength", "laser", "lambda", "filter", "ex", "em", "dye", "fluor", "chn",
+        "wavelength", "laser", "lambda", "filter", "ex", "em", "dye", "fluor", "chn", "exc",
     },
     "t": {"t", "tp", "time", "timepoint", "timepoints", "frame", "frames", "l", "tl", "timelapse"},
     "p": {
         "p", "pos", "position", "s", "site", "tile", "tiles", "f", "fov", "field", "series",
         "scene", "well", "x", "y", "row", "col", "column", "r", "m", "mosaic", "region", "xy",
-        "posx", "posy", "b", "block", "stack",
+        "posx", "posy", "b", "block", "stack", "fld", "sample", "chunk",
     },
-    "v": {"v", "view", "angle", "ang", "cam", "camera", "illum", "illumination", "side", "i", "a"},
+    "v": {
+        "v", "view", "angle", "ang", "cam", "camera", "illum", "illumination", "side", "i", "a",
+        "sh", "shutter", "rot", "rotation", "arm", "lightsheet", "ls",
+    },
 }  # fmt: skip
 _AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
 # What stands behind a number.
@@ -63,6 +68,19 @@ _LAYOUTS = (
 )
 # A number alone counts planes; more channels than these no microscope has.
 _MOST_CHANNELS = 16
+# Words that cameras put before a counter, whatever it counts: alone they say nothing.
+_WEAK_KEYS = {
+    "s", "f", "b", "m", "r", "i", "a", "l", "p", "x", "y", "frame", "frames", "stack", "series",
+    "block", "sample", "rot", "ls", "side", "region", "row", "col", "column",
+}  # fmt: skip
+# Wavelengths in nanometres, as folders and files have them without a word beside.
+_WAVELENGTHS = frozenset(
+    {355, 365, 385, 395, 405, 425, 430, 440, 445, 450, 455, 458, 460, 470, 473, 475, 477, 480}
+    | {485, 488, 490, 491, 495, 505, 510, 514, 515, 520, 525, 530, 532, 535, 540, 543, 546, 550}
+    | {552, 555, 561, 565, 568, 570, 575, 580, 585, 590, 592, 594, 595, 600, 605, 610, 617, 620}
+    | {625, 630, 632, 633, 635, 637, 638, 639, 640, 642, 645, 647, 650, 655, 660, 665, 670, 680}
+    | {685, 690, 694, 700, 705, 730, 740, 750, 755, 770, 775, 780, 785, 790, 800, 808, 820, 830}
+)
 
 _EXTENSION = re.compile(r"(\.ome)?(\.[^./]+)$", re.IGNORECASE)
 # A minus belongs to a number where a separator stands before it: not in 12-30-01, nor in brain-7.
@@ -88,16 +106,19 @@ class NameField:
         What stands before the number in the names, as written there; may be empty.
     values : tuple
         What the names say along the axis, in order: numbers, or words.
+    labels : tuple of str
+        The values as names of channels or positions: as they are written, a channel that has
+        a folder of its own by that.
     """
 
     axis: str
     text: str
     values: tuple[Value, ...]
+    labels: tuple[str, ...]
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The values as names of channels or positions."""
-        return tuple(f"{self.text}{v}" if isinstance(v, int) else v for v in self.values)
+    def __str__(self) -> str:
+        shown = ", ".join(self.labels[:4])
+        return shown if len(self.labels) <= 4 else f"{shown} … {self.labels[-1]}"
 
 
 @dataclass(frozen=True)
@@ -111,18 +132,24 @@ class NameGrid:
     files : dict
         The file at each index of the grid, an index a field.
     holes : tuple of str
-        What is missing, in words, e.g. ``"channel 1, z 7"``.
+        Places of the grid without a file, in words, e.g. ``"channel 1, z 7"``.
+    gaps : tuple of str
+        Numbers that no file has where a field otherwise goes in equal steps, e.g. ``"z 7"``.
     strays : tuple of str
         Names that are not of the series.
     guessed : tuple of str
         Axes that no word in the names states.
+    pattern : str
+        What reads the names so.
     """
 
     fields: tuple[NameField, ...]
     files: dict[tuple[int, ...], str]
     holes: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
+    pattern: str = ""
 
     @property
     def axes(self) -> str:
@@ -137,6 +164,45 @@ class NameGrid:
     def along(self, axis: str) -> NameField | None:
         """Give the field of an axis, ``None`` if the names have none."""
         return next((f for f in self.fields if f.axis == axis), None)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Whatever no file is there of, by the names."""
+        return (*self.holes, *self.gaps)
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """The names of its positions and views, each of which is an array; empty of one alone."""
+        return tuple(self._at_positions())
+
+    def _at_positions(self) -> dict[str, tuple[int, ...]]:
+        n = sum(f.axis in "pv" for f in self.fields)
+        found = sorted({index[:n] for index in self.files}) if n else []
+        return {
+            " ".join(f.labels[k] for f, k in zip(self.fields, index, strict=False)): index
+            for index in found
+        }
+
+    def at(self, position: str) -> NameGrid:
+        """Give the grid of one position; ``position`` is one of :attr:`positions`."""
+        place = self._at_positions()[position]
+        n = len(place)
+        files = {index[n:]: name for index, name in self.files.items() if index[:n] == place}
+        fields = self.fields[n:]
+        return replace(self, fields=fields, files=files, holes=tuple(_holes(fields, files)))
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """A row a field: its axis, and what the names have along it."""
+        return [(NAMES_OF_AXES[f.axis], f"{len(f.values)}: {f}") for f in self.fields]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How the names were read, as attributes of what is made of the files have it."""
+        return {
+            "pattern": self.pattern,
+            "fields": {NAMES_OF_AXES[f.axis]: list(f.labels) for f in self.fields},
+        }
 
     @property
     def fields_text(self) -> str:
@@ -161,6 +227,8 @@ class _Column:
     axis: str  # empty where no word says it
     values: tuple[Value, ...]  # of each file
     in_folder: bool
+    labels: tuple[str, ...] = ()  # of each file, as written
+    weak: bool = False  # the word may stand before any counter
 
     @property
     def is_word(self) -> bool:
@@ -199,12 +267,13 @@ def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
     for layout in _LAYOUTS:
         matches = [m for n in names if (m := layout.fullmatch(n))]
         if names and len(matches) == len(names):
-            return _grid_of_matches(matches, names, (), where)
+            return _grid_of_matches(matches, names, (), where, layout.pattern)
     series, strays = _largest_series(names)
     columns = _merged(_columns(series))
     chosen, guessed = _axes(columns, series, where)
     fields, indices = _fields(chosen)
-    return _grid(fields, indices, series.names, strays, guessed, where)
+    grid = _grid(fields, indices, series.names, strays, guessed, where)
+    return replace(grid, pattern=_pattern(chosen, series) if series.names else "")
 
 
 def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder") -> NameGrid:
@@ -239,11 +308,15 @@ def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder
             f"{where}: no file fits the pattern {pattern!r}; there are {some}"
             f"{' and others' if len(strays) > 3 else ''}"
         )
-    return _grid_of_matches(matches, found, strays, where)
+    return _grid_of_matches(matches, found, strays, where, pattern)
 
 
 def _grid_of_matches(
-    matches: Sequence[re.Match[str]], names: Sequence[str], strays: Sequence[str], where: str
+    matches: Sequence[re.Match[str]],
+    names: Sequence[str],
+    strays: Sequence[str],
+    where: str,
+    pattern: str,
 ) -> NameGrid:
     """Give the grid of names that fit one expression, by its groups."""
     columns = []
@@ -253,9 +326,11 @@ def _grid_of_matches(
         if axis and any(raw):
             numbers = all(re.fullmatch("-?[0-9]+", r) for r in raw)
             values: tuple[Value, ...] = tuple(int(r) if numbers else r for r in raw)
-            columns.append(_Column((), "", axis, values, False))
+            labels = tuple(raw) if axis == "c" or not numbers else tuple(map(str, values))
+            columns.append(_Column((), "", axis, values, False, labels))
     fields, indices = _fields(columns)
-    return _grid(fields, indices, names, strays, (), where)
+    grid = _grid(fields, indices, names, strays, (), where)
+    return replace(grid, pattern=pattern)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -321,9 +396,25 @@ def _columns(series: _Series) -> list[_Column]:
         values: tuple[Value, ...] = tuple(int(t) if is_number else t for t in texts)
         first = series.tokens[0]
         text, axis = _key(first, at) if is_number else ("", "c")
+        if is_number and not axis and _WAVELENGTHS.issuperset(values):
+            axis = "c"
         in_folder = "/" in first[at:]
-        found.append(_Column((at,), text, axis, values, in_folder))
+        labels = _labels(series, at, text) if axis == "c" else ()
+        weak = text.rstrip("_- =.").lower() in _WEAK_KEYS
+        found.append(_Column((at,), text, axis, values, in_folder, labels, weak))
     return found
+
+
+def _labels(series: _Series, at: int, text: str) -> tuple[str, ...]:
+    """Give every file's name of its channel: of the folder that is one channel's, or as written."""
+    first = series.tokens[0]
+    if "/" in first[at:]:
+        level = first[:at].count("/")
+        folders = [name.split("/")[level] for name in series.names]
+        if _groups(folders) == _groups([tokens[at] for tokens in series.tokens]):
+            return tuple(folders)
+    unit = first[at + 1] if at + 1 < len(first) and first[at + 1].lower() in _UNITS else ""
+    return tuple(f"{text}{tokens[at]}{unit}" for tokens in series.tokens)
 
 
 def _key(tokens: Sequence[str], at: int) -> tuple[str, str]:
@@ -338,7 +429,9 @@ def _key(tokens: Sequence[str], at: int) -> tuple[str, str]:
         last = _CAMEL.findall(before)[-1:] or [""]
         return last[0], _AXIS_OF_KEY.get(last[0].lower(), "")
     word = tokens[at - 2] if at > 1 and before in "_- =." else ""
-    if word[:1].isalpha() and word.lower() in _AXIS_OF_KEY:
+    # A letter is a word of its own where it touches the number: in b_0001 it is a brain.
+    strong = len(word) > 1 or before == "=" or word.lower() in ("z", "t", "c")
+    if word[:1].isalpha() and word.lower() in _AXIS_OF_KEY and strong:
         return f"{word}{before}", _AXIS_OF_KEY[word.lower()]
     return "", ""
 
@@ -382,7 +475,7 @@ def _axes(
     if len(columns) == 1:
         (only,) = columns
         too_many = only.axis == "c" and len(set(only.values)) > _MOST_CHANNELS
-        if not only.axis or too_many:
+        if not only.axis or too_many or only.weak:
             return [_with_axis(only, "z")], ("z",)
         return columns, ()
     columns = [_ranked(c, columns) for c in columns]
@@ -398,6 +491,10 @@ def _axes(
         chosen = [*stated, *words]
         if not _is_key_of_all(chosen, n_files):
             bare = [b for b in bare if not _follows(b, chosen)]
+            serial = [b for b in bare if len(set(b.values)) == n_files]
+            if len(bare) > 1 and serial and not _is_grid([b for b in bare if b not in serial]):
+                # Times of day and the like, which repeat; the number that does not counts.
+                bare = serial[:1]
             if len(bare) == 1 and not _has(chosen, "z"):
                 chosen, guessed = [*chosen, _with_axis(bare[0], "z")], ("z",)
             elif bare:
@@ -414,7 +511,7 @@ def _has(columns: Sequence[_Column], axis: str) -> bool:
 
 
 def _with_axis(column: _Column, axis: str) -> _Column:
-    return _Column(column.at, column.text, axis, column.values, column.in_folder)
+    return replace(column, axis=axis)
 
 
 def _follows(column: _Column, others: Sequence[_Column]) -> bool:
@@ -483,6 +580,7 @@ def _examples(column: _Column) -> str:
 
 
 def _pattern(columns: Sequence[_Column], series: _Series) -> str:
+    """Give a pattern that reads the names of a series so."""
     axis_at = {at: c.axis for c in columns for at in c.at}
     constant = [len(set(texts)) == 1 for texts in zip(*series.tokens, strict=True)]
     text = ""
@@ -507,18 +605,21 @@ def _fields(columns: Sequence[_Column]) -> tuple[tuple[NameField, ...], list[tup
         if len(alike) == 1:
             values: list[Value] = list(alike[0].values)
             text = alike[0].text
+            written = alike[0].labels or [f"{text}{v}" if isinstance(v, int) else v for v in values]
         else:
             # Rows and columns of tiles, wells and their fields: one axis of places.
             values = [
                 "_".join(f"{c.text}{v}" for c, v in zip(alike, row, strict=True))
                 for row in zip(*(c.values for c in alike), strict=True)
             ]
-            text = ""
+            written, text = list(map(str, values)), ""
         orders = zip(*(map(_order, c.values) for c in alike), strict=True)
         order_of = dict(zip(values, orders, strict=True))
         distinct = sorted(set(values), key=lambda v: order_of[v])
         index = {v: n for n, v in enumerate(distinct)}
-        fields.append(NameField(axis, text, tuple(distinct)))
+        label_of = dict(zip(values, written, strict=True))
+        labels = tuple(label_of[v] for v in distinct)
+        fields.append(NameField(axis, text, tuple(distinct), labels))
         places.append([index[v] for v in values])
     n_files = len(columns[0].values) if columns else 1
     return tuple(fields), [tuple(place[n] for place in places) for n in range(n_files)]
@@ -541,13 +642,17 @@ def _grid(
                 "that tells them apart."
             )
         files[index] = name
+    holes, gaps = _holes(fields, files), _gaps(fields)
+    return NameGrid(fields, files, tuple(holes), tuple(gaps), tuple(strays), guessed)
+
+
+def _holes(fields: Sequence[NameField], files: dict[tuple[int, ...], str]) -> list[str]:
+    """Name the places of a grid that have no file."""
     shape = [len(f.values) for f in fields]
-    holes: list[str] = []
-    if math.prod(shape) > len(files):
-        every = product(*map(range, shape))
-        holes = [_words(fields, index) for index in every if index not in files]
-    holes += _gaps(fields)
-    return NameGrid(fields, files, tuple(holes), tuple(strays), guessed)
+    if math.prod(shape) == len(files):
+        return []
+    every = product(*map(range, shape))
+    return [_words(fields, index) for index in every if index not in files]
 
 
 def _gaps(fields: Sequence[NameField]) -> list[str]:

@@ -92,6 +92,9 @@ def open_any(
     order: str = "alphabetical",
     missing: str = "error",
     voxel_size: Any = None,
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
 ) -> Opened:
     """Open a TIFF file, a folder of planes or of channels, or Zarr, whichever it is.
 
@@ -111,6 +114,8 @@ def open_any(
         What to do about planes in a folder that cannot be read.
     voxel_size : VoxelSize or sequence of float, optional
         Counts instead of whatever is stated.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
 
     Raises
     ------
@@ -129,12 +134,13 @@ def open_any(
     kind = kind_of(found)
     if kind == "zarr":
         return open_zarr(open_node(found), given)
+    which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
     if kind == "tiff":
-        array: da.Array = imread(found)
+        array: da.Array = imread(found, **{**which, "series": series or 0})
     elif kind == "folder":
-        array = imread_folder(found, nb_workers, order=order, missing=missing)
+        array = imread_folder(found, nb_workers, order=order, missing=missing, **which)
     else:
-        array = imread_channels(found, nb_workers, order=order, missing=missing)
+        array = imread_channels(found, nb_workers, order=order, missing=missing, **which)
     source = source_of(array)
     return Opened(found, kind, array, ImageInfo() if source is None else source.info_with(given))
 
@@ -296,13 +302,15 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
 def image_axes(opened: Opened) -> str:
     """Give the axes of what was opened as an image would have them: samples are channels.
 
-    Pages of a TIFF file that does not say what they are lie along z.
+    Pages of a TIFF file that does not say what they are lie along z; positions of a stage
+    ("r") do not.
     """
     axes = opened.axes
     if "c" not in axes:
         axes = axes.replace("s", "c")
     strange = [a for a in axes if a not in ORDER]
-    if opened.kind != "zarr" and len(strange) == 1 and "z" not in axes:
+    pages = len(strange) == 1 and strange[0] in "qi" and "z" not in axes
+    if opened.kind != "zarr" and pages:
         axes = axes.replace(strange[0], "z")
     return axes
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 import zarr
+from numcodecs.errors import UnknownCodecError
 from zarr.storage import StorePath
 
 from scout_dask_io.core.grid import (
@@ -36,8 +38,9 @@ from scout_dask_io.store.fingerprint import Fingerprint
 from scout_dask_io.store.image import find_level
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
+from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, read_manifest
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
-from scout_dask_io.store.nodes import open_node, open_with_zarr, store_of
+from scout_dask_io.store.nodes import missing_codec, open_node, open_with_zarr, store_of
 
 # A dask block of a few whole chunks: long against the scheduler's overhead,
 # small enough that a dozen of them fit anywhere.
@@ -111,6 +114,64 @@ class _StoredSource(Source):
         if self.fingerprint is not None:
             self.fingerprint.check()
 
+    def _record_of(self, region: Region, chunks: Shape, *, fresh: bool = False) -> int:
+        """Give the size on record of the chunk file that a region lies in; 0 where it is empty.
+
+        0 too where nothing is on record. The manifest is read once a process and write.
+        """
+        found = self.fingerprint
+        if found is None or not found.written:
+            return 0
+        if fresh:
+            _sizes_on_record.cache_clear()
+        state = self.root.file_state(MANIFEST_NAME)
+        sizes = _sizes_on_record(cast(Hashable, self.root), found.written, found.regions, state)
+        index = tuple(s.start // c for s, c in zip(region, chunks, strict=True))
+        if sizes is None or len(index) != sizes.ndim:
+            return 0
+        nbytes = int(sizes[index])
+        return 0 if nbytes == UNKNOWN["nbytes"] else nbytes
+
+    def _stands_now(self, key: str, region: Region, chunks: Shape) -> bool:
+        """Tell whether a chunk that was found without a file has one now, as the manifest says.
+
+        ``False`` where none is on record. Another writer may have put it meanwhile.
+
+        Raises
+        ------
+        ChunkReadError
+            If it is lost.
+        SourceChangedError
+            If another array has taken this one's place.
+        """
+        # What another writer changed since is read anew before anything is called lost.
+        if not self._record_of(region, chunks):
+            return False
+        nbytes = self._record_of(region, chunks, fresh=True)
+        if not nbytes:
+            return False
+        self.check()
+        if (self.root / key).is_file():
+            return True
+        raise ChunkReadError(
+            f"{self.root / key}: the chunk is lost: there is none, and {MANIFEST_NAME} has "
+            f"{nbytes:,} bytes on record for it. Restore the file, or write the array again; "
+            "verify names all chunks that are lost. If other software emptied the chunk on "
+            f"purpose, remove {MANIFEST_NAME} to go on without."
+        )
+
+
+@lru_cache(8)
+def _sizes_on_record(
+    root: Hashable, written: str, regions: str, state: tuple[Any, ...] | None
+) -> np.ndarray | None:
+    """Give the sizes of an array's chunk files as its manifest has them; ``None`` without one."""
+    try:
+        found = read_manifest(cast(Location, root))
+    except LayoutError:
+        return None  # verify and info say that it is damaged
+    return None if found is None else found.records["nbytes"]
+
 
 class ChunkFileSource(_StoredSource):
     """A plain v2 array, read chunk file by chunk file.
@@ -161,7 +222,7 @@ class ChunkFileSource(_StoredSource):
         Raises
         ------
         ChunkReadError
-            If a chunk is damaged.
+            If a chunk is damaged, or lost while the manifest has it on record.
         SourceChangedError
             At the end, if another array has taken this one's place.
         """
@@ -176,6 +237,8 @@ class ChunkFileSource(_StoredSource):
                 cells.append((fmt.chunk_key(index), relative_to(shared, cell), shared))
         files = self.root.iter_files((key for key, _, _ in cells), fmt.max_nbytes)
         for (key, data), (_, inside, shared) in zip(files, cells, strict=True):
+            if data is None and self._stands_now(key, shared, fmt.chunks):
+                ((_, data),) = self.root.iter_files([key], fmt.max_nbytes)
             if isinstance(data, ChunkReadError):
                 raise data
             if data is None:
@@ -226,7 +289,7 @@ class ZarrSource(_StoredSource):
         Raises
         ------
         ChunkReadError
-            If a chunk in it is damaged.
+            If a chunk in it is damaged, or lost while the manifest has it on record.
         SourceChangedError
             If another array has taken this one's place.
         """
@@ -237,6 +300,8 @@ class ZarrSource(_StoredSource):
             raise
         except Exception as err:  # zarr gives on whatever its codecs and the system raise
             self.check()
+            if isinstance(err, UnknownCodecError):
+                raise ChunkReadError(missing_codec(self.root, err)) from err
             where = ", ".join(f"{s.start}:{s.stop}" for s in region)
             text = self.root.told(err)
             raise ChunkReadError(
@@ -245,7 +310,39 @@ class ZarrSource(_StoredSource):
                 "has a manifest."
             ) from err
         self.check()
+        self._check_fill(region, values)
         yield whole, values
+
+    def _check_fill(self, region: Region, values: np.ndarray) -> None:
+        """Refuse fill that stands for chunks which the manifest knows and which are lost.
+
+        Raises
+        ------
+        ChunkReadError
+            If there are such.
+        """
+        # zarr does not tell one from the other. Only what is nothing but fill is looked for.
+        array = self._array
+        if self.fingerprint is None or not self.fingerprint.written or not values.size:
+            return
+        stored = array.shards or array.chunks
+        fill = np.array(array.fill_value, self.dtype)
+        for index in iter_chunk_indices(region, stored):
+            shared = intersect(chunk_region(index, self.shape, stored), region)
+            if shared is None:
+                continue
+            part = values[relative_to(shared, region)]
+            first = part[(0,) * part.ndim]
+            if _all_same(first, fill) and _all_same(part, fill):
+                key = array.metadata.encode_chunk_key(index)
+                lost = self._record_of(shared, stored) and not (self.root / key).is_file()
+                if lost and self._stands_now(key, shared, stored):
+                    values[relative_to(shared, region)] = self._array[shared]
+
+
+def _all_same(values: Any, fill: np.ndarray) -> bool:
+    """Tell whether values are all the fill value, which may be NaN."""
+    return bool(np.all(values == fill) or (fill != fill and np.all(values != values)))
 
 
 def growing_source(root: Location, document: dict[str, Any]) -> ZarrSource:
@@ -320,6 +417,11 @@ def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | Zarr
         source = ChunkFileSource(root, fmt, found, token)
     else:
         stored = cast("zarr.Array[Any]", open_with_zarr(node, nested=nested))
+        if not isinstance(stored.dtype, np.dtype) or stored.dtype.kind in "OT":
+            raise LayoutError(
+                f"{root} holds text (strings of any length) or other objects, {stored.dtype}, "
+                "expected numbers: they have no picture. Read it with zarr.open_array."
+            )
         source = ZarrSource(root, stored, found, token)
     source.node = node
     return source

@@ -198,5 +198,5 @@ def odd_names(names: Sequence[str]) -> tuple[str, ...]:
     if len(grid.files) > 1:
         found += [f"{name!r} is not named as the others are" for name in grid.strays]
     if not check_numbering(names)[0]:
-        found += [f"missing by the names: {hole}" for hole in grid.holes]
+        found += [f"missing by the names: {hole}" for hole in grid.missing]
     return tuple(found)

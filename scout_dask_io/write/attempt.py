@@ -27,6 +27,26 @@ class Cancelled(Exception):
 
 
 @dataclass(slots=True)
+class Window:
+    """The requests of an attempt that are under way in one process.
+
+    Attributes
+    ----------
+    n, nbytes : int
+        How many there are, and what they send.
+    n_working : int
+        Tasks that read and encode; the others wait for their requests.
+    changed : threading.Condition
+        Held to look at these, and told of every change.
+    """
+
+    n: int = 0
+    nbytes: int = 0
+    n_working: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+@dataclass(slots=True)
 class Running:
     """What the running tasks of an attempt share in one process.
 
@@ -34,6 +54,8 @@ class Running:
     ----------
     pool : BufferPool
         What they hand to one another.
+    window : Window
+        What they have under way.
     n_tasks : int
         How many there are.
     cancelled : bool
@@ -41,6 +63,7 @@ class Running:
     """
 
     pool: BufferPool = field(default_factory=BufferPool)
+    window: Window = field(default_factory=Window)
     n_tasks: int = 0
     cancelled: bool = False
 

@@ -1,8 +1,8 @@
 """Writing one unit: read its region, cut it into chunks, encode them, write their files.
 
-Everything happens inside the call, in the calling thread: when it returns, the
-unit's chunks are on disk and the journal says so; when it raises, nothing goes
-on behind the caller's back.
+Everything happens inside the call: when it returns, the unit's chunks are where they belong and
+the journal says so; when it raises, nothing goes on behind the caller's back. On a disk all is
+done in the calling thread; to a store chunks are sent by threads of their own.
 
 The chunks of one unit on their way to the disk, and the lower levels that they become.
 
@@ -17,13 +17,16 @@ whole chunks of it, so no more of it is in memory. What is below holds the whole
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from scout_dask_io.core.chunk_buffer import BufferPool, ChunkBuffer
+from scout_dask_io.core.chunk_buffer import ChunkBuffer
 from scout_dask_io.core.downsample import PieceHalver, downsample
 from scout_dask_io.core.grid import (
+    Blocks,
     Region,
     Shape,
     chunk_counts,
@@ -39,9 +42,10 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
-from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.store.transaction import Transaction, finished_units
 from scout_dask_io.write.attempt import Attempt, Cancelled, Running
-from scout_dask_io.write.qc.gather import PlaneGatherer
+from scout_dask_io.write.qc.gather import PlaneGatherer, is_whole
+from scout_dask_io.write.uploads import UploadLimit, Uploads, uploads_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Target:
         Lower levels of a pyramid that each unit makes too, the highest first.
     qc : bool
         Whether each unit leaves a record of its planes beside the journal.
+    uploads : UploadLimit, optional
+        What may be under way at once; where there is none, chunks are written one by one.
     """
 
     transaction: Transaction
@@ -73,6 +79,7 @@ class Target:
     attempt: Attempt = field(default_factory=Attempt)
     lower: tuple[Lower, ...] = ()
     qc: bool = False
+    uploads: UploadLimit | None = None
 
 
 @dataclass(frozen=True)
@@ -123,14 +130,18 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
         region = tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, origin, strict=True))
     fmt = target.format
     with target.attempt.working() as running:
-        buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), running.pool)
-        lower = Cascade(target.lower, target, region, running.pool) if target.lower else None
+        uploads = uploads_of(target.transaction, target.uploads, running)
+        work = UnitWork(
+            running, ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), running.pool), uploads
+        )
+        lower = Cascade(target.lower, target, region, work) if target.lower else None
         try:
-            _write_unit(target, unit, region, source, inside, buffer, lower, running)
+            _write_unit(target, unit, region, source, inside, work, lower)
         finally:
-            buffer.close()
+            work.buffer.close()
             if lower is not None:
                 lower.close()
+            uploads.close()
     return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
 
 
@@ -140,12 +151,11 @@ def _write_unit(
     region: Region,
     source: Source,
     inside: Region,
-    buffer: ChunkBuffer,
+    work: UnitWork,
     lower: Cascade | None,
-    running: Running,
 ) -> None:
-    fmt = target.format
-    writer = ChunkWriter(target, region)
+    fmt, buffer, uploads = target.format, work.buffer, work.uploads
+    writer = ChunkWriter(target, region, uploads)
     planes = PlaneGatherer(fmt.shape, fmt.dtype, region) if target.qc else None
     whole = region_shape(region)
     extent = whole if lower is None else lower.window(target.band)
@@ -153,9 +163,9 @@ def _write_unit(
         if lower is not None:
             lower.open(shifted(window, region))
         for place in iter_regions(region_shape(window), target.band):
-            if running.cancelled:
+            if work.running.cancelled:
                 raise Cancelled
-            target.transaction.check()
+            check = uploads.ask(target.transaction.check)
             part = shifted(place, window)
             band = shifted(part, region)
             buffer.begin(band)
@@ -169,6 +179,7 @@ def _write_unit(
                 buffer.put(where, values)
             if not buffer.is_full():
                 raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
+            check()
             below = None if lower is None or lower.end(band) else lower
             for index, chunk in buffer.iter_chunks():
                 if below is not None:
@@ -178,11 +189,47 @@ def _write_unit(
         if lower is not None:
             lower.flush()
     if planes is not None:
-        target.transaction.keep(target.level, record_name(unit), planes.record())
+        record = planes.record()
+        keep = target.transaction.keep
+        uploads.begin(len(record), keep, target.level, record_name(unit), record)
+    if lower is not None:
+        lower.end_unit()
+    # The memory goes to the next unit while this one waits for the store.
+    buffer.close()
+    if lower is not None:
+        lower.close()
+    uploads.end_work()
+    # What is noted is there: first all chunks, then what the levels below note of them.
+    uploads.confirm()
     if lower is not None:
         lower.finish(unit)
+        uploads.confirm()
     # Last: a unit that is in the journal has its lower levels there, and its record.
     writer.finish(unit)
+    uploads.confirm()
+
+
+@dataclass(frozen=True, slots=True)
+class UnitWork:
+    """What a task works with while it writes a unit."""
+
+    running: Running
+    buffer: ChunkBuffer
+    uploads: Uploads
+
+
+def units_done(
+    target: Target, units: Mapping[int | None, Blocks], *, resume: bool, deep: bool
+) -> set[int]:
+    """Give the units of an earlier run that are not written again.
+
+    ``units`` are their extents in each level that they make, the target's first; with ``deep``
+    every chunk of theirs is read.
+    """
+    if not resume:
+        return set()
+    whole = partial(is_whole, target.format.dtype) if target.qc else None
+    return finished_units(target.transaction, units, deep=deep, kept=whole, kept_name=record_name)
 
 
 def record_name(unit: int) -> str:
@@ -193,9 +240,10 @@ def record_name(unit: int) -> str:
 class ChunkWriter:
     """Writes the chunks of one unit, and keeps what the journal is to say of them."""
 
-    def __init__(self, target: Target, region: Region) -> None:
+    def __init__(self, target: Target, region: Region, uploads: Uploads) -> None:
         fmt = target.format
         self._transaction, self._format, self._level = target.transaction, fmt, target.level
+        self._uploads, self._put = uploads, uploads.put
         # Of a region of an array that stands, a chunk may stand that becomes empty.
         self._removes = bool(target.transaction.origin)
         self._encoder = fmt.encoder()
@@ -208,17 +256,18 @@ class ChunkWriter:
         data = self._encoder.encode(chunk)
         key = self._format.chunk_key(index)
         if data is not None:
-            self._transaction.put(self._level, key, data)
+            self._put(self._level, key, data)
             at = tuple(i - f for i, f in zip(index, self._first, strict=True))
             self._records[at] = (len(data), crc32c(data))
         elif self._removes:
-            self._transaction.remove(self._level, key)
+            self._uploads.remove(self._level, key)
 
     def finish(self, unit: int) -> None:
-        """Note in the journal that the unit is finished."""
+        """Have it noted in the journal that the unit is finished, all whose chunks are there."""
         indices = iter_chunk_indices(self._region, self._format.chunks)
         keys = map(self._format.chunk_key, indices)
-        self._transaction.finish_unit(self._level, unit, self._records, keys)
+        note = self._transaction.finish_unit
+        self._uploads.begin(self._records.nbytes, note, self._level, unit, self._records, keys)
 
 
 class Cascade:
@@ -232,22 +281,24 @@ class Cascade:
         The level whose chunks come in.
     region : tuple of slice
         The unit in that level: whole chunks there, and of every level here.
-    pool : BufferPool
-        Where the memory of the levels comes from, and goes when this is closed.
+    work : UnitWork
+        Where the memory of the levels comes from, and goes when this is closed; and what their
+        chunks are handed to.
     """
 
     def __init__(
-        self, lower: tuple[Lower, ...], above: Target, region: Region, pool: BufferPool
+        self, lower: tuple[Lower, ...], above: Target, region: Region, work: UnitWork
     ) -> None:
+        pool = work.running.pool
         here, *rest = lower
         self._factors, self._method = here.factors, here.method
         self._above = above.format
         self._target = here.target
         fmt = here.target.format
         self._region = self._halved(region)
-        self.writer = ChunkWriter(here.target, self._region)
+        self.writer = ChunkWriter(here.target, self._region, work.uploads)
         self._buffer = ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), pool)
-        self._next = Cascade(tuple(rest), here.target, self._region, pool) if rest else None
+        self._next = Cascade(tuple(rest), here.target, self._region, work) if rest else None
         self._pieces = PieceHalver(here.factors, here.method, fmt.dtype)
         self._first: Shape = ()
         self._missing = 0  # elements of the level above
@@ -328,9 +379,14 @@ class Cascade:
                 self._next.put(index, chunk)
             self.writer.write(index, chunk)
 
-    def finish(self, unit: int) -> None:
-        """Write the chunks of the levels below, and note the unit in all of them."""
+    def end_unit(self) -> None:
+        """Write what is left: the chunks of the levels below this one."""
         if self._next is not None:
             self._next.flush()
+            self._next.end_unit()
+
+    def finish(self, unit: int) -> None:
+        """Have the unit noted in all levels, once their chunks are there."""
+        if self._next is not None:
             self._next.finish(unit)
         self.writer.finish(unit)

@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it: in a child process."""
+"""The command line: most commands in this process, some as a user runs them, in a child."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import subprocess
 import sys
 import termios
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +26,14 @@ import zarr
 from helpers import make_volume, shared_data, write_planes
 
 import scout_dask_io
+from scout_dask_io.cli import main
 from scout_dask_io.jobs.convert import convert
 
 ROOT = str(Path(scout_dask_io.__file__).parent.parent)
 COMMAND = [sys.executable, "-m", "scout_dask_io"]
+Run = Callable[..., tuple[str, str]]
+#: What ``sys.argv`` of such a command begins with.
+PROGRAM = str(Path(scout_dask_io.__file__).with_name("__main__.py"))
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")])),
@@ -35,7 +42,19 @@ ENVIRONMENT = {
 
 
 def run(*args: object, cwd: Path, code: int = 0) -> tuple[str, str]:
-    """Run a command, check its exit code, and give stdout and stderr."""
+    """Run a command in this process, check its exit code, and give stdout and stderr."""
+    words = [*map(str, args)]
+    with pytest.MonkeyPatch.context() as patch, redirected() as (out, err):
+        patch.chdir(cwd)
+        patch.setenv("COLUMNS", ENVIRONMENT["COLUMNS"])
+        patch.setattr(sys, "argv", [PROGRAM, *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return checked((ended.value.code, out.getvalue(), err.getvalue()), code)
+
+
+def run_child(*args: object, cwd: Path, code: int = 0) -> tuple[str, str]:
+    """Run a command in a child process, check its exit code, and give stdout and stderr."""
     done = subprocess.run(
         [*COMMAND, *map(str, args)],
         cwd=cwd,
@@ -45,13 +64,25 @@ def run(*args: object, cwd: Path, code: int = 0) -> tuple[str, str]:
         timeout=120,
         check=False,
     )
-    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return checked((done.returncode, done.stdout, done.stderr), code)
+
+
+@contextmanager
+def redirected() -> Iterator[tuple[StringIO, StringIO]]:
+    """Take what is printed meanwhile."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        yield out, err
+
+
+def checked(ended: tuple[object, str, str], code: int) -> tuple[str, str]:
+    assert ended[0] == code, f"exit code {ended[0]}\n{ended[1]}\n{ended[2]}"
     # Nothing that only a terminal understands reaches a pipe.
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", done.stdout + done.stderr)
-    return done.stdout, done.stderr
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", ended[1] + ended[2])
+    return ended[1:]
 
 
-def fails(*args: object, cwd: Path, code: int = 1) -> str:
+def fails(*args: object, cwd: Path, code: int = 1, run: Run = run) -> str:
     """Run a command that fails, and give its one paragraph on stderr."""
     out, err = run(*args, cwd=cwd, code=code)
     assert out == ""
@@ -77,7 +108,7 @@ def planes(tmp_path: Path) -> Path:
 
 
 def test_convert_writes_the_volume_and_says_what_and_how_to_check_it(planes: Path, tmp_path: Path):
-    out, err = run("convert", "planes", "out.zarr", "--chunks", "4,16,32", cwd=tmp_path)
+    out, err = run_child("convert", "planes", "out.zarr", "--chunks", "4,16,32", cwd=tmp_path)
     array = zarr.open(tmp_path / "out.zarr", mode="r")
     assert (array.shape, array.chunks, array.dtype) == ((7, 50, 70), (4, 16, 32), np.dtype("u2"))
     np.testing.assert_array_equal(array[...], make_volume((7, 50, 70)))
@@ -285,10 +316,10 @@ def test_an_interrupted_convert_says_how_to_go_on_and_goes_on(tmp_path: Path):
     assert "Traceback" not in err
     assert not (tmp_path / "out.zarr").exists()
     assert "--resume" in fails(*args[3:], cwd=tmp_path)
-    out, err = run(*args[3:], "--resume", cwd=tmp_path)
+    out, err = run_child(*args[3:], "--resume", cwd=tmp_path)
     assert f"resumed, {n_kept} of {n_units} units were finished" in err
     assert f"{n_kept} of {n_units} write units were finished" in out
-    again = json.loads(run(*args[3:], "--resume", "--json", "-q", cwd=tmp_path)[0])
+    again = json.loads(run_child(*args[3:], "--resume", "--json", "-q", cwd=tmp_path)[0])
     assert (again["n_resumed"], again["n_units"]) == (n_units, n_units)
     np.testing.assert_array_equal(zarr.open(tmp_path / "out.zarr")[...], volume)
     assert names(tmp_path) == ["out.zarr", "planes"]
@@ -303,18 +334,21 @@ def test_convert_and_verify_run_on_a_cluster(planes: Path, tmp_path: Path):
         protocol="tcp", host="127.0.0.1",
     ) as cluster:  # fmt: skip
         at = ["--scheduler", cluster.scheduler_address]
-        out, err = run("convert", planes, tmp_path / "out.zarr", *at, cwd=tmp_path)
+        out, err = run_child("convert", planes, tmp_path / "out.zarr", *at, cwd=tmp_path)
         assert "Wrote" in out
         assert "write out.zarr 100 %" in err
-        out, _ = run("verify", planes, tmp_path / "out.zarr", *at, cwd=tmp_path)
+        out, _ = run_child("verify", planes, tmp_path / "out.zarr", *at, cwd=tmp_path)
         assert "equal" in out
     np.testing.assert_array_equal(zarr.open(tmp_path / "out.zarr")[...], make_volume((7, 50, 70)))
 
 
 def test_a_scheduler_that_is_not_there_is_one_paragraph(planes: Path, tmp_path: Path):
     args = ["convert", "planes", "out.zarr", "--scheduler"]
-    assert "tcp://127.0.0.1:1" in fails(*args, "tcp://127.0.0.1:1", cwd=tmp_path)
-    assert "'nowhere': missing port" in fails(*args, "nowhere", cwd=tmp_path, code=2)
+    # A client that finds no scheduler leaves what it began to run.
+    at = "tcp://127.0.0.1:1"
+    assert at in fails(*args, at, cwd=tmp_path, run=run_child)
+    err = fails(*args, "nowhere", cwd=tmp_path, code=2, run=run_child)
+    assert "'nowhere': missing port" in err
     assert names(tmp_path) == ["planes"]
 
 
@@ -334,11 +368,13 @@ def test_verify_names_the_regions_that_differ_and_exits_with_1(planes: Path, tmp
     array = zarr.open(tmp_path / "out.zarr")
     array[5, 20, 40] = array[5, 20, 40] + 1
     for quiet in ([], ["-q"]):
-        out, err = run("verify", "planes", "out.zarr", *quiet, cwd=tmp_path, code=1)
+        out, err = run_child("verify", "planes", "out.zarr", *quiet, cwd=tmp_path, code=1)
         assert "differ" in out
         assert re.search(r"5.*20.*40", out)
         assert "Traceback" not in err
-    report = json.loads(run("verify", "planes", "out.zarr", "--json", cwd=tmp_path, code=1)[0])
+    report = json.loads(
+        run_child("verify", "planes", "out.zarr", "--json", cwd=tmp_path, code=1)[0]
+    )
     assert report["equal"] is False
 
 
@@ -381,7 +417,7 @@ def test_export_writes_a_folder_of_planes_or_one_file(planes: Path, tmp_path: Pa
 
 
 def test_demo_makes_converts_and_verifies_and_what_it_suggests_works(tmp_path: Path):
-    out, _ = run("demo", "my demo", cwd=tmp_path)
+    out, _ = run_child("demo", "my demo", cwd=tmp_path)
     assert names(tmp_path / "my demo") == ["organoid", "organoid.zarr"]
     assert zarr.open(tmp_path / "my demo" / "organoid.zarr").shape == (2, 48, 400, 500)
     assert "equal" in out
@@ -399,11 +435,12 @@ def test_demo_makes_converts_and_verifies_and_what_it_suggests_works(tmp_path: P
 
 
 def test_help_names_every_command_and_every_command_has_help(tmp_path: Path):
-    out, _ = run("--help", cwd=tmp_path)
+    out, _ = run_child("--help", cwd=tmp_path)
+    assert "Usage: python -m scout_dask_io " in out
     for command in ("convert", "verify", "info", "scan", "repair", "export", "demo"):
         assert re.search(rf"^  {command} ", out, re.MULTILINE)
         detail, _ = run(command, "--help", cwd=tmp_path)
-        assert f"scout_dask_io {command} " in detail
+        assert f"Usage: __main__.py {command} " in detail
         assert f"    scout-dask-io {command}" in detail.split("For example:")[1]
 
 
@@ -441,7 +478,7 @@ def test_shells_complete_commands_options_and_paths(tmp_path: Path, shell: str):
 
 
 def test_version_is_the_package_s(tmp_path: Path):
-    out, _ = run("--version", cwd=tmp_path)
+    out, _ = run_child("--version", cwd=tmp_path)
     assert out == f"scout-dask-io {scout_dask_io.__version__}\n"
 
 

@@ -38,6 +38,8 @@ UNDER_LOAD = (
     "plain",
     "everything",
 )
+#: What does the most of them, in the everyday run.
+EVERYDAY = ("slabs", "nested", "everything")
 
 
 def ended(*args: str, cwd: Path, seconds: float) -> tuple[int, str, str]:
@@ -95,7 +97,7 @@ def test_forks_are_guarded_from_the_first_array_on_and_not_before():
     assert python("-c", code).split() == ["0", "True", "True"]
 
 
-@pytest.mark.parametrize("scenario", UNDER_LOAD)
+@pytest.mark.parametrize("scenario", EVERYDAY)
 def test_forked_children_work_while_the_parent_computes(scenario: str, tmp_path: Path):
     check(scenario, "fork", 2, tmp_path)
 
@@ -125,8 +127,19 @@ def test_forked_children_of_a_client_compute_by_themselves(tmp_path: Path):
     check("cluster", "fork", 2, tmp_path)
 
 
-@pytest.mark.parametrize("scenario", [pytest.param("slabs", marks=pytest.mark.slow), "everything"])
-@pytest.mark.parametrize("method", ["spawn", "forkserver", "threads", "loky"])
+@pytest.mark.parametrize(
+    ("method", "scenario"),
+    [
+        ("threads", "everything"),
+        ("forkserver", "slabs"),
+        *(
+            pytest.param(method, scenario, marks=pytest.mark.slow)
+            for method in ("spawn", "forkserver", "threads", "loky")
+            for scenario in ("slabs", "everything")
+            if (method, scenario) not in {("threads", "everything"), ("forkserver", "slabs")}
+        ),
+    ],
+)
 def test_other_pools_work_while_the_parent_computes(method: str, scenario: str, tmp_path: Path):
     if method == "loky":
         pytest.importorskip("joblib")

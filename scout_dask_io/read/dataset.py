@@ -1,0 +1,194 @@
+"""Readers of datasets as microscopes leave them: names of files say what each one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array as da
+
+from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.messages import Message, Option, warn
+from scout_dask_io.core.name_fields import NameGrid, grid_of_names, grid_of_pattern
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import Location, locate_file
+from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.run.scheduler import check_nb_workers
+from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree
+
+
+def imread_dataset(
+    path: Any,
+    pattern: str | None = None,
+    *,
+    position: str | None = None,
+    nb_workers: int | None = None,
+    chunks: Any = None,
+    missing: str = "error",
+    allow_sparse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> da.Array:
+    """Give a lazy dask array of a folder, or a tree of them, whose names carry its axes.
+
+    Channel, time point, z, position and view are found in the names of files and folders
+    (``_C00_``, ``_z0012``, ``t0001/``, ``_488nm``, ``F001L01A01Z01C01`` …), where the files are
+    stacks the axes inside them come along, and each position is an array of its own. Building
+    the array lists the folder and reads and checks the header of every file of the
+    position; no pixel is read. :func:`scan` and :func:`info` tell of the reading found.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder, or its URL. Files in the folder count; where it has none, those of the
+        folders below it.
+    pattern : str, optional
+        How to read the names, where they are not to be guessed at: ``"{name}_C{c}_Z{z}.tif"``.
+        ``{t}``, ``{c}``, ``{z}``, ``{position}`` (``{p}``, ``{tile}``, ``{x}``, ``{y}`` …) and
+        ``{view}`` are fields, numbers or words; other names in braces and ``*`` are text that
+        does not matter. Or a regular expression with such groups, ``(?P<z>…)``. It is held
+        against the path below the folder, with ``/``; files that do not fit are left out.
+    position : str, optional
+        Which position, by the names that :func:`dataset_positions` gives.
+    nb_workers : int, optional
+        How many threads of a process read these files at once.
+    chunks : optional
+        Dask blocks, in any form that dask takes; by default one a file.
+    missing : {"error", "fill"}
+        What to do about files that the names tell are missing, and about those that cannot be
+        read: ``"fill"`` puts planes of zeros there, warns, and :func:`write_zarr` records them.
+    allow_sparse : bool
+        Strips and tiles that were never written are zeros; see :func:`imread`.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
+
+    Returns
+    -------
+    dask.array.Array
+        ``(t, c, z, y, x)``, of these the axes that there are; colour samples come last.
+
+    Warns
+    -----
+    UserWarning
+        Of files that are left out since they are not named as the others are, and of numbers
+        that no file has.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no TIFF file, or none fits the pattern.
+    ArgumentError
+        If more than one reading fits the names (the message shows the patterns that choose),
+        if there are several positions and none is given, or an axis is in names and files.
+    ShapeMismatchError
+        If files are missing, which are named, or differ in shape or dtype.
+    TiffReadError
+        If a file is damaged, truncated or no regular file.
+
+    Examples
+    --------
+    >>> import scout_dask_io as io
+    >>> brain = io.imread_dataset("brain")  # doctest: +SKIP
+    >>> brain.shape, io.channel_names("brain")  # doctest: +SKIP
+    ((2, 30, 510, 667), ['C00', 'C01'])
+    >>> io.imread_dataset("run7", "{name}_{z}_{c}.tif")  # doctest: +SKIP
+    """
+    workers = check_nb_workers(nb_workers)
+    place = locate_file(path, storage_options)
+    grid = read_names(place, pattern)
+    for text in odd_about(grid):
+        warn(f"{str(place)!r}: {text}")
+    return open_grid(
+        place, grid, workers, position=position, chunks=chunks, missing=missing,
+        allow_sparse=allow_sparse,
+    )  # fmt: skip
+
+
+def dataset_positions(
+    path: Any, pattern: str | None = None, *, storage_options: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Give the names of a dataset's positions, each of which :func:`imread_dataset` reads alone.
+
+    Empty where there is one position that has no name. Lists folders, no more.
+
+    Raises
+    ------
+    PathNotFoundError, ArgumentError
+        As for :func:`imread_dataset`.
+    """
+    return list(read_names(locate_file(path, storage_options), pattern).positions)
+
+
+def read_names(place: Location, pattern: str | None = None) -> NameGrid:
+    """Give how the files of a dataset are arranged, by a pattern or by what is found.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no TIFF file, or none fits the pattern.
+    ArgumentError
+        If the place is a file, or more than one reading fits.
+    """
+    if place.on_disk and not place.is_folder and place.exists():
+        raise ArgumentError(f"{place!r} is a file, not a folder; read it with imread")
+    names = list_tree(place)
+    if pattern is not None:
+        return grid_of_pattern(names, pattern, repr(str(place)))
+    return grid_of_names(names, repr(str(place)))
+
+
+def odd_about(grid: NameGrid) -> list[str]:
+    """Say in sentences what may not be meant about the names of a dataset."""
+    found = [
+        f"{name!r} is not named as the others are, and is left out" for name in grid.strays[:5]
+    ]
+    if len(grid.strays) > 5:
+        found.append(f"{len(grid.strays) - 5:,} more files are left out")
+    if grid.gaps:
+        more = f" and {len(grid.gaps) - 10:,} more" if len(grid.gaps) > 10 else ""
+        found.append(f"missing by the names: {', '.join(grid.gaps[:10])}{more}")
+    return found
+
+
+def open_grid(
+    place: Location,
+    grid: NameGrid,
+    nb_workers: int | None = None,
+    *,
+    position: str | None = None,
+    chunks: Any = None,
+    missing: str = "error",
+    allow_sparse: bool = False,
+) -> da.Array:
+    """Give the lazy array of one position of a dataset whose names were read.
+
+    Raises
+    ------
+    ArgumentError
+        If there are several positions and none is given, or not the one that is.
+    """
+    one = grid_at(grid, position, str(place))
+    source = describe_dataset(place, one, nb_workers, missing=missing, allow_sparse=allow_sparse)
+    return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
+
+
+def grid_at(grid: NameGrid, position: str | None, where: str) -> NameGrid:
+    """Give the grid of a position, which need not be named where there is but one.
+
+    Raises
+    ------
+    ArgumentError
+        If there are several positions and none is given, or not the one that is.
+    """
+    names = grid.positions
+    if position is None and len(names) <= 1:
+        return grid.at(names[0]) if names else grid
+    if position in names:
+        return grid.at(str(position))
+    shown = ", ".join(map(repr, names[:20])) + (f" … {names[-1]!r}" if len(names) > 20 else "")
+    if not names:
+        raise ArgumentError(f"{where!r} has one position alone, which has no name")
+    there = f"{where!r} has {format_count(len(names), 'position')}: {shown}"
+    if position is not None:
+        raise ArgumentError(f"{there}; {position!r} is none of them")
+    text: Message = there + ". Each is an array of its own: give " + Option("position", names[0])
+    raise ArgumentError(text + ", or another one.")

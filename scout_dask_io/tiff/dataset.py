@@ -1,0 +1,268 @@
+"""Datasets of many TIFF files whose names say where each belongs: one source a position.
+
+The files are listed, and described as those of a folder are; axes from their names and from
+inside them are put together in the order ``(t, c, z, y, x)``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.image_info import FilledPlane, named_channels
+from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameGrid
+from scout_dask_io.errors import (
+    ArgumentError,
+    ChunkReadError,
+    PathNotFoundError,
+    ShapeMismatchError,
+)
+from scout_dask_io.files.location import Location, as_local
+from scout_dask_io.files.voxel_csv import csv_size
+from scout_dask_io.tiff.describe import stated_by_first, survey_planes, token_of
+from scout_dask_io.tiff.folder import is_channel, is_tiff
+from scout_dask_io.tiff.metadata import Stated
+from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
+from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource
+from scout_dask_io.tiff.stack_check import NAMED, check_missing, filled_planes
+
+#: Folders below each other, and folders in all, that are looked into.
+_DEEPEST, _MOST_FOLDERS = 6, 100_000
+_ORDER = "tcz"
+
+
+def list_tree(root: Location) -> list[str]:
+    """List the TIFF files of a folder, or where it has none itself those of the folders below it.
+
+    Hidden files and folders do not count, nor do ``*.zarr``. Names are relative, with ``/``.
+
+    Raises
+    ------
+    PathNotFoundError
+        If there is no TIFF file, or the folder may not be listed.
+    """
+    found = sorted(_tiffs_on_disk(root) if root.on_disk else _tiffs_in_store(root))
+    direct = [name for name in found if "/" not in name]
+    if not found:
+        raise PathNotFoundError(
+            f"{root!r} holds no .tif or .tiff file, nor do the folders below it"
+        )
+    return direct or found
+
+
+def holds_tiffs_below(root: Location) -> bool:
+    """Tell whether there is a TIFF file in some folder below a folder."""
+    return next(_tiffs_on_disk(root) if root.on_disk else _tiffs_in_store(root), None) is not None
+
+
+def _tiffs_on_disk(root: Location) -> Iterator[str]:
+    queue = [(as_local(root), "", 0)]
+    seen: set[str] = set()
+    while queue and len(seen) < _MOST_FOLDERS:
+        folder, above, depth = queue.pop()
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back
+            continue
+        seen.add(real)
+        try:
+            entries = folder.entries()
+        except PathNotFoundError as err:
+            if not above:
+                raise
+            warn(f"{err}; what it holds is passed over")
+            continue
+        tiffs = [p.name for p, is_folder in entries if is_tiff(p.name) and not is_folder]
+        yield from (above + name for name in tiffs if not name.startswith("."))
+        if tiffs and not above:
+            return  # what lies below a folder of planes is not of them
+        if depth < _DEEPEST:
+            queue += [
+                (p, f"{above}{p.name}/", depth + 1)
+                for p, is_folder in entries
+                if is_folder and is_channel(p.name)
+            ]
+
+
+def _tiffs_in_store(root: Location) -> Iterator[str]:
+    try:
+        for name, _ in root.find():
+            *folders, last = name.split("/")
+            if is_tiff(last) and not last.startswith(".") and all(map(is_channel, folders)):
+                yield name
+    except ChunkReadError as err:
+        raise PathNotFoundError(str(err)) from err
+
+
+def describe_dataset(
+    root: Location,
+    grid: NameGrid,
+    nb_workers: int | None = None,
+    *,
+    missing: str = "error",
+    allow_sparse: bool = False,
+) -> TiffSource:
+    """Describe the files of one position, arranged by their names; reads headers, no pixel.
+
+    A file of several pages brings axes of its own, as its metadata state them. Where files
+    are missing, ``missing="fill"`` has planes of zeros in their places.
+
+    Raises
+    ------
+    ShapeMismatchError
+        If the names have holes, or files differ in shape or dtype.
+    TiffReadError, PathNotFoundError
+        As for a folder of planes.
+    ArgumentError
+        If an axis would come twice, or it cannot be told what the pages of a file are.
+    """
+    check_missing(missing)
+    shape = grid.shape
+    indices = sorted(grid.files)
+    if grid.holes:
+        text = (
+            f"{root!r} lacks {_some_of(grid.holes)} by the names of its files ({grid.fields_text})"
+        )
+        if missing != "fill":
+            raise ShapeMismatchError(
+                text + ". Bring them back; or " + Option("missing", "fill")
+                + " puts zeros in their places and says so."
+            )  # fmt: skip
+        warn(text + ". Their planes hold zeros.")
+    paths = [root / grid.files[index] for index in indices]
+    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True, whole=True)
+    left_out = survey.check(missing)
+    if left_out:
+        refused = survey.list_refused(list(left_out.values()))
+        warn(f"{len(left_out):,} of the {len(survey):,} files {refused}. Their planes hold zeros.")
+    files, layouts, rows = survey.table(left_out)
+    lead = survey.kind.lead if survey.kind else ()
+    stated = stated_by_first(paths, survey, left_out, allow_sparse, whole=True) or Stated()
+    plane = "yxs"[: len(layouts[0].shape)]
+    inner = _inner_axes(root, grid, stated, lead, plane)
+    kept = [n for a, n in zip(inner, lead, strict=True) if a != "_"]
+    table = np.zeros((*shape, *lead, 4), np.int64)
+    table[..., :] = (NO_FILE, 0, 0, -1)
+    where = tuple(np.array(indices, np.intp).T) if shape else ()
+    table[where] = np.array(rows, np.int64).reshape(*((len(indices),) if shape else ()), *lead, 4)
+    table = table.reshape(*shape, *kept, 4)
+    axes = grid.axes + inner.replace("_", "")
+    order = sorted(range(len(axes)), key=lambda k: _ORDER.index(axes[k]))
+    table = np.ascontiguousarray(table.transpose(*order, len(axes)))
+    filled = _filled(grid, indices, left_out, order)
+    channel = grid.along("c")
+    channels = stated.channels
+    if channel is not None:
+        # What a file states of the channels of a whole set is more than its name does.
+        as_many = len(channels) == len(channel.values) and all(c.name for c in channels)
+        channels = channels if as_many else named_channels(channel.labels)
+    sizes = [found for p in _above(paths[0], root) if (found := csv_size(p)) is not None]
+    ordered = "".join(axes[k] for k in order)
+    what = f"dataset {ordered} {table.shape} {[f.file for f in filled]} {indices}"
+    return TiffSource(
+        FileTable.of(files), layouts, table, token_of(files, what),
+        nb_workers=nb_workers, filled=filled, options=paths[0].options,
+        stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels),
+    )  # fmt: skip
+
+
+def blocks_of(source: TiffSource, grid: NameGrid) -> tuple[Any, ...]:
+    """Give dask blocks of a file each, or of a page where a file is over 256 MiB."""
+    info = source.info
+    extents = [
+        n if a not in grid.axes else 1
+        for a, n in zip(info.axes, source.shape[: source.lead_ndim], strict=False)
+    ]
+    nbytes = math.prod(extents) * math.prod(source.shape[source.lead_ndim :])
+    if nbytes * source.dtype.itemsize > MAX_BLOCK_NBYTES:
+        return source.default_chunks
+    return (*extents, *source.default_chunks[source.lead_ndim :])
+
+
+def _some_of(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return "; ".join(names[:NAMED]) + more
+
+
+def _above(first: Location, root: Location) -> Iterator[Location]:
+    """Yield the folders that may have a file of sizes: those of a file up to one above the root."""
+    for place in first.parents:
+        yield place
+        if place == root:
+            yield place.parent
+            return
+
+
+def _inner_axes(root: Location, grid: NameGrid, stated: Stated, lead: Shape, plane: str) -> str:
+    """Give a letter an axis of the pages in a file, ``_`` for one of length 1 that names have too.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot be told which axis is which.
+    """
+    found = stated.axes[: len(lead)] if len(stated.axes) == len(lead) + len(plane) else ""
+    letters = list(found or "?" * len(lead))
+    for k, (a, n) in enumerate(zip(letters, lead, strict=True)):
+        if n == 1 and (a not in _ORDER or a in grid.axes):
+            letters[k] = "_"
+    unknown = [k for k, a in enumerate(letters) if a not in f"{_ORDER}_"]
+    if len(unknown) == 1 and "z" not in grid.axes and "z" not in letters:
+        letters[unknown[0]] = "z"  # pages of a file that does not say what they are
+        unknown = []
+    twice = [a for a, n in Counter(grid.axes + "".join(letters)).items() if n > 1 and a != "_"]
+    if not unknown and not twice:
+        return "".join(letters)
+    pages = "x".join(map(str, lead))
+    if twice:
+        axis = NAMES_OF_AXES[twice[0]]
+        said = f"each file holds {lead[letters.index(twice[0])]} of {axis!r} by its own metadata"
+        also = " (a guess, no word says it)" if twice[0] in grid.guessed else ""
+        field = grid.along(twice[0])
+        said += f", and the names count {len(field.values) if field else 0} of it too{also}"
+    else:
+        said = f"each file holds {pages} pages that do not say what they are"
+    other = [a for a in ("t", "c", "p") if a not in grid.axes + "".join(letters)]
+    guess = twice[0] if twice else "z"
+    patterns = [
+        Option(
+            "pattern",
+            grid.pattern.replace(f"{{{guess}}}", "{position}" if a == "p" else f"{{{a}}}"),
+        )
+        for a in other
+    ]
+    text: Any = f"{root!r}: {said}. Say what the names count: "
+    for n, option in enumerate(patterns):
+        text = text + (" or " if n else "") + option
+    raise ArgumentError(text + ".")
+
+
+def _filled(
+    grid: NameGrid, indices: list[tuple[int, ...]], left_out: dict[int, Any], order: list[int]
+) -> list[FilledPlane]:
+    """Give the record of planes that hold zeros: those of files left out, and of none."""
+    n = len(grid.shape)
+    direct = len(order) == n  # axes inside files make one file many planes
+
+    def place(index: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(index[k] for k in order) if direct else ()
+
+    found = [
+        replace(f, plane=place(indices[f.plane[0]]))
+        for f in filled_planes(left_out, (max(len(indices), 1),))
+    ]
+    every = product(*map(range, grid.shape))
+    empty = [index for index in every if index not in grid.files]
+    found += [
+        FilledPlane(place(index), hole, "there is no such file")
+        for index, hole in zip(empty, grid.holes, strict=True)
+    ]
+    return sorted(found, key=lambda f: f.plane)

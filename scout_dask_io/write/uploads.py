@@ -1,0 +1,234 @@
+"""How the chunks of a unit leave: written at once, or sent while the next are being encoded.
+
+A request to a store takes 10 to 100 ms, whatever it carries, and a chunk is encoded in 3: a
+thread that waited for each would be idle most of the time. So chunks go to threads of their own,
+and a unit is noted once the store has confirmed all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Protocol
+
+import dask
+
+from scout_dask_io.core.fork import in_forked_child
+from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import Location
+from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.write.attempt import Cancelled, Running
+
+#: dask's setting of how many requests of a write are under way at once in a process.
+SETTING = "scout_dask_io.uploads"
+#: What it is where it is not set: at 30 ms a request, room for 1,000 chunks a second.
+N_UPLOADS = 32
+# Threads beside these for what is asked while they are at work.
+_SPARE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimit:
+    """How many requests of a write may be under way in a process, and how many bytes of chunks.
+
+    ``n_working`` is how many tasks may read and encode at once there: where there are threads for
+    more, the others wait for their requests, and hold no band.
+    """
+
+    n: int
+    nbytes: int
+    n_working: int
+
+
+def upload_limit(destination: Location, plan: WritePlan) -> UploadLimit | None:
+    """Give the limit for a write, in the memory that its plan leaves free of ``max_mem``.
+
+    ``None`` on a disk, and in stores that take one request at a time.
+
+    Raises
+    ------
+    ArgumentError
+        If dask's setting ``scout_dask_io.uploads`` is no positive int.
+    """
+    n = dask.config.get(SETTING, N_UPLOADS)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ArgumentError(f"dask's setting {SETTING} must be a positive int, got {n!r}")
+    if destination.on_disk or not destination.serves_threads or n == 1:
+        return None
+    return UploadLimit(n, max(plan.max_mem - plan.projected_mem, 0), plan.nb_workers)
+
+
+class Uploads(Protocol):
+    """What the writers of one unit hand their chunks to, for all its levels."""
+
+    def put(self, level: int | None, key: str, data: Any) -> None:
+        """Have a chunk written; what it holds may change after the call."""
+
+    def remove(self, level: int | None, key: str) -> None:
+        """Have a chunk removed."""
+
+    def begin(self, nbytes: int, call: Callable[..., None], *args: Any) -> None:
+        """Have another thing done that sends so many bytes."""
+
+    def ask(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Begin to ask something; what comes back waits for the answer and raises its error."""
+
+    def end_work(self) -> None:
+        """Let another task read and encode: what is left is to confirm."""
+
+    def confirm(self) -> None:
+        """Wait until all that was handed over is done; raise the first error there was."""
+
+    def close(self) -> None:
+        """Leave undone what has not begun, and wait for the rest."""
+
+
+class DirectUploads:
+    """Everything is done in the call."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.put, self.remove = transaction.put, transaction.remove
+
+    def begin(self, nbytes: int, call: Callable[..., None], *args: Any) -> None:
+        """Do it."""
+        call(*args)
+
+    def ask(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Ask at once."""
+        call()
+        return lambda: None
+
+    def end_work(self) -> None:
+        """Nothing else is going on in this task."""
+
+    def confirm(self) -> None:
+        """Nothing is left to wait for."""
+
+    def close(self) -> None:
+        """Nothing is left to wait for."""
+
+
+class WindowedUploads:
+    """Requests of a unit in threads of their own, in the window that its attempt has.
+
+    Parameters
+    ----------
+    transaction : Transaction
+        Takes the chunks.
+    limit : UploadLimit
+        Where as many tasks work as may, this waits until one has ended. A unit that has no
+        request under way may begin one whatever others have: the plan counts one chunk a task
+        that is on its way.
+    running : Running
+        What the tasks of the attempt share here.
+    """
+
+    def __init__(self, transaction: Transaction, limit: UploadLimit, running: Running) -> None:
+        self._transaction, self._limit, self._running = transaction, limit, running
+        self._window = running.window
+        self._pool = _pool(limit.n)
+        self._pending: set[Future[None]] = set()
+        self._failed: BaseException | None = None
+        self._works = False
+        with self._window.changed:
+            while not running.cancelled and self._window.n_working >= limit.n_working:
+                self._window.changed.wait()
+            if running.cancelled:
+                raise Cancelled
+            self._window.n_working += 1
+            self._works = True
+
+    def put(self, level: int | None, key: str, data: Any) -> None:
+        """Have a chunk sent, once there is room for it.
+
+        Raises
+        ------
+        Exception
+            Of an earlier request of this unit, if one failed.
+        """
+        self.begin(len(data), self._transaction.put, level, key, bytes(data))
+
+    def remove(self, level: int | None, key: str) -> None:
+        """Have a chunk removed, once there is room for the request."""
+        self.begin(0, self._transaction.remove, level, key)
+
+    def begin(self, nbytes: int, call: Callable[..., None], *args: Any) -> None:
+        """Have something done, once there is room for it."""
+        window, limit = self._window, self._limit
+        with window.changed:
+            while self._failed is None and not self._running.cancelled:
+                fits = window.n < limit.n and window.nbytes + nbytes <= limit.nbytes
+                if fits or not self._pending:
+                    break
+                window.changed.wait()
+            if self._failed is not None:
+                raise self._failed
+            if self._running.cancelled:
+                raise Cancelled
+            window.n += 1
+            window.nbytes += nbytes
+            # Under the lock, so that it is not over before it is among those to wait for.
+            future = self._pool.submit(call, *args)
+            self._pending.add(future)
+        future.add_done_callback(partial(self._ended, nbytes))
+
+    def _ended(self, nbytes: int, future: Future[None]) -> None:
+        with self._window.changed:
+            self._window.n -= 1
+            self._window.nbytes -= nbytes
+            self._pending.discard(future)
+            if not future.cancelled() and self._failed is None:
+                self._failed = future.exception()
+            self._window.changed.notify_all()
+
+    def ask(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Begin to ask something beside the chunks."""
+        return self._pool.submit(call).result
+
+    def end_work(self) -> None:
+        """Let another task of the attempt read and encode."""
+        with self._window.changed:
+            self._window.n_working -= self._works
+            self._works = False
+            self._window.changed.notify_all()
+
+    def confirm(self) -> None:
+        """Wait until the store has confirmed all that was handed over.
+
+        Raises
+        ------
+        Exception
+            The first that a request of this unit raised; others may still be under way.
+        """
+        with self._window.changed:
+            self._window.changed.wait_for(lambda: self._failed or not self._pending)
+            if self._failed is not None:
+                raise self._failed
+
+    def close(self) -> None:
+        """Leave undone what has not begun, and wait for the rest."""
+        self.end_work()
+        for future in tuple(self._pending):
+            future.cancel()
+        with self._window.changed:
+            self._window.changed.wait_for(lambda: not self._pending)
+
+
+def uploads_of(
+    transaction: Transaction, limit: UploadLimit | None, running: Running
+) -> DirectUploads | WindowedUploads:
+    """Give what the writers of a unit hand their chunks to."""
+    if limit is None:
+        return DirectUploads(transaction)
+    return WindowedUploads(transaction, limit, running)
+
+
+@lru_cache
+def _pool(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n + _SPARE, thread_name_prefix="scout-upload")
+
+
+in_forked_child(_pool.cache_clear)

@@ -1,0 +1,203 @@
+"""Chunks on their way to a store: how many at once, what is noted when, what a failure leaves."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import dask
+import numpy as np
+import pytest
+from object_store import Lab, Memory
+
+import scout_dask_io as io
+from scout_dask_io.errors import ArgumentError, WriteError
+from scout_dask_io.files.location import locate
+from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.write.attempt import Cancelled, Running
+from scout_dask_io.write.uploads import (
+    SETTING,
+    DirectUploads,
+    UploadLimit,
+    WindowedUploads,
+    upload_limit,
+)
+
+
+class Store:
+    """Takes chunks when it is let, and notes what it has and how many were under way."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.open, self.lock = threading.Event(), threading.Lock()
+        self.taken: dict[str, bytes] = {}
+        self.fails, self.n, self.most, self.nbytes, self.most_nbytes = fails, 0, 0, 0, 0
+
+    def put(self, level: int | None, key: str, data: bytes) -> None:
+        with self.lock:
+            self.n, self.nbytes = self.n + 1, self.nbytes + len(data)
+            self.most, self.most_nbytes = max(self.most, self.n), max(self.most_nbytes, self.nbytes)
+        self.open.wait(10)
+        with self.lock:
+            self.n, self.nbytes = self.n - 1, self.nbytes - len(data)
+            if key == self.fails:
+                raise WriteError(f"{key} on purpose")
+            self.taken[key] = data
+
+    def remove(self, level: int | None, key: str) -> None:
+        raise NotImplementedError
+
+
+def windowed(store: Store, n: int, nbytes: int, running: Running | None = None) -> WindowedUploads:
+    limit = UploadLimit(n, nbytes, 2)
+    return WindowedUploads(cast(Transaction, store), limit, running or Running())
+
+
+@pytest.mark.parametrize(
+    ("n", "nbytes", "most"),
+    [(3, 10**6, 3), (8, 250, 2), (8, 0, 1), (1, 10**6, 1)],
+    ids=["by number", "by bytes", "one always", "one"],
+)
+def test_a_window_is_bounded_in_number_and_in_bytes(n: int, nbytes: int, most: int) -> None:
+    store = Store()
+    uploads = windowed(store, n, nbytes)
+    data = bytearray(b"x" * 100)
+
+    def puts() -> None:
+        for k in range(12):
+            data[0] = k
+            uploads.put(None, str(k), data)
+
+    thread = threading.Thread(target=puts)
+    thread.start()
+    while store.n < most:
+        thread.join(0.001)
+    store.open.set()
+    thread.join(10)
+    uploads.confirm()
+    assert store.most == most
+    assert store.most_nbytes <= max(nbytes, 100)
+    # Each as it was when it was handed over, though its memory was used again.
+    assert [store.taken[str(k)][0] for k in range(12)] == list(range(12))
+    uploads.close()
+
+
+def test_a_put_that_fails_surfaces_in_its_unit_and_in_no_other() -> None:
+    running = Running()
+    bad, good = Store(fails="1"), Store()
+    mine, other = windowed(bad, 8, 10**6, running), windowed(good, 8, 10**6, running)
+    for k in range(3):
+        mine.put(None, str(k), b"a")
+        other.put(None, str(k), b"a")
+    bad.open.set()
+    with pytest.raises(WriteError, match="1 on purpose"):
+        mine.confirm()
+    with pytest.raises(WriteError, match="1 on purpose"):
+        mine.put(None, "9", b"a")
+    mine.close()
+    good.open.set()
+    other.confirm()
+    assert set(good.taken) == {"0", "1", "2"}
+    assert (running.window.n, running.window.nbytes) == (0, 0)
+
+
+def test_a_unit_that_is_given_up_waits_for_what_is_under_way() -> None:
+    running, store = Running(), Store()
+    uploads = windowed(store, 2, 10**6, running)
+    uploads.put(None, "0", b"a")
+    uploads.put(None, "1", b"a")
+    running.cancelled = True
+    with pytest.raises(Cancelled):
+        uploads.put(None, "2", b"a")
+    threading.Timer(0.01, store.open.set).start()
+    uploads.close()
+    assert store.n == 0
+    assert running.window.n == 0
+    assert set(store.taken) <= {"0", "1"}
+
+
+def test_tasks_beyond_those_that_work_begin_when_one_waits_for_the_store() -> None:
+    running, store = Running(), Store()
+    first, second = (windowed(store, 8, 10**6, running) for _ in range(2))
+    begun: list[WindowedUploads] = []
+    thread = threading.Thread(target=lambda: begun.append(windowed(store, 8, 10**6, running)))
+    thread.start()
+    thread.join(0.01)
+    assert begun == []
+    first.put(None, "0", b"a")
+    first.end_work()
+    thread.join(10)
+    assert running.window.n_working == 2
+    store.open.set()
+    for uploads in (first, second, *begun):
+        uploads.confirm()
+        uploads.close()
+    assert running.window.n_working == 0
+
+
+def test_what_is_asked_beside_the_chunks_raises_where_it_is_waited_for() -> None:
+    def gone() -> None:
+        raise WriteError("gone")
+
+    answer = windowed(Store(), 2, 10).ask(gone)
+    with pytest.raises(WriteError, match="gone"):
+        answer()
+    with pytest.raises(WriteError, match="gone"):
+        DirectUploads(cast(Transaction, Store())).ask(gone)
+
+
+def plan_of(max_mem: int, projected: int) -> Any:
+    return SimpleNamespace(max_mem=max_mem, projected_mem=projected, nb_workers=3)
+
+
+@pytest.mark.parametrize("n", [0, -3, True, "many", 2.5])
+def test_a_window_of_no_number_is_refused_before_anything_is_written(n: Any) -> None:
+    store = Memory()
+    with dask.config.set({SETTING: n}), pytest.raises(ArgumentError, match=SETTING):
+        io.write_zarr(store.url, np.ones((4, 5, 6), "u2"), (2, 3, 4))
+    assert store.names() == []
+
+
+def test_the_window_is_what_the_plan_leaves_of_max_mem_and_only_where_threads_may_ask(
+    lab: Lab, tmp_path: Path
+) -> None:
+    there = locate(lab.url, lab.options)
+    assert upload_limit(there, plan_of(100, 60)) == UploadLimit(32, 40, 3)
+    assert upload_limit(there, plan_of(60, 60)) == UploadLimit(32, 0, 3)
+    with dask.config.set({SETTING: 5}):
+        assert upload_limit(there, plan_of(100, 60)) == UploadLimit(5, 40, 3)
+    with dask.config.set({SETTING: 1}):
+        assert upload_limit(there, plan_of(100, 60)) is None
+    for place in (str(tmp_path / "a.zarr"), Memory().url):
+        assert upload_limit(locate(place), plan_of(100, 60)) is None
+
+
+@pytest.mark.parametrize("ome", [False, True], ids=["array", "image"])
+def test_a_put_that_fails_in_flight_never_leaves_its_unit_noted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, ome: bool
+) -> None:
+    write, log = RemoteLocation.write, list[str]()
+    failing = {"0/1/1/1" if ome else "1/1/1"}
+
+    def noted(place: RemoteLocation, data: bytes, **more: Any) -> None:
+        name = place.url.removeprefix(f"{lab.url}/")
+        if name in failing:
+            raise WriteError(f"{place}: on purpose")
+        write(place, data, **more)
+        log.append(name)
+
+    monkeypatch.setattr(RemoteLocation, "write", noted)
+    data = np.arange(1, 1 + 8 * 12 * 16, dtype="u2").reshape(8, 12, 16)
+    call: Any = io.write_ome_zarr if ome else io.write_zarr
+    settings: dict[str, Any] = {"chunks": (4, 6, 8), "storage_options": lab.options}
+    with pytest.raises(WriteError, match="on purpose"):
+        call(lab.url, data, **settings, nb_workers=1)
+    # One that was noted without it would not be written again, and read as zeros there.
+    failing.clear()
+    call(lab.url, data, **settings, nb_workers=1, resume=True)
+    assert (io.read_zarr(lab.url, storage_options=lab.options).compute() == data).all()
+    chunks = [name for name in log if name.replace("/", "").isdigit()]
+    # What is noted comes after what it speaks of: the last chunk before the last note.
+    assert log.index(chunks[-1]) < max(k for k, n in enumerate(log) if ".scout-journal" in n)
