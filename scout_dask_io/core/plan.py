@@ -42,6 +42,8 @@ UNIT_NBYTES = 256 * 2**20
 BAND_NBYTES = 32 * 2**20
 # Room that encoding takes beside the band, in chunks: before, after, and on its way.
 COPIES = 3
+# The same of a shard: zarr 3.4 puts one together in up to five times its memory, 3.1 in three.
+SHARD_COPIES = 5
 # More tasks than this burden a scheduler (1 kB each); units grow instead.
 MAX_UNITS = 50_000
 
@@ -141,6 +143,11 @@ class WritePlan:
     def iter_units(self) -> Iterator[Region]:
         """Yield the units' regions in C order; disjoint, together the whole array."""
         return (region for _, region in iter_block_regions(self.units))
+
+
+def copies_of(*, sharded: bool) -> int:
+    """Give the room that encoding takes beside the band, in chunks or in shards."""
+    return SHARD_COPIES if sharded else COPIES
 
 
 def plan_source(

@@ -83,6 +83,9 @@ def convert(
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
     missing: str = "error",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     voxel_size: Any = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -133,6 +136,8 @@ def convert(
         records plane, file and reason in the manifest and the attribute
         ``filled_planes``; :func:`~scout_dask_io.info` and
         :func:`~scout_dask_io.verify` repeat it.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach those of the two that are URLs.
     voxel_size : VoxelSize or sequence of float, optional
@@ -161,6 +166,7 @@ def convert(
     plan = plan_convert(
         src, dst, ome=ome, labels=labels, levels=levels, chunks=chunks, codec=codec,
         zarr_format=zarr_format, shards=shards, order=order, missing=missing,
+        series=series, pages=pages, allow_sparse=allow_sparse,
         voxel_size=voxel_size, overwrite=overwrite, resume=resume, max_mem=max_mem,
         nb_workers=nb_workers, durable=durable, qc=qc, storage_options=storage_options,
     )  # fmt: skip
@@ -180,6 +186,9 @@ class ConvertOptions:
     shards: int | Sequence[int] | None = None
     order: str = "alphabetical"
     missing: str = "error"
+    series: int | None = None
+    pages: str | None = None
+    allow_sparse: bool = False
     voxel_size: Any = None
     overwrite: bool = False
     resume: bool = False
@@ -211,7 +220,14 @@ def plan_convert(
         source, destination, overwrite=how.overwrite, resume=how.resume
     )
     opened = open_any(
-        source, how.nb_workers, order=how.order, missing=how.missing, voxel_size=how.voxel_size
+        source,
+        how.nb_workers,
+        order=how.order,
+        missing=how.missing,
+        voxel_size=how.voxel_size,
+        series=how.series,
+        pages=how.pages,
+        allow_sparse=how.allow_sparse,
     )
     warn_of_numbering(opened)
     if how.qc:

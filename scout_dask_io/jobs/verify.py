@@ -145,6 +145,9 @@ class _Options(TypedDict, total=False):
     nb_workers: int | None
     max_mem: int | str | None
     order: str
+    series: int | None
+    pages: str | None
+    allow_sparse: bool
     progress: bool | Report
     limit: int
     storage_options: Mapping[str, Any] | None
@@ -170,6 +173,9 @@ def verify(
     nb_workers: int | None = None,
     max_mem: int | str | None = None,
     order: str = "alphabetical",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     progress: bool | Report = False,
     limit: int = 10,
     storage_options: Mapping[str, Any] | None = None,
@@ -204,6 +210,9 @@ def verify(
         Memory to use, in bytes or as ``"2GB"``; by default a quarter of what is free.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files at ``src``, as for
+        :func:`~scout_dask_io.imread_folder`.
     progress : bool or callable
         As for :func:`~scout_dask_io.write_zarr`.
     limit : int
@@ -251,7 +260,10 @@ def verify(
     right = open_any(second, nb_workers, order=order)
     # Whether planes are filled as the record says can be seen, and no more.
     missing = "fill" if right.filled else "error"
-    left = open_any(first, nb_workers, order=order, missing=missing)
+    left = open_any(
+        first, nb_workers, order=order, missing=missing, series=series, pages=pages,
+        allow_sparse=allow_sparse,
+    )  # fmt: skip
     if read_image(second) is not None and left.kind != "zarr":
         # An image has its axes in another order than some files do.
         left = replace(left, array=as_image(left)[0])

@@ -93,6 +93,9 @@ def open_any(
     order: str = "alphabetical",
     missing: str = "error",
     voxel_size: Any = None,
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
 ) -> Opened:
     """Open a TIFF file, a folder of planes or of channels, or Zarr, whichever it is.
 
@@ -112,6 +115,8 @@ def open_any(
         What to do about planes in a folder that cannot be read.
     voxel_size : VoxelSize or sequence of float, optional
         Counts instead of whatever is stated.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
 
     Raises
     ------
@@ -130,12 +135,13 @@ def open_any(
     kind = kind_of(found)
     if kind == "zarr":
         return open_zarr(open_node(found), given)
+    which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
     if kind == "tiff":
-        array: da.Array = imread(found)
+        array: da.Array = imread(found, **{**which, "series": series or 0})
     elif kind == "folder":
-        array = imread_folder(found, nb_workers, order=order, missing=missing)
+        array = imread_folder(found, nb_workers, order=order, missing=missing, **which)
     else:
-        array = imread_channels(found, nb_workers, order=order, missing=missing)
+        array = imread_channels(found, nb_workers, order=order, missing=missing, **which)
     source = source_of(array)
     return Opened(found, kind, array, ImageInfo() if source is None else source.info_with(given))
 

@@ -89,7 +89,14 @@ class ChunkDecoder:
     def __init__(self, fmt: ArrayFormat) -> None:
         self._fmt = fmt
         self._codec: Codec | None = fmt.make_codec()
-        self._buffer = np.empty(fmt.chunk_nbytes, np.uint8)
+        try:
+            self._buffer = np.empty(fmt.chunk_nbytes, np.uint8)
+        except MemoryError as err:
+            raise ChunkReadError(
+                f"the array's chunks of {fmt.chunks} {fmt.dtype} have {fmt.chunk_nbytes:,} bytes "
+                "each, more than this machine has memory for. Check chunks in the metadata, or "
+                "have the array written with smaller ones."
+            ) from err
 
     def decode(self, data: Any, path: StrPath) -> np.ndarray:
         """Give the chunk in ``data``: a view of a buffer that the next call uses again.

@@ -19,9 +19,9 @@ import numpy as np
 from dask.delayed import Delayed, delayed
 
 from scout_dask_io.core.formatting import format_nbytes
-from scout_dask_io.core.grid import Blocks, expand_chunks
+from scout_dask_io.core.grid import Blocks, Shape, expand_chunks
 from scout_dask_io.core.messages import OVERWRITE, Option
-from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
+from scout_dask_io.core.plan import WritePlan, copies_of, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
@@ -240,7 +240,8 @@ def write_zarr(
         fmt = stored_format(destination)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
-        plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
+        sharded = fmt.described().get("shards") is not None
+        plan = _plan(source, array, fmt.chunks, max_mem, nb_workers, sharded=sharded)
         check_remote(destination, plan, data, overwrite=False)
         limit = upload_limit(destination, plan)
         if compute:
@@ -321,10 +322,6 @@ def _open(path: Any) -> zarr.Array[Any]:
     return cast("zarr.Array[Any]", open_zarr(path, mode="r+"))
 
 
-# zarr 3.4 puts a shard together in up to five times its memory, 3.1 in three times.
-SHARD_COPIES = 5
-
-
 def readable(data: Any) -> tuple[Source | None, da.Array | None]:
     """Give data as a source that is read by regions, or else as an array that must be computed.
 
@@ -387,26 +384,38 @@ def plan_write(
     inner = expand_chunks(data.shape, chunks)
     fitted = fit_shards(data.shape, inner, shards, dtype.itemsize)
     # A file has one writer and is encoded whole, so to the plan a shard is a chunk.
-    extents = fitted or inner
-    kind = (dtype.name, dtype.itemsize, extents)
+    plan = _plan(source, array, fitted or inner, max_mem, nb_workers, sharded=fitted is not None)
+    return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
+
+
+def _plan(
+    source: Source | None,
+    array: da.Array | None,
+    stored: Shape,
+    max_mem: int | str | None,
+    nb_workers: int | None,
+    *,
+    sharded: bool,
+) -> WritePlan:
+    """Plan by the extent of what one file holds, a shard or a chunk."""
+    data: Any = source if source is not None else array
+    dtype = data.dtype.newbyteorder("=")
+    kind = (dtype.name, dtype.itemsize, stored)
     room: dict[str, Any] = {"max_mem": max_mem, "nb_workers": nb_workers}
-    if fitted:
-        room["n_copies"] = SHARD_COPIES
+    room["n_copies"] = copies_of(sharded=sharded)
     try:
         if source is not None:
             room["band_nbytes"] = source.band_nbytes
-            plan = planned(plan_source, source.shape, *kind, source.read_shape, **room)
-        else:
-            plan = planned(plan_computed, data.chunks, *kind, **room)
+            return planned(plan_source, source.shape, *kind, source.read_shape, **room)
+        return planned(plan_computed, data.chunks, *kind, **room)
     except MemoryLimitError as err:
-        if fitted is None:
+        if not sharded:
             raise
-        nbytes = format_nbytes(math.prod(fitted) * dtype.itemsize)
+        nbytes = format_nbytes(math.prod(stored) * dtype.itemsize)
         raise MemoryLimitError(
-            f"a shard of {fitted}, {nbytes}, is in memory whole while it is encoded, as a chunk "
+            f"a shard of {stored}, {nbytes}, is in memory whole while it is encoded, as a chunk "
             "is: " + err.args[0] + " Smaller shards take less."
         ) from err
-    return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
 
 
 def compressor_of(plan: WritePlan, codec: Any) -> Any:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from scout_dask_io import TiffReadError, imread, imread_folder, scan
+from scout_dask_io import TiffReadError, imread, imread_folder, read_zarr, scan
+from scout_dask_io.cli.run import main
 from scout_dask_io.errors import ArgumentError
 from tests.helpers import make_volume
 
@@ -164,3 +165,38 @@ def test_tifffile_prints_nothing_of_its_own(tmp_path, capfd):
     with pytest.raises(TiffReadError):
         imread(path)
     assert "tifffile" not in capfd.readouterr().err
+
+
+def test_the_command_line_names_its_own_option_and_that_leads_out(tmp_path, capsys):
+    planes, path = make_volume((7, 11, 13)), tmp_path / "cut.tif"
+    raw = bytearray()
+    places = write_chain(path, planes)
+    raw += path.read_bytes()
+    cut(raw, places)
+    path.write_bytes(raw)
+    out = str(tmp_path / "a.zarr")
+    for command in (["convert", str(path), out], ["scan", str(path)]):
+        assert code_of(command) == 1
+        assert "--pages all" in "".join(capsys.readouterr())
+    assert not (tmp_path / "a.zarr").exists()
+    assert code_of(["convert", str(path), out, "--pages", "all", "-q"]) == 0
+    np.testing.assert_array_equal(read_zarr(out).compute(), planes[:4])
+    assert code_of(["verify", str(path), out, "--pages", "all", "-q"]) == 0
+    assert code_of(["scan", str(path), "--pages", "all"]) == 0
+
+
+def code_of(command):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    return ended.value.code or 0
+
+
+def test_a_plane_whose_description_lies_beyond_the_file_is_a_plane(tmp_path):
+    planes = make_volume((2, 11, 13))
+    for k, plane in enumerate(planes):
+        tifffile.imwrite(tmp_path / f"{k}.tif", plane, description="of a camera", metadata=None)
+        raw = bytearray((tmp_path / f"{k}.tif").read_bytes())
+        at = raw.index(struct.pack("<HH", 270, 2))
+        struct.pack_into("<I", raw, at + 8, 10**7)
+        (tmp_path / f"{k}.tif").write_bytes(raw)
+    np.testing.assert_array_equal(imread_folder(tmp_path).compute(), planes)
