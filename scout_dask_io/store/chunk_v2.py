@@ -277,7 +277,10 @@ class ArrayFormat:
             return None
         if not isinstance(meta.get("dtype"), str):
             return None
-        dtype = np.dtype(meta["dtype"])
+        try:
+            dtype = np.dtype(meta["dtype"])
+        except (TypeError, ValueError, SyntaxError):
+            return None
         if dtype.kind not in "biufc":
             return None
         config = meta.get("compressor")
@@ -355,6 +358,8 @@ def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:
         if isinstance(value, list) and dtype.kind == "c":
             real, imaginary = (_SPECIAL_FLOATS[v] if isinstance(v, str) else v for v in value)
             return np.array(complex(real, imaginary), dtype=dtype)[()]
+        if isinstance(value, (list, dict)):
+            raise TypeError("it is not one value")
         return np.array(value, dtype=dtype)[()]
     except (ValueError, TypeError, OverflowError, KeyError, IndexError) as err:
         raise LayoutError(

@@ -323,6 +323,9 @@ def check_array_metadata(metadata: dict[str, Any], file: object) -> None:
         raise _bad(file, "order", metadata["order"], "'C' or 'F'")
     if metadata.get("dimension_separator") not in (None, ".", "/"):
         raise _bad(file, "dimension_separator", metadata["dimension_separator"], "'.' or '/'")
+    filters = metadata.get("filters")
+    if filters is not None and not isinstance(filters, list):
+        raise _bad(file, "filters", filters, "null or a list")
     compressor = metadata.get("compressor")
     if compressor is not None and not (isinstance(compressor, dict) and "id" in compressor):
         raise _bad(file, "compressor", compressor, "null or an object with an 'id'")
@@ -338,6 +341,8 @@ def _check_v3(metadata: dict[str, Any], file: object) -> None:
     for name in ("chunk_grid", "data_type", "codecs"):
         if not metadata.get(name):
             raise _bad(file, name, metadata.get(name), "an entry")
+    if not isinstance(metadata["codecs"], list):
+        raise _bad(file, "codecs", metadata["codecs"], "a list of objects")
     grid = metadata["chunk_grid"]
     if not isinstance(grid, dict) or not isinstance(grid.get("configuration", {}), dict):
         raise _bad(file, "chunk_grid", grid, "an object, and one as its configuration")

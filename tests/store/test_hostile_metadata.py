@@ -112,3 +112,22 @@ def test_arrays_of_any_rank_of_numpy_are_read(tmp_path: Path, zarr_format: int, 
     path = _made(tmp_path / "a.zarr", zarr_format, [1] * ndim, [1] * ndim)
     found = io.read_zarr(path).compute(scheduler="sync")
     assert (found.shape, found.max()) == ((1,) * ndim, 3)
+
+
+@pytest.mark.parametrize("verb", ["read", "info", "verify"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("dtype", "V88888888888"), ("dtype", "[[["), ("filters", {"x": 2}), ("fill_value", [4, 5])],
+    ids=str,
+)
+def test_entries_of_another_kind_are_an_error_of_our_own(
+    tmp_path: Path, verb: str, name: str, value: Any
+) -> None:
+    path = tmp_path / "a.zarr"
+    path.mkdir()
+    (path / ".zarray").write_text(json.dumps({**V2, name: value}))
+    if verb == "info" and name != "filters":
+        assert "(5, 7, 9)" in str(io.info(path))  # what it can say, it says
+    else:
+        with pytest.raises(io.ScoutIOError, match=r"a\.zarr|\.zarray"):
+            VERBS[verb](path)
