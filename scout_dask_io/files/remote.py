@@ -311,7 +311,12 @@ class RemoteLocation:
             found = self._ask(partial(_given_list, answer)) or []
         else:
             found = list((self._ask(lambda: fs.find(key, detail=True)) or {}).values())
-        return {e["name"][len(key) :].lstrip("/"): e for e in found if e.get("type") != "directory"}
+        return {
+            e["name"][len(key) :].lstrip("/"): e
+            for e in found
+            # An empty object with a slash at its end stands for a folder.
+            if e.get("type") != "directory" and not (e["name"].endswith("/") and not e.get("size"))
+        }
 
     def children(self) -> list[RemoteLocation]:
         """Give the places directly below this one, sorted, each with its ``entry``.

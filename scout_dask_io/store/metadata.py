@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from scout_dask_io.errors import LayoutError
+from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, as_local
 
 Separator: TypeAlias = Literal[".", "/"]
@@ -89,7 +89,7 @@ class Node:
     def head(self, name: str) -> bytes | None:
         """Give the beginning of a file beside the metadata; ``None`` if there is none."""
         if name not in self.beside:
-            self.beside[name] = (self.location / name).read(HEAD_NBYTES)
+            self.beside.update(_read_allowed(self.location, (name,), []))
         return self.beside[name]
 
     def file(self, name: str) -> bytes | None:
@@ -116,15 +116,18 @@ def read_node(
         If v2 and v3 metadata that contradict each other lie side by side, or the metadata
         are damaged.
     """
+    refused: list[ChunkReadError] = []
     if location.on_disk:
         found = location.read_many((*NODE_FILES, *also), HEAD_NBYTES)
     else:
         # An array is told by five answers at once; only what is none is asked for more.
-        found = location.read_many((".zarray", "zarr.json", *also), HEAD_NBYTES)
+        found = _read_allowed(location, (".zarray", "zarr.json", *also), refused)
         found[".zgroup"] = None
         if found[".zarray"] is None and not _is_array(found["zarr.json"]):
-            found |= location.read_many((".zgroup", ".zattrs"), HEAD_NBYTES)
+            found |= _read_allowed(location, (".zgroup", ".zattrs"), refused)
             also = (*also, ".zattrs")
+        if refused and not any(found[name] is not None for name in NODE_FILES):
+            raise refused[0]
     if refuse is not None:
         refuse(location, found)
     documents = {n: found[n] for n in NODE_FILES if found[n] is not None}
@@ -161,6 +164,31 @@ def is_litter(name: str) -> bool:
     Nobody's data are in it, so it goes with the folder that it describes.
     """
     return name.lower() in _LITTER or name.startswith("._")
+
+
+def _read_allowed(
+    location: Location, names: Sequence[str], refused: list[ChunkReadError]
+) -> dict[str, bytes | None]:
+    """Give the beginnings of files as ``read_many``; ``None`` of what a store forbids to read.
+
+    S3 forbids what is not there to whom may not list. What was forbidden is added to ``refused``:
+    where nothing at all is allowed, that is the error.
+    """
+    try:
+        return location.read_many(names, HEAD_NBYTES)
+    except ChunkReadError as err:
+        if not isinstance(err.__cause__, PermissionError):
+            raise
+        refused.append(err)
+    found: dict[str, bytes | None] = {}
+    for name in names:
+        try:
+            found[name] = (location / name).read(HEAD_NBYTES)
+        except ChunkReadError as err:
+            if not isinstance(err.__cause__, PermissionError):
+                raise
+            found[name] = None
+    return found
 
 
 def are_of_one_array(location: Location, documents: Mapping[str, bytes | None]) -> bool:

@@ -169,8 +169,11 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
     """Tell whether a file surely holds one page and nothing else."""
     if ifd.next or not _PLAIN_TAGS.issuperset(ifd.entries) or ifd.one(254, window, 0):
         return False
-    # The most that the strings below need; a description can be megabytes of XML.
-    text = ifd.text(270, window)[:4000]
+    try:
+        # The most that the strings below need; a description can be megabytes of XML.
+        text = ifd.text(270, window)[:4000]
+    except Damaged:
+        return True  # a plane whose description cannot be read is a plane all the same
     if text.startswith("ImageJ="):
         counts = re.findall(r"^(?:images|channels|slices|frames)=(\d+)", text, re.MULTILINE)
         return all(int(n) == 1 for n in counts)

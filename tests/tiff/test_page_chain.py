@@ -189,3 +189,14 @@ def code_of(command):
     with pytest.raises(SystemExit) as ended:
         main(command)
     return ended.value.code or 0
+
+
+def test_a_plane_whose_description_lies_beyond_the_file_is_a_plane(tmp_path):
+    planes = make_volume((2, 11, 13))
+    for k, plane in enumerate(planes):
+        tifffile.imwrite(tmp_path / f"{k}.tif", plane, description="of a camera", metadata=None)
+        raw = bytearray((tmp_path / f"{k}.tif").read_bytes())
+        at = raw.index(struct.pack("<HH", 270, 2))
+        struct.pack_into("<I", raw, at + 8, 10**7)
+        (tmp_path / f"{k}.tif").write_bytes(raw)
+    np.testing.assert_array_equal(imread_folder(tmp_path).compute(), planes)
