@@ -34,8 +34,9 @@ from scout_dask_io.store.metadata import (
 #: Names of the library's own files and directories begin so.
 OWN_PREFIX = ".scout"
 
-_INDEX = "(?:0|[1-9][0-9]*)"
-_INDEX_NAME = re.compile(_INDEX)
+#: Of a number in the key of a chunk.
+INDEX = "(?:0|[1-9][0-9]*)"
+_INDEX_NAME = re.compile(INDEX)
 # zarr-python writes a file beside its place, and leaves it there when it is killed.
 _PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 
@@ -158,7 +159,7 @@ def _separator_on_disk(path: Path, ndim: int) -> Separator | None:
     """
     if ndim < 2:
         return None
-    flat_name = re.compile(rf"{_INDEX}(?:\.{_INDEX}){{{ndim - 1}}}")
+    flat_name = re.compile(rf"{INDEX}(?:\.{INDEX}){{{ndim - 1}}}")
     flat = nested = None
     try:
         with os.scandir(path) as entries:

@@ -27,7 +27,7 @@ from zarr.storage import LocalStore
 
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.store.layout import choose_separator
+from scout_dask_io.store.layout import INDEX, choose_separator
 from scout_dask_io.store.metadata import (
     Separator,
     are_of_one_array,
@@ -168,7 +168,7 @@ def _is_metadata(key: str) -> bool:
     return key.rpartition("/")[2] in (".zarray", ".zmetadata", "zarr.json")
 
 
-_INDEX = re.compile("0|[1-9][0-9]*")
+_INDEX = re.compile(INDEX)
 _FLAT_KEY = re.compile(r"(.*/)?((?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+)")
 
 

@@ -14,17 +14,15 @@ from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import LayoutError, TargetExistsError
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.store.layout import INDEX
 from scout_dask_io.store.members import check_members
 from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES, is_litter
 from scout_dask_io.store.unfinished import in_the_way
 
 #: The object that says that an array or image is not whole.
 MARKER_NAME = ".scout-unfinished"
-_INDEX = "(?:0|[1-9][0-9]*)"
 # Of an image that is not whole, levels have no metadata of their own.
-_OWN_KEY = re.compile(
-    rf"(?:{_INDEX}/)?(?:(?:c[./])?{_INDEX}(?:[./]{_INDEX})*|c|\.scout[^/]*(?:/.*)?)"
-)
+_OWN_KEY = re.compile(rf"(?:{INDEX}/)?(?:(?:c[./])?{INDEX}(?:[./]{INDEX})*|c|\.scout[^/]*(?:/.*)?)")
 
 
 def find_unfinished(path: RemoteLocation) -> dict[str, Any] | None:
