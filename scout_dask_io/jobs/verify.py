@@ -46,7 +46,8 @@ from scout_dask_io.store.image import image_of_node, read_image
 from scout_dask_io.store.nodes import open_node
 from scout_dask_io.write.preflight import preflight
 
-_KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a folder of channels"}
+_KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a folder of channels",
+          "dataset": "a dataset of files"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,9 @@ class _Options(TypedDict, total=False):
     nb_workers: int | None
     max_mem: int | str | None
     order: str
+    pattern: str | None
+    position: str | None
+    names: str
     progress: bool | Report
     limit: int
     storage_options: Mapping[str, Any] | None
@@ -170,6 +174,9 @@ def verify(
     nb_workers: int | None = None,
     max_mem: int | str | None = None,
     order: str = "alphabetical",
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "allow",
     progress: bool | Report = False,
     limit: int = 10,
     storage_options: Mapping[str, Any] | None = None,
@@ -204,6 +211,8 @@ def verify(
         Memory to use, in bytes or as ``"2GB"``; by default a quarter of what is free.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    pattern, position, names
+        How the files of ``src`` are read, as for :func:`~scout_dask_io.convert`.
     progress : bool or callable
         As for :func:`~scout_dask_io.write_zarr`.
     limit : int
@@ -251,7 +260,10 @@ def verify(
     right = open_any(second, nb_workers, order=order)
     # Whether planes are filled as the record says can be seen, and no more.
     missing = "fill" if right.filled else "error"
-    left = open_any(first, nb_workers, order=order, missing=missing)
+    left = open_any(
+        first, nb_workers, order=order, missing=missing, pattern=pattern, position=position,
+        names=names,
+    )  # fmt: skip
     if read_image(second) is not None and left.kind != "zarr":
         # An image has its axes in another order than some files do.
         left = replace(left, array=as_image(left)[0])
