@@ -15,8 +15,8 @@ from scout_dask_io.jobs.report import table
 @command(
     *opt.src_dst, opt.ome, opt.labels, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
     opt.shards, opt.voxel_size, opt.workers, opt.max_mem, opt.overwrite, opt.resume, opt.order,
-    opt.missing, opt.dataset_checked, opt.qc, opt.durable, opt.dry_run, opt.scheduler,
-    opt.storage_options, opt.quiet,
+    opt.missing, opt.dataset_checked, opt.series, opt.pages, opt.allow_sparse,
+    opt.qc, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(

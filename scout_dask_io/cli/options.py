@@ -90,6 +90,16 @@ workers = click.option(
     "-n", "--workers", "nb_workers", type=click.IntRange(min=1), metavar="N",
     show_default="one a core", help="Threads on this machine.",
 )  # fmt: skip
+series = click.option(
+    "--series", type=click.IntRange(min=0), metavar="N",
+    help="Which image of TIFF files that hold several; the first by default.",
+)  # fmt: skip
+pages = click.option(
+    "--pages", type=click.Choice(["all", "counted"]),
+    help="All pages of a TIFF file that are whole, one after the other, or those that its "
+    "metadata count, where the two differ; which is an error by default.",
+)  # fmt: skip
+allow_sparse = flag("--allow-sparse", help="Strips and tiles that were never written are zeros.")
 order = click.option(
     "--order", type=click.Choice(["alphabetical", "natural"]), default="alphabetical",
     show_default=True, help="How planes in a folder are sorted; natural puts z2 before z10.",

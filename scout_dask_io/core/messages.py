@@ -98,6 +98,15 @@ def joined(between: str, texts: Iterable[str]) -> str:
     return Message(*parts)
 
 
+def message_of(err: BaseException, start: str = "") -> str:
+    """Give what an error says, without ``start``; the arguments that it names are kept."""
+    told = err.args[0] if err.args and isinstance(err.args[0], Message) else str(err)
+    if not isinstance(told, Message):
+        return told.removeprefix(start)
+    first, *others = told.parts
+    return Message(first.removeprefix(start) if isinstance(first, str) else first, *others)
+
+
 RESUME, OVERWRITE = Option("resume", True), Option("overwrite", True)
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")

@@ -42,6 +42,8 @@ UNIT_NBYTES = 256 * 2**20
 BAND_NBYTES = 32 * 2**20
 # Room that encoding takes beside the band, in chunks: before, after, and on its way.
 COPIES = 3
+# The same of a shard: zarr 3.4 puts one together in up to five times its memory, 3.1 in three.
+SHARD_COPIES = 5
 # More tasks than this burden a scheduler (1 kB each); units grow instead.
 MAX_UNITS = 50_000
 
@@ -143,6 +145,11 @@ class WritePlan:
         return (region for _, region in iter_block_regions(self.units))
 
 
+def copies_of(*, sharded: bool) -> int:
+    """Give the room that encoding takes beside the band, in chunks or in shards."""
+    return SHARD_COPIES if sharded else COPIES
+
+
 def plan_source(
     shape: Shape,
     dtype: str,
@@ -154,12 +161,15 @@ def plan_source(
     max_mem: int,
     n_copies: int = COPIES,
     n_threads: int = 0,
+    band_nbytes: int = 0,
 ) -> WritePlan:
     """Plan the writing of an array that is read from files by regions.
 
     The band is the least one that reads no element twice; where that does not
     fit in ``max_mem``, fewer workers or repeated reads, whichever costs less. Units
-    are cut for ``n_threads`` in all, where several processes share the work.
+    are cut for ``n_threads`` in all, where several processes share the work. Bands, and the units
+    with them, grow to ``band_nbytes`` where that is more than is best on a disk, memory and two
+    units a worker permitting: a plane is then asked for in fewer and longer parts.
 
     Raises
     ------
@@ -192,10 +202,13 @@ def plan_source(
         )
     _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
-    target = unit_target(total, n_threads or nb_workers)
+    n_parallel = n_threads or nb_workers
+    long_nbytes = min(band_nbytes, total // (2 * n_parallel))
+    target = max(unit_target(total, n_parallel), long_nbytes)
     least_nbytes = math.prod(least_band) * itemsize
     room = max_mem // workers - mem + least_nbytes
-    band = grow_unit(shape, least_band, itemsize, min(BAND_NBYTES, target, room))
+    most = max(min(BAND_NBYTES, target), long_nbytes)
+    band = grow_unit(shape, least_band, itemsize, min(most, room))
     mem += math.prod(band) * itemsize - least_nbytes
     unit = grow_unit(shape, band, itemsize, target)
     return WritePlan(

@@ -47,6 +47,8 @@ class Source(ABC):
     token: str
     #: Whether one read is itself shared out to threads.
     has_own_threads = False
+    #: What a band of a write should have where each request takes long, in bytes; 0 for no matter.
+    band_nbytes = 0
     _info: ImageInfo | None = None
 
     @property
@@ -203,6 +205,7 @@ class ViewSource(Source):
         self.shape = tuple(region_shape(region)[a] for a in self.axes)
         self.dtype = source.dtype
         self.token = f"{source.token}[{region}{self.axes}]"
+        self.band_nbytes = source.band_nbytes
 
     @property
     def read_shape(self) -> Shape:

@@ -245,6 +245,29 @@ class LocalLocation(_Base):
             except OSError as err:
                 raise ChunkReadError(f"{folder} cannot be listed: {err.strerror or err}") from err
 
+    def states(self, names: Iterable[str]) -> Iterator[tuple[int, int] | None]:
+        """Yield size and time of the last change of files below; links are not followed.
+
+        Raises
+        ------
+        ChunkReadError
+            If one cannot be looked at.
+        """
+        root = os.fspath(self)
+        for name in names:
+            try:
+                found = os.lstat(f"{root}/{name}")
+            except _NOT_THERE:
+                yield None
+            except OSError as err:
+                raise ChunkReadError(
+                    f"{root}/{name} cannot be looked at: {err.strerror or err}"
+                ) from err
+            else:
+                # Not the time of the contents, which tools set to what they like.
+                size = found.st_size if stat.S_ISREG(found.st_mode) else -1
+                yield size, found.st_ctime_ns
+
     def suffixed(self, suffix: str) -> LocalLocation:
         """Give the place beside this one whose name is longer by ``suffix``."""
         return self.with_name(self.name + suffix)

@@ -113,6 +113,13 @@ class Location(Protocol):
     def entries(self) -> Sequence[tuple[Self, bool]]:
         """Give what lies directly below, sorted by name, each with whether it is a folder."""
 
+    def states(self, names: Iterable[str]) -> Iterator[tuple[int, int] | None]:
+        """Yield size in bytes, and time of the last change, of each file of some names below.
+
+        ``None`` where there is none, and a size of -1 of what is no regular file. Times are
+        nanoseconds by the clock of the disk or store, 0 where a store says none.
+        """
+
     def find(self) -> Iterator[tuple[str, int]]:
         """Yield ``(name below this one, size in bytes)`` of every file."""
 

@@ -8,15 +8,14 @@ URLs, the file systems of fsspec behind them, and the secrets that it takes to r
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import posixpath
 import re
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -32,6 +31,14 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.files.local import Answer
+from scout_dask_io.files.requests import (
+    BATCH_NBYTES,
+    WINDOW,
+    RangeAnswer,
+    gathered,
+    hook_s3,
+    read_ranges_of,
+)
 
 _T = TypeVar("_T")
 
@@ -143,6 +150,19 @@ class RemoteLocation:
             for name, answer in zip(names, found, strict=True)
         }
 
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[RangeAnswer]:
+        """Give the bytes between offsets of an object, asked for at once, fewer where it ends.
+
+        With each comes what the store said in that answer of the object that it is from, its
+        ``ETag`` and ``size``; ``None`` where the store does not say it.
+
+        Raises
+        ------
+        Exception
+            Whatever the store's own library raises, after all its tries.
+        """
+        return read_ranges_of(self.fs, self.key, ranges)
+
     def iter_files(self, names: Iterable[str], max_nbytes: int) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of objects below this one, many of them asked for at once.
 
@@ -231,8 +251,7 @@ class RemoteLocation:
         """
         with self.writing("it cannot be written"):
             fs = self.fs
-            if hasattr(fs, "set_session") and fs not in _SENDS_AT_ONCE:
-                _send_at_once(fs)
+            hook_s3(fs)
             try:
                 fs.pipe_file(self.key, data, **({"mode": "create"} if new else {}))
             except FileExistsError as err:
@@ -244,7 +263,7 @@ class RemoteLocation:
         Raises
         ------
         WriteError
-            If the store does not do it.
+            If the store does not do it for one; the others are removed.
         """
         keys = [self.key] if names is None else [f"{self.key}/{name}" for name in names]
         with self.writing("objects of it cannot be removed"):
@@ -256,7 +275,7 @@ class RemoteLocation:
             elif fs.async_impl:
                 answers = gathered(fs, [partial(fs._rm_file, key) for key in keys])
             else:
-                answers = [_tried(fs.rm_file, key) for key in keys]
+                answers = [_tried_all(fs.rm_file, key) for key in keys]
             for answer in answers:
                 if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
                     raise answer
@@ -273,6 +292,17 @@ class RemoteLocation:
             if name:
                 yield name, int(entry.get("size") or 0)
 
+    def states(self, names: Iterable[str]) -> Iterator[tuple[int, int] | None]:
+        """Yield size and time of the last change of objects below, by one listing.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        there = {n: (int(e.get("size") or 0), _changed_ns(e)) for n, e in self._listed().items()}
+        yield from map(there.get, names)
+
     def _listed(self) -> dict[str, dict[str, Any]]:
         fs, key = self.fs, self.key
         if hasattr(fs, "_lsdir") and hasattr(fs, "_iterdir"):
@@ -281,7 +311,12 @@ class RemoteLocation:
             found = self._ask(partial(_given_list, answer)) or []
         else:
             found = list((self._ask(lambda: fs.find(key, detail=True)) or {}).values())
-        return {e["name"][len(key) :].lstrip("/"): e for e in found if e.get("type") != "directory"}
+        return {
+            e["name"][len(key) :].lstrip("/"): e
+            for e in found
+            # An empty object with a slash at its end stands for a folder.
+            if e.get("type") != "directory" and not (e["name"].endswith("/") and not e.get("size"))
+        }
 
     def children(self) -> list[RemoteLocation]:
         """Give the places directly below this one, sorted, each with its ``entry``.
@@ -353,7 +388,13 @@ class RemoteLocation:
 
     def lies_in(self, other: object) -> bool:
         """Tell whether this is another location, or lies below it."""
-        return isinstance(other, RemoteLocation) and f"{self}/".startswith(f"{other}/")
+        if not isinstance(other, RemoteLocation):
+            return False
+        if f"{self}/".startswith(f"{other}/"):
+            return True
+        # A store has several schemes, as "s3a" of S3, and its names may begin with a slash.
+        same = type(self.fs) is type(other.fs)
+        return same and f"{self.key}/".startswith(f"{other.key}/")
 
     def below(self, name: str) -> RemoteLocation | None:
         """Give what a name that some file states means here; ``None`` if it leads out of here."""
@@ -377,53 +418,6 @@ class RemoteLocation:
         return without_secrets(text, self.options)
 
 
-# Requests that are under way at once: what keeps a fast network busy at 30 ms a request.
-WINDOW = 32
-# What these may hold together, in bytes.
-BATCH_NBYTES = 32 << 20
-
-
-# S3's file systems whose client was told to send objects at once.
-_SENDS_AT_ONCE: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _send_at_once(fs: Any) -> None:
-    """Have S3's client send an object with its request.
-
-    It would ask first whether it may (``Expect: 100-continue``), which costs every object a round
-    trip, however small it is.
-    """
-    from fsspec.asyn import sync
-
-    client = sync(fs.loop, fs.set_session)
-    client.meta.events.register_last("before-call.s3", _unasked)
-    _SENDS_AT_ONCE.add(fs)
-
-
-def _unasked(params: dict[str, Any], **_: Any) -> None:
-    params["headers"].pop("Expect", None)
-
-
-def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) -> list[Any]:
-    """Await coroutines of an asynchronous file system, so many at a time; give what each gave.
-
-    What one raises stands in its place.
-    """
-    from fsspec.asyn import sync  # makes a logger, which importing this library does not
-
-    async def every() -> list[Any]:
-        slots = asyncio.Semaphore(window)
-
-        async def one(call: Callable[[], Any]) -> Any:
-            async with slots:
-                return await call()
-
-        return await asyncio.gather(*map(one, calls), return_exceptions=True)
-
-    found: list[Any] = sync(fs.loop, every)
-    return found
-
-
 def _answers(fs: Any, keys: Sequence[str], limit: int | None) -> list[Any]:
     """Give objects, or their first ``limit`` bytes; what one raises stands in its place."""
     ends = _whole(fs) if limit is None else {"start": 0, "end": limit}
@@ -436,6 +430,17 @@ def _whole(fs: Any) -> dict[str, Any]:
     """Give what keeps a file system from asking for an object's size before it reads it whole."""
     parameters = inspect.signature(fs._cat_file).parameters if fs.async_impl else ()
     return {"max_concurrency": 1} if "max_concurrency" in parameters else {}
+
+
+def _changed_ns(entry: Mapping[str, Any]) -> int:
+    """Give when an object was put, as a listing says it; 0 where it does not."""
+    for name in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        found = entry.get(name)
+        if isinstance(found, datetime):
+            found = found.timestamp()
+        if isinstance(found, (int, float)):
+            return int(found * 1e9)
+    return 0
 
 
 def _given_list(answer: Any) -> list[dict[str, Any]]:
@@ -462,13 +467,6 @@ def _tried_all(call: Callable[[str], Any], key: str) -> Any:
     try:
         return call(key)
     except Exception as err:
-        return err
-
-
-def _tried(call: Callable[[str], Any], key: str) -> Any:
-    try:
-        return call(key)
-    except FileNotFoundError as err:
         return err
 
 

@@ -86,6 +86,9 @@ def convert(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "check",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     voxel_size: Any = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -145,6 +148,8 @@ def convert(
         By default a folder is refused whose names have gaps, several series, or files that
         are no members. ``"allow"`` says that it is meant, and warns; ``"ignore"`` stacks the
         files of a folder, or of a folder a channel, whatever they are named.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach those of the two that are URLs.
     voxel_size : VoxelSize or sequence of float, optional
@@ -175,6 +180,7 @@ def convert(
         src, dst, ome=ome, labels=labels, levels=levels, chunks=chunks, codec=codec,
         zarr_format=zarr_format, shards=shards, order=order, missing=missing,
         pattern=pattern, position=position, names=names,
+        series=series, pages=pages, allow_sparse=allow_sparse,
         voxel_size=voxel_size, overwrite=overwrite, resume=resume, max_mem=max_mem,
         nb_workers=nb_workers, durable=durable, qc=qc, storage_options=storage_options,
     )  # fmt: skip
@@ -197,6 +203,9 @@ class ConvertOptions:
     pattern: str | None = None
     position: str | None = None
     names: str = "check"
+    series: int | None = None
+    pages: str | None = None
+    allow_sparse: bool = False
     voxel_size: Any = None
     overwrite: bool = False
     resume: bool = False
@@ -228,9 +237,18 @@ def plan_convert(
         source, destination, overwrite=how.overwrite, resume=how.resume
     )
     opened = open_any(
-        source, how.nb_workers, order=how.order, missing=how.missing, voxel_size=how.voxel_size,
-        pattern=how.pattern, position=how.position, names=how.names,
-    )  # fmt: skip
+        source,
+        how.nb_workers,
+        order=how.order,
+        missing=how.missing,
+        voxel_size=how.voxel_size,
+        series=how.series,
+        pages=how.pages,
+        allow_sparse=how.allow_sparse,
+        pattern=how.pattern,
+        position=how.position,
+        names=how.names,
+    )
     check_names(opened, how.names, how.pattern)
     if how.qc:
         check_planes(opened, destination, how)

@@ -21,6 +21,7 @@ from scout_dask_io.core.image_info import FilledPlane, ImageInfo, guessed_axes
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
+from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
@@ -198,12 +199,31 @@ def _array(node: Node) -> InfoReport:
     meta = layout.metadata
     shape, file_extent = chunk_grid(meta)
     usage = measure_array(node, layout)
-    opened = open_zarr(node)
-    codec, chunks = _codec(meta), file_extent
+    codec, chunks, details = _codec(meta), file_extent, []
+    try:
+        opened = open_zarr(node)
+    except LayoutError as err:
+        # What cannot be read can still be described.
+        return InfoReport(
+            path=str(path),
+            kind="Zarr array",
+            shape=shape,
+            dtype=_dtype(meta),
+            chunks=chunks,
+            codec=codec,
+            fill_value=meta.get("fill_value"),
+            layout=_named(layout),
+            zarr_format=layout.zarr_format,
+            stored_nbytes=usage.stored_nbytes,
+            n_files=usage.n_files,
+            n_chunks=usage.n_chunks,
+            n_present=usage.n_present,
+            attributes=tuple(attributes),
+            details=(f"cannot be read: {err}",),
+        )
     for step in meta["codecs"] if layout.zarr_format == 3 else ():
         if isinstance(step, dict) and step.get("name") == "sharding_indexed":
             chunks = tuple(step["configuration"]["chunk_shape"])
-    details = []
     if layout.zarr_format == 2 and "dimension_separator" not in meta:
         details.append(f"a legacy array: .zarray does not say that chunks are {_named(layout)}")
     advice = advise_shards(shape, chunks, file_extent, opened.array.dtype.itemsize)
@@ -302,13 +322,15 @@ def _dtype(meta: dict[str, Any]) -> str:
     found = meta["dtype"] if meta["zarr_format"] == 2 else meta["data_type"]
     try:
         return str(np.dtype(found))
-    except TypeError:
-        return str(found)  # structured, or one that v3 alone knows
+    except (TypeError, ValueError, KeyError):
+        # Structured, or one that v3 alone knows.
+        return str(found.get("name", found) if isinstance(found, dict) else found)
 
 
 def _codec(meta: dict[str, Any]) -> str:
     if meta["zarr_format"] == 3:
-        return " + ".join(_step(c.get("name"), c.get("configuration")) for c in meta["codecs"])
+        stages = [c if isinstance(c, dict) else {"name": c} for c in meta["codecs"]]
+        return " + ".join(_step(c.get("name"), c.get("configuration")) for c in stages)
     steps = [*(meta.get("filters") or ()), *([meta["compressor"]] if meta["compressor"] else ())]
     named = [_step(c.get("id"), {k: v for k, v in c.items() if k != "id"}) for c in steps]
     return " + ".join(named) or "none"

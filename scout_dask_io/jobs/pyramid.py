@@ -85,7 +85,8 @@ def pyramid(
     may be deleted afterwards, and the image stays whole. As long as both stand,
     they share their chunks: a program that rewrites a chunk file in place changes
     both. The image is whole or not there, as with
-    :func:`~scout_dask_io.write_ome_zarr`.
+    :func:`~scout_dask_io.write_ome_zarr`. On a disk without hard links, as exFAT and many
+    network drives are, the files are copied, with a warning.
 
     In an object store, which has no links, the store itself copies the objects of
     the array: they take their room twice, and do not pass through this machine.

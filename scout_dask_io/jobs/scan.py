@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
@@ -23,6 +24,7 @@ from scout_dask_io.read.dataset import dataset_at, grid_at, odd_about
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.folder import check_numbering, is_channel, is_tiff, natural_key, odd_names
+from scout_dask_io.tiff.page_chain import check_pages
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.range_reader import answered
 from scout_dask_io.tiff.stack_check import Survey
@@ -35,6 +37,9 @@ def scan(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> ScanReport:
     """Look through a TIFF file, a folder of planes, or a folder of channels. Reads no pixel.
@@ -53,6 +58,8 @@ def scan(
     pattern, position, names
         How the files of a dataset are read, as for :func:`~scout_dask_io.convert`; all positions
         are looked at where none is given.
+    series, pages, allow_sparse
+        Which image and which pages of each file, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -67,6 +74,9 @@ def scan(
     """
     start = time.perf_counter()
     check_nb_workers(nb_workers)
+    check_pages(pages)
+    how: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
+    survey = partial(survey_planes, nb_workers=nb_workers, **how)
     path = locate(src, storage_options)
     folders: tuple[FolderScan, ...]
     listed = _list(path)
@@ -75,22 +85,22 @@ def scan(
     if reading is not None:
         one = reading if position is None else grid_at(reading, position, str(path))
         planes = [path / name for _, name in sorted(one.files.items())]
-        folders = (_summary(str(path), planes, nb_workers, (), (), odd_about(reading)),)
+        folders = (_summary(str(path), planes, survey, (), (), odd_about(reading)),)
         if one.holes:
             mismatch = f"by the names of the files there is no {'; no '.join(one.holes[:_NAMED])}"
             more = len(one.holes) - _NAMED
             mismatch += f"; and {more:,} more are missing" if more > 0 else ": missing"
     elif listed is not None:
-        found = _folder(path, listed, nb_workers)
+        found = _folder(path, listed, survey)
         below = [p for p in listed.folders if is_channel(p.name)]
         if not found.n_files and below and not found.hidden:
-            folders = tuple(_folder(p, _list(p) or _Listed([], []), nb_workers) for p in below)
+            folders = tuple(_folder(p, _list(p) or _Listed([], []), survey) for p in below)
         else:
             folders = (found,)
         if not any(f.n_files for f in folders):
             raise PathNotFoundError(f"{path} holds no .tif or .tiff file, nor do its sub-folders")
     elif is_tiff(path.name):
-        folders = (_summary(str(path), [locate(path)], nb_workers, (), ()),)
+        folders = (_summary(str(path), [locate(path)], survey, (), ()),)
     else:
         raise ArgumentError(f"{path} is neither a folder nor a .tif or .tiff file")
     mismatch = mismatch or (grid if isinstance(grid, str) else "") or _differing(folders)
@@ -138,7 +148,7 @@ def _list(path: Location) -> _Listed | None:
     return _Listed([p for p, below in found if not below], [p for p, below in found if below])
 
 
-def _folder(path: Location, listed: _Listed, nb_workers: int | None) -> FolderScan:
+def _folder(path: Location, listed: _Listed, survey: Callable[..., Survey]) -> FolderScan:
     planes, hidden, others = [], [], []
     for file in listed.files:
         if not is_tiff(file.name):
@@ -147,18 +157,18 @@ def _folder(path: Location, listed: _Listed, nb_workers: int | None) -> FolderSc
             hidden.append(file.name)
         else:
             planes.append(locate(file))
-    return _summary(str(path), planes, nb_workers, hidden, others)
+    return _summary(str(path), planes, survey, hidden, others)
 
 
 def _summary(
     path: str,
     planes: list[Location],
-    nb_workers: int | None,
+    survey: Callable[..., Survey],
     hidden: Sequence[str],
     others: Sequence[str],
     odd: Sequence[str] | None = None,
 ) -> FolderScan:
-    found = Survey() if not planes else survey_planes(planes, nb_workers)
+    found = Survey() if not planes else survey(planes)
     kind = found.kind
     codecs = found.compressions.most_common()
     named = [(CODEC_NAMES.get(number, str(number)), n) for number, n in codecs]
@@ -314,7 +324,7 @@ class FolderScan(JobReport):
     def rows(self) -> Iterable[Row]:
         """Name the files that do not fit, and what people should know."""
         for problem in self.problems[:_NAMED]:
-            yield None, f"{os.path.basename(problem.path)} ({problem.kind}): {problem.reason}"
+            yield None, f"{os.path.basename(problem.path)} ({problem.kind}): " + problem.reason
         if len(self.problems) > _NAMED:
             yield None, f"and {len(self.problems) - _NAMED:,} more such files"
         yield from ((None, warning) for warning in self.warnings)

@@ -149,6 +149,9 @@ class _Options(TypedDict, total=False):
     pattern: str | None
     position: str | None
     names: str
+    series: int | None
+    pages: str | None
+    allow_sparse: bool
     progress: bool | Report
     limit: int
     storage_options: Mapping[str, Any] | None
@@ -177,6 +180,9 @@ def verify(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     progress: bool | Report = False,
     limit: int = 10,
     storage_options: Mapping[str, Any] | None = None,
@@ -213,6 +219,9 @@ def verify(
         How planes in a folder are sorted.
     pattern, position, names
         How the files of ``src`` are read, as for :func:`~scout_dask_io.convert`.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files at ``src``, as for
+        :func:`~scout_dask_io.imread_folder`.
     progress : bool or callable
         As for :func:`~scout_dask_io.write_zarr`.
     limit : int
@@ -262,7 +271,8 @@ def verify(
     missing = "fill" if right.filled else "error"
     left = open_any(
         first, nb_workers, order=order, missing=missing, pattern=pattern, position=position,
-        names=names,
+        names=names, series=series, pages=pages,
+        allow_sparse=allow_sparse,
     )  # fmt: skip
     if read_image(second) is not None and left.kind != "zarr":
         # An image has its axes in another order than some files do.

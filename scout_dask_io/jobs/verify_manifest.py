@@ -7,6 +7,7 @@ Checking every level of an OME-Zarr image against its manifest.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
@@ -40,6 +41,8 @@ from scout_dask_io.write.preflight import preflight
 # A task should last: 512 chunks of the default size are 270 MB of elements.
 CHUNKS_PER_TASK = 512
 TASK_NBYTES = 2**28
+#: Chunks that are checked at most: their files would take years to write.
+MAX_CHUNKS = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ def check_node(
         deep=deep,
         has_manifest=manifest is not None,
         mismatch=mismatch,
-        n_chunks=int(np.prod(counts)),
+        n_chunks=math.prod(counts),
         n_files=total["file"],
         n_empty=total["empty"],
         n_missing=total["missing"],
@@ -237,7 +240,12 @@ def _run(
     progress: bool | Report,
     limit: int,
 ) -> list[Part]:
-    n_chunks = int(np.prod(counts))
+    n_chunks = math.prod(counts)
+    if n_chunks > MAX_CHUNKS:
+        raise ArgumentError(
+            f"{root} has {n_chunks:,} chunks by its metadata, expected at most {MAX_CHUNKS:,} to "
+            "check one by one. Check shape and chunks there: they may be damaged."
+        )
     tasks: dict[Any, Any] = {}
     step = min(CHUNKS_PER_TASK, max(1, TASK_NBYTES // max(fmt.chunk_nbytes, 1)))
     for unit, first in enumerate(range(0, n_chunks, step)):

@@ -106,6 +106,9 @@ def open_any(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
 ) -> Opened:
     """Open a TIFF file, folders of planes, channels or a dataset, or Zarr, whichever it is.
 
@@ -130,6 +133,8 @@ def open_any(
         :func:`imread_dataset`.
     names : {"check", "allow", "ignore"}
         With ``"ignore"``, files are stacked whatever their names tell.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
 
     Raises
     ------
@@ -146,25 +151,26 @@ def open_any(
         raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
     found = locate(path)
     kind = kind_of(found)
+    which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
     grid = dataset_at(found, kind, pattern, names)
     if grid is None and position is not None:
         raise ArgumentError(f"{found!r} has no positions by the names of its files")
     if grid is not None:
-        return _open_dataset(found, grid, nb_workers, position, missing, given)
+        return _open_dataset(found, grid, nb_workers, position, given, missing=missing, **which)
     if kind == "zarr":
         return open_zarr(open_node(found), given)
     if kind == "tiff":
-        array: da.Array = imread(found)
+        array: da.Array = imread(found, **{**which, "series": series or 0})
     elif kind == "folder":
-        array = imread_folder(found, nb_workers, order=order, missing=missing)
+        array = imread_folder(found, nb_workers, order=order, missing=missing, **which)
     else:
-        array = imread_channels(found, nb_workers, order=order, missing=missing)
+        array = imread_channels(found, nb_workers, order=order, missing=missing, **which)
     source = source_of(array)
     if isinstance(source, TiffSource) and source.lead_ndim > source.file_ndim > 0:
         # Stacks, of which names and files both have axes.
         try:
             grid = grid_of_stacks(found)
-            return _open_dataset(found, grid, nb_workers, position, missing, given)
+            return _open_dataset(found, grid, nb_workers, position, given, missing=missing, **which)
         except ArgumentError as err:
             info = replace(source.info_with(given), axes="")
             return Opened(found, kind, array, info, unclear=_said(err))
@@ -180,10 +186,10 @@ def _open_dataset(
     grid: NameGrid,
     nb_workers: int | None,
     position: str | None,
-    missing: str,
     given: VoxelSize | None,
+    **how: Any,
 ) -> Opened:
-    array = open_grid(place, grid, nb_workers, position=position, missing=missing)
+    array = open_grid(place, grid, nb_workers, position=position, **how)
     source = source_of(array)
     info = ImageInfo() if source is None else source.info_with(given)
     return Opened(place, "dataset", array, info, reading=grid)
@@ -370,8 +376,8 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
         axes = axes[:-1] + "c"
         names = tuple(_SAMPLES)[: array.shape[-1]]
     strange = [a for a in axes if a not in _ORDER]
-    if len(strange) == 1 and "z" not in axes:
-        # Pages of a file that does not say what they are.
+    if len(strange) == 1 and strange[0] in "qi" and "z" not in axes:
+        # Pages of a file that does not say what they are; positions of a stage ("r") are no z.
         axes = axes.replace(strange[0], "z")
     order = "".join(sorted(set(axes) & set(_ORDER), key=_ORDER.index))
     source = source_of(array)

@@ -29,6 +29,8 @@ def imread_channels(
     chunks: Any = None,
     order: str = "alphabetical",
     missing: str = "error",
+    series: int | None = None,
+    pages: str | None = None,
     allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
@@ -53,6 +55,8 @@ def imread_channels(
     missing : {"error", "fill"}
         What to do about files that cannot be read; see :func:`imread_folder`.
         Channels must have as many files each all the same.
+    series, pages
+        Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
     storage_options : dict, optional
@@ -102,7 +106,7 @@ def imread_channels(
     every = [p for channel in planes for p in channel]
     source = describe_planes(
         every, workers, lead=lead, channels=list(counts), missing=missing,
-        allow_sparse=allow_sparse,
+        series=series, pages=pages, allow_sparse=allow_sparse,
     )  # fmt: skip
     return lazy_array(source, chunks, name="imread")
 

@@ -250,8 +250,7 @@ def open_grid(
     *,
     position: str | None = None,
     chunks: Any = None,
-    missing: str = "error",
-    allow_sparse: bool = False,
+    **how: Any,
 ) -> da.Array:
     """Give the lazy array of one position of a dataset whose names were read.
 
@@ -261,7 +260,7 @@ def open_grid(
         If there are several positions and none is given, or not the one that is.
     """
     one = grid_at(grid, position, str(place))
-    source = describe_dataset(place, one, nb_workers, missing=missing, allow_sparse=allow_sparse)
+    source = describe_dataset(place, one, nb_workers, **how)
     return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
 
 

@@ -28,6 +28,7 @@ def imread(
     chunks: Any = None,
     series: int = 0,
     level: int = 0,
+    pages: str | None = None,
     allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
@@ -51,6 +52,10 @@ def imread(
         Which image of the file.
     level : int
         Which resolution of it, 0 being the full one.
+    pages : {None, "all", "counted"}
+        What to read of a file whose metadata count other pages than it has, or whose chain of
+        pages breaks off, which is an error by default. ``"all"`` is every page that is whole,
+        one after the other, whatever the metadata say; ``"counted"`` what they count.
     allow_sparse : bool
         Strips and tiles that were never written (no bytes, or at offset 0) are
         zeros. By default they are an error: a writer that was cut off leaves them
@@ -76,7 +81,7 @@ def imread(
     ArgumentError
         If the path is a folder, or there is no such series or level.
     TiffReadError
-        If the file is damaged, or is one part of an OME-TIFF of several files.
+        If the file is damaged, or other files of the image that it is a part of are missing.
 
     Examples
     --------
@@ -90,7 +95,7 @@ def imread(
             f"{place!r} is a folder, not a file; read a folder of planes with "
             "imread_folder, one of channel folders with imread_channels"
         )
-    source = describe_image(place, series, level, allow_sparse)
+    source = describe_image(place, series, level, allow_sparse, pages)
     return lazy_array(source, chunks, name="imread")
 
 
@@ -101,6 +106,8 @@ def imread_folder(
     chunks: Any = None,
     order: str = "alphabetical",
     missing: str = "error",
+    series: int | None = None,
+    pages: str | None = None,
     allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
@@ -132,6 +139,10 @@ def imread_folder(
         Only headers are looked at: pixels that turn out damaged when they are
         read are an error all the same. So is a file that cannot be reached at
         all, and nothing is put where a number is missing in the names.
+    series : int, optional
+        Which image of each file, where they hold several; by default that is an error.
+    pages : {None, "all", "counted"}
+        Which pages of each file, where its metadata count others; see :func:`imread`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
     storage_options : dict, optional
@@ -171,6 +182,8 @@ def imread_folder(
         list_planes(locate_file(path, storage_options), order),
         workers,
         missing=missing,
+        series=series,
+        pages=pages,
         allow_sparse=allow_sparse,
     )
     return lazy_array(source, chunks, name="imread")
@@ -182,6 +195,8 @@ def imread_parallel(
     *,
     chunks: Any = None,
     missing: str = "error",
+    series: int | None = None,
+    pages: str | None = None,
     allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
@@ -199,6 +214,8 @@ def imread_parallel(
         Dask blocks, in any form that dask takes; by default one a file.
     missing : {"error", "fill"}
         What to do about files that cannot be read; see :func:`imread_folder`.
+    series, pages
+        Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
     storage_options : dict, optional
@@ -233,7 +250,9 @@ def imread_parallel(
             "read one file with imread, a folder with imread_folder"
         )
     places = _places(list(paths), storage_options)
-    source = describe_planes(places, workers, missing=missing, allow_sparse=allow_sparse)
+    source = describe_planes(
+        places, workers, missing=missing, series=series, pages=pages, allow_sparse=allow_sparse
+    )
     return lazy_array(source, chunks, name="imread")
 
 

@@ -57,7 +57,9 @@ class Volume:
 
     def level_for(self, size: int) -> int:
         """Give the smallest level whose longest axis in space still has ``size`` elements."""
-        enough = [n for n, array in enumerate(self.levels) if max(array.shape[-3:]) >= size]
+        enough = [
+            n for n, array in enumerate(self.levels) if max(array.shape[-3:], default=0) >= size
+        ]
         return max(enough, default=0)
 
     def voxel_size_of(self, level: int) -> VoxelSize | None:

@@ -89,7 +89,14 @@ class ChunkDecoder:
     def __init__(self, fmt: ArrayFormat) -> None:
         self._fmt = fmt
         self._codec: Codec | None = fmt.make_codec()
-        self._buffer = np.empty(fmt.chunk_nbytes, np.uint8)
+        try:
+            self._buffer = np.empty(fmt.chunk_nbytes, np.uint8)
+        except MemoryError as err:
+            raise ChunkReadError(
+                f"the array's chunks of {fmt.chunks} {fmt.dtype} have {fmt.chunk_nbytes:,} bytes "
+                "each, more than this machine has memory for. Check chunks in the metadata, or "
+                "have the array written with smaller ones."
+            ) from err
 
     def decode(self, data: Any, path: StrPath) -> np.ndarray:
         """Give the chunk in ``data``: a view of a buffer that the next call uses again.
@@ -341,6 +348,8 @@ def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:
     try:
         if isinstance(value, str) and value in _SPECIAL_FLOATS:
             return np.array(_SPECIAL_FLOATS[value], dtype=dtype)[()]
+        if isinstance(value, str) and (number := _number(value)) is not None:
+            return np.array(number, dtype=dtype)[()]
         if isinstance(value, str):
             return np.frombuffer(base64.b64decode(value), dtype)[0]
         if isinstance(value, list) and dtype.kind == "c":
@@ -351,6 +360,14 @@ def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:
         raise LayoutError(
             f"fill_value {value!r} in .zarray does not fit dtype {dtype}: {err}"
         ) from err
+
+
+def _number(text: str) -> int | float | None:
+    """Give a number that is written as text, as n5-zarr and JZarr write fill values."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return None
 
 
 def crc32c(data: Any) -> int:

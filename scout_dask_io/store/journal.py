@@ -3,8 +3,6 @@
 Every task appends one line for its unit to a file that no other process or
 thread writes, so a kill can only tear the last line, which readers skip. A
 unit without a line is written again; units are idempotent.
-
-Why it is short: the records are what all that writes shares.
 """
 
 from __future__ import annotations
@@ -15,11 +13,14 @@ import os
 import socket
 import threading
 import zlib
+from collections.abc import Iterator, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scout_dask_io.files.disk import sync_dir
+from scout_dask_io.files.local import LocalLocation
 
 #: Size of a chunk's file in bytes (0: no file, every element is the fill value) and its CRC32C.
 CHUNK_RECORD = np.dtype([("nbytes", "<u4"), ("crc32c", "<u4")])
@@ -63,10 +64,41 @@ def read_units(journal: Path) -> dict[int, np.ndarray]:
     """Give the finished units and their chunks' records; torn lines do not count."""
     units: dict[int, np.ndarray] = {}
     for path in sorted(journal.glob("*.log")):
-        for line in path.read_bytes().split(b"\n"):
-            checksum, _, body = line.partition(b" ")
-            if not body or checksum != f"{zlib.crc32(body):08x}".encode():
-                continue
-            entry = json.loads(body)
+        for _, entry in _lines(path):
             units[entry["unit"]] = np.frombuffer(base64.b64decode(entry["chunks"]), CHUNK_RECORD)
     return units
+
+
+def unit_times(journal: Path) -> dict[int, int]:
+    """Give when each unit was noted, or a little later: nanoseconds, by the disk's clock."""
+    times: dict[int, int] = {}
+    for path in sorted(journal.glob("*.log")):
+        written = path.stat().st_mtime_ns
+        times |= {entry["unit"]: written for _, entry in _lines(path)}
+    return times
+
+
+def strike_units(journal: LocalLocation, units: Set[int], *, durable: bool = False) -> None:
+    """Take units out of the journal, for they are written again; no other unit is lost.
+
+    A second line for a unit, in the file of another process, might not be the one that counts.
+
+    Raises
+    ------
+    WriteError
+        If a file cannot be written again; it is as it was.
+    """
+    for path in sorted(journal.glob("*.log")):
+        lines = list(_lines(path))
+        kept = [line for line, entry in lines if entry["unit"] not in units]
+        if len(kept) < len(lines):
+            text = b"".join(b"\n" + line + b"\n" for line in kept)
+            LocalLocation(path).write(text, durable=durable)
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield the whole lines of a file, each with what it says."""
+    for line in path.read_bytes().split(b"\n"):
+        checksum, _, body = line.partition(b" ")
+        if body and checksum == f"{zlib.crc32(body):08x}".encode():
+            yield line, json.loads(body)

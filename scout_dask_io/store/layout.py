@@ -26,6 +26,7 @@ from scout_dask_io.store.metadata import (
     NODE_FILES,
     Node,
     Separator,
+    is_litter,
     read_node,
     separator_of,
 )
@@ -199,8 +200,8 @@ def _first_chunk(path: str, depth: int) -> str | None:
 def is_pure_zarr(path: str | os.PathLike[str]) -> bool:
     """Tell whether a directory holds nothing but Zarr, so that removing it loses only that.
 
-    True of a directory that holds array or group metadata, chunk keys and names
-    that begin with ``.scout``, and of an empty one. False of anything with
+    True of a directory that holds array or group metadata, chunk keys, names that
+    begin with ``.scout`` and what file managers leave, and of an empty one. False of anything with
     another file or a symbolic link in it, at any depth, and of what is no
     directory. Lists every directory below, which is less work than the removal
     that follows; never goes through a link.
@@ -254,6 +255,8 @@ def _stranger(entry: os.DirEntry[str], node: Node | None, ndim: int | None) -> P
     if entry.name.startswith(OWN_PREFIX):
         return None
     if entry.is_file(follow_symlinks=False):
+        if node is not None and is_litter(entry.name):
+            return None
         known = entry.name in METADATA_FILES or _PARTIAL.fullmatch(entry.name)
         chunk = node is not None and ndim is not None and _is_flat_key(entry.name, ndim, node)
         return None if (known and node is not None) or chunk else here
@@ -293,7 +296,9 @@ def _foreign_in_chunks(path: str, depth: int) -> Path | None:
                     if foreign is None:
                         continue
                     return foreign
-            elif _PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            elif entry.is_file(follow_symlinks=False) and (
+                _PARTIAL.fullmatch(entry.name) or is_litter(entry.name)
+            ):
                 continue
             return Path(entry.path)
     return None
@@ -334,7 +339,11 @@ def chunk_grid(metadata: dict[str, Any]) -> tuple[Shape, Shape]:
         return shape, tuple(metadata["chunks"])
     grid = metadata["chunk_grid"]
     chunks = grid.get("configuration", {}).get("chunk_shape") if isinstance(grid, dict) else None
-    if not isinstance(chunks, list) or len(chunks) != len(shape):
+    if (
+        not isinstance(chunks, list)
+        or len(chunks) != len(shape)
+        or not all(isinstance(c, int) for c in chunks)
+    ):
         raise LayoutError(f"the chunk grid {grid!r} is not a regular one of {len(shape)} axes")
     return shape, tuple(int(c) for c in chunks)
 

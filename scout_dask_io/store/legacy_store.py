@@ -26,9 +26,11 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from scout_dask_io.errors import LayoutError
+from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.store.layout import choose_separator
 from scout_dask_io.store.metadata import (
     Separator,
+    are_of_one_array,
     check_array_metadata,
     parse_metadata,
     separator_of,
@@ -108,12 +110,13 @@ class LayoutStore(LocalStore):
         """
         here, _, name = key.rpartition("/")
         directory = self.root / here
-        if name == "zarr.json":
-            for v2_name in (".zarray", ".zgroup"):
-                if os.path.lexists(directory / v2_name):
-                    raise side_by_side(directory, v2_name)
-        elif os.path.lexists(directory / "zarr.json"):
-            raise side_by_side(directory, name)
+        v2_names = (".zarray", ".zgroup") if name == "zarr.json" else (name,)
+        there = [n for n in v2_names if os.path.lexists(directory / n)]
+        if there and os.path.lexists(directory / "zarr.json"):
+            place = LocalLocation(directory)
+            both = place.read_many((".zarray", "zarr.json"))
+            if there != [".zarray"] or not are_of_one_array(place, both):
+                raise side_by_side(directory, there[0])
         document = parse_metadata(found.to_bytes(), self.root / key)
         if not self._fit(document, here, name):
             return found

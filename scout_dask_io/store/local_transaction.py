@@ -13,12 +13,14 @@ work of its job; each level has its own, as an array has.
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -29,15 +31,28 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Blocks, Shape
-from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
-from scout_dask_io.files.disk import naming_errors, remove_tree, sync_dir, sync_files, sync_folders
+from scout_dask_io.files.disk import (
+    naming_errors,
+    remove_tree,
+    sync_dir,
+    sync_files,
+    sync_folders,
+    sync_tree,
+)
 from scout_dask_io.files.local import DRAFT_PREFIX, LocalLocation
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
-from scout_dask_io.store.create import write_metadata
-from scout_dask_io.store.journal import CHUNK_RECORD, append_unit, read_units
+from scout_dask_io.store.create import metadata_documents, write_metadata
+from scout_dask_io.store.journal import (
+    CHUNK_RECORD,
+    append_unit,
+    read_units,
+    strike_units,
+    unit_times,
+)
 from scout_dask_io.store.layout import array_at
 from scout_dask_io.store.manifest import UNKNOWN, change_records, locked, write_manifest
 from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
@@ -132,8 +147,8 @@ class LocalTransaction:
                 staging.write_settings(settings)
                 if durable:
                     sync_files([staging.job / "job.json"])
-                    for folder in (staging.journal, staging.job):
-                        sync_dir(folder)
+                    sync_tree(staging.job)
+                    sync_dir(staging.job.parent)
         except BaseException:
             drop_staging(staging)
             raise
@@ -210,6 +225,25 @@ class LocalTransaction:
                 leftover.unlink(missing_ok=True)
         return cls(staging, durable, overwrite, settings=stored)
 
+    def restore(self, arrays: Sequence[NewArray]) -> None:
+        """Write directories and metadata of the growing arrays again where they are not as made.
+
+        Raises
+        ------
+        WriteError
+            If one cannot be written.
+        """
+        with naming_errors(self.staging.array, "what grows there cannot be continued"):
+            for new in arrays:
+                here = self.array(new.level)
+                for folder in (here, self.journal(new.level)):
+                    folder.mkdir(parents=True, exist_ok=True)
+                documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
+                for name, content in documents.items():
+                    if not _says(here / name, content):
+                        (here / name).write(content, durable=self.durable)
+                        _format_in.cache_clear()
+
     @property
     def name(self) -> str:
         """Names the write."""
@@ -274,13 +308,21 @@ class LocalTransaction:
         path = f"{self._root(level)}/{key}"
         try:
             Path(path).unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
         except OSError as err:
+            if self.region is None and os.path.isdir(path):
+                remove_tree(Path(path))  # in staging, where all is the write's own
+                return
             raise self._explained(err, path) from err
 
     def keep(self, level: int | None, name: str, data: bytes) -> None:
         """Write a file beside the journal's, whole or not at all."""
         folder = os.fspath(self.journal(level))
         self._write(f"{folder}/{name}", data, folder)
+        if self.durable:
+            with naming_errors(folder, "what is kept there cannot be synced"):
+                sync_dir(Path(folder))
 
     def kept(self, level: int | None, names: Iterable[str]) -> Iterator[bytes | None]:
         """Yield what :meth:`keep` wrote, ``None`` where there is nothing."""
@@ -308,6 +350,18 @@ class LocalTransaction:
         journal = self.journal(level)
         with naming_errors(journal, "the journal cannot be read"):
             return read_units(journal)
+
+    def noted_at(self, level: int | None) -> dict[int, int]:
+        """Give when each finished unit was noted, in nanoseconds by the clock of the disk."""
+        journal = self.journal(level)
+        with naming_errors(journal, "the journal cannot be read"):
+            return unit_times(journal)
+
+    def strike(self, level: int | None, units: Set[int]) -> None:
+        """Take units out of the journal: they are to be written again."""
+        journal = self.journal(level)
+        with naming_errors(journal, "the journal cannot be brought up to date"):
+            strike_units(journal, units, durable=self.durable)
 
     def _root(self, level: int | None) -> str:
         # Text, not a Path: made for every chunk.
@@ -359,7 +413,8 @@ class LocalTransaction:
     ) -> None:
         """Check that every unit is in, write manifests and the group, and give it its name.
 
-        ``shared`` is an array on this disk whose files become those of level 0, by hard links.
+        ``shared`` is an array on this disk whose files become those of level 0, by hard
+        links, or as copies where the disk has none.
 
         Raises
         ------
@@ -391,7 +446,14 @@ class LocalTransaction:
             if shared is not None:
                 full = self.array(0)
                 shutil.rmtree(full, ignore_errors=True)  # of a run that was cut off here
-                shutil.copytree(str(shared.root), full, copy_function=os.link)
+                share = _Sharing()
+                shutil.copytree(str(shared.root), full, copy_function=share)
+                if share.n_copied:
+                    warn(
+                        f"the disk of {full} has no hard links, or no more of a file: "
+                        f"{share.n_copied:,} files of {shared.root} were copied, and take their "
+                        "room twice"
+                    )
                 shared.check()
             if describe is not None:
                 attributes = describe(self.array(max(n for n in units if n is not None)))
@@ -434,6 +496,35 @@ class LocalTransaction:
             return found
         drop_staging(self.staging)
         return None
+
+
+def _says(path: LocalLocation, content: bytes) -> bool:
+    """Tell whether a JSON file says what it should."""
+    try:
+        return bool(json.loads(path.read() or b"") == json.loads(content))
+    except (LayoutError, ValueError):
+        return False
+
+
+# What disks say that have no hard links, as exFAT or SMB, or no more of one file.
+_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+class _Sharing:
+    """Gives files a second name where the disk has hard links, and copies them where not."""
+
+    def __init__(self) -> None:
+        self.n_copied = 0
+
+    def __call__(self, src: str, dst: str) -> str:
+        try:
+            os.link(src, dst)
+        except OSError as err:
+            if err.errno not in _NO_LINK:
+                raise
+            shutil.copy2(src, dst)
+            self.n_copied += 1
+        return dst
 
 
 @lru_cache(64)

@@ -211,7 +211,7 @@ def manifest_of(node: Node) -> Manifest | None:
     if data is None:
         return None
     manifest = parse_manifest(data, node.location / MANIFEST_NAME)
-    if node.location.on_disk or not any(n.startswith(f"{NOTES_NAME}/") for n, _ in node.files):
+    if node.location.on_disk or not node.has_below(NOTES_NAME):
         return manifest
     return _with_regions(manifest, node.location)
 

@@ -6,12 +6,16 @@ Zarr v2 keeps them in ``.zarray``, ``.zgroup`` and ``.zattrs``, v3 in ``zarr.jso
 from __future__ import annotations
 
 import json
+import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from scout_dask_io.errors import LayoutError
+import numpy as np
+
+from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, as_local
 
 Separator: TypeAlias = Literal[".", "/"]
@@ -22,6 +26,14 @@ NODE_FILES = (".zarray", ".zgroup", "zarr.json")
 HEAD_NBYTES = 1 << 16
 #: All files of metadata.
 METADATA_FILES = frozenset((*NODE_FILES, ".zattrs", ".zmetadata"))
+#: Axes that numpy has.
+MAX_NDIM = 32 if np.__version__.startswith("1.") else 64
+#: Elements that an array may have: numpy counts bytes in 63 bits, of up to 16 an element.
+MAX_ELEMENTS = 2**59
+#: And a chunk, which is in memory whole.
+MAX_CHUNK_ELEMENTS = 2**40
+#: What file managers leave in every folder that is looked at, in lower case.
+_LITTER = frozenset((".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"))
 
 
 @dataclass(frozen=True)
@@ -68,10 +80,16 @@ class Node:
         """All that lies below, as :meth:`Location.find` gives it; listed once."""
         return list(self.location.find())
 
+    def has_below(self, name: str) -> bool:
+        """Tell whether anything lies below a name; that alone is listed where not all was."""
+        if "files" in self.__dict__:
+            return any(found.startswith(f"{name}/") for found, _ in self.files)
+        return next((self.location / name).find(), None) is not None
+
     def head(self, name: str) -> bytes | None:
         """Give the beginning of a file beside the metadata; ``None`` if there is none."""
         if name not in self.beside:
-            self.beside[name] = (self.location / name).read(HEAD_NBYTES)
+            self.beside.update(_read_allowed(self.location, (name,), []))
         return self.beside[name]
 
     def file(self, name: str) -> bytes | None:
@@ -95,17 +113,21 @@ def read_node(
     Raises
     ------
     LayoutError
-        If v2 and v3 metadata lie side by side, or the metadata are damaged.
+        If v2 and v3 metadata that contradict each other lie side by side, or the metadata
+        are damaged.
     """
+    refused: list[ChunkReadError] = []
     if location.on_disk:
         found = location.read_many((*NODE_FILES, *also), HEAD_NBYTES)
     else:
         # An array is told by five answers at once; only what is none is asked for more.
-        found = location.read_many((".zarray", "zarr.json", *also), HEAD_NBYTES)
+        found = _read_allowed(location, (".zarray", "zarr.json", *also), refused)
         found[".zgroup"] = None
         if found[".zarray"] is None and not _is_array(found["zarr.json"]):
-            found |= location.read_many((".zgroup", ".zattrs"), HEAD_NBYTES)
+            found |= _read_allowed(location, (".zgroup", ".zattrs"), refused)
             also = (*also, ".zattrs")
+        if refused and not any(found[name] is not None for name in NODE_FILES):
+            raise refused[0]
     if refuse is not None:
         refuse(location, found)
     documents = {n: found[n] for n in NODE_FILES if found[n] is not None}
@@ -113,7 +135,9 @@ def read_node(
         return None
     name, raw = next(iter(documents.items()))
     if "zarr.json" in documents and len(documents) > 1:
-        raise side_by_side(location, name)
+        if ".zgroup" in documents or not are_of_one_array(location, documents):
+            raise side_by_side(location, name)
+        name, raw = "zarr.json", documents["zarr.json"]
     file = location / name
     if len(raw or b"") == HEAD_NBYTES:
         raw = file.read()
@@ -132,6 +156,72 @@ def read_node(
     if kind == "array":
         check_array_metadata(metadata, file)
     return Node(location, kind, zarr_format, metadata, {n: found[n] for n in also})
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file of this name is a file manager's: of macOS, Windows or KDE.
+
+    Nobody's data are in it, so it goes with the folder that it describes.
+    """
+    return name.lower() in _LITTER or name.startswith("._")
+
+
+def _read_allowed(
+    location: Location, names: Sequence[str], refused: list[ChunkReadError]
+) -> dict[str, bytes | None]:
+    """Give the beginnings of files as ``read_many``; ``None`` of what a store forbids to read.
+
+    S3 forbids what is not there to whom may not list. What was forbidden is added to ``refused``:
+    where nothing at all is allowed, that is the error.
+    """
+    try:
+        return location.read_many(names, HEAD_NBYTES)
+    except ChunkReadError as err:
+        if not isinstance(err.__cause__, PermissionError):
+            raise
+        refused.append(err)
+    found: dict[str, bytes | None] = {}
+    for name in names:
+        try:
+            found[name] = (location / name).read(HEAD_NBYTES)
+        except ChunkReadError as err:
+            if not isinstance(err.__cause__, PermissionError):
+                raise
+            found[name] = None
+    return found
+
+
+def are_of_one_array(location: Location, documents: Mapping[str, bytes | None]) -> bool:
+    """Tell whether v2 and v3 metadata describe one array: its chunks too, where they lie.
+
+    zarr's own migration leaves both.
+
+    Raises
+    ------
+    LayoutError
+        If either is damaged.
+    """
+    if any(documents.get(name) is None for name in (".zarray", "zarr.json")):
+        return False
+    v2, v3 = (
+        parse_metadata(documents[name] or b"", location / name) for name in (".zarray", "zarr.json")
+    )
+    if v3.get("node_type") != "array":
+        return False
+    check_array_metadata(v2, location / ".zarray")
+    check_array_metadata(v3, location / "zarr.json")
+    grid = v3["chunk_grid"].get("configuration", {}) if isinstance(v3["chunk_grid"], dict) else {}
+    try:
+        same = np.dtype(v2["dtype"]).newbyteorder("=") == np.dtype(v3["data_type"])
+    except (TypeError, ValueError):
+        return False
+    return (
+        same
+        and v2["shape"] == v3["shape"]
+        and v2["chunks"] == grid.get("chunk_shape")
+        and v3["chunk_key_encoding"]["name"] == "v2"
+        and (separator_of(v2) or ".") == separator_of(v3)
+    )
 
 
 def _is_array(raw: bytes | None) -> bool:
@@ -243,6 +333,14 @@ def _check_v3(metadata: dict[str, Any], file: object) -> None:
     for name in ("chunk_grid", "data_type", "codecs"):
         if not metadata.get(name):
             raise _bad(file, name, metadata.get(name), "an entry")
+    grid = metadata["chunk_grid"]
+    if not isinstance(grid, dict) or not isinstance(grid.get("configuration", {}), dict):
+        raise _bad(file, "chunk_grid", grid, "an object, and one as its configuration")
+    if grid.get("name") == "regular":
+        chunks = grid.get("configuration", {}).get("chunk_shape")
+        _check_extents(chunks, 1, "chunk_shape", file)
+        if len(chunks) != len(metadata["shape"]):
+            raise _bad(file, "chunk_shape", chunks, f"{len(metadata['shape'])} extents, as shape")
 
 
 def _check_extents(found: Any, least: int, name: str, file: object) -> None:
@@ -251,10 +349,17 @@ def _check_extents(found: Any, least: int, name: str, file: object) -> None:
     )
     if not good:
         raise _bad(file, name, found, f"a list of whole numbers, each at least {least}")
+    if len(found) > MAX_NDIM:
+        raise _bad(file, name, found, f"at most {MAX_NDIM} axes, which is what numpy has")
+    most = MAX_ELEMENTS if name == "shape" else MAX_CHUNK_ELEMENTS
+    # An axis of no elements does not make room for others that cannot be.
+    if math.prod(max(n, 1) for n in found) > most:
+        raise _bad(file, name, found, f"extents whose product is at most {most:,}")
 
 
 def _bad(file: object, name: str, found: Any, expected: str) -> LayoutError:
+    told = reprlib.repr(found) if len(repr(found)) > 200 else repr(found)
     return LayoutError(
-        f"{file}: {name} is {found!r}, expected {expected}. The file is damaged or was not "
+        f"{file}: {name} is {told}, expected {expected}. The file is damaged or was not "
         "written by Zarr; restore it, or write the array again."
     )

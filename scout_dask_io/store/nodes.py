@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import zarr
+from numcodecs.errors import UnknownCodecError
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
@@ -28,7 +29,7 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.codecs import as_asked
-from scout_dask_io.store.layout import OWN_PREFIX, checked_array, detect_layout
+from scout_dask_io.store.layout import OWN_PREFIX, checked_array, chunk_grid, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
 from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
 from scout_dask_io.store.metadata import Node, read_node, separator_of
@@ -144,16 +145,49 @@ def _recover(location: Location) -> None:
 
 
 def _check_layout(node: Node) -> None:
-    # zarr takes a v2 array for flat that does not say otherwise, finds no chunk, and gives zeros.
-    if node.zarr_format == 3 or len(node.metadata["shape"]) < 2:
+    # zarr looks for chunks where the metadata say, finds none elsewhere, and gives zeros.
+    ndim = len(node.metadata["shape"])
+    if node.zarr_format == 3 or ndim < 2:
         return
-    if separator_of(node.metadata) != "/" and any(
-        c.is_folder and _INDEX.fullmatch(c.name) for c in node.location.children()
-    ):
+    stated = separator_of(node.metadata)
+    if stated == "/" and node.head(MANIFEST_NAME) is not None:
+        return  # this library's own, which it keys so
+    found = set() if stated == "/" else _listed_separators(node)
+    found = found or _probed_separators(node)
+    if found and (stated or ".") not in found:
+        lie = "nested" if found == {"/"} else "flat"
+        what = "does not say so" if stated is None else f"says {stated!r}"
         raise LayoutError(
-            f"{node.location}: chunks are nested, and .zarray does not say so: other software "
-            'reads zeros. Add "dimension_separator": "/" to it, or mend a local copy with repair.'
+            f"{node.location}: chunks are {lie}, and .zarray {what}: other software reads zeros. "
+            f'Add "dimension_separator": "{min(found)}" to it, or mend a local copy with repair.'
         )
+
+
+def _listed_separators(node: Node) -> set[str]:
+    """Give how the chunks of an array in a store are keyed, by its listing, if it can be had."""
+    with suppress(ChunkReadError):
+        children = node.location.children()
+        if any(c.is_folder and _INDEX.fullmatch(c.name) for c in children):
+            return {"/"}
+        if children:
+            return {"."}
+    return set()
+
+
+def _probed_separators(node: Node) -> set[str]:
+    """Give how the chunks are keyed, by a look at the first, the middle and the last of them."""
+    shape, chunks = chunk_grid(node.metadata)
+    last = [max(0, -(-n // c) - 1) for n, c in zip(shape, chunks, strict=True)]
+    indices = {tuple(int(n * part) for n in last) for part in (0, 0.5, 1)}
+    found = set()
+    for separator in "./":
+        for index in sorted(indices):
+            # A store may forbid what is not there.
+            with suppress(ChunkReadError):
+                if (node.location / separator.join(map(str, index))).read(1) is not None:
+                    found.add(separator)
+                    break
+    return found
 
 
 def open_stored(location: Location, nested: bool, mode: str) -> zarr.Array[Any] | zarr.Group:
@@ -215,6 +249,24 @@ def _naming_errors(location: Location) -> Iterator[None]:
     except OSError as err:
         told = (err.strerror or err) if location.on_disk else location.told(err)
         raise LayoutError(f"{location} cannot be opened: {told}") from err
+    except UnknownCodecError as err:
+        raise LayoutError(missing_codec(location, err)) from err
+    except Exception as err:  # whatever zarr and its codecs make of metadata
+        raise LayoutError(
+            f"{location}: its metadata are of a kind that is not read ({location.told(err)}): a "
+            "codec, data type, chunk grid or extension that zarr does not know, or damage. info "
+            "shows what they say; read it with the software that wrote it."
+        ) from err
+
+
+def missing_codec(location: Location, err: Exception) -> str:
+    """Say that a codec is not installed, naming it as numcodecs does."""
+    name = str(err).rpartition(":")[2].strip(" '\"")
+    return (
+        f"{location}: its chunks are stored with the codec {name!r}, which is not installed here. "
+        "The array is not damaged: install what brings the codec (numcodecs, imagecodecs-numcodecs "
+        "and others do), or have it written with another."
+    )
 
 
 def open_alike(

@@ -14,7 +14,8 @@ from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import LayoutError, TargetExistsError
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.remote import RemoteLocation
-from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES
+from scout_dask_io.store.members import check_members
+from scout_dask_io.store.metadata import METADATA_FILES, NODE_FILES, is_litter
 from scout_dask_io.store.unfinished import in_the_way
 
 #: The object that says that an array or image is not whole.
@@ -63,7 +64,7 @@ def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
     ------
     TargetExistsError
         If there are objects and ``overwrite`` is not given; or if any is no part
-        of a Zarr array, which is never removed.
+        of a Zarr array, or no level of the image there, which is never removed.
     """
     if path.is_file():
         raise TargetExistsError(f"{path} is an object, expected a free name or a Zarr array")
@@ -85,6 +86,7 @@ def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
                 + ": "
                 "it is then removed before the new one is written."
             )
+    check_members(path, names)
 
 
 def clear(path: RemoteLocation, *, keep_marker: bool) -> None:
@@ -119,6 +121,11 @@ def _owned(names: Sequence[str]) -> set[str]:
             folder = folder.rpartition("/")[0]
         rest = name[len(folder) :].lstrip("/")
         if rest in METADATA_FILES or _OWN_KEY.fullmatch(rest):
+            found.add(name)
+        above, _, last = rest.rpartition("/")
+        # Of a file manager, in a node's own folders; where there is no node it is foreign.
+        is_node = any(_join(folder, mark) in there for mark in (*NODE_FILES, MARKER_NAME))
+        if is_node and is_litter(last) and (not above or _OWN_KEY.fullmatch(above)):
             found.add(name)
     return found
 

@@ -28,14 +28,14 @@ import base64
 import json
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
-from scout_dask_io.core.grid import Blocks, Shape
+from scout_dask_io.core.grid import Blocks, Shape, chunk_counts
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
@@ -55,6 +55,7 @@ from scout_dask_io.store.manifest import (
 from scout_dask_io.store.metadata import parse_metadata
 from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, find_unfinished
+from scout_dask_io.store.resumption import misfits, noted_chunks
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, growing_source
 from scout_dask_io.store.unfinished import (
     NewArray,
@@ -193,12 +194,26 @@ class RemoteTransaction:
             whole = raw is not None and parse_manifest(raw, path / MANIFEST_NAME).job
         except ScoutIOError:
             whole = False
-        if whole == begun.name:
+        if whole == begun.name and begun._lies_whole():
             # It was cut off while it was published: all is in, but for metadata perhaps.
             _write_metadata(path, found)
             begun._retire()
             return None
         return begun
+
+    def _lies_whole(self) -> bool:
+        """Tell whether all chunks are there, by their sizes, that manifests of this write have."""
+        levels = {name.rpartition("/")[0] for name in self.settings["metadata"]}
+        for level in (int(name) if name else None for name in sorted(levels)):
+            fmt, root = self.format(level), self.array(level)
+            raw = (root / MANIFEST_NAME).read()
+            records = None if raw is None else parse_manifest(raw, root / MANIFEST_NAME).records
+            if records is None or records.shape != chunk_counts(fmt.shape, fmt.chunks):
+                return False
+            chunks = noted_chunks(fmt, tuple((n,) for n in fmt.shape), {0: records})
+            if next(misfits(root, fmt, chunks, None, deep=False), None) is not None:
+                return False
+        return True
 
     @property
     def where(self) -> str:
@@ -332,6 +347,19 @@ class RemoteTransaction:
             if checksum == f"{zlib.crc32(body):08x}".encode():
                 units[int(name)] = np.frombuffer(base64.b64decode(body), CHUNK_RECORD)
         return units
+
+    def noted_at(self, level: int | None) -> dict[int, int]:
+        """Give when each finished unit was noted, in nanoseconds by the clock of the store."""
+        names = self._units(level)
+        states = zip(names, self.journal(level).states(names), strict=True)
+        return {int(name): state[1] for name, state in states if state is not None}
+
+    def strike(self, level: int | None, units: Set[int]) -> None:
+        """Take back that units are finished: they are to be written again."""
+        self.journal(level).remove([str(unit) for unit in sorted(units)])
+
+    def restore(self, arrays: Sequence[NewArray]) -> None:
+        """Nothing: the metadata of what grows are in the marker alone."""
 
     def _units(self, level: int | None) -> list[str]:
         return [name for name, _ in self.journal(level).find() if name.isdigit()]

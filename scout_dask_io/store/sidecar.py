@@ -85,8 +85,9 @@ def write_beside(
         sync_dir(folder)
 
 
-def move_beside(folder: Path, destination: Path) -> None:
-    """Move what :func:`write_beside` wrote to its names, if anything is left."""
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            path.replace(destination.parent / path.name)
+def move_beside(folder: Path, destination: Path) -> bool:
+    """Move what :func:`write_beside` wrote to its names; tell whether anything was left."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in found:
+        path.replace(destination.parent / path.name)
+    return bool(found)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import zarr
+from numcodecs.errors import UnknownCodecError
 from zarr.storage import StorePath
 
 from scout_dask_io.core.grid import (
@@ -39,7 +40,7 @@ from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, read_manifest
 from scout_dask_io.store.metadata import Node, read_node
-from scout_dask_io.store.nodes import open_node, open_with_zarr, store_of
+from scout_dask_io.store.nodes import missing_codec, open_node, open_with_zarr, store_of
 
 # A dask block of a few whole chunks: long against the scheduler's overhead,
 # small enough that a dozen of them fit anywhere.
@@ -299,6 +300,8 @@ class ZarrSource(_StoredSource):
             raise
         except Exception as err:  # zarr gives on whatever its codecs and the system raise
             self.check()
+            if isinstance(err, UnknownCodecError):
+                raise ChunkReadError(missing_codec(self.root, err)) from err
             where = ", ".join(f"{s.start}:{s.stop}" for s in region)
             text = self.root.told(err)
             raise ChunkReadError(
@@ -407,6 +410,11 @@ def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | Zarr
         source = ChunkFileSource(root, fmt, found, token)
     else:
         stored = cast("zarr.Array[Any]", open_with_zarr(node, nested=nested))
+        if not isinstance(stored.dtype, np.dtype) or stored.dtype.kind in "OT":
+            raise LayoutError(
+                f"{root} holds text (strings of any length) or other objects, {stored.dtype}, "
+                "expected numbers: they have no picture. Read it with zarr.open_array."
+            )
         source = ZarrSource(root, stored, found, token)
     source.node = node
     return source

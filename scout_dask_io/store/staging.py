@@ -36,8 +36,9 @@ from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import TargetExistsError, WriteError
 from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.store.layout import is_pure_zarr
+from scout_dask_io.store.layout import find_stranger
 from scout_dask_io.store.manifest import manifest_job
+from scout_dask_io.store.members import check_members
 from scout_dask_io.store.sidecar import check_beside, move_beside
 from scout_dask_io.store.unfinished import in_the_way
 
@@ -235,7 +236,8 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
     ------
     TargetExistsError
         If something stands there and ``overwrite`` is not given; or if it is
-        not a Zarr array or group alone, which is never removed.
+        not a Zarr array or group alone, or an image with labels or other groups
+        beside its levels, which are never removed.
     """
     recover(destination)
     sweep(destination)
@@ -253,9 +255,10 @@ def _refuse(destination: Path, overwrite: bool) -> None:
         )
     if not any(destination.iterdir()):
         return
-    if not is_pure_zarr(destination):
+    if (stranger := find_stranger(destination)) is not None:
+        name = os.path.relpath(stranger, destination)
         raise TargetExistsError(
-            f"{destination} holds more than a Zarr array: it is never removed, "
+            f"{destination} holds more than a Zarr array, {name!r}: it is never removed, "
             + OVERWRITE
             + " or "
             "not. Choose another path, or move the foreign files away."
@@ -266,13 +269,14 @@ def _refuse(destination: Path, overwrite: bool) -> None:
             + OVERWRITE
             + " to replace it once the new one is whole."
         )
+    check_members(LocalLocation(destination))
 
 
 def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None:
     """Give the finished array its name, and remove what is left of the job.
 
     With ``durable``, the directories are synced before the array gets its name,
-    and the one that holds the name after it.
+    and the one that holds the name after it, once more when what lies beside has its own.
 
     Raises
     ------
@@ -291,12 +295,14 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
         shutil.rmtree(staging.tmp)
         if durable:
             sync_tree(staging.array)
+            sync_dir(staging.job)
         if overwrite and os.path.lexists(destination):
             _replace(staging)
         else:
             staging.array.rename(destination)
         if durable:
             sync_dir(destination.parent)
+            sync_dir(staging.job)
     except OSError as err:
         with suppress(OSError):
             staging.tmp.mkdir(exist_ok=True)
@@ -313,7 +319,8 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
         error.errno = err.errno
         raise error from err
     with naming_errors(staging.beside, f"{destination} stands, whole, but not what lies beside it"):
-        move_beside(staging.beside, destination)
+        if move_beside(staging.beside, destination) and durable:
+            sync_dir(destination.parent)
     drop_staging(staging)
 
 

@@ -8,19 +8,22 @@ store a marker goes, and a region is on record in the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.grid import Blocks, Shape
+from scout_dask_io.core.messages import warn
 from scout_dask_io.core.source import Source
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.remote_transaction import RemoteTransaction
+from scout_dask_io.store.resumption import misfits, noted_chunks
 from scout_dask_io.store.sidecar import check_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 from scout_dask_io.store.unfinished import NewArray, Unfinished, is_finished
@@ -56,6 +59,9 @@ class Transaction(Protocol):
     def format(self, level: int | None) -> ChunkFormat:
         """Give how the chunks of an array are stored."""
 
+    def array(self, level: int | None) -> Location:
+        """Give where an array lies that is written."""
+
     def source(self, level: int | None) -> Source:
         """Give a growing array as a source, for the levels that are made from it."""
 
@@ -87,6 +93,15 @@ class Transaction(Protocol):
 
     def finished(self, level: int | None) -> dict[int, np.ndarray]:
         """Give the finished units, and the records of their chunks."""
+
+    def noted_at(self, level: int | None) -> dict[int, int]:
+        """Give when each finished unit was noted: nanoseconds, by the clock of disk or store."""
+
+    def strike(self, level: int | None, units: Set[int]) -> None:
+        """Take back that units are finished: they are to be written again."""
+
+    def restore(self, arrays: Sequence[NewArray]) -> None:
+        """Before a write goes on, make metadata of growing arrays what they were."""
 
     def put_beside(self, contents: Mapping[str, str]) -> None:
         """Write files that stand beside the array once it stands, by their suffixes."""
@@ -166,6 +181,7 @@ def begin(
         check_beside(location, overwrite=overwrite or ours)
     check()
     if found is not None:
+        found.restore(arrays)
         return found
     noted = {**settings, **units}
     if not location.on_disk:
@@ -173,6 +189,67 @@ def begin(
     return LocalTransaction.begin(
         as_local(location), arrays, noted, overwrite=overwrite, durable=durable
     )
+
+
+def finished_units(
+    txn: Transaction,
+    units: Mapping[int | None, Blocks],
+    *,
+    deep: bool,
+    kept: Callable[[int, bytes], bool] | None = None,
+    kept_name: Callable[[int], str] = str,
+) -> set[int]:
+    """Give the units of an earlier run that need not be written again; the others are struck.
+
+    Each chunk that the journal has is looked at, and read where it changed since: see
+    :func:`~scout_dask_io.store.resumption.misfits`. Warns of units that do not fit.
+
+    Parameters
+    ----------
+    txn : Transaction
+        The write that goes on.
+    units : mapping
+        The extents of the units, of each level that they make; the first is where they count.
+    deep : bool
+        Read every chunk.
+    kept, kept_name : callable, optional
+        Tells whether what a unit kept beside the journal is whole, and its name.
+
+    Raises
+    ------
+    WriteError, ChunkReadError
+        If the disk or store cannot be asked, or what is in the way cannot be removed.
+    """
+    noted = {level: txn.finished(level) for level in units}
+    first = next(iter(units))
+    done = set.intersection(*(set(found) for found in noted.values()))
+    broken: dict[int, str] = {}
+    for level, blocks in units.items() if done else ():
+        fmt, root = txn.format(level), txn.array(level)
+        chunks = (c for c in noted_chunks(fmt, blocks, noted[level]) if c.unit in done)
+        for misfit in misfits(root, fmt, chunks, txn.noted_at(level), deep=deep):
+            chunk = misfit.noted
+            if misfit.is_stray:
+                txn.remove(level, chunk.key)
+            if chunk.nbytes:
+                broken.setdefault(chunk.unit, f"{root}/{misfit}")
+    if kept is not None and done:
+        numbers = sorted(done)
+        records = txn.kept(first, map(kept_name, numbers))
+        for unit, record in zip(numbers, records, strict=True):
+            if record is None or not kept(unit, record):
+                broken.setdefault(unit, f"its record {kept_name(unit)} is lost or damaged")
+    done -= set(broken)
+    for level, found in noted.items():
+        if again := set(found) - done:
+            txn.strike(level, again)
+    if broken:
+        warn(
+            f"{txn.destination}: of {format_count(len(broken), 'write unit')} that an earlier run "
+            "has finished, chunks do not lie there as they were written: they are written again. "
+            f"{next(iter(broken.values()))}"
+        )
+    return done
 
 
 def begin_region(location: Location, region: RegionWrite, *, durable: bool) -> Transaction:

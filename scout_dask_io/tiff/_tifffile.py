@@ -8,9 +8,20 @@ Why it is short: it only gives facts on.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tifffile
+
+
+def read_ndtiff_index(path: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the entries of an NDTiff index: axes first, then the name of the file of a plane.
+
+    ``tifffile.tifffile.read_ndtiff_index``: the names are looked at before any file is opened.
+    """
+    return iter(tifffile.tifffile.read_ndtiff_index(path))
 
 
 def series_pages(series: tifffile.TiffPageSeries) -> list[Any]:
@@ -35,3 +46,19 @@ def page_at(tif: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
         return first
     tif.filehandle.seek(ifd)
     return tifffile.TiffPage(tif, index=1)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep tifffile's log from a terminal where nobody asked for logs.
+
+    Python prints warnings of a logger that has no handler; these name no path, and what they
+    say is told by errors and warnings of our own. One that does nothing is enough, and takes
+    nothing from whoever has set up logging. Each call has its own, so threads do not meet.
+    """
+    logger, handler = logging.getLogger("tifffile"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -19,19 +19,29 @@ import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
-from scout_dask_io.core.messages import warn
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
-from scout_dask_io.tiff.ifd import Ifd, Window, describe_ifd, read_header, read_ifd
+from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
+from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
-from scout_dask_io.tiff.page_layout import CODEC_NAMES, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.page_chain import PageChain, check_chain, check_pages, walk_chain
+from scout_dask_io.tiff.page_layout import (
+    CODEC_NAMES,
+    DescribedPage,
+    FileTable,
+    PageLayout,
+    SourceFile,
+)
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
+    check_counts,
     choose_series,
+    describe_pages,
     describe_series,
     extra_series,
     open_tiff,
@@ -58,13 +68,20 @@ _BATCH = 64
 
 
 def describe_plane(
-    path: Any, allow_sparse: bool = False, *, asked: bool = False, whole: bool = False
+    path: Any,
+    allow_sparse: bool = False,
+    *,
+    asked: bool = False,
+    pages: str | None = None,
+    series: int | None = None,
+    whole: bool = False,
 ) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
     OME metadata is not followed: in a folder, each file is what it holds; but if ``whole``,
     an image that lies in the file whole has the axes that its OME-XML states. If ``asked``, it
-    says what it states beside its pixels, which takes longer than all the rest.
+    says what it states beside its pixels, which takes longer than all the rest. ``pages`` and
+    ``series`` choose among the images of a file that has several.
 
     Raises
     ------
@@ -81,19 +98,60 @@ def describe_plane(
             if page is not None and _is_only_page(ifd, window, page.layout):
                 stated = stated_by(fd, file, (), page.layout) if asked else None
                 return DescribedFile(file, (), (page,), stated)
+        chain = _chain_of(window, header, pages)
         ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
         with open_tiff(fd, file, **ome) as tif:
-            series = choose_series(tif, file, 0, 0)
-            extra = extra_series(tif)
-            if extra:
-                raise TiffReadError(
-                    f"{file.path!r} holds {len(extra)} more image(s) beside the first "
-                    f"{series.shape}: {', '.join(map(str, extra))}. One image a file was "
-                    "expected; read the file alone with imread(path, series=...)."
-                )
-            lead, pages = describe_series(tif, series, window, header, allow_sparse)
-        stated = stated_by(fd, file, lead, pages[0].layout) if asked else None
-        return DescribedFile(file, lead, pages, stated)
+            if pages == "all":
+                lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
+            else:
+                chosen = choose_series(tif, file, series or 0, 0, is_plane=True)
+                check_counts(tif, file, chain, window, header, pages)
+                extra = extra_series(tif) if series is None else []
+                if extra:
+                    raise TiffReadError(
+                        f"{file.path!r} holds {len(extra)} more image(s) beside the first "
+                        f"{chosen.shape}: {', '.join(map(str, extra))}. One image a file was "
+                        "expected; " + Option("series", 0) + " takes the first of each."
+                    )
+                lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
+        stated = None
+        if asked:
+            stated = stated_by(fd, file, lead, found[0].layout, series or 0)
+            stated = _plain(stated, lead, found[0].layout) if pages == "all" else stated
+        return DescribedFile(file, lead, found, stated)
+
+
+def _chain_of(window: Window, header: Header | None, pages: str | None) -> PageChain | None:
+    """Give the chain of a file's directories, ``None`` where tifffile alone knows them.
+
+    Raises
+    ------
+    Damaged
+        If it goes astray, unless whatever pages there are have been asked for.
+    """
+    if header is None:
+        return None
+    chain = walk_chain(window, header)
+    if pages != "all" and chain.trouble:
+        check_chain(chain, read_ifd(window, header, header.first), window)
+    return chain
+
+
+def _all_pages(
+    tif: tifffile.TiffFile,
+    file: SourceFile,
+    chain: PageChain | None,
+    window: Window,
+    header: Header | None,
+    allow_sparse: bool,
+) -> tuple[Shape, tuple[DescribedPage, ...]]:
+    """Give all pages of a file one after the other, whatever its metadata say of them."""
+    if chain is None or header is None:
+        raise Damaged("its directories are not those of a TIFF file: its pages cannot be listed")
+    found, told = describe_pages(tif, chain, window, header, allow_sparse)
+    for text in told:
+        warn(f"{file.path!r}: {text}")
+    return ((len(found),) if len(found) > 1 else ()), found
 
 
 def _is_whole_ome(fd: OpenFile, file: SourceFile) -> bool:
@@ -111,8 +169,11 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
     """Tell whether a file surely holds one page and nothing else."""
     if ifd.next or not _PLAIN_TAGS.issuperset(ifd.entries) or ifd.one(254, window, 0):
         return False
-    # The most that the strings below need; a description can be megabytes of XML.
-    text = ifd.text(270, window)[:4000]
+    try:
+        # The most that the strings below need; a description can be megabytes of XML.
+        text = ifd.text(270, window)[:4000]
+    except Damaged:
+        return True  # a plane whose description cannot be read is a plane all the same
     if text.startswith("ImageJ="):
         counts = re.findall(r"^(?:images|channels|slices|frames)=(\d+)", text, re.MULTILINE)
         return all(int(n) == 1 for n in counts)
@@ -132,6 +193,8 @@ def describe_planes(
     channels: Sequence[str] = (),
     missing: str = "error",
     allow_sparse: bool = False,
+    pages: str | None = None,
+    series: int | None = None,
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -141,7 +204,8 @@ def describe_planes(
     arranges the files in more axes than one, ``(channel, file)``, of which ``channels``
     are the names.
     With ``missing="fill"``, files that cannot be read, or differ from most, are
-    planes of zeros, named in a warning and in the source's ``filled``.
+    planes of zeros, named in a warning and in the source's ``filled``. ``pages`` and ``series``
+    are those of :func:`describe_image`, of each file.
 
     Raises
     ------
@@ -156,7 +220,8 @@ def describe_planes(
     """
     paths = [locate_file(p) for p in paths]
     check_missing(missing)
-    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True)
+    which = _which(pages, series)
+    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True, pages=pages, series=series)
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(missing)
     files, layouts, table = survey.table(left_out)
@@ -165,7 +230,7 @@ def describe_planes(
             f"{len(left_out):,} of the {len(survey):,} files "
             f"{survey.list_refused(list(left_out.values()))}. Their planes hold zeros."
         )
-    what = [f"planes {stacked}"]
+    what = [f"planes {stacked}", *which]
     what += [f"{place} {r.file} left out" for place, r in left_out.items()]
     kind = survey.kind
     return TiffSource(
@@ -177,7 +242,7 @@ def describe_planes(
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
         options=paths[0].options,
-        stated=stated_by_first(paths, survey, left_out, allow_sparse),
+        stated=stated_by_first(paths, survey, left_out, allow_sparse, pages=pages, series=series),
         channels=channels,
     )
 
@@ -189,12 +254,30 @@ def stated_by_first(
     allow_sparse: bool,
     *,
     whole: bool = False,
+    pages: str | None = None,
+    series: int | None = None,
 ) -> Stated | None:
     """Give what the first file of a stack that is read states beside its pixels."""
     first = next(place for place in range(len(survey)) if place not in left_out)
     if first == 0:
         return survey.stated
-    return describe_plane(paths[first], allow_sparse, asked=True, whole=whole).stated
+    found = describe_plane(
+        paths[first], allow_sparse, asked=True, whole=whole, pages=pages, series=series
+    )
+    return found.stated
+
+
+def _which(pages: str | None, series: int | None) -> list[str]:
+    """Check what chooses among the pages of a file, and give what a token says of it."""
+    check_pages(pages)
+    if series is not None:
+        _check_number("series", series)
+    return [f"{k}={v}" for k, v in (("pages", pages), ("series", series)) if v is not None]
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
 
 
 def survey_planes(
@@ -203,6 +286,8 @@ def survey_planes(
     allow_sparse: bool = False,
     *,
     asked: bool = False,
+    pages: str | None = None,
+    series: int | None = None,
     whole: bool = False,
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
@@ -220,9 +305,9 @@ def survey_planes(
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
     describe = partial(
-        _describe_batch, allow_sparse=allow_sparse, asked=paths[0] if asked else None, whole=whole
+        describe_plane, allow_sparse=allow_sparse, pages=pages, series=series, whole=whole
     )
-    for found in _describe_all(paths, nb_workers, describe):
+    for found in _describe_all(paths, nb_workers, describe, paths[0] if asked else None):
         survey.add(found)
     return survey
 
@@ -230,28 +315,30 @@ def survey_planes(
 def _describe_all(
     paths: Sequence[Location],
     nb_workers: int | None,
-    describe: Callable[[Sequence[Location]], list[DescribedFile | Refused]],
+    describe: Callable[..., DescribedFile],
+    asked: Location | None,
 ) -> Iterator[DescribedFile | Refused]:
     n_batch, workers = _BATCH, nb_workers or 8
     if not paths[0].on_disk:
         n_batch, workers = 1, workers if paths[0].serves_threads else 1
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
-    for found in work_ahead(describe, batches, workers, 2 * workers if workers > 1 else 1):
+    batch = partial(_describe_batch, describe=describe, asked=asked)
+    for found in work_ahead(batch, batches, workers, 2 * workers if workers > 1 else 1):
         yield from found
 
 
 def _describe_batch(
-    paths: Iterable[Location], allow_sparse: bool, asked: Location | None, whole: bool
+    paths: Iterable[Location], describe: Callable[..., DescribedFile], asked: Location | None
 ) -> list[DescribedFile | Refused]:
-    return [_describe_or_refuse(path, allow_sparse, path is asked, whole) for path in paths]
+    return [_describe_or_refuse(path, describe, path is asked) for path in paths]
 
 
 def _describe_or_refuse(
-    path: Location, allow_sparse: bool, asked: bool, whole: bool
+    path: Location, describe: Callable[..., DescribedFile], asked: bool
 ) -> DescribedFile | Refused:
     try:
-        return describe_plane(path, allow_sparse, asked=asked, whole=whole)
+        return describe(path, asked=asked)
     except ScoutIOError as err:
         # A store that does not answer after all tries would not for ten thousand files more.
         if not path.on_disk and is_unreached(err):
@@ -260,9 +347,16 @@ def _describe_or_refuse(
 
 
 def describe_image(
-    path: Any, series: int = 0, level: int = 0, allow_sparse: bool = False
+    path: Any,
+    series: int = 0,
+    level: int = 0,
+    allow_sparse: bool = False,
+    pages: str | None = None,
 ) -> TiffSource:
     """Describe one image of a TIFF file: a series, at a resolution level.
+
+    With ``pages="all"`` that is every page of it, one after the other, whatever its metadata
+    count; with ``"counted"`` what they count, though there are more.
 
     Raises
     ------
@@ -272,25 +366,46 @@ def describe_image(
         If it is damaged, or an OME-TIFF whose pages lie in other files.
     """
     path = locate_file(path)
-    for name, value in (("series", series), ("level", level)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
+    _check_number("series", series)
+    _check_number("level", level)
+    check_pages(pages)
+    if pages == "all" and (series or level):
+        raise ArgumentError(
+            'pages="all" gives all pages of a file: it has no series or level beside it'
+        )
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
-        with open_tiff(fd, file, _multifile=False) as tif:
-            chosen = choose_series(tif, file, series, level)
-            if series == 0:
-                warn_of_others(tif, file.path)
-            lead, pages = describe_series(tif, chosen, window, header, allow_sparse)
-            stated = _stated_alone(tif, lead, pages[0].layout, series, level)
+        chain = _chain_of(window, header, pages)
+        files, numbers = [file], None
+        if pages == "all":
+            with open_tiff(fd, file, is_ome=False) as tif:
+                lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
+            stated = _plain(stated_by(fd, file, lead, found[0].layout), lead, found[0].layout)
+        else:
+            with open_whole(fd, file, on_disk=path.on_disk) as tif:
+                chosen = choose_series(tif, file, series, level)
+                if chosen.kind == "mmstack":
+                    check_summary(tif, file, chosen.shape, pages)
+                if is_set(chosen):
+                    lead, files, members = describe_set(chosen, file)
+                    numbers, found = zip(*members, strict=True)
+                else:
+                    check_counts(tif, file, chain, window, header, pages)
+                    lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
+                if series == 0:
+                    warn_of_others(tif, file.path)
+                stated = _stated_alone(tif, lead, found[0].layout, series, level)
     layouts: dict[PageLayout, int] = {}
-    table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in pages]
+    table = [
+        (k, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data)
+        for k, p in zip(numbers or (0,) * len(found), found, strict=True)
+    ]
     return TiffSource(
-        FileTable.of([file]),
+        FileTable.of(files),
         tuple(layouts),
         np.array(table, np.int64).reshape(*lead, 4),
-        token_of([file], f"series {series} level {level}"),
+        token_of(files, "\n".join([f"series {series} level {level}", *_which(pages, None)])),
         series=series,
         level=level,
         options=path.options,
@@ -313,8 +428,16 @@ def _stated_alone(
     stated = stated_in(tif, lead, layout, series=series, level=level)
     if stated.axes:
         return stated
-    # The pages are not as the metadata say: letters that mean nothing.
-    return replace(stated, axes="q" * (len(lead) + len(layout.shape)))
+    return _plain(stated, lead, layout)
+
+
+def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
+    """Give what a file states of pages that are not as its metadata say.
+
+    Letters that mean nothing count them, and of channels nothing is known.
+    """
+    axes = "q" * len(lead) + "yxs"[: len(layout.shape)]
+    return replace(stated, axes=axes, channels=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +474,7 @@ class TiffInfo:
 def describe_path(path: Any) -> TiffInfo:
     """Describe a TIFF file, at a path or at a place in a store; reads its directories, no pixel.
 
-    One file of a multi-file OME-TIFF is described by itself.
+    What lies in several files is described as one, as :func:`describe_image` reads it.
 
     Raises
     ------
@@ -360,18 +483,25 @@ def describe_path(path: Any) -> TiffInfo:
     TiffReadError
         If it is damaged or no regular file.
     """
-    with opened(locate_file(path)) as (fd, file):
-        with open_tiff(fd, file, _multifile=False) as tif:
-            if not (tif.is_ome and tif.series and tif.series[0].kind != "ome"):
-                return _describe_open(tif, fd, file)
-        with open_tiff(fd, file, is_ome=False) as tif:
-            return _describe_open(tif, fd, file)
+    place = locate_file(path)
+    with opened(place) as (fd, file), open_whole(fd, file, on_disk=place.on_disk) as tif:
+        return _describe_open(tif, fd, file)
 
 
 def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> TiffInfo:
     window = Window(fd, file.size)
+    header = read_header(window)
+    chain = _chain_of(window, header, None)
     series = choose_series(tif, file, 0, 0)
-    lead, pages = describe_series(tif, series, window, read_header(window))
+    if series.kind == "mmstack":
+        check_summary(tif, file, series.shape, None)
+    pages: Sequence[DescribedPage]
+    if is_set(series):
+        lead, _, members = describe_set(series, file)
+        pages = [page for _, page in members]
+    else:
+        check_counts(tif, file, chain, window, header, None)
+        lead, pages = describe_series(tif, file, series, window, header)
     first, layout = series.keyframe, pages[0].layout
     compression = int(first.compression)
     return TiffInfo(

@@ -22,6 +22,7 @@ import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import WHITE, Channel, named_channels
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
@@ -33,6 +34,9 @@ from scout_dask_io.tiff.series import open_tiff
 #: Dots per inch that programs write when they know of no size.
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
 
+
+#: Pixels smaller than a hundredth of a nanometre or larger than 10 cm are no pixels.
+_LEAST_UM, _GREATEST_UM = 1e-5, 1e5
 
 _BLACK = "000000"
 
@@ -94,14 +98,16 @@ def file_sizes(path: Any) -> tuple[VoxelSize, ...]:
         return tuple(Metadata(tif).sizes())
 
 
-def stated_by(fd: OpenFile, file: SourceFile, lead: Shape, layout: PageLayout) -> Stated:
+def stated_by(
+    fd: OpenFile, file: SourceFile, lead: Shape, layout: PageLayout, series: int = 0
+) -> Stated:
     """Give what a file that is open states; metadata that tifffile cannot make out state nothing.
 
     For who describes the file anyway, and must not refuse it for what stands beside its pixels.
     """
     try:
         with open_tiff(fd, file, _multifile=False) as tif:
-            return stated_in(tif, lead, layout)
+            return stated_in(tif, lead, layout, series=series)
     except (ScoutIOError, OSError, MemoryError):
         raise
     except Exception:
@@ -220,6 +226,15 @@ def _size_of_ome(pixels: ElementTree.Element | None) -> VoxelSize | None:
     if pixels is None:
         return None
     given = pixels.attrib
+    for axis in "XYZ":
+        unit = given.get(f"PhysicalSize{axis}Unit", "µm")
+        known = micrometres_of(unit) is not None or unit.lower() in ("pixel", "reference frame")
+        if f"PhysicalSize{axis}" in given and not known:
+            warn(
+                f"OME-XML states the size of a pixel in {unit!r}, which is no unit that is known; "
+                "the size is not used. " + Option("voxel_size", "") + " says what it is."
+            )
+            break
     z, y, x = (
         _length(given.get(f"PhysicalSize{a}"), given.get(f"PhysicalSize{a}Unit", "µm"))
         for a in "ZYX"
@@ -245,6 +260,14 @@ def _size_of_tags(tif: tifffile.TiffFile) -> VoxelSize | None:
         return None
     dpi = 1 / (x * inches)
     if any(abs(dpi - n) < 0.005 * n for n in _PRINT_RESOLUTIONS):
+        return None
+    if any(abs(1 / x - n) < 0.005 * n for n in (72, 96)):
+        return None  # a print's or a screen's, whatever the unit says
+    text = tif.pages.first.description
+    if code == 3 and x == y == 1e-4 and (tif.is_ome or text.startswith("SCIFIO")):
+        return None  # what Bio-Formats and SCIFIO write where they know of no size
+    lengths = [_length(v, unit) for v in (y, x)]
+    if not all(v is not None and _LEAST_UM < v < _GREATEST_UM for v in lengths):
         return None
     return VoxelSize(None, _length(y, unit), _length(x, unit), "resolution tags")
 

@@ -105,8 +105,9 @@ def opened(path: Location) -> Iterator[tuple[OpenFile, SourceFile]]:
     except (ScoutIOError, MemoryError):
         raise
     except Exception as err:
-        what = str(err) or type(err).__name__
-        raise TiffReadError(f"cannot read {str(path)!r}: {what}") from err
+        # Joined and not formatted, so that an argument which the message names stays one.
+        what = err.args[0] if err.args and isinstance(err.args[0], str) else str(err)
+        raise TiffReadError(f"cannot read {str(path)!r}: " + (what or type(err).__name__)) from err
 
 
 def open_checked(file: SourceFile) -> int:

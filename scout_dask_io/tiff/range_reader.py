@@ -111,9 +111,9 @@ class RemoteFile:
     """A TIFF file in an object store: takes the place of a file descriptor.
 
     Directories and tables come from windows that are kept. Pixels come in the
-    ranges that :meth:`expect` was told of; after each batch of them the store is
-    asked whether the object is the one that was described, so that a torn read
-    is an error. Not to be shared by threads.
+    ranges that :meth:`expect` was told of; each answer says what object it is from, or
+    else the store is asked after each batch whether it is the one that was described, so
+    that a torn read is an error. Not to be shared by threads.
 
     Parameters
     ----------
@@ -126,7 +126,8 @@ class RemoteFile:
     def __init__(self, place: RemoteLocation, file: SourceFile) -> None:
         self.file = file
         # What it takes to ask is at hand before another thread does.
-        self._place, self._fs, self._key = place, place.fs, place.key
+        self._place = place
+        _ = place.fs
         self._windows: OrderedDict[int, bytes] = OrderedDict()
         self._kept_nbytes = 0
         self._expected: list[tuple[int, int]] = []
@@ -143,7 +144,7 @@ class RemoteFile:
             return bytearray()
         start = 0 if offset < _WINDOW_NBYTES else offset - _BEFORE_NBYTES
         end = min(max(stop, start + _WINDOW_NBYTES), self.file.size)
-        ((_, data),) = self._get([(start, end)])
+        ((_, data),) = self._get([(start, end)], is_head=True)
         self._kept_nbytes -= len(self._windows.pop(start, b""))
         self._windows[start] = data
         self._kept_nbytes += len(data)
@@ -181,7 +182,6 @@ class RemoteFile:
         if batch:
             self._held = []  # before the next is here, so that there is never twice as much
             self._held = self._get(batch)
-            self.verify()
 
     def read(self, offset: int, out: memoryview) -> int:
         """Read pixels into a buffer, as far as the file goes; give the number of bytes."""
@@ -218,6 +218,10 @@ class RemoteFile:
         """
         with answered():
             entry = self._place.info()
+        self._check(entry)
+
+    def _check(self, entry: Mapping[str, Any] | None) -> None:
+        """Refuse an object of which the store says other than it was described by."""
         if entry is None:
             raise SourceChangedError(
                 f"{self.file.path!r} is gone: it was there when the array was built. "
@@ -230,27 +234,33 @@ class RemoteFile:
                 "its place. Build the array again to read what is there now."
             )
 
-    def _get(self, ranges: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
-        """Give ``(offset, bytes)`` of ranges that lie in the file, all asked for at once."""
-        starts, stops = [r[0] for r in ranges], [r[1] for r in ranges]
+    def _get(
+        self, ranges: list[tuple[int, int]], *, is_head: bool = False
+    ) -> list[tuple[int, bytes]]:
+        """Give ``(offset, bytes)`` of ranges that lie in the file, all asked for at once.
+
+        Where the answers do not say what object they are from, it is asked for, but for a
+        directory, whose pixels are yet to come.
+        """
         try:
-            keys = [self._key] * len(ranges)
-            parts = self._fs.cat_ranges(keys, starts, stops, on_error="return")
-            failed = next((part for part in parts if isinstance(part, Exception)), None)
-            if failed is not None:
-                raise failed
+            answers = self._place.read_ranges(ranges)
         except Exception as err:  # whatever the store's own library raises, after all its tries
             if isinstance(err, OSError) and err.errno in (None, errno.ENOENT, errno.EINVAL):
                 # One that was removed, or replaced by a shorter one that has no such range.
                 with suppress(TiffReadError):
                     self.verify()
             raise _unreached(err, self._place.told(err)) from err
-        for part, start, stop in zip(parts, starts, stops, strict=True):
+        entries = [entry for _, entry in answers if entry is not None]
+        for entry in entries:
+            self._check(entry)
+        for (part, _), (start, stop) in zip(answers, ranges, strict=True):
             if len(part) != stop - start:
                 self.verify()
                 told = f"{len(part)} bytes came where {stop - start} were asked for"
                 raise _unreached(OSError(told), told)
-        return list(zip(starts, parts, strict=True))
+        if len(entries) < len(answers) and not is_head:
+            self.verify()
+        return [(start, part) for (start, _), (part, _) in zip(ranges, answers, strict=True)]
 
 
 class Handle(io.RawIOBase):

@@ -17,9 +17,9 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.messages import warn
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.errors import ArgumentError, TiffReadError
-from scout_dask_io.tiff._tifffile import page_at, series_pages
+from scout_dask_io.tiff._tifffile import page_at, series_pages, silenced
 from scout_dask_io.tiff.ifd import (
     Damaged,
     Header,
@@ -30,14 +30,18 @@ from scout_dask_io.tiff.ifd import (
     read_ifd,
 )
 from scout_dask_io.tiff.open_file import OpenFile, SegmentTable
+from scout_dask_io.tiff.page_chain import ALL_PAGES, PageChain, miscounted
 from scout_dask_io.tiff.page_layout import DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import Handle
 
 
 def choose_series(
-    tif: tifffile.TiffFile, file: SourceFile, series: int, level: int
+    tif: tifffile.TiffFile, file: SourceFile, series: int, level: int, *, is_plane: bool = False
 ) -> tifffile.TiffPageSeries:
     """Give a series of a file at a resolution level.
+
+    A file that is one plane of several may hold one page and tell of more: the description of
+    a whole stack stays on its first plane where the stack is split.
 
     Raises
     ------
@@ -51,7 +55,7 @@ def choose_series(
         raise Damaged("it has no pages")
     if tif.is_ome and found[0].kind != "ome":
         _refuse_split_ome(tif, file)
-    _check_promises(tif, found)
+    _check_promises(tif, found, file.size if is_plane else -1)
     if series >= len(found):
         raise ArgumentError(
             f"{file.path!r} has no series {series}; it has {len(found)}: {_listing(found)}"
@@ -94,42 +98,161 @@ def _refuse_split_ome(tif: tifffile.TiffFile, file: SourceFile) -> None:
         root = ElementTree.fromstring(tif.ome_metadata or "")
     except ElementTree.ParseError:
         return
-    names = [
-        element.attrib.get("FileName") or element.attrib.get("MetadataFile")
-        for element in root.iter()
-        if element.tag.endswith(("}UUID", "}BinaryOnly"))
-    ]
+    companions = [e.get("MetadataFile") for e in root.iter() if e.tag.endswith("}BinaryOnly")]
+    if companions:
+        warn(
+            f"{file.path!r} holds pages alone; its metadata lie in {companions[0]!r}, which is "
+            "not read: the pages come one after the other."
+        )
+    names = [e.get("FileName") for e in root.iter() if e.tag.endswith("}UUID")]
     others = sorted({n for n in names if n and n.lower() != own})
     if others:
         shown = ", ".join(map(repr, others[:3])) + (", ..." if len(others) > 3 else "")
         raise TiffReadError(
             f"{file.path!r} is one of several files of an OME-TIFF; its metadata names "
-            f"{len(others)} other(s): {shown}. Read the folder with imread_folder, or pass the "
-            "paths in order to imread_parallel."
+            f"{len(others)} other(s): {shown}. " + ALL_PAGES + " reads the pages of this one alone."
         )
 
 
-def _check_promises(tif: tifffile.TiffFile, found: list[tifffile.TiffPageSeries]) -> None:
-    """Refuse files whose metadata promises more pages than tifffile could arrange."""
+def _holds_one_page(tif: tifffile.TiffFile, size: int) -> bool:
+    """Tell whether a file has no more bytes than its only page and directory account for."""
+    page = tif.pages.first
+    ends = [page.offset + 18 + 20 * len(page.tags)]
+    ends += [tag.valueoffset + tag.valuebytecount for tag in page.tags]
+    ends += [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    return size <= max(ends) + 16
+
+
+def _check_promises(
+    tif: tifffile.TiffFile, found: list[tifffile.TiffPageSeries], plane_nbytes: int
+) -> None:
+    """Refuse files whose metadata promises more pages than tifffile could arrange.
+
+    ``plane_nbytes`` is the size of a file that may be the first plane of a stack, else -1.
+    """
     meta = tif.imagej_metadata if tif.is_imagej else None
     if meta and found[0].kind not in ("imagej", "ome", "shaped"):
-        promised = int(meta.get("images", 1))
-        if promised > len(tif.pages):
-            raise Damaged(
-                f"ImageJ says that it holds {promised} images, but there are {len(tif.pages)}; "
-                "it is truncated"
-            )
+        promised, there = int(meta.get("images", 1)), len(tif.pages)
+        # One page and nothing else is the first plane of a stack that was split.
+        whole = there == 1 and plane_nbytes > 0 and _holds_one_page(tif, plane_nbytes)
+        if promised > there and not whole:
+            raise miscounted("ImageJ's description", promised, there)
     if tif.is_shaped and found[0].kind != "shaped":
         shaped = tif.shaped_metadata
         first = shaped[0].get("shape") if shaped else None
         if first and math.prod(first) > sum(math.prod(s.shape) for s in found):
             raise Damaged(
-                f"it says that it holds an array of shape {tuple(first)}; it is truncated"
+                f"it says that it holds an array of shape {tuple(first)}; it is truncated. "
+                + ALL_PAGES
+                + " reads the pages that are there"
             )
+
+
+def check_counts(
+    tif: tifffile.TiffFile,
+    file: SourceFile,
+    chain: PageChain | None,
+    window: Window,
+    header: Header | None,
+    pages: str | None,
+) -> None:
+    """Refuse a file that has other pages than its metadata count; of others than planes, warn.
+
+    Nothing is asked where ``pages`` says that those which are counted are wanted.
+
+    Raises
+    ------
+    Damaged
+        If there are pages left of which ImageJ or OME-XML know nothing, and they are like
+        those of the first series.
+    """
+    found = tif.series
+    if chain is None or header is None or pages == "counted" or not found:
+        return
+    who = _COUNTING.get(found[0].kind)
+    if who is None:
+        return
+    first = found[0].keyframe
+    if found[0].kind == "imagej":
+        counted = max(math.prod(found[0].shape) // max(math.prod(first.shape), 1), 1)
+        left = list(chain.offsets[counted:])
+    else:
+        listed = {
+            p.offset for s in found for n in s.levels for p in series_pages(n) if p is not None
+        }
+        left = [at for at in chain.offsets if at not in listed]
+    if not left:
+        return
+    counted = len(chain) - len(left)
+    ifd = read_ifd(window, header, left[0])
+    extent = ifd.one(257, window, 0), ifd.one(256, window, 0)
+    bits, kind = ifd.ints(258, window, (1,))[0], ifd.one(339, window, 1)
+    alike = extent == (first.imagelength, first.imagewidth) and bits == first.bitspersample
+    if alike and kind == int(first.sampleformat) and not ifd.one(254, window, 0) & 1:
+        raise miscounted(who, counted, len(chain))
+    warn(
+        f"{file.path!r}: {who} counts {counted:,} pages, and the file has {len(chain):,}; the "
+        "others are of another kind, and are not read. " + ALL_PAGES + " tells what they are like."
+    )
+
+
+#: Kinds of series whose metadata count the pages of the whole file.
+_COUNTING = {"imagej": "ImageJ's description", "ome": "OME-XML"}
+
+
+def describe_pages(
+    tif: tifffile.TiffFile,
+    chain: PageChain,
+    window: Window,
+    header: Header,
+    allow_sparse: bool = False,
+) -> tuple[tuple[DescribedPage, ...], list[str]]:
+    """Give all pages of a file, whatever its metadata say, and what people should know of it.
+
+    Thumbnails do not count, nor do pages that are cut at the end of the file.
+
+    Raises
+    ------
+    Damaged
+        If there is none, if they differ, or one that is followed by others cannot be read.
+    """
+    told = [f"{chain.trouble}; what comes after is lost"] if chain.trouble else []
+    described: list[DescribedPage] = []
+    usual: PageLayout | None = None
+    n_small = 0
+    for number, offset in enumerate(chain.offsets):
+        try:
+            pages = _describe_page(tif, offset, window, header, allow_sparse)
+        except Damaged as err:
+            if not described or number < len(chain) - 1:
+                raise Damaged(f"page {number} of {len(chain)}: {err}") from err
+            told.append(f"page {number}, its last, is left out: {err}")
+            break
+        layout = pages[0].layout
+        usual = usual or layout
+        if (layout.shape, layout.dtype[1:]) != (usual.shape, usual.dtype[1:]):
+            if read_ifd(window, header, offset).one(254, window, 0) & 1:
+                n_small += 1
+                continue
+            raise Damaged(
+                f"page {number} is {layout.shape} {np.dtype(layout.dtype)}, and page 0 is "
+                f"{usual.shape} {np.dtype(usual.dtype)}: they are no one stack; "
+                + Option("series", 1)
+                + " and so on give those that are alike"
+            )
+        described += pages
+    if not described:
+        raise Damaged("it has no pages")
+    if n_small:
+        told.append(f"{n_small:,} thumbnails among its pages are left out")
+    if told:
+        told.insert(0, f"{len(described):,} pages are read")
+    return tuple(described), ["; ".join(told)] if told else []
 
 
 def describe_series(
     tif: tifffile.TiffFile,
+    file: SourceFile,
     series: tifffile.TiffPageSeries,
     window: Window,
     header: Header | None,
@@ -147,10 +270,12 @@ def describe_series(
     missing = len(pages) - len(listed)
     if missing or not listed:
         raise TiffReadError(
-            f"{tif.filename!r} lacks {missing} of the {len(pages)} pages that its metadata "
-            "names; they may lie in other files. Read the folder with imread_folder, or pass "
-            "the paths in order to imread_parallel."
+            f"{file.path!r} lacks {missing} of the {len(pages)} pages that its metadata name; "
+            f"it has {len(listed)} of them. " + ALL_PAGES + " reads the pages that are there."
         )
+    if series.kind == "imagej" and len(listed) > 1:
+        # Where pages follow that it does not count, tifffile lists them all the same.
+        listed = listed[: max(math.prod(series.shape) // math.prod(series.keyframe.shape), 1)]
     if series.transform is not None:
         raise Damaged(f"its {series.kind} pixels need a transformation that is not supported")
     described: list[DescribedPage] = []
@@ -166,8 +291,18 @@ def describe_series(
             )
     if len(listed) == 1 and series.dataoffset is not None and first.coding == "raw":
         described = _virtual_pages(series, described, window.size)
+    if series.kind == "scanimage" and _n_stated(series.shape, first) != len(described):
+        warn(
+            f"{file.path!r}: the {len(described)} pages do not fill the {series.shape} "
+            f"({series.axes}) that ScanImage states; they are read one after the other."
+        )
+        return (len(described),), tuple(described)
     lead = _leading_axes(series.shape, first, len(described))
     return lead, tuple(described)
+
+
+def _n_stated(shape: Shape, layout: PageLayout) -> int:
+    return math.prod(shape) // max(math.prod(layout.shape), 1)
 
 
 def _virtual_pages(
@@ -279,9 +414,13 @@ def _checksum(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
 @contextmanager
 def open_tiff(fd: OpenFile, file: SourceFile, **options: Any) -> Iterator[tifffile.TiffFile]:
     """Let tifffile look at a file that is open already, so that it sees the same one."""
+    # By itself a handle has no folder: tifffile would look for files of a set where the program
+    # runs, and take pages of others for those of this one.
+    how = {"name": os.path.basename(file.path), "is_mmstack": False, "is_ndtiff": False}
     with (
+        silenced(),
         _as_python_has_it(fd) as handle,
-        tifffile.TiffFile(handle, name=os.path.basename(file.path), **options) as tif,
+        tifffile.TiffFile(handle, **{**how, **options}) as tif,
     ):
         yield tif
 

@@ -26,6 +26,9 @@ from scout_dask_io.tiff.raw_reader import RawReader, area_reader
 
 #: A dask block is a page by default, up to this size.
 MAX_BLOCK_NBYTES = 256 << 20
+#: A band of a write from a store: 64 planes of 1024 x 1024 are then asked for whole or in halves,
+#: not in eighths.
+STORE_BAND_NBYTES = 128 << 20
 
 
 class TiffSource(Source):
@@ -95,6 +98,7 @@ class TiffSource(Source):
         self._channels = tuple(channels)
         self._options = options
         self.has_own_threads = options is not None  # pages are fetched ahead
+        self.band_nbytes = 0 if options is None else STORE_BAND_NBYTES
         self._gate_key = token
         self._gate: AbstractContextManager[Any] | None = None
         self.token = token

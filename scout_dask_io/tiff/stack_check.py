@@ -17,7 +17,7 @@ import numpy as np
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane
-from scout_dask_io.core.messages import Option
+from scout_dask_io.core.messages import Option, joined, message_of
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.tiff.metadata import Stated
@@ -129,7 +129,7 @@ def refuse(path: Location, error: ScoutIOError) -> Refused:
         kind = "unreachable"
     else:
         kind = "empty" if file.size == 0 else "unreadable"
-    reason = str(error).removeprefix(f"cannot read {file.path!r}: ")
+    reason = message_of(error, f"cannot read {file.path!r}: ")
     return Refused(file, kind, reason, error)
 
 
@@ -236,13 +236,17 @@ class Survey:
         offer = missing != "fill" and not any(r.kind == "unreachable" for r in bad)
         offer = offer and 2 * len(bad) < len(self)
         if len(bad) == 1:
-            text = str(first.error).rstrip(".")
-            hint = " " + _FILL + " puts zeros in its place and says so."
-            return type(first.error)(f"{text}." + hint if offer else str(first.error))
+            text = message_of(first.error)
+            end = " " if text.endswith(".") else ". "
+            hint = end + _FILL + " puts zeros in its place and says so."
+            return type(first.error)(text + hint if offer else text)
         more: str = ", and " + _FILL + " puts zeros in their place and says so" if offer else ""
         return type(first.error)(
-            f"{len(bad):,} of the {len(self):,} files {self.list_refused(bad)}. Mend or remove "
-            "them; scan names them all" + more + "."
+            f"{len(bad):,} of the {len(self):,} files "
+            + self.list_refused(bad)
+            + ". Mend or remove them; scan names them all"
+            + more
+            + "."
         )
 
     def list_refused(self, bad: Sequence[Refused]) -> str:
@@ -251,9 +255,9 @@ class Survey:
         if not self._files[0].path.startswith(folder):  # a URL, which has two slashes in a row
             folder = folder.replace("/", "//", 1)
         start = len(os.path.join(folder, ""))
-        shown = [f"{r.file.path[start:]!r} ({r.reason})" for r in bad[:NAMED]]
+        shown = [f"{r.file.path[start:]!r} (" + r.reason + ")" for r in bad[:NAMED]]
         more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
-        return f"of {folder!r} cannot be read as one stack: {', '.join(shown)}{more}"
+        return f"of {folder!r} cannot be read as one stack: " + joined(", ", shown) + more
 
     def table(
         self, left_out: dict[int, Refused]

@@ -275,6 +275,11 @@ class Panels:
     MAX_CHANNELS = len(COLORS)
 
     def __init__(self, array: Any, mode: str, size: int) -> None:
+        if not array.ndim or array.dtype.kind not in "biuf":
+            raise ArgumentError(
+                "a picture needs an array (y, x), (z, y, x) or (c, z, y, x) of real numbers, got "
+                f"shape {array.shape} of {array.dtype}"
+            )
         data, cell, n_lead = _readable(array)
         samples = isinstance(data, TiffSource) and len(data.layouts[0].shape) == 3
         space = [k for k in range(data.ndim) if not (samples and k == data.ndim - 1)]

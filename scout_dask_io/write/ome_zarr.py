@@ -41,7 +41,7 @@ from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks
-from scout_dask_io.write.unit import Lower, Target
+from scout_dask_io.write.unit import Lower, Target, units_done
 from scout_dask_io.write.uploads import upload_limit
 from scout_dask_io.write.zarr import (
     check_fill,
@@ -251,7 +251,9 @@ def write_levels(
     tops = _with_lower(image, targets)
     tops[0] = replace(tops[0], qc=subject is not None)
     name = f"write-{txn.name}"
-    tasks, units, ends, already = _image_tasks(name, image, tops, source, array, resume=resume)
+    tasks, units, ends, already = _image_tasks(
+        name, image, tops, source, array, resume=resume, durable=durable
+    )
     of_levels = {target.level: image.units_of(n) for n, target in enumerate(targets)}
     written = run_write(
         name,
@@ -318,6 +320,7 @@ def _image_tasks(
     array: da.Array | None,
     *,
     resume: bool,
+    durable: bool,
 ) -> tuple[dict[Any, Any], set[Any], list[Any], int]:
     """Give all tasks but the last, those that count, those at the end, and how many are done."""
     tasks: dict[Any, Any] = {}
@@ -325,7 +328,11 @@ def _image_tasks(
     ends: list[Any] = []
     already = 0
     for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
-        done = set(top.transaction.finished(top.level)) if resume else set()
+        n_levels = len(top.lower) + 1
+        made: dict[int | None, Blocks] = {
+            (top.level or 0) + n: image.units_of(first + n) for n in range(n_levels)
+        }
+        done = units_done(top, made, resume=resume, deep=durable)
         already += len(done)
         here = f"{name}-{first}"
         if k == 0:

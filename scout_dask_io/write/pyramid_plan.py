@@ -24,6 +24,7 @@ from scout_dask_io.core.plan import (
     UNIT_NBYTES,
     WritePlan,
     blocks_fit_chunks,
+    copies_of,
     grow_unit,
     plan_computed,
     plan_source,
@@ -132,6 +133,7 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
             least,
             nb_workers=plan.nb_workers,
             max_mem=plan.max_mem,
+            n_copies=copies_of(sharded=plan.shards is not None),
             n_threads=plan.n_threads,
         )
     except MemoryLimitError:
@@ -273,6 +275,7 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
         tuple(max(n, 1) for n in read),
         nb_workers=plan.nb_workers,
         max_mem=plan.max_mem,
+        n_copies=copies_of(sharded=plan.shards is not None),
         n_threads=plan.n_threads,
     )
     if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:

@@ -29,7 +29,7 @@ from scout_dask_io.core.grid import (
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.source import ArraySource, PiecesSource, Source
-from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
+from scout_dask_io.errors import ArgumentError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks
@@ -225,7 +225,10 @@ def checked_block(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarra
         If it has another shape, or a dtype whose values the declared one cannot
         hold. dask checks neither: a 1x1 block would be broadcast, and fractions
         would be cut off. A narrower dtype loses nothing, and many functions give one.
+    ArgumentError
+        If it is masked, which the dask array need not declare either.
     """
+    check_unmasked(block)
     array = np.asarray(block)
     if not np.can_cast(array.dtype, dtype, "safe"):
         raise ShapeMismatchError(
@@ -238,6 +241,25 @@ def checked_block(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarra
             f"{region_shape(region)} at {region}. Mend the function that made it, or its chunks=."
         )
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def check_unmasked(data: Any) -> None:
+    """Refuse a masked array, of numpy or dask: files hold no mask, and would show what it hides.
+
+    Raises
+    ------
+    ArgumentError
+        If it is one, or a list of some.
+    """
+    parts = data if isinstance(data, (list, tuple)) else (data,)
+    for part in parts:
+        if isinstance(getattr(part, "_meta", part), np.ma.MaskedArray):
+            fill = "dask.array.ma.filled(data, 0)" if hasattr(part, "dask") else "data.filled(0)"
+            raise ArgumentError(
+                "the data are masked, and a file holds no mask: what is masked would be written as "
+                f"if it were measured. Say what stands in its place, as {fill} does, and write the "
+                "mask beside it where it matters."
+            )
 
 
 class DelayedWrite(Delayed):

@@ -35,7 +35,7 @@ from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_band
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.write_metadata import Notes, ome_notes, plain_notes
 from scout_dask_io.tiff.writer import TiffDraft
-from scout_dask_io.write.tasks import checked_block
+from scout_dask_io.write.tasks import check_unmasked, checked_block
 
 
 def imsave(
@@ -173,6 +173,7 @@ def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:
 
 def _as_array(data: Any) -> np.ndarray | da.Array:
     """Give numpy or dask; what has chunks (zarr, h5py) is not loaded."""
+    check_unmasked(data)
     if not isinstance(data, da.Array):
         return da.from_array(data) if hasattr(data, "chunks") else np.asarray(data)
     if any(np.isnan(n) for axis in data.chunks for n in axis):

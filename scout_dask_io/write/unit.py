@@ -17,13 +17,16 @@ whole chunks of it, so no more of it is in memory. What is below holds the whole
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from scout_dask_io.core.chunk_buffer import ChunkBuffer
 from scout_dask_io.core.downsample import PieceHalver, downsample
 from scout_dask_io.core.grid import (
+    Blocks,
     Region,
     Shape,
     chunk_counts,
@@ -39,9 +42,9 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
-from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.store.transaction import Transaction, finished_units
 from scout_dask_io.write.attempt import Attempt, Cancelled, Running
-from scout_dask_io.write.qc.gather import PlaneGatherer
+from scout_dask_io.write.qc.gather import PlaneGatherer, is_whole
 from scout_dask_io.write.uploads import UploadLimit, Uploads, uploads_of
 
 
@@ -213,6 +216,20 @@ class UnitWork:
     running: Running
     buffer: ChunkBuffer
     uploads: Uploads
+
+
+def units_done(
+    target: Target, units: Mapping[int | None, Blocks], *, resume: bool, deep: bool
+) -> set[int]:
+    """Give the units of an earlier run that are not written again.
+
+    ``units`` are their extents in each level that they make, the target's first; with ``deep``
+    every chunk of theirs is read.
+    """
+    if not resume:
+        return set()
+    whole = partial(is_whole, target.format.dtype) if target.qc else None
+    return finished_units(target.transaction, units, deep=deep, kept=whole, kept_name=record_name)
 
 
 def record_name(unit: int) -> str:

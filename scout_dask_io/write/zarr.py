@@ -19,21 +19,23 @@ import numpy as np
 from dask.delayed import Delayed, delayed
 
 from scout_dask_io.core.formatting import format_nbytes
-from scout_dask_io.core.grid import Blocks, expand_chunks
+from scout_dask_io.core.grid import Blocks, Shape, expand_chunks
 from scout_dask_io.core.messages import OVERWRITE, Option
-from scout_dask_io.core.plan import WritePlan, plan_computed, plan_source
+from scout_dask_io.core.plan import WritePlan, copies_of, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
-from scout_dask_io.run.lazy import source_of, sources_in
+from scout_dask_io.run.graph_search import search_graph
+from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import planned
 from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
+from scout_dask_io.store.readers import may_read
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
 from scout_dask_io.store.unfinished import NewArray
@@ -41,8 +43,8 @@ from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import check_region, stored_format
-from scout_dask_io.write.tasks import run_write, unit_tasks
-from scout_dask_io.write.unit import Target
+from scout_dask_io.write.tasks import check_unmasked, run_write, unit_tasks
+from scout_dask_io.write.unit import Target, units_done
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -147,8 +149,10 @@ def write_zarr(
         that is not a Zarr array alone is never removed.
     resume : bool
         Finish the write that was interrupted, with the same data and settings;
-        finished units are not computed again. Where there is none, begin; where
-        the array stands finished with the same data and settings, nothing is done.
+        finished units are not computed again, but for those whose chunks do not lie
+        there as they were written, by their sizes (with ``durable`` by their CRC32C), of
+        which it warns. Where there is none, begin; where the array stands finished with
+        the same data and settings, nothing is done.
     max_mem : int or str, optional
         Bytes, or a text such as ``"2GB"``, that one process may use beyond its
         imports; where not given, a quarter of the free memory, or on a cluster
@@ -236,7 +240,8 @@ def write_zarr(
         fmt = stored_format(destination)
         part: Any = data
         where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
-        plan = plan_write(source, array, fmt.chunks, max_mem, nb_workers)
+        sharded = fmt.described().get("shards") is not None
+        plan = _plan(source, array, fmt.chunks, max_mem, nb_workers, sharded=sharded)
         check_remote(destination, plan, data, overwrite=False)
         limit = upload_limit(destination, plan)
         if compute:
@@ -273,7 +278,7 @@ def write_zarr(
         txn = begun
         plan = replace(plan, units=tuple(map(tuple, txn.settings["units"])))
     target = Target(txn, txn.format(None), plan.band, qc=qc, uploads=limit)
-    done = set(txn.finished(None)) if resume else set()
+    done = units_done(target, {None: plan.units}, resume=resume, deep=durable)
     name = f"write-{txn.name}"
     tasks, ends = unit_tasks(name, plan, source, array, target, done)
     written = run_write(
@@ -317,18 +322,15 @@ def _open(path: Any) -> zarr.Array[Any]:
     return cast("zarr.Array[Any]", open_zarr(path, mode="r+"))
 
 
-# zarr 3.4 puts a shard together in up to five times its memory, 3.1 in three times.
-SHARD_COPIES = 5
-
-
 def readable(data: Any) -> tuple[Source | None, da.Array | None]:
     """Give data as a source that is read by regions, or else as an array that must be computed.
 
     Raises
     ------
     ArgumentError
-        If it is no array, or of a kind that Zarr arrays of this library do not hold.
+        If it is no array, masked, or of a kind that Zarr arrays of this library do not hold.
     """
+    check_unmasked(data)
     if isinstance(data, da.Array):
         if any(np.isnan(n) for n in data.shape):
             raise ArgumentError(
@@ -382,25 +384,38 @@ def plan_write(
     inner = expand_chunks(data.shape, chunks)
     fitted = fit_shards(data.shape, inner, shards, dtype.itemsize)
     # A file has one writer and is encoded whole, so to the plan a shard is a chunk.
-    extents = fitted or inner
-    kind = (dtype.name, dtype.itemsize, extents)
+    plan = _plan(source, array, fitted or inner, max_mem, nb_workers, sharded=fitted is not None)
+    return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
+
+
+def _plan(
+    source: Source | None,
+    array: da.Array | None,
+    stored: Shape,
+    max_mem: int | str | None,
+    nb_workers: int | None,
+    *,
+    sharded: bool,
+) -> WritePlan:
+    """Plan by the extent of what one file holds, a shard or a chunk."""
+    data: Any = source if source is not None else array
+    dtype = data.dtype.newbyteorder("=")
+    kind = (dtype.name, dtype.itemsize, stored)
     room: dict[str, Any] = {"max_mem": max_mem, "nb_workers": nb_workers}
-    if fitted:
-        room["n_copies"] = SHARD_COPIES
+    room["n_copies"] = copies_of(sharded=sharded)
     try:
         if source is not None:
-            plan = planned(plan_source, source.shape, *kind, source.read_shape, **room)
-        else:
-            plan = planned(plan_computed, data.chunks, *kind, **room)
+            room["band_nbytes"] = source.band_nbytes
+            return planned(plan_source, source.shape, *kind, source.read_shape, **room)
+        return planned(plan_computed, data.chunks, *kind, **room)
     except MemoryLimitError as err:
-        if fitted is None:
+        if not sharded:
             raise
-        nbytes = format_nbytes(math.prod(fitted) * dtype.itemsize)
+        nbytes = format_nbytes(math.prod(stored) * dtype.itemsize)
         raise MemoryLimitError(
-            f"a shard of {fitted}, {nbytes}, is in memory whole while it is encoded, as a chunk "
+            f"a shard of {stored}, {nbytes}, is in memory whole while it is encoded, as a chunk "
             "is: " + err.args[0] + " Smaller shards take less."
         ) from err
-    return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
 
 
 def compressor_of(plan: WritePlan, codec: Any) -> Any:
@@ -462,9 +477,12 @@ def settings_of(
 
 def _json(attributes: dict[str, Any] | None) -> Any:
     try:
-        return json.loads(json.dumps(attributes or {}))
+        return json.loads(json.dumps(attributes or {}, allow_nan=False))
     except (TypeError, ValueError) as err:
-        raise ArgumentError(f"attributes cannot be written as JSON: {err}") from err
+        raise ArgumentError(
+            f"attributes cannot be written as JSON: {err}. Give numbers, text, lists and dicts of "
+            'them; for NaN and infinity None, or text such as "NaN".'
+        ) from err
 
 
 def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite: bool) -> None:
@@ -490,14 +508,34 @@ def check_remote(destination: Location, plan: WritePlan, data: Any, *, overwrite
             + ", give the "
             "array smaller blocks, or write to a disk first and copy that."
         )
-    sources = sources_in(data) if isinstance(data, da.Array) else [data]
-    if overwrite and any(_lies_in(source, destination) for source in sources):
+    if overwrite and reads_from(data, destination):
         raise ArgumentError(
-            f"the data are read from {destination}, which "
+            f"the data are read from {destination}, or from where that cannot be told, which "
             + OVERWRITE
             + " removes before they are "
             "written: write to another path"
         )
+
+
+def reads_from(data: Any, place: Location) -> bool:
+    """Tell whether data are read from a place in a store, by whichever reader in their graph.
+
+    ``True`` too where there is a store in the graph that does not say where it is.
+    """
+    if not isinstance(data, da.Array):
+        return _lies_in(data, place)
+    hits: list[Any] = []
+
+    def look(found: Any) -> bool:
+        if isinstance(found, Source):
+            hits.extend([found] * _lies_in(found, place))
+            return True
+        reads = may_read(found, place)
+        hits.extend([found] * bool(reads))
+        return reads is not None or bool(hits)
+
+    search_graph(data, look)
+    return bool(hits)
 
 
 def _lies_in(source: Any, place: Location) -> bool:

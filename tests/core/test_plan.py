@@ -312,3 +312,27 @@ def test_every_pair_of_axis_extents_keeps_the_plan_aligned() -> None:
             plan = plan_source((11,), "<u2", 2, (c,), (r,), nb_workers=2, max_mem=max_mem)
             check_units(plan)
             assert plan.projected_mem <= max_mem
+
+
+@pytest.mark.parametrize(
+    ("asked", "max_mem", "rows"),
+    [
+        (0, 2**30, 128),
+        # Two units a worker: half of what a plane has.
+        (2**27, 2**30, 512),
+        (2**25, 2**30, 256),
+        # Memory has the last word.
+        (2**27, 40 * 2**20, 128),
+    ],
+    ids=["on a disk", "in a store", "as asked", "little memory"],
+)
+def test_bands_are_as_long_as_a_source_asks_where_memory_and_workers_permit(
+    asked: int, max_mem: int, rows: int
+) -> None:
+    plan = plan_source(
+        (128, 1024, 1024), "<u2", 2, (64, 64, 64), (1, 1, 1024), nb_workers=2, max_mem=max_mem,
+        band_nbytes=asked,
+    )  # fmt: skip
+    assert plan.band == (64, rows, 1024)
+    assert plan.projected_mem <= max_mem
+    assert plan.n_units >= 2 * plan.nb_workers

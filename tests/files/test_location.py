@@ -11,7 +11,13 @@ import fsspec
 import pytest
 from object_store import Lab, Memory
 
-from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError, TargetExistsError
+from scout_dask_io.errors import (
+    ArgumentError,
+    ChunkReadError,
+    LayoutError,
+    TargetExistsError,
+    WriteError,
+)
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote, locate
 
@@ -181,3 +187,21 @@ def test_names_with_signs_of_patterns_overwrite_their_own_array_alone(memory: Me
     for name in ("a1", "a2", "a?", "a[1]"):
         assert (io.read_zarr(f"{above}/{name}").compute() == data).all()
     assert (io.read_zarr(f"{above}/a*").compute() == data + 1).all()
+
+
+def test_one_that_cannot_be_removed_keeps_no_other(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = locate(memory.url)
+    put(place, "a", "b", "c")
+    real = memory.fs.rm_file
+
+    def refusing(key: str) -> None:
+        if key.endswith("/a"):
+            raise PermissionError(key)
+        real(key)
+
+    monkeypatch.setattr(type(memory.fs), "rm_file", staticmethod(refusing))
+    with pytest.raises(WriteError, match="PermissionError"):
+        place.remove(["a", "b", "c"])
+    assert memory.names() == ["a"]

@@ -189,7 +189,6 @@ def test_v3_arrays_are_pure(tmp_path, shape, encoding, separator):
     "stranger",
     [
         "notes.txt",
-        ".DS_Store",
         "0/notes.txt",
         "0/0/notes.txt",
         "0/0/0/0",  # a level too deep

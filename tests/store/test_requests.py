@@ -10,6 +10,9 @@ import pytest
 from object_store import Lab, Request, faulty_proxy
 
 import scout_dask_io as io
+from scout_dask_io.files.location import locate
+from scout_dask_io.store.manifest import CHANGED, manifest_of
+from scout_dask_io.store.nodes import open_node
 
 DATA = np.arange(8 * 12 * 16, dtype="u2").reshape(8, 12, 16)
 
@@ -63,3 +66,14 @@ def test_info_takes_eight_requests_and_verify_no_head(counted: Counted):
     found = counted.kinds()
     assert found["HEAD"] == 0
     assert found["GET"] <= 8 + 12
+
+
+def test_a_manifest_is_read_without_a_list_of_the_chunks(counted: Counted):
+    settings = {"storage_options": counted.options}
+    io.write_zarr(counted.url, DATA, (4, 6, 8), **settings)
+    io.write_zarr(counted.url, DATA[:4] + 1, region=np.s_[:4], **settings)
+    node = open_node(locate(counted.url, counted.options))
+    found = manifest_of(node)
+    assert found is not None
+    assert found.settings["source"] == CHANGED
+    assert "files" not in node.__dict__

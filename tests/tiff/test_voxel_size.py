@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from helpers import shared_data
 
+from scout_dask_io import voxel_size
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.tiff.describe import describe_image
 from scout_dask_io.tiff.metadata import file_sizes
@@ -109,3 +110,38 @@ def test_real_files_say_what_they_say():
     assert found is not None
     assert found.micrometres == (None, pytest.approx(1.0816669), pytest.approx(1.0816529))
     assert first(next(shared_data("brain", "ch0").glob("*.tif"))) is None
+
+
+@pytest.mark.parametrize("per_cm", [2**32 - 1, 0.01, 96])
+def test_resolutions_that_cannot_be_are_no_sizes(tmp_path, per_cm):
+    path = tmp_path / "a.tif"
+    pair = (int(per_cm), 1) if per_cm >= 1 else (1, 100)
+    tifffile.imwrite(
+        path, np.zeros((5, 6), "u1"), metadata=None, resolution=(pair, pair),
+        resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    assert voxel_size(path) is None
+
+
+@pytest.mark.parametrize("text", ["SCIFIO=0.40.0\naxes=X,Y\nunit=null\n", None])
+def test_a_placeholder_of_ten_thousand_a_centimetre_is_a_size_of_whoever_means_it(tmp_path, text):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, np.zeros((5, 6), "u1"), metadata=None, description=text,
+        resolution=(10000, 10000), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    found = voxel_size(path)
+    assert (None if found is None else found.x) == (None if text else 1.0)
+
+
+def test_a_unit_that_lost_its_letter_is_told_of(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="6" '
+        'SizeY="5" SizeZ="1" SizeC="1" SizeT="1" PhysicalSizeX="0.5" PhysicalSizeXUnit="?m">'
+        "<TiffData/></Pixels></Image></OME>"
+    )
+    tifffile.imwrite(path, np.zeros((5, 6), "u1"), metadata=None, description=xml.encode())
+    with pytest.warns(UserWarning, match=r"in '\?m', which is no unit"):
+        assert voxel_size(path) is None

@@ -166,9 +166,12 @@ def test_arrays_and_images_take_each_others_place_and_strangers_stay(memory: Mem
         io.write_ome_zarr(memory.url, VOLUME, FUSED, levels=2)
     io.write_ome_zarr(memory.url, VOLUME, FUSED, levels=2, overwrite=True)
     assert ".zarray" not in memory.names()
-    # Labels beside the levels are Zarr too.
+    # Labels beside the levels are Zarr too, and not the image's to remove.
     io.open(f"{memory.url}/labels")
     io.write_ome_zarr(f"{memory.url}/labels/nuclei", VOLUME, FUSED, levels=2, labels=True)
+    with pytest.raises(TargetExistsError, match="also holds 'labels'"):
+        io.write_zarr(memory.url, VOLUME, FUSED, overwrite=True)
+    memory.fs.rm(f"{memory.key}/labels", recursive=True)
     io.write_zarr(memory.url, VOLUME, FUSED, overwrite=True)
     assert not [k for k in memory.names() if k.startswith(("labels", "1/.z"))]
     np.testing.assert_array_equal(io.read_zarr(memory.url).compute(), VOLUME)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import scout_dask_io as io
 from scout_dask_io.core.grid import chunk_counts, is_aligned
+from scout_dask_io.core.plan import SHARD_COPIES
 from scout_dask_io.core.shards import MANY_FILES, advise_shards, fit_shards, suggest_shards
 from scout_dask_io.errors import (
     ArgumentError,
@@ -280,6 +281,43 @@ def test_a_region_of_whole_shards_is_written_in_place(tmp_path: Path, volume: np
     volume[where] += 1
     np.testing.assert_array_equal(read_by_tensorstore(tmp_path / "a"), volume)
     assert io.verify(tmp_path / "a").ok
+
+
+@pytest.mark.parametrize("blocks", [None, (32, 64, 64), (1, 64, 128)], ids=str)
+def test_a_region_of_shards_takes_the_memory_that_the_whole_array_does(
+    tmp_path: Path, blocks: tuple[int, ...] | None
+) -> None:
+    # One shard is 512 kB: in 2.2 MB go three copies and the band, and not five.
+    volume = make_volume((64, 64, 128))
+    settings: dict[str, Any] = {"zarr_format": 3, "shards": (32, 64, 128)}
+    io.write_zarr(tmp_path / "a", volume, (8, 16, 32), **settings)
+    part: Any = volume[:32] + 1
+    if blocks:
+        part = da.from_array(part, chunks=blocks) + np.uint16(0)
+    least = 2_200_000
+    for target, how in (("b", settings | {"chunks": (8, 16, 32)}), ("a", {"region": np.s_[:32]})):
+        with pytest.raises(MemoryLimitError, match=r"shard of \(32, 64, 128\), 524 kB"):
+            io.write_zarr(tmp_path / target, part, max_mem=least, nb_workers=1, **how)
+    assert not (tmp_path / "b").exists()
+    np.testing.assert_array_equal(read_by_tensorstore(tmp_path / "a"), volume)
+    io.write_zarr(tmp_path / "a", part, max_mem=2 * least, nb_workers=1, region=np.s_[:32])
+    volume[:32] += 1
+    np.testing.assert_array_equal(read_by_tensorstore(tmp_path / "a"), volume)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_pass_of_a_sharded_image_has_room_for_the_copies_of_a_shard(
+    tmp_path: Path, route: str
+) -> None:
+    data = ROUTES[route](make_volume((64, 96, 100)), tmp_path / "planes")
+    plan = io.plan_ome_zarr(
+        data, (8, 16, 16), levels=4, version="0.5", shards=SHARDS, max_mem="1GB", nb_workers=1
+    )
+    copies = SHARD_COPIES * math.prod(plan.write.stored) * plan.write.itemsize
+    assert len(plan.passes) > 1
+    for _, write in plan.passes:
+        band = math.prod(write.band) * write.itemsize
+        assert write.projected_mem >= copies + band
 
 
 def test_fill_values_are_kept_to_the_bit_and_make_no_shard(tmp_path: Path) -> None:

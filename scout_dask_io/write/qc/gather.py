@@ -125,6 +125,15 @@ class Record:
         )
 
 
+def is_whole(dtype: np.dtype[Any], unit: int, raw: bytes) -> bool:
+    """Tell whether the record of a unit can be understood."""
+    try:
+        Record(raw, dtype)
+    except ValueError:
+        return False
+    return True
+
+
 class PlaneGatherer:
     """Gathers from the pieces of which one unit is put together; used by one thread.
 

@@ -1,0 +1,170 @@
+"""The chain of a file's directories: every page that it has, and where the chain goes astray.
+
+A file that was cut, or whose 32-bit links wrapped round above 4 GB, holds fewer pages than it
+should; and metadata count pages that are not there, or not all that are. What reads such a
+file stops and says both numbers, unless it is told how to go on.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from scout_dask_io.core.messages import Option
+from scout_dask_io.errors import ArgumentError
+from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, read_ifd
+
+#: What may be asked for where pages and metadata differ: all pages of the file one after the
+#: other, or those alone that the metadata count.
+PAGES = ("all", "counted")
+ALL_PAGES = Option("pages", "all")
+COUNTED_PAGES = Option("pages", "counted")
+
+
+@dataclass(frozen=True, slots=True)
+class PageChain:
+    """Where the directories of a file lie, in order.
+
+    Attributes
+    ----------
+    offsets : tuple of int
+        Of those that can be read.
+    trouble : str
+        Why there are no more though there should be; empty where the chain ends as it ought.
+    """
+
+    offsets: tuple[int, ...]
+    trouble: str = ""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+def check_pages(pages: str | None) -> None:
+    """Refuse what is no choice of pages.
+
+    Raises
+    ------
+    ArgumentError
+        If it is neither ``None`` nor one of :data:`PAGES`.
+    """
+    if pages is not None and pages not in PAGES:
+        raise ArgumentError(
+            f"pages must be one of {', '.join(map(repr, PAGES))}, or None, got {pages!r}"
+        )
+
+
+def walk_chain(window: Window, header: Header) -> PageChain:
+    """Follow the links from directory to directory; reads the directories, a window each.
+
+    Raises
+    ------
+    Damaged
+        If there is not even a first one.
+    """
+    found: dict[int, int] = {}
+    at = header.first
+    while at:
+        if at in found:
+            return PageChain(
+                tuple(found),
+                f"the link from page {len(found) - 1} goes back to page {found[at]}",
+            )
+        try:
+            following = _next_of(window, header, at, first=not found)
+        except Damaged as err:
+            if not found:
+                raise
+            what = f"the directory of page {len(found)} should be at byte {at}"
+            if at >= window.size:
+                what += f", but the file has {window.size} bytes; it is truncated"
+            else:
+                what += f", but {err}; it is truncated or damaged"
+            return PageChain(tuple(found), what)
+        found[at] = len(found)
+        at = following
+    return PageChain(tuple(found))
+
+
+def _next_of(window: Window, header: Header, at: int, *, first: bool) -> int:
+    order, big = header.order, header.big
+    width, entry = (8, 20) if big else (2, 12)
+    (count,) = struct.unpack(order + ("Q" if big else "H"), window.get(at, width))
+    if not 0 < count <= 4096:
+        raise Damaged(f"that claims {count} tags")
+    if first:
+        # Some writers end the file with its only directory, and leave out the link.
+        return read_ifd(window, header, at).next
+    place = at + width + count * entry
+    (following,) = struct.unpack(order + ("Q" if big else "I"), window.get(place, 8 if big else 4))
+    return int(following)
+
+
+def check_chain(chain: PageChain, ifd: Ifd, window: Window) -> None:
+    """Refuse a file that has lost pages.
+
+    Raises
+    ------
+    Damaged
+        If the chain went astray; the message has the pages found, and expected where the first
+        directory's description says how many.
+    """
+    if not chain.trouble:
+        return
+    stated = stated_count(ifd, window)
+    expected = ""
+    if stated is not None and stated[1] > len(chain):
+        expected = f" of {stated[1]} that {stated[0]} counts"
+    raise Damaged(
+        f"its chain of pages breaks off after {_pages(len(chain))}{expected}: {chain.trouble}. "
+        + ALL_PAGES
+        + " reads the pages that are whole"
+    )
+
+
+def stated_count(ifd: Ifd, window: Window) -> tuple[str, int] | None:
+    """Give who counts the pages of a file, and how many, by the description of its first one."""
+    try:
+        text = ifd.text(270, window)
+    except Damaged:
+        return None
+    if text.startswith("ImageJ="):
+        found = re.search(r"^images=(\d{1,9})\s*$", text[:4000], re.MULTILINE)
+        return None if found is None else ("ImageJ", int(found.group(1)))
+    if text.lstrip()[-7:].rstrip().endswith("OME>") or "<OME" in text[:1000]:
+        return _ome_count(text)
+    return None
+
+
+def _ome_count(text: str) -> tuple[str, int] | None:
+    try:
+        root = ElementTree.fromstring(text.encode("latin-1"))
+        total = 0
+        for pixels in root.iter():
+            if pixels.tag.rpartition("}")[2] != "Pixels":
+                continue
+            samples = 1
+            for channel in pixels:
+                if channel.tag.rpartition("}")[2] == "Channel":
+                    samples = int(channel.get("SamplesPerPixel", 1))
+                    break
+            total += math.prod(int(pixels.get(f"Size{a}", 1)) for a in "ZCT") // samples
+    except (ElementTree.ParseError, ValueError, ZeroDivisionError):
+        return None
+    return ("OME-XML", total) if total else None
+
+
+def miscounted(who: str, counted: int, total: int) -> Damaged:
+    """Give the error of a file that has other pages than its metadata count."""
+    text = f"{who} counts {_pages(counted)}, but the file has {total}; " + ALL_PAGES
+    text += " reads all that it has, as plain pages"
+    if counted < total:
+        text += ", and " + COUNTED_PAGES + f" the first {counted} alone"
+    return Damaged(text)
+
+
+def _pages(n: int) -> str:
+    return f"{n:,} page" + "s" * (n != 1)
