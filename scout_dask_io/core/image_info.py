@@ -15,13 +15,9 @@ from scout_dask_io.core.grid import Region
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
 
-#: Names of the axes of arrays by their number, as OME-Zarr orders them.
-AXES = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
 #: Of channels in turn where none are stated, the same in every picture and viewer; magenta and
 #: green are told apart by people who see red and green alike. One channel alone is white.
 COLORS, WHITE = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF8000", "0080FF"), "FFFFFF"
-
-_LETTERS = {"time": "t", "channel": "c"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,70 +191,3 @@ def check_colors(colors: Any, n_channels: int) -> list[str] | None:
             f"'00FF00', got {colors!r}"
         )
     return good
-
-
-def axis_letter(name: Any, kind: Any = None) -> str:
-    """Give the letter of an axis by its name, or its type as OME-NGFF has it; else ``"?"``.
-
-    Examples
-    --------
-    >>> axis_letter("Z"), axis_letter("channel"), axis_letter("wave", "channel"), axis_letter("up")
-    ('z', 'c', 'c', '?')
-    """
-    known = str(name).lower()
-    return known if len(known) == 1 else _LETTERS.get(str(kind or known), "?")
-
-
-def stated_axes(names: Any, ndim: int) -> str:
-    """Give the axes that a list of names states; empty where it does not state each.
-
-    Examples
-    --------
-    >>> stated_axes(["time", "y", "x"], 3), stated_axes(["y", None], 2), stated_axes(None, 2)
-    ('tyx', '', '')
-    """
-    if not isinstance(names, (list, tuple)) or len(names) != ndim:
-        return ""
-    letters = "".join(axis_letter(name) for name in names)
-    return letters if "?" not in letters and len(set(letters)) == ndim else ""
-
-
-def guessed_axes(ndim: int, *, channels: bool = False) -> str:
-    """Guess the axes of an array by their number. With ``channels``, the first of three is ``c``.
-
-    Above five, letters that mean nothing come before those that do.
-
-    Examples
-    --------
-    >>> guessed_axes(3), guessed_axes(3, channels=True), guessed_axes(7), guessed_axes(1)
-    ('zyx', 'cyx', 'qrtczyx', '?')
-    """
-    if channels and ndim == 3:
-        return "cyx"
-    if 5 < ndim <= 11:
-        return "qrpihe"[: ndim - 5] + AXES[5]
-    return AXES.get(ndim, "?" * ndim)
-
-
-def axes_of(ndim: int, *, channels: bool = False, axes: str | None = None) -> str:
-    """Give the axes of an OME-Zarr image, one letter each: those given, or by their number.
-
-    Raises
-    ------
-    ArgumentError
-        If OME-Zarr has no such array, or ``axes`` do not fit it.
-    """
-    if axes is not None:
-        # A letter is found only behind the one before it, if all are in order.
-        left = iter(AXES[5])
-        if len(axes) != ndim or not axes.endswith("yx") or not all(a in left for a in axes):
-            raise ArgumentError(
-                f"axes must be {ndim} letters, some of 'tczyx' in this order with y and x, "
-                f"got {axes!r}"
-            )
-        return axes
-    if ndim not in AXES:
-        raise ArgumentError(
-            f"an OME-Zarr image has 2 to 5 axes, (t, c, z, y, x) at the most, got {ndim}"
-        )
-    return guessed_axes(ndim, channels=channels)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.axes import letters_of
 from scout_dask_io.core.image_info import (
     Channel,
     ImageInfo,
-    axis_letter,
     channel_colors,
     color_of,
 )
@@ -186,7 +186,7 @@ def parse_image(attributes: Mapping[str, Any], where: str) -> Multiscale | None:
         levels = tuple(_stored_level(d, first, len(axes)) for d in first["datasets"])
         if not levels or not axes:
             raise ValueError("no axes or no datasets")
-        letters = "".join(axis_letter(a["name"], a.get("type")) for a in axes)
+        letters = letters_of((a["name"], a.get("type")) for a in axes)
         units = tuple(a.get("unit") for a in axes)
         channels = tuple(
             Channel(str(c.get("label", k)), color_of(c.get("color")), _window(c.get("window")))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, region_size
 from scout_dask_io.core.image_info import FilledPlane
@@ -228,6 +229,9 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
     )
     if kind == "imagej":
         chosen = for_imagej(chosen)
+    elif kind == "ome":
+        # Of the orders that OME-XML knows, the one that an image has.
+        chosen = chosen.reordered(in_order(chosen.axes))
     filled = filled_in(chosen.view.source)
     if filled:
         warn(

@@ -9,8 +9,9 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.core.axes import guessed_axes
 from scout_dask_io.core.grid import Region, Shape, full_region
-from scout_dask_io.core.image_info import ImageInfo, guessed_axes
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
@@ -80,6 +81,9 @@ def select(
     """
     source, info = _open(src, level, as_voxel_size(voxel_size))
     axes, voxel = info.axes, info.voxel_size
+    # However the array lies, pages have rows and columns, and colour comes last.
+    lead = "".join(a for a in axes if a not in "yxs")
+    order = lead + "yx" + "s" * ("s" in axes)
     if axis not in _PLANE_AXES:
         raise ArgumentError(f"axis must be 'z', 'y' or 'x', got {axis!r}")
     if axis != "z" and ("z" not in axes or len(axes) < 3):
@@ -87,7 +91,7 @@ def select(
             f"axis={axis!r} needs a volume, and the array of shape {source.shape} has axes {axes}"
         )
     box = _region(region, source.shape, axes)
-    turned = axes.replace(axis, "").replace("z", axis + "z") if axis != "z" else axes
+    turned = order.replace(axis, "").replace("z", axis + "z") if axis != "z" else order
     view = ViewSource(source, box, [axes.index(a) for a in turned])
     # From here on the axis of the planes is z, and a page's rows and columns are y and x.
     roles = [a for a in turned if a in _PLANE_AXES]
@@ -139,14 +143,19 @@ def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source,
                 "export takes the path of a Zarr array, or a lazy array just as a reader gave it, "
                 f"got {src!r}. Write a computed array with imsave, or with write_zarr first."
             )
-        info = ImageInfo(voxel_size=source.info_with(given).voxel_size)
+        info = source.info_with(given)
     return source, replace(info, axes=_axes(source, info.axes, info.names))
 
 
 def _axes(source: Source, stated: str, channels: Sequence[str]) -> str:
-    """Give a letter an axis: as stated, or the house's own order."""
+    """Give a letter an axis: as stated, in whatever order, or the house's own where none is."""
     ndim = len(source.shape)
-    if len(stated) == ndim and stated.endswith("yx") and len(set(stated)) == ndim:
+    if len(stated) == ndim and len(set(stated)) == ndim:
+        if not {"y", "x"} <= set(stated):
+            raise ArgumentError(
+                f"a TIFF holds planes (y, x), and the array of shape {source.shape} states that "
+                f"its axes are {', '.join(stated)}: read it, and write planes of it with imsave"
+            )
         return stated
     colour = ndim >= 3 and source.shape[-1] in (3, 4) and source.dtype in (np.uint8, np.uint16)
     n = ndim - colour

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.axes import guessed_axes
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.image_info import FilledPlane, ImageInfo, guessed_axes
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes

@@ -13,12 +13,11 @@ from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 
-from scout_dask_io.core.grid import full_region
-from scout_dask_io.core.image_info import AXES, FilledPlane, ImageInfo, axes_of, named_channels
+from scout_dask_io.core.axes import ORDER, axes_of, in_order
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.messages import RESUME, Option, joined, warn
 from scout_dask_io.core.name_fields import NameGrid
 from scout_dask_io.core.ome_metadata import Multiscale
-from scout_dask_io.core.source import ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, as_local, locate
@@ -27,7 +26,7 @@ from scout_dask_io.read.channels import imread_channels
 from scout_dask_io.read.dataset import dataset_at, grid_of_stacks, odd_about, open_grid
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.read.tiff import imread, imread_folder
-from scout_dask_io.run.lazy import lazy_array, source_of
+from scout_dask_io.run.lazy import lazy_array, source_of, turned
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.metadata import NODE_FILES, Node
 from scout_dask_io.store.nodes import find_node, open_node
@@ -352,7 +351,6 @@ def locate_all(*paths: Any) -> list[Location]:
     return [locate(path, options if is_url(path) else None) for path in given]
 
 
-_ORDER = AXES[5]
 # Names of colour samples, and how they are shown as channels; alpha is no colour.
 _SAMPLES = {"red": "FF0000", "green": "00FF00", "blue": "0000FF", "alpha": "000000"}
 
@@ -370,25 +368,17 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
     """
     if opened.unclear:
         raise ArgumentError(opened.unclear)
-    array, axes = opened.array, opened.axes
+    array, axes = opened.array, image_axes(opened)
     names, colors = opened.info.names, opened.info.colors
-    if axes.endswith("s") and "c" not in axes:
-        axes = axes[:-1] + "c"
-        names = tuple(_SAMPLES)[: array.shape[-1]]
-    strange = [a for a in axes if a not in _ORDER]
-    if len(strange) == 1 and strange[0] in "qi" and "z" not in axes:
-        # Pages of a file that does not say what they are; positions of a stage ("r") are no z.
-        axes = axes.replace(strange[0], "z")
-    order = "".join(sorted(set(axes) & set(_ORDER), key=_ORDER.index))
-    source = source_of(array)
-    if len(order) != len(axes) or not order.endswith("yx") or source is None:
+    if "s" in opened.axes and "c" not in opened.axes:
+        names = tuple(_SAMPLES)[: array.shape[axes.index("c")]]
+    order = in_order(axes)
+    if not set(axes) <= set(ORDER) or not order.endswith("yx") or source_of(array) is None:
         raise ArgumentError(
             f"{opened.path} has the axes {axes!r}, and an OME-Zarr image has (t, c, z, y, x) or "
             "some of these: read it, bring its axes into that order, and use write_ome_zarr"
         )
-    if order != axes:
-        turned = ViewSource(source, full_region(source.shape), [axes.index(a) for a in order])
-        array = lazy_array(turned)
+    array = turned(array, axes, order)
     n_channels = array.shape[order.index("c")] if "c" in order else 1
     names = names if "c" in order and len(names) == n_channels else ()
     colors = colors or _sample_colors(names)
@@ -399,6 +389,22 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
         windows if len(windows) == n_channels else (),
     )
     return array, replace(opened.info, axes=order, channels=channels)
+
+
+def image_axes(opened: Opened) -> str:
+    """Give the axes of what was opened as an image would have them: samples are channels.
+
+    Pages of a TIFF file that does not say what they are lie along z; positions of a stage
+    ("r") do not.
+    """
+    axes = opened.axes
+    if "c" not in axes:
+        axes = axes.replace("s", "c")
+    strange = [a for a in axes if a not in ORDER]
+    pages = len(strange) == 1 and strange[0] in "qi" and "z" not in axes
+    if opened.kind != "zarr" and pages:
+        axes = axes.replace(strange[0], "z")
+    return axes
 
 
 def has_alpha(info: ImageInfo) -> bool:

@@ -8,11 +8,12 @@ from typing import Any
 
 import dask.array as da
 
+from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.read.dataset import read_names
-from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.run.lazy import lazy_array, turned
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node, read_image
 from scout_dask_io.store.metadata import Node
@@ -114,7 +115,7 @@ def imread_channels(
 def _image_channels(node: Node, image: Multiscale, chunks: Any) -> da.Array:
     """Give the full level of an image as ``(c, z, y, x)``; an axis that it lacks is 1 long."""
     axes = "czyx"
-    if image.axes != "".join(a for a in axes if a in image.axes):
+    if not set(image.axes) <= set(axes):
         raise ArgumentError(
             f"{node.location} has the axes {image.axes!r}, and channels are (c, z, y, x) or some "
             "of these: read it with read_zarr"
@@ -122,7 +123,7 @@ def _image_channels(node: Node, image: Multiscale, chunks: Any) -> da.Array:
     source = level_source(node, 0)
     if image.axes == axes:
         return lazy_array(source, chunks, name="read-zarr")
-    whole = lazy_array(source, name="read-zarr")
+    whole = turned(lazy_array(source, name="read-zarr"), image.axes, in_order(image.axes))
     array: da.Array = whole[tuple(slice(None) if a in image.axes else None for a in axes)]
     return array if chunks is None else array.rechunk(chunks)
 

@@ -9,6 +9,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize
@@ -16,7 +17,7 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import is_path
 from scout_dask_io.read.any import Opened, as_image, has_alpha, open_any
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
-from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.run.lazy import lazy_array, turned
 from scout_dask_io.store.image import place_of_level
 from scout_dask_io.store.source import open_source
 
@@ -108,12 +109,7 @@ def open_volume(
         image, info = opened.image, opened.info
         name = opened.place.name or opened.path
         name += f" {position}" if position is not None else ""
-        if image is None:
-            array, info, n_times = _turned(opened)
-        else:
-            array, n_times = opened.array, 1
-            if image.axes.startswith("t"):
-                n_times = array.shape[0]
+        array, info, n_times = _turned(opened)
         name += f", t=0 of {n_times}" if n_times > 1 else ""
     else:
         array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
@@ -143,6 +139,8 @@ def _turned(opened: Opened) -> tuple[da.Array, ImageInfo, int]:
     try:
         array, info = as_image(opened)
     except ArgumentError:  # axes of no meaning: whoever shows them says what they need
+        if opened.kind == "zarr" and opened.info.axes:
+            raise  # what is stated is never taken for something else
         return opened.array, replace(opened.info, axes=""), 1
     n_times = array.shape[0] if info.axes.startswith("t") else 1
     array = _without_time(array, info.axes)
@@ -174,7 +172,8 @@ def _levels(
         if number:
             source = open_source(place_of_level(opened.place, image, number))
             array = lazy_array(source, name="read-zarr")
-        arrays.append(_without_time(array, image.axes))
+        order = in_order(image.axes)
+        arrays.append(_without_time(turned(array, image.axes, order), order))
         own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
         scales.append(tuple(v * u for v, u in zip(own, unit, strict=True)))
         shifts.append(tuple(v * u for v, u in zip(shift, unit, strict=True)))

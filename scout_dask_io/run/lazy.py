@@ -15,9 +15,9 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
 from scout_dask_io.core.fork import guard_forks
-from scout_dask_io.core.grid import Blocks
-from scout_dask_io.core.source import Source
-from scout_dask_io.errors import ChunkError
+from scout_dask_io.core.grid import Blocks, full_region
+from scout_dask_io.core.source import Source, ViewSource
+from scout_dask_io.errors import ChunkError, LayoutError
 from scout_dask_io.run._dask import DataNode, Task, getter
 
 
@@ -104,6 +104,35 @@ def lazy_array(source: Source, chunks: Any = None, *, name: str = "read") -> da.
     layer = SourceLayer(full_name, source, blocks)
     graph = HighLevelGraph({full_name: layer}, {full_name: set()})
     return da.Array(graph, full_name, blocks, meta=np.empty((0,) * source.ndim, source.dtype))
+
+
+def turned(array: da.Array, axes: str, order: str) -> da.Array:
+    """Give an array as a reader gave it with its axes in another order, read as that.
+
+    One whose axes lie so, or that was computed, is given as it is.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+        Of ``axes``, a letter each.
+    order : str
+        The same letters.
+
+    Raises
+    ------
+    LayoutError
+        If the array has not as many axes.
+    """
+    source = source_of(array)
+    if order == axes or source is None:
+        return array
+    if len(axes) != source.ndim:
+        raise LayoutError(
+            f"an array of shape {source.shape} is said to have the axes {', '.join(axes)}: "
+            "correct them where they are stated, or read it by its own path"
+        )
+    view = ViewSource(source, full_region(source.shape), [axes.index(a) for a in order])
+    return lazy_array(view)
 
 
 def _blocks(source: Source, chunks: Any) -> Blocks:

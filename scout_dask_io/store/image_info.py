@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, stated_axes
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels, stated_axes
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute
+from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.store.image import image_above
 from scout_dask_io.store.manifest import MANIFEST_NAME, noted, parse_manifest
-from scout_dask_io.store.metadata import Node, read_node
+from scout_dask_io.store.metadata import Node, attributes_file, read_node
 
 #: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
 FILLED_ATTRIBUTE = "filled_planes"
@@ -45,18 +47,38 @@ def stored_info(
     size = from_attribute(attributes.get(ATTRIBUTE), f"attributes of {path}")
     if level is None and size is None:
         level = image_above(path)
+        if level is not None and len(level[0].axes) != len(shape):
+            level = None  # whatever is wrong around it, the array is what it is
     if level is not None:
         info = level[0].info_of(level[1], path)
-        if len(info.axes) != len(shape):
-            info = replace(info, axes="")
     else:
-        names = node.metadata.get("dimension_names")
-        axes = stated_axes(names or attributes.get("_ARRAY_DIMENSIONS"), len(shape))
+        axes = stated_axes(_axis_names(node), len(shape))
         info = ImageInfo(axes, channels=named_channels(_names(attributes, axes, shape)))
     size = given or size or info.voxel_size
     if size is None and path.on_disk:
         size = csv_size(path.parent)
     return replace(info, voxel_size=size)
+
+
+def _axis_names(node: Node) -> Any:
+    """Give what an array says that its axes are called.
+
+    Raises
+    ------
+    LayoutError
+        If these are not as many as its axes.
+    """
+    name, found = "dimension_names", node.metadata.get("dimension_names")
+    if not found:
+        name, found = DIMENSIONS_ATTRIBUTE, node.attributes.get(DIMENSIONS_ATTRIBUTE)
+    shape = node.metadata.get("shape")
+    if isinstance(found, list) and isinstance(shape, list) and len(found) != len(shape):
+        raise LayoutError(
+            f"{node.location}: {name} names {len(found)} axes, {found}, and the array has "
+            f"{len(shape)}, of shape {tuple(shape)}. Correct the axes that are stated in "
+            f"{node.location / attributes_file(node)}, or remove them there."
+        )
+    return found
 
 
 def _names(attributes: dict[str, Any], axes: str, shape: Shape) -> Sequence[str]:

@@ -235,6 +235,11 @@ def metadata_file(node: Node) -> str:
     return ".zarray" if node.kind == "array" else ".zgroup"
 
 
+def attributes_file(node: Node) -> str:
+    """Give the name of the file that holds the user attributes of a node."""
+    return "zarr.json" if node.zarr_format == 3 else ".zattrs"
+
+
 def separator_of(metadata: dict[str, Any]) -> Separator | None:
     """Give the separator that array metadata name, or ``None`` where v2 metadata are silent."""
     if metadata["zarr_format"] == 2:

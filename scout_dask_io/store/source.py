@@ -39,7 +39,7 @@ from scout_dask_io.store.image import find_level
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, read_manifest
-from scout_dask_io.store.metadata import Node, read_node
+from scout_dask_io.store.metadata import Node, attributes_file, read_node
 from scout_dask_io.store.nodes import missing_codec, open_node, open_with_zarr, store_of
 
 # A dask block of a few whole chunks: long against the scheduler's overhead,
@@ -370,6 +370,13 @@ def level_source(node: Node, level: int, *, nested: bool = True) -> ChunkFileSou
     """Describe a level of an image that was opened, or an array, as :func:`open_level` does."""
     found, image = find_level(node, level)
     source = source_of_node(found, nested=nested)
+    if image is not None and len(image[0].axes) != len(source.shape):
+        raise LayoutError(
+            f"{node.location}: its metadata state the axes {', '.join(image[0].axes)}, and level "
+            f"{level} has {len(source.shape)}, of shape {source.shape}. Correct the axes in the "
+            f"multiscales metadata of {node.location / attributes_file(node)}, or read the level "
+            f"by its own path, {found.location}."
+        )
     source.level = image
     return source
 

@@ -18,6 +18,7 @@ import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
 
+from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks, Shape
@@ -417,6 +418,8 @@ def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if info.names and info.axes[0] == "c":
         found["channels"] = list(info.names)
+    if axes := names_to_store(info.axes, found.get("channels", ())):
+        found[DIMENSIONS_ATTRIBUTE] = axes  # for who opens the level alone
     times = dict(zip(info.axes, level.total, strict=True))
     size = info.level([times.get(a, 1) for a in "zyx"]).voxel_size
     return found if size is None else {**found, ATTRIBUTE: list(size.micrometres)}

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.axes import axes_of
 from scout_dask_io.core.downsample import METHODS, method_for
 from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, uniform_blocks, window_of
-from scout_dask_io.core.image_info import axes_of
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import (
     UNIT_NBYTES,

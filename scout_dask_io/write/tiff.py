@@ -18,8 +18,9 @@ import dask.array as da
 import numpy as np
 from dask.system import CPU_COUNT
 
+from scout_dask_io.core.axes import AXES
 from scout_dask_io.core.grid import Region, Shape, full_region, intersect, region_shape, relative_to
-from scout_dask_io.core.image_info import AXES, ImageInfo
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.source import Piece
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize

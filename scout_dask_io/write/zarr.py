@@ -18,6 +18,7 @@ import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
 
+from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Blocks, Shape, expand_chunks
 from scout_dask_io.core.messages import OVERWRITE, Option
@@ -93,6 +94,7 @@ def write_zarr(
     fill_value: Any = 0,
     attributes: dict[str, Any] | None = None,
     voxel_size: Any = None,
+    axes: str | Sequence[str | None] | None = None,
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     overwrite: bool = False,
@@ -137,6 +139,10 @@ def write_zarr(
     voxel_size : VoxelSize or sequence of float, optional
         ``(z, y, x)`` in micrometres, kept as the attribute ``voxel_size_um``. By
         default what :func:`voxel_size` finds for data as a reader gave them.
+    axes : str or sequence of str, optional
+        What the axes are: a letter each, such as ``"tyx"``, or names in words; kept as the
+        attribute ``_ARRAY_DIMENSIONS``, of Zarr v3 as ``dimension_names``. By default what is
+        stated for data as a reader gave them, where it is not what their number says.
     zarr_format : {2, 3}
         3 is what ``shards`` need; older software reads 2 alone.
     shards : int or sequence of int, optional
@@ -232,9 +238,10 @@ def write_zarr(
     source, array = readable(data)
     subject = None
     if region is not None:
-        if overwrite or resume or qc or attributes is not None or voxel_size is not None:
+        own = (attributes, voxel_size, axes)
+        if overwrite or resume or qc or any(given is not None for given in own):
             raise ArgumentError(
-                "region goes with none of overwrite, resume, qc, attributes and voxel_size"
+                "region goes with none of overwrite, resume, qc, attributes, voxel_size and axes"
             )
         _check_own(chunks, codec, fill_value, zarr_format, shards)
         fmt = stored_format(destination)
@@ -255,14 +262,21 @@ def write_zarr(
         limit = upload_limit(destination, plan)
         attributes = attributes_with_filled(attributes_with(attributes, data, voxel_size), data)
         settings = settings_of(plan, source, array, compressor, fill_value, attributes)
+        names = _names_of_axes(axes, source, attributes, len(plan.shape))
+        if axes is not None:
+            settings["axes"] = names
         if qc:
             check_qc(plan.shape, np.dtype(plan.dtype), destination)
-            subject = subject_of(destination, data, plan, info_of(attributes, plan.shape))
+            subject = subject_of(destination, data, plan, info_of(attributes, plan.shape, names))
         if compute:
             preflight([data], destination)
         of_array: dict[str, Any] = {"compressor": compressor, "fill_value": fill_value}
         of_array |= {"attributes": attributes, "zarr_format": plan.zarr_format}
         of_array |= {"shards": plan.shards} if plan.shards else {}
+        if names and plan.zarr_format == 3:
+            of_array["dimension_names"] = names
+        elif names:
+            of_array["attributes"] = {**(attributes or {}), DIMENSIONS_ATTRIBUTE: names}
         begun = begin(
             destination,
             [NewArray(plan.shape, plan.chunks, plan.dtype, of_array)],
@@ -295,6 +309,29 @@ def write_zarr(
         already=len(done),
     )
     return cast("zarr.Array[Any] | Delayed", written)
+
+
+def _names_of_axes(
+    axes: Any, source: Source | None, attributes: Mapping[str, Any] | None, ndim: int
+) -> list[Any] | None:
+    """Give the names of axes that an array stores: those given, else what its source states.
+
+    Raises
+    ------
+    ArgumentError
+        If those that are given are not as many as the array has axes, or are no names.
+    """
+    if axes is not None:
+        names = list(axes)
+        good = [n for n in names if n is None or isinstance(n, str)]
+        if len(names) != ndim or len(good) != ndim:
+            raise ArgumentError(
+                f"axes must be {ndim} letters or names, one an axis of the array, got {axes!r}"
+            )
+        return names
+    if source is None or DIMENSIONS_ATTRIBUTE in (attributes or {}):
+        return None
+    return names_to_store(source.info.axes, (attributes or {}).get("channels") or ())
 
 
 def _check_own(*given: Any) -> None:

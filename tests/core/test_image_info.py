@@ -7,16 +7,14 @@ import pickle
 import numpy as np
 import pytest
 
+from scout_dask_io.core.axes import axes_of, guessed_axes, stated_axes
 from scout_dask_io.core.image_info import (
     COLORS,
     Channel,
     FilledPlane,
     ImageInfo,
-    axes_of,
     channel_colors,
-    guessed_axes,
     named_channels,
-    stated_axes,
 )
 from scout_dask_io.core.ome_metadata import parse_image
 from scout_dask_io.core.source import ArraySource, ViewSource
@@ -96,13 +94,18 @@ def test_one_channel_is_white_and_seven_begin_again():
         (["time", "channel", "y", "x"], 4, "tcyx"),
         (["z", "y", "x"], 4, ""),
         (["y", "y"], 2, ""),
-        (["row", "x"], 2, ""),
-        ([None, "x"], 2, ""),
+        (["Row", "x"], 2, "yx"),
+        (["round", "y", "x"], 3, "qyx"),
+        (["dim_0", "dim_1"], 2, ""),
+        (["i", "j"], 2, ""),
+        ([None, "x"], 2, "yx"),
+        (["x", None, None], 3, "xzy"),
+        ([None, None], 2, ""),
         ("yx", 2, ""),
         (None, 0, ""),
     ],
 )
-def test_names_state_axes_only_if_each_has_a_letter_of_its_own(names, ndim, axes):
+def test_names_state_axes_if_one_has_a_meaning_and_no_two_the_same(names, ndim, axes):
     assert stated_axes(names, ndim) == axes
 
 
@@ -141,5 +144,5 @@ def test_axes_of_ome_ngff_count_by_name_and_by_type():
         "a",
     )
     assert image is not None
-    assert image.axes == "tczy?"
+    assert image.axes == "tczyx"
     assert image.info.voxel_size == VoxelSize(4.0, None, None, "OME-Zarr metadata of a")

@@ -196,7 +196,7 @@ def test_a_lazy_array_has_a_plan_too(image: Path, tmp_path: Path):
     here = plan_export(image, tmp_path / "a.tif", voxel_size=(4, 2, 2))
     lazy = plan_export(io.read_zarr(image), tmp_path / "a.tif", voxel_size=(4, 2, 2))
     assert lazy.source == "the array"
-    same = replace(here, source="the array", channels=(), max_mem=lazy.max_mem)
+    same = replace(here, source="the array", max_mem=lazy.max_mem)
     assert lazy == replace(same, free_nbytes=lazy.free_nbytes)
 
 

@@ -149,7 +149,7 @@ PINNED: dict[str, dict[str, int]] = {
         "scans": 35, "most": 3,
     },
     "verify, folder and array": {
-        ".zarray": 6, "zarr.json": 6, ".zattrs": 4, ".zgroup": 6, ".scout-manifest": 6,
+        ".zarray": 5, "zarr.json": 5, ".zattrs": 4, ".zgroup": 5, ".scout-manifest": 5,
         "scans": 13, "most": 3, "first": 3, "others": 3, "TiffFile": 1,
     },
     "pyramid": {

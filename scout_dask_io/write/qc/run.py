@@ -15,8 +15,9 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.core.axes import axes_of, stated_axes
 from scout_dask_io.core.grid import Blocks, Shape, cuts
-from scout_dask_io.core.image_info import ImageInfo, axes_of, named_channels
+from scout_dask_io.core.image_info import ImageInfo, named_channels
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.source import Source
@@ -67,12 +68,15 @@ def check_qc_place(destination: Location) -> None:
         )
 
 
-def info_of(attributes: dict[str, Any] | None, shape: Shape) -> ImageInfo:
+def info_of(
+    attributes: dict[str, Any] | None, shape: Shape, axes: Sequence[Any] | None = None
+) -> ImageInfo:
     """Give what the attributes of an array that is written say of it."""
     names = (attributes or {}).get("channels")
     channels = named_channels([str(n) for n in names]) if isinstance(names, (list, tuple)) else ()
     size = from_attribute((attributes or {}).get(ATTRIBUTE), "")
-    return ImageInfo(axes_of(len(shape), channels=names is not None), size, channels)
+    known = stated_axes(axes, len(shape)) or axes_of(len(shape), channels=names is not None)
+    return ImageInfo(known, size, channels)
 
 
 def subject_of(destination: Location, data: Any, plan: WritePlan, info: ImageInfo) -> Subject:
