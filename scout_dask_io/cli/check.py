@@ -19,7 +19,7 @@ from scout_dask_io.cli.base import (
 
 @command(
     path_argument("src"), path_argument("dst", required=False), opt.deep, opt.workers, opt.max_mem,
-    opt.order, opt.series, opt.pages, opt.allow_sparse,
+    opt.order, opt.dataset, opt.series, opt.pages, opt.allow_sparse,
     opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj

@@ -15,7 +15,7 @@ from scout_dask_io.jobs.report import table
 @command(
     *opt.src_dst, opt.ome, opt.labels, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
     opt.shards, opt.voxel_size, opt.workers, opt.max_mem, opt.overwrite, opt.resume, opt.order,
-    opt.missing, opt.series, opt.pages, opt.allow_sparse,
+    opt.missing, opt.dataset_checked, opt.series, opt.pages, opt.allow_sparse,
     opt.qc, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
@@ -34,7 +34,8 @@ def convert(
 
     DST is an array in chunks; with --ome, an image with a pyramid of levels. SRC is
     a TIFF file, a folder of TIFF planes, a folder with one folder of planes for
-    each channel, or a Zarr array. Either may be a URL.
+    each channel, folders whose names carry channel, time, z or position, or a Zarr
+    array. Either may be a URL.
 
     For example:
       scout-dask-io convert brain/ch0 ch0.zarr
@@ -57,5 +58,12 @@ def convert(
             print_report(plan, as_json)
             return
         report = plan.run(progress=not quiet)
-    (check,) = table([("check it", typed("verify", src, dst))])
+    how = [
+        word
+        for name in ("pattern", "position")
+        if options[name] is not None
+        for word in (f"--{name}", options[name])
+    ]
+    how += ["--names", "ignore"] if options["names"] == "ignore" else []
+    (check,) = table([("check it", typed("verify", src, dst, *how))])
     print_report(report, as_json, quiet, joined("\n", [report.render(), check]))

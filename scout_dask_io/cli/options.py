@@ -104,6 +104,38 @@ order = click.option(
     "--order", type=click.Choice(["alphabetical", "natural"]), default="alphabetical",
     show_default=True, help="How planes in a folder are sorted; natural puts z2 before z10.",
 )  # fmt: skip
+_pattern = click.option(
+    "--pattern", metavar="PATTERN",
+    help="How names of files carry the axes, e.g. '{name}_C{c}_Z{z}.tif', with {t} and {position} "
+    "too, or a regular expression; found by itself where one reading fits.",
+)  # fmt: skip
+_position = click.option(
+    "--position", metavar="NAME", help="Which position of a dataset of several, as info lists them."
+)
+_names_help = (
+    "Names of files that tell of gaps, of no members or of several stacks: {} warn, or stack the "
+    "files as they are whatever they are named."
+)
+names = click.option(
+    "--names", type=click.Choice(["check", "allow", "ignore"]), default="check", show_default=True,
+    help=_names_help.format("stop,"),
+)  # fmt: skip
+_names_read = click.option(
+    "--names", type=click.Choice(["allow", "ignore"]), default="allow", show_default=True,
+    help=_names_help.format("read what is there and"),
+)  # fmt: skip
+
+
+def dataset(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how the names of a dataset are read."""
+    return _pattern(_position(_names_read(function)))
+
+
+def dataset_checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how the names of a dataset are read, where odd ones are refused."""
+    return _pattern(_position(names(function)))
+
+
 chunks = click.option(
     "--chunks", type=_extents, metavar="EXTENTS", default="64,64,64", show_default=True,
     help="Extents of a chunk along the last axes, e.g. 32,256,256; -1 is a whole axis.",

@@ -396,6 +396,8 @@ def _columns(series: _Series) -> list[_Column]:
         values: tuple[Value, ...] = tuple(int(t) if is_number else t for t in texts)
         first = series.tokens[0]
         text, axis = _key(first, at) if is_number else ("", "c")
+        if is_number and at and len({tokens[at - 1] for tokens in series.tokens}) > 1:
+            text, axis = "", ""  # of a word that varies the number is not
         if is_number and not axis and _WAVELENGTHS.issuperset(values):
             axis = "c"
         in_folder = "/" in first[at:]

@@ -51,10 +51,10 @@ from scout_dask_io.jobs.report import (
 from scout_dask_io.read.any import (
     Opened,
     as_image,
+    check_names,
     leading_channels,
     locate_all,
     open_any,
-    warn_of_numbering,
 )
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
@@ -83,6 +83,9 @@ def convert(
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
     missing: str = "error",
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "check",
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
@@ -109,7 +112,8 @@ def convert(
     ----------
     src : str or path-like
         A TIFF, a folder of planes, a folder with one folder of planes a
-        channel, or a Zarr array; or the URL of one.
+        channel, a folder or a tree whose names carry channel, time, z or position, or a
+        Zarr array; or the URL of one.
     dst : str or path-like
         The directory of the array or image, outside ``src``; or a URL such as
         ``"s3://bucket/a.zarr"``.
@@ -136,6 +140,14 @@ def convert(
         records plane, file and reason in the manifest and the attribute
         ``filled_planes``; :func:`~scout_dask_io.info` and
         :func:`~scout_dask_io.verify` repeat it.
+    pattern, position : str, optional
+        How the names of a dataset are read, and which of its positions is converted, as
+        for :func:`~scout_dask_io.imread_dataset`. How they were read becomes the attribute
+        ``dataset`` of an array.
+    names : {"check", "allow", "ignore"}
+        By default a folder is refused whose names have gaps, several series, or files that
+        are no members. ``"allow"`` says that it is meant, and warns; ``"ignore"`` stacks the
+        files of a folder, or of a folder a channel, whatever they are named.
     series, pages, allow_sparse
         Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
@@ -150,22 +162,24 @@ def convert(
     Warns
     -----
     UserWarning
-        Of planes that are filled, of numbers missing or doubled in the names of
-        planes, and where the array may not fit on the disk.
+        Of planes that are filled, of how the names of a dataset are read, with
+        ``names="allow"`` of numbers missing or doubled in them, and where the array may not fit on
+        the disk.
 
     Raises
     ------
     PathNotFoundError, TiffReadError, ShapeMismatchError, LayoutError
         If the source cannot be read; nothing is created.
     ArgumentError
-        If an argument does not fit, or one of the two paths lies in the other;
-        nothing is created.
+        If an argument does not fit, one of the two paths lies in the other, or the names
+        of files tell of no one stack or dataset; nothing is created.
     TargetExistsError, ResumeError, MemoryLimitError, WriteError
         As for :func:`~scout_dask_io.write_zarr`.
     """
     plan = plan_convert(
         src, dst, ome=ome, labels=labels, levels=levels, chunks=chunks, codec=codec,
         zarr_format=zarr_format, shards=shards, order=order, missing=missing,
+        pattern=pattern, position=position, names=names,
         series=series, pages=pages, allow_sparse=allow_sparse,
         voxel_size=voxel_size, overwrite=overwrite, resume=resume, max_mem=max_mem,
         nb_workers=nb_workers, durable=durable, qc=qc, storage_options=storage_options,
@@ -186,6 +200,9 @@ class ConvertOptions:
     shards: int | Sequence[int] | None = None
     order: str = "alphabetical"
     missing: str = "error"
+    pattern: str | None = None
+    position: str | None = None
+    names: str = "check"
     series: int | None = None
     pages: str | None = None
     allow_sparse: bool = False
@@ -228,8 +245,11 @@ def plan_convert(
         series=how.series,
         pages=how.pages,
         allow_sparse=how.allow_sparse,
+        pattern=how.pattern,
+        position=how.position,
+        names=how.names,
     )
-    warn_of_numbering(opened)
+    check_names(opened, how.names, how.pattern)
     if how.qc:
         check_planes(opened, destination, how)
     data, info, channels = opened.array, opened.info, leading_channels(opened)
@@ -263,10 +283,14 @@ def plan_convert(
         write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
         # zarr.json; or .zarray, and .zattrs where there is something to say.
-        stated = bool(channels or info.voxel_size or opened.filled)
+        stated = bool(channels or info.voxel_size or opened.filled or opened.reading)
         n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
         asked["voxel_size"] = info.voxel_size
         asked["attributes"] = {"channels": list(channels)} if channels else {}
+        if opened.reading is not None:
+            record = opened.reading.record | {"axes": info.axes}
+            record |= {} if how.position is None else {"position": how.position}
+            asked["attributes"]["dataset"] = record
     return ConvertPlan(
         source=os.fspath(src),
         destination=os.fspath(dst),

@@ -26,7 +26,8 @@ from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
-from scout_dask_io.read.any import kind_of, open_any, open_zarr
+from scout_dask_io.read.any import Opened, kind_of, open_any, open_zarr
+from scout_dask_io.read.dataset import dataset_at, odd_about
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node, place_of_level
@@ -49,6 +50,9 @@ def info(
     *,
     nb_workers: int | None = None,
     order: str = "alphabetical",
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "allow",
     storage_options: Mapping[str, Any] | None = None,
 ) -> InfoReport:
     """Tell what a path holds, without reading pixels.
@@ -65,6 +69,9 @@ def info(
         How many headers are read at once.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    pattern, position, names
+        How the files of a dataset are read, as for :func:`~scout_dask_io.convert`; of several
+        positions the first is told of where none is given.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -88,7 +95,13 @@ def info(
         sizes = [*sizes_beside(place, in_dataset=False), *described.stated.sizes]
         return _tiff_file(described, replace(described.info, voxel_size=merge_sizes(sizes)))
     if kind != "zarr":
-        return _planes(found, nb_workers, order)
+        grid = dataset_at(found, kind, pattern, names)
+        if position is None and grid is not None and len(grid.positions) > 1:
+            position = grid.positions[0]
+        opened = open_any(
+            found, nb_workers, order=order, pattern=pattern, position=position, names=names
+        )
+        return _planes(found, opened)
     return zarr_info(open_node(found))
 
 
@@ -118,8 +131,7 @@ def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
     )
 
 
-def _planes(path: Location, nb_workers: int | None, order: str) -> InfoReport:
-    opened = open_any(path, nb_workers, order=order)
+def _planes(path: Location, opened: Opened) -> InfoReport:
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
         raise TypeError(f"the array of {path} was not built from TIFF files")
@@ -127,19 +139,34 @@ def _planes(path: Location, nb_workers: int | None, order: str) -> InfoReport:
     codecs = {CODEC_NAMES.get(x.compression, str(x.compression)) for x in source.layouts}
     report = _tiff_file(first, opened.info)
     same = len(source.layouts) == 1
+    reading = opened.reading
+    told = () if opened.unclear == "" else (opened.unclear,)
     return replace(
         report,
         path=str(path),
-        kind="channel dataset" if opened.kind == "channels" else "folder of planes",
+        kind=_KINDS[opened.kind],
         shape=source.shape,
         segment=report.segment if same else None,
         codec=", ".join(sorted(codecs)),
         nbytes=source.nbytes,
         stored_nbytes=sum(f.size for f in source.files),
         n_files=len(source.files),
-        details=report.details[:1] if same else ("files are stored in different ways",),
+        details=(
+            *(report.details[:1] if same else ("files are stored in different ways",)),
+            *(() if reading is None else odd_about(reading)),
+            *told,
+        ),
+        reading="" if reading is None else str(reading),
+        fields=() if reading is None else tuple(reading.rows),
+        pattern="" if reading is None else reading.pattern,
     )
 
+
+_KINDS = {
+    "folder": "folder of planes",
+    "channels": "channel dataset",
+    "dataset": "dataset by the names of its files",
+}
 
 # As Zarr v2 metadata have it; v3 says it in words.
 _BLOSC_SHUFFLES = {-1: "auto", 0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
@@ -451,6 +478,10 @@ class InfoReport(JobReport):
         Arrays and groups in a group.
     levels : tuple of LevelInfo
         Of an image, the full one first.
+    reading, pattern : str
+        How the names of a dataset's files were read: in a sentence, and as a pattern.
+    fields : tuple of (str, str)
+        Its fields: the axis, and what the names have along it.
     """
 
     path: str
@@ -481,6 +512,9 @@ class InfoReport(JobReport):
     details: tuple[str, ...] = field(default=())
     members: tuple[str, ...] = ()
     levels: tuple[LevelInfo, ...] = ()
+    reading: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    pattern: str = ""
 
     @property
     def ratio(self) -> float | None:
@@ -501,6 +535,9 @@ class InfoReport(JobReport):
             yield "dtype", str(self.dtype)
         yield "channels", ", ".join(self.channels)
         yield "voxel", voxel_text(self.voxel_size)
+        yield "names", self.reading
+        yield from ((f"  {axis}", values) for axis, values in self.fields)
+        yield "pattern", self.pattern
         if self.chunks is not None:
             yield "chunks", format_shape(self.chunks)
         if self.shards is not None:

@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.messages import Option, joined
+from scout_dask_io.core.name_fields import AmbiguousNamesError, NameGrid
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.report import JobReport, Row, table
+from scout_dask_io.read.any import kind_of
+from scout_dask_io.read.dataset import dataset_at, grid_at, odd_about
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.folder import check_numbering, is_channel, is_tiff, natural_key, odd_names
@@ -31,6 +34,9 @@ def scan(
     src: str | os.PathLike[str] | Location,
     *,
     nb_workers: int | None = None,
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "allow",
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
@@ -49,6 +55,9 @@ def scan(
         A TIFF file, a folder of them, or a folder with one folder a channel; or the URL of one.
     nb_workers : int, optional
         How many headers are read at once; 8 where not given.
+    pattern, position, names
+        How the files of a dataset are read, as for :func:`~scout_dask_io.convert`; all positions
+        are looked at where none is given.
     series, pages, allow_sparse
         Which image and which pages of each file, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
@@ -71,7 +80,17 @@ def scan(
     path = locate(src, storage_options)
     folders: tuple[FolderScan, ...]
     listed = _list(path)
-    if listed is not None:
+    grid = _dataset(path, listed, pattern, names)
+    reading, mismatch = grid if isinstance(grid, NameGrid) else None, ""
+    if reading is not None:
+        one = reading if position is None else grid_at(reading, position, str(path))
+        planes = [path / name for _, name in sorted(one.files.items())]
+        folders = (_summary(str(path), planes, survey, (), (), odd_about(reading)),)
+        if one.holes:
+            mismatch = f"by the names of the files there is no {'; no '.join(one.holes[:_NAMED])}"
+            more = len(one.holes) - _NAMED
+            mismatch += f"; and {more:,} more are missing" if more > 0 else ": missing"
+    elif listed is not None:
         found = _folder(path, listed, survey)
         below = [p for p in listed.folders if is_channel(p.name)]
         if not found.n_files and below and not found.hidden:
@@ -84,7 +103,30 @@ def scan(
         folders = (_summary(str(path), [locate(path)], survey, (), ()),)
     else:
         raise ArgumentError(f"{path} is neither a folder nor a .tif or .tiff file")
-    return ScanReport(str(path), folders, _differing(folders), time.perf_counter() - start)
+    mismatch = mismatch or (grid if isinstance(grid, str) else "") or _differing(folders)
+    return ScanReport(
+        str(path), folders, mismatch, time.perf_counter() - start,
+        "" if reading is None else str(reading),
+        () if reading is None else tuple(reading.rows),
+        "" if reading is None else reading.pattern,
+        () if reading is None else reading.positions,
+    )  # fmt: skip
+
+
+def _dataset(
+    path: Location, listed: _Listed | None, pattern: str | None, names: str
+) -> NameGrid | str | None:
+    """Give how the files of a dataset are arranged, or why that cannot be told; else ``None``."""
+    if listed is None:
+        return None
+    try:
+        return dataset_at(path, kind_of(path), pattern, names)
+    except AmbiguousNamesError as err:
+        return str(err)
+    except PathNotFoundError:
+        if pattern is not None:
+            raise
+        return None
 
 
 class _Listed(NamedTuple):
@@ -124,12 +166,13 @@ def _summary(
     survey: Callable[..., Survey],
     hidden: Sequence[str],
     others: Sequence[str],
+    odd: Sequence[str] | None = None,
 ) -> FolderScan:
     found = Survey() if not planes else survey(planes)
     kind = found.kind
     codecs = found.compressions.most_common()
     named = [(CODEC_NAMES.get(number, str(number)), n) for number, n in codecs]
-    names = [os.path.basename(str(p)) for p in planes]
+    names = [os.path.basename(str(p)) for p in planes] if odd is None else []
     gaps, duplicates = check_numbering(names)
     return FolderScan(
         path=path,
@@ -146,7 +189,7 @@ def _summary(
         hidden=tuple(hidden),
         others=tuple(others),
         natural=names == sorted(names, key=natural_key),
-        names=odd_names(names),
+        names=odd_names(names) if odd is None else tuple(odd),
     )
 
 
@@ -301,12 +344,22 @@ class ScanReport(JobReport):
         How channels differ; empty where they do not.
     elapsed_s : float
         From the first listing to this report.
+    reading, pattern : str
+        How the names of a dataset's files are read: in a sentence, and as a pattern.
+    fields : tuple of (str, str)
+        Its fields: the axis, and what the names have along it.
+    positions : tuple of str
+        Names of its positions, where there are several.
     """
 
     path: str
     folders: tuple[FolderScan, ...]
     mismatch: str
     elapsed_s: float
+    reading: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    pattern: str = ""
+    positions: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -323,6 +376,9 @@ class ScanReport(JobReport):
         lines = []
         for folder in self.folders:
             lines += [folder.title(), *table(folder.rows())]
+        if self.reading:
+            rows: list[Row] = [("names", self.reading), *self.fields, ("pattern", self.pattern)]
+            lines += table(rows)
         return joined("\n", [*lines, *filter(None, [self.mismatch]), self.title()])
 
 

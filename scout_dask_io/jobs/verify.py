@@ -46,7 +46,8 @@ from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.nodes import open_node
 from scout_dask_io.write.preflight import preflight
 
-_KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a folder of channels"}
+_KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a folder of channels",
+          "dataset": "a dataset of files"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,9 @@ class _Options(TypedDict, total=False):
     nb_workers: int | None
     max_mem: int | str | None
     order: str
+    pattern: str | None
+    position: str | None
+    names: str
     series: int | None
     pages: str | None
     allow_sparse: bool
@@ -173,6 +177,9 @@ def verify(
     nb_workers: int | None = None,
     max_mem: int | str | None = None,
     order: str = "alphabetical",
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "allow",
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
@@ -210,6 +217,8 @@ def verify(
         Memory to use, in bytes or as ``"2GB"``; by default a quarter of what is free.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    pattern, position, names
+        How the files of ``src`` are read, as for :func:`~scout_dask_io.convert`.
     series, pages, allow_sparse
         Which image and which pages of TIFF files at ``src``, as for
         :func:`~scout_dask_io.imread_folder`.
@@ -261,7 +270,8 @@ def verify(
     # Whether planes are filled as the record says can be seen, and no more.
     missing = "fill" if right.filled else "error"
     left = open_any(
-        first, nb_workers, order=order, missing=missing, series=series, pages=pages,
+        first, nb_workers, order=order, missing=missing, pattern=pattern, position=position,
+        names=names, series=series, pages=pages,
         allow_sparse=allow_sparse,
     )  # fmt: skip
     left = _as_right(left, right)

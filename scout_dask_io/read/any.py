@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -15,13 +15,15 @@ import dask.array as da
 
 from scout_dask_io.core.axes import ORDER, axes_of, in_order
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
-from scout_dask_io.core.messages import RESUME, warn
+from scout_dask_io.core.messages import RESUME, Option, joined, warn
+from scout_dask_io.core.name_fields import NameGrid
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.channels import imread_channels
+from scout_dask_io.read.dataset import dataset_at, grid_of_stacks, odd_about, open_grid
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.read.tiff import imread, imread_folder
 from scout_dask_io.run.lazy import lazy_array, source_of, turned
@@ -30,12 +32,14 @@ from scout_dask_io.store.metadata import NODE_FILES, Node
 from scout_dask_io.store.nodes import find_node, open_node
 from scout_dask_io.store.source import level_source
 from scout_dask_io.store.staging import find_staging
+from scout_dask_io.tiff.dataset import holds_tiffs_below
 from scout_dask_io.tiff.folder import ORDERS, check_numbering, is_tiff, odd_names
 from scout_dask_io.tiff.source import TiffSource
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
-#: folder of planes a channel, ``"zarr"`` an array or a group.
-Kind: TypeAlias = Literal["tiff", "folder", "channels", "zarr"]
+#: folder of planes a channel, ``"dataset"`` one whose names carry other axes, in whatever
+#: folders; ``"zarr"`` is an array or a group.
+Kind: TypeAlias = Literal["tiff", "folder", "channels", "dataset", "zarr"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,17 @@ class Opened:
     place : Path or RemoteLocation
         Absolute.
     kind : str
-        ``"tiff"``, ``"folder"``, ``"channels"`` or ``"zarr"``.
+        ``"tiff"``, ``"folder"``, ``"channels"``, ``"dataset"`` or ``"zarr"``.
     array : dask.array.Array
         Lazy, straight from the reader.
     info : ImageInfo
         What the files state of it.
     image : Multiscale or None
         The OME-Zarr image that lies there, of which the array is level 0.
+    reading : NameGrid or None
+        How the names of a dataset's files were read, those of all positions.
+    unclear : str
+        Why it cannot be told what the axes of a stack of stacks are.
     """
 
     place: Location
@@ -61,6 +69,8 @@ class Opened:
     array: da.Array
     info: ImageInfo
     image: Multiscale | None = None
+    reading: NameGrid | None = None
+    unclear: str = ""
 
     @property
     def path(self) -> str:
@@ -92,11 +102,14 @@ def open_any(
     order: str = "alphabetical",
     missing: str = "error",
     voxel_size: Any = None,
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "allow",
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
 ) -> Opened:
-    """Open a TIFF file, a folder of planes or of channels, or Zarr, whichever it is.
+    """Open a TIFF file, folders of planes, channels or a dataset, or Zarr, whichever it is.
 
     Of an OME-Zarr image that is level 0, with what the image says of it.
 
@@ -114,6 +127,11 @@ def open_any(
         What to do about planes in a folder that cannot be read.
     voxel_size : VoxelSize or sequence of float, optional
         Counts instead of whatever is stated.
+    pattern, position : str, optional
+        How the names of a dataset are read, and which of its positions; as for
+        :func:`imread_dataset`.
+    names : {"check", "allow", "ignore"}
+        With ``"ignore"``, files are stacked whatever their names tell.
     series, pages, allow_sparse
         Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
 
@@ -132,9 +150,14 @@ def open_any(
         raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
     found = locate(path)
     kind = kind_of(found)
+    which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
+    grid = dataset_at(found, kind, pattern, names)
+    if grid is None and position is not None:
+        raise ArgumentError(f"{found!r} has no positions by the names of its files")
+    if grid is not None:
+        return _open_dataset(found, grid, nb_workers, position, given, missing=missing, **which)
     if kind == "zarr":
         return open_zarr(open_node(found), given)
-    which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
     if kind == "tiff":
         array: da.Array = imread(found, **{**which, "series": series or 0})
     elif kind == "folder":
@@ -142,7 +165,33 @@ def open_any(
     else:
         array = imread_channels(found, nb_workers, order=order, missing=missing, **which)
     source = source_of(array)
+    if isinstance(source, TiffSource) and source.lead_ndim > source.file_ndim > 0:
+        # Stacks, of which names and files both have axes.
+        try:
+            grid = grid_of_stacks(found)
+            return _open_dataset(found, grid, nb_workers, position, given, missing=missing, **which)
+        except ArgumentError as err:
+            info = replace(source.info_with(given), axes="")
+            return Opened(found, kind, array, info, unclear=_said(err))
     return Opened(found, kind, array, ImageInfo() if source is None else source.info_with(given))
+
+
+def _said(err: ArgumentError) -> str:
+    return err.args[0] if err.args and isinstance(err.args[0], str) else str(err)
+
+
+def _open_dataset(
+    place: Location,
+    grid: NameGrid,
+    nb_workers: int | None,
+    position: str | None,
+    given: VoxelSize | None,
+    **how: Any,
+) -> Opened:
+    array = open_grid(place, grid, nb_workers, position=position, **how)
+    source = source_of(array)
+    info = ImageInfo() if source is None else source.info_with(given)
+    return Opened(place, "dataset", array, info, reading=grid)
 
 
 def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
@@ -161,11 +210,41 @@ def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
     return Opened(node.location, "zarr", array, source.info_with(voxel_size), image)
 
 
-def warn_of_numbering(opened: Opened) -> None:
-    """Warn of numbers that are missing in the names of planes, and of such that come twice.
+def check_names(opened: Opened, names: str, pattern: str | None = None) -> None:
+    """Refuse a folder whose names tell of no one stack or dataset, or warn of what is odd.
 
     Only the names are looked at. What is read is what is there: no plane is put in a gap.
+
+    Raises
+    ------
+    ArgumentError
+        If ``names`` is ``"check"`` and numbers are missing or come twice, several fields vary,
+        or files are not named as the others are.
     """
+    if opened.reading is not None and pattern is None:
+        warn(
+            f"{opened.path!r} is read by the names of its files: {opened.reading}. "
+            + Option("pattern", "")
+            + " reads them otherwise, "
+            + Option("names", "ignore")
+            + " stacks them as they are."
+        )
+    found = list(_odd_names(opened))
+    if found and names == "check":
+        raise ArgumentError(
+            joined("; ", [text.removesuffix(".") for text in found])
+            + ". If that is meant, give "
+            + Option("names", "allow")
+            + "."
+        )
+    for text in found:
+        warn(text)
+
+
+def _odd_names(opened: Opened) -> Iterator[str]:
+    if opened.reading is not None:
+        yield from (f"{opened.path!r}: {text}" for text in odd_about(opened.reading))
+        return
     source = source_of(opened.array)
     if not isinstance(source, TiffSource) or not source.file_ndim:
         return
@@ -181,12 +260,12 @@ def warn_of_numbering(opened: Opened) -> None:
         ):
             if found:
                 more = f" and {len(found) - 10:,} more" if len(found) > 10 else ""
-                warn(
+                yield (
                     f"{folder!r} has {what}: {', '.join(found[:10])}{more}. Its planes are stacked "
                     "as they are, one after the other."
                 )
         for text in odd_names(names)[:5]:
-            warn(
+            yield (
                 f"{folder!r}: {text}. If that is not meant, put what belongs together in a folder "
                 "of its own (a folder a channel is read as channels), and move what does not away."
             )
@@ -216,8 +295,10 @@ def kind_of(path: Location) -> Kind:
     folders = _folders_of(path)
     if folders is None:
         return "folder"
-    if any(_folders_of(folder) is None for folder in folders):
+    if any(_holds_tiffs(folder) for folder in folders):
         return "channels"
+    if folders and holds_tiffs_below(path):
+        return "dataset"
     if not path.on_disk and path.is_file():
         return "tiff"
     told = "Give a TIFF file" if path.on_disk else "Check the URL; it may be of a TIFF file"
@@ -245,6 +326,15 @@ def _folders_of(path: Location) -> list[Location] | None:
     if any(is_tiff(child.name) and not folder for child, folder in shown):
         return None
     return [child for child, folder in shown if folder]
+
+
+def _holds_tiffs(folder: Location) -> bool:
+    """Tell whether a folder has a TIFF file; one that may not be listed is told of and has none."""
+    try:
+        return _folders_of(folder) is None
+    except PathNotFoundError as err:
+        warn(f"{err}; what it holds is passed over")
+        return False
 
 
 def locate_all(*paths: Any) -> list[Location]:
@@ -276,6 +366,8 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
     ArgumentError
         If an OME-Zarr image cannot have the axes.
     """
+    if opened.unclear:
+        raise ArgumentError(opened.unclear)
     array, axes = opened.array, image_axes(opened)
     names, colors = opened.info.names, opened.info.colors
     if "s" in opened.axes and "c" not in opened.axes:

@@ -12,6 +12,7 @@ from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate_file
+from scout_dask_io.read.dataset import read_names
 from scout_dask_io.run.lazy import lazy_array, turned
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node, read_image
@@ -19,7 +20,7 @@ from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import find_node
 from scout_dask_io.store.source import level_source
 from scout_dask_io.tiff.describe import describe_path, describe_planes
-from scout_dask_io.tiff.folder import list_planes, list_subfolders
+from scout_dask_io.tiff.folder import holds_planes, list_planes, list_subfolders
 
 
 def imread_channels(
@@ -132,8 +133,9 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
 
     Of an OME-Zarr image they are the labels that it states, of a TIFF file what its
     OME-XML, ImageJ metadata or the description by :func:`export` does, along the
-    axis of its channels; and none where there is none stated. Lists a folder, or
-    reads metadata, no more. URLs are reached with ``storage_options``.
+    axis of its channels; and none where there is none stated. Of a folder whose files'
+    names carry a channel it is as they are written, as for :func:`imread_dataset`. Lists a
+    folder, or reads metadata, no more. URLs are reached with ``storage_options``.
 
     Raises
     ------
@@ -149,4 +151,7 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
     if not place.is_folder and place.is_file():
         info = describe_path(place).info
         return list(info.names) if "c" in info.axes else []
+    if place.on_disk and holds_planes(place):
+        channel = read_names(place).along("c")
+        return [] if channel is None else list(channel.labels)
     return [os.path.basename(str(folder)) for folder in list_subfolders(place)]

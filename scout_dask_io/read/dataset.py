@@ -9,12 +9,27 @@ import dask.array as da
 
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.messages import Message, Option, warn
-from scout_dask_io.core.name_fields import NameGrid, grid_of_names, grid_of_pattern
+from scout_dask_io.core.name_fields import (
+    AmbiguousNamesError,
+    NameGrid,
+    grid_of_names,
+    grid_of_pattern,
+)
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree
+
+#: What may be done about names: ``"check"`` refuses what is odd, ``"allow"`` warns of it, and
+#: ``"ignore"`` stacks the files of a folder whatever they are named.
+NAMES = ("check", "allow", "ignore")
+#: Words by which a file alone is known to be of a channel.
+_DYES = frozenset(
+    {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
+    | {"cy", "texasred", "syto", "brightfield", "bf", "dic", "phase", "autofluorescence", "auto"}
+    | {"red", "green", "blue", "farred", "alexa", "nuclei", "membrane", "draq", "sytox", "topro"}
+)
 
 
 def imread_dataset(
@@ -136,6 +151,85 @@ def read_names(place: Location, pattern: str | None = None) -> NameGrid:
     return grid_of_names(names, repr(str(place)))
 
 
+def dataset_at(
+    place: Location, kind: str, pattern: str | None = None, names: str = "allow"
+) -> NameGrid | None:
+    """Give how files are arranged, where their names make more than one stack or channels of it.
+
+    ``None`` of one file, an array, a folder of planes, and one with a folder a channel; and of
+    whatever files are to be stacked as they are, with ``names="ignore"``.
+
+    Raises
+    ------
+    ArgumentError
+        If more than one reading fits a folder's names, or a pattern is given of anything else.
+    """
+    if names not in NAMES:
+        raise ArgumentError(f"names must be one of {', '.join(map(repr, NAMES))}, got {names!r}")
+    if kind in ("tiff", "zarr") or names == "ignore":
+        if pattern is not None:
+            raise ArgumentError(
+                f"a pattern reads the names of files in folders; {place!r} is "
+                + ("no folder of TIFF files" if names != "ignore" else "to be read without")
+            )
+        return None
+    if pattern is not None or kind == "dataset":
+        return read_names(place, pattern)
+    try:
+        grid = read_names(place)
+    except AmbiguousNamesError:
+        if kind == "channels":
+            return None  # a folder a channel, as ever
+        raise
+    except ArgumentError:
+        return None  # files of one number, which are told of where they are stacked
+    is_stack = _is_one_stack(grid) if kind == "folder" else _is_folder_a_channel(grid)
+    return None if is_stack else grid
+
+
+def _is_one_stack(grid: NameGrid) -> bool:
+    if grid.axes in ("", "z"):
+        return True
+    # Words of which none is known say nothing: a.tif, b.tif.
+    channel = grid.along("c")
+    words = [v.lower() for v in channel.values if isinstance(v, str)] if channel else []
+    if not words:
+        return False
+    is_alone = len(grid.fields) == 1 and not _DYES.intersection(words)
+    return is_alone or max(map(len, words)) == 1
+
+
+def grid_of_stacks(place: Location) -> NameGrid:
+    """Give how files that are stacks themselves are arranged in a folder.
+
+    Raises
+    ------
+    ArgumentError
+        If the names do not tell it; the message shows the patterns that choose.
+    """
+    grid = read_names(place)
+    channel = grid.along("c")
+    words = [v for v in channel.values if isinstance(v, str)] if channel else []
+    if words and max(map(len, words)) == 1:
+        start: str = f"{place!r} holds stacks, and their names do not say what {words[0]!r} "
+        start = start + f"and {words[-1]!r} are: give "
+        for n, axis in enumerate(("{t}", "{c}", "{position}")):
+            start += (" or " if n else "") + Option("pattern", grid.pattern.replace("{c}", axis))
+        raise ArgumentError(start + ".")
+    return grid
+
+
+def _is_folder_a_channel(grid: NameGrid) -> bool:
+    if grid.axes in ("", "z"):
+        return True
+    if grid.axes != "cz" or grid.strays:
+        return grid.axes in ("c", "cz") and bool(grid.strays)
+    folders = {(index[0], name.rpartition("/")[0]) for index, name in grid.files.items()}
+    n = grid.shape[0]
+    per_channel = len(folders) == n == len({folder for _, folder in folders})
+    return per_channel and not grid.holes
+
+
 def odd_about(grid: NameGrid) -> list[str]:
     """Say in sentences what may not be meant about the names of a dataset."""
     found = [
@@ -156,8 +250,7 @@ def open_grid(
     *,
     position: str | None = None,
     chunks: Any = None,
-    missing: str = "error",
-    allow_sparse: bool = False,
+    **how: Any,
 ) -> da.Array:
     """Give the lazy array of one position of a dataset whose names were read.
 
@@ -167,7 +260,7 @@ def open_grid(
         If there are several positions and none is given, or not the one that is.
     """
     one = grid_at(grid, position, str(place))
-    source = describe_dataset(place, one, nb_workers, missing=missing, allow_sparse=allow_sparse)
+    source = describe_dataset(place, one, nb_workers, **how)
     return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
 
 

@@ -75,6 +75,9 @@ def open_volume(
     *,
     voxel_size: VoxelSize | None = None,
     order: str = "alphabetical",
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "allow",
 ) -> Volume:
     """Open a path, or take an array; reads headers and metadata, no pixels.
 
@@ -89,7 +92,7 @@ def open_volume(
         image, or an array.
     name : str
         Of an array; a path has its own.
-    voxel_size, order
+    voxel_size, order, pattern, position, names
         As for :func:`~scout_dask_io.read.any.open_any`.
 
     Raises
@@ -99,9 +102,13 @@ def open_volume(
     """
     image, opened = None, None
     if is_path(what):
-        opened = open_any(what, order=order, voxel_size=voxel_size)
+        opened = open_any(
+            what, order=order, voxel_size=voxel_size, pattern=pattern, position=position,
+            names=names,
+        )  # fmt: skip
         image, info = opened.image, opened.info
         name = opened.place.name or opened.path
+        name += f" {position}" if position is not None else ""
         array, info, n_times = _turned(opened)
         name += f", t=0 of {n_times}" if n_times > 1 else ""
     else:

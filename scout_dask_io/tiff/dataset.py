@@ -109,6 +109,8 @@ def describe_dataset(
     *,
     missing: str = "error",
     allow_sparse: bool = False,
+    series: int | None = None,
+    pages: str | None = None,
 ) -> TiffSource:
     """Describe the files of one position, arranged by their names; reads headers, no pixel.
 
@@ -138,7 +140,9 @@ def describe_dataset(
             )  # fmt: skip
         warn(text + ". Their planes hold zeros.")
     paths = [root / grid.files[index] for index in indices]
-    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True, whole=True)
+    survey = survey_planes(
+        paths, nb_workers, allow_sparse, asked=True, whole=True, series=series, pages=pages
+    )
     left_out = survey.check(missing)
     if left_out:
         refused = survey.list_refused(list(left_out.values()))

@@ -98,6 +98,14 @@ def list_planes(folder: Any, order: str = "alphabetical") -> list[Location]:
     return [planes[name] for name in _sort_names(list(planes), order, str(place))]
 
 
+def holds_planes(folder: Location) -> bool:
+    """Tell whether there is a TIFF file in a folder that is not hidden."""
+    return any(
+        is_tiff(p.name) and not below and not p.name.startswith(".")
+        for p, below in folder.entries()
+    )
+
+
 def list_subfolders(folder: Any) -> list[Location]:
     """List the sub-folders of a folder, sorted by name.
 

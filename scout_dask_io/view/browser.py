@@ -12,7 +12,7 @@ from typing import Any
 
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.image_info import WHITE, channel_colors
-from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
+from scout_dask_io.core.voxel_size import as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.read.any import locate_all
 from scout_dask_io.read.volume import open_volume
@@ -106,6 +106,9 @@ def viewer(
     *what: Any,
     voxel_size: Any = None,
     order: str = "alphabetical",
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "allow",
     host: str = "127.0.0.1",
     port: int = 0,
     storage_options: Mapping[str, Any] | None = None,
@@ -129,6 +132,8 @@ def viewer(
         ``(z, y, x)`` in micrometres, instead of what the volumes state.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    pattern, position, names
+        How the files of datasets are read, as for :func:`~scout_dask_io.convert`.
     host : str
         Address to listen on. Whoever reaches it needs the token too.
     port : int
@@ -156,7 +161,11 @@ def viewer(
     is_path = [isinstance(w, (str, os.PathLike)) for w in what]
     paths = iter(locate_all(*(w for w, p in zip(what, is_path, strict=True) if p), storage_options))
     found = [next(paths) if p else w for w, p in zip(what, is_path, strict=True)]
-    return View([_open(k, w, size, order) for k, w in enumerate(found)], host, port)
+    how: dict[str, Any] = {
+        "voxel_size": size, "order": order, "pattern": pattern, "position": position,
+        "names": names,
+    }  # fmt: skip
+    return View([_open(k, w, **how) for k, w in enumerate(found)], host, port)
 
 
 def _neuroglancer() -> Any:
@@ -170,8 +179,8 @@ def _neuroglancer() -> Any:
     return neuroglancer
 
 
-def _open(number: int, what: Any, size: VoxelSize | None, order: str) -> _Volume:
-    found = open_volume(what, f"array {number}", voxel_size=size, order=order)
+def _open(number: int, what: Any, **how: Any) -> _Volume:
+    found = open_volume(what, f"array {number}", **how)
     info, n_channels = found.info, len(found.info.channels)
     layers = tuple(
         ServedVolume(

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import locate
 from scout_dask_io.read.any import kind_of
+from scout_dask_io.read.dataset import dataset_at
 from scout_dask_io.read.tiff import imread_parallel
 from scout_dask_io.read.volume import Volume, open_volume
 from scout_dask_io.store.image import image_of_node
@@ -52,12 +53,17 @@ def _is_readable(name: str) -> bool:
 def read_layers(path: Paths) -> list[Layer]:
     """Give the layers of a path: lazy, with levels, voxel sizes and a layer a channel.
 
+    Of a dataset of several positions, a layer each.
+
     Several paths are TIFF files, stacked in their order.
     """
     paths = [path] if isinstance(path, str) else list(path)
     if len(paths) > 1:
         return [_layer(open_volume(imread_parallel(paths), os.path.basename(paths[0])))]
-    return [_layer(open_volume(paths[0], ""))]
+    place = locate(paths[0])
+    grid = dataset_at(place, kind_of(place))
+    positions = () if grid is None or len(grid.positions) < 2 else grid.positions
+    return [_layer(open_volume(paths[0], "", position=p)) for p in positions or (None,)]
 
 
 def _layer(volume: Volume) -> Layer:

@@ -104,6 +104,9 @@ def preview(
     percentiles: tuple[float, float] = (1.0, 99.8),
     voxel_size: Any = None,
     order: str = "alphabetical",
+    pattern: str | None = None,
+    position: str | None = None,
+    names: str = "allow",
     storage_options: Mapping[str, Any] | None = None,
 ) -> Preview:
     """Give a picture of a volume: xy, and beside it zy and xz, in proportion.
@@ -131,6 +134,8 @@ def preview(
         ``(z, y, x)`` in micrometres, of the full level, instead of what is stated.
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
+    pattern, position, names
+        How the files of a dataset are read, as for :func:`~scout_dask_io.convert`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -157,16 +162,19 @@ def preview(
     """
     _check(mode, size, percentiles)
     level, array, title, at_level = None, data, "", ""
-    names: Sequence[str] = ()
+    channels: Sequence[str] = ()
     colors: Sequence[str] = ()
     if isinstance(data, (np.ndarray, da.Array)):
         voxel = size_for(data, voxel_size)
     elif isinstance(data, (str, os.PathLike)):
         given = as_voxel_size(voxel_size)
-        volume = open_volume(locate(data, storage_options), "", voxel_size=given, order=order)
+        volume = open_volume(
+            locate(data, storage_options), "", voxel_size=given, order=order, pattern=pattern,
+            position=position, names=names,
+        )  # fmt: skip
         number = volume.level_for(size)
         array, voxel = volume.levels[number], volume.voxel_size_of(number)
-        names, title = volume.info.names, volume.name
+        channels, title = volume.info.names, volume.name
         colors = volume.info.colors
         if volume.is_image:
             level, at_level = number, f", level {number} of {len(volume.levels)}"
@@ -176,7 +184,7 @@ def preview(
     limits = tuple(contrast_limits(panels, percentiles) for panels in shown.panels)
     single = len(shown.panels) == 1
     if shown.is_colour:
-        names, colors = ("red", "green", "blue"), ("FF0000", "00FF00", "0000FF")
+        channels, colors = ("red", "green", "blue"), ("FF0000", "00FF00", "0000FF")
     chosen = channel_colors(() if single else colors, shown.n_channels)
     chosen = tuple(f"#{color}" for color in chosen)[: len(shown.panels)]
     images = [blend(panels, limits, chosen) for panels in zip(*shown.panels, strict=True)]
@@ -184,7 +192,7 @@ def preview(
     lines = [_words(f"{title}: " if title else "", array, at_level, voxel), shown.words()]
     text: list[tuple[str, str | None]] = [(line, None) for line in lines]
     for n, (low, high) in enumerate(limits):
-        name = names[n] if n < len(names) else f"channel {n}"
+        name = channels[n] if n < len(channels) else f"channel {n}"
         named = f"{'values' if single else name}: {low:.4g} to {high:.4g}"
         text.append((named, None if single else chosen[n]))
     return Preview(
@@ -193,7 +201,7 @@ def preview(
         mode=mode,
         at=shown.at,
         limits=limits,
-        channels=() if single else tuple(names[: len(shown.panels)]),
+        channels=() if single else tuple(channels[: len(shown.panels)]),
         level=level,
         step=shown.step,
         voxel_size=voxel,

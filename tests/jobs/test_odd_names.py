@@ -20,26 +20,81 @@ def folder(path: Path, names: list[str]) -> Path:
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        ([f"b_C{c:02d}_xyz-Table Z{z:04d}.ome.tif" for c in range(2) for z in range(4)],
-         "2 channels x 4 planes, which are stacked as one axis of 8"),
-        ([f"S1_z{z:02d}_ch{c:02d}.tif" for z in range(4) for c in range(2)],
-         "2 channels x 4 planes"),
         ([f"brain_z{z:03d}_ch01.tif" for z in (0, 1, 2, 4, 5)], "missing by the names: z 3"),
         ([f"img_{z:03d}_488nm.tif" for z in (0, 1, 3, 4)], "missing by the names: z 2"),
         ([*(f"z{z:03d}.tif" for z in range(5)), "background.tif"],
          "'background.tif' is not named as the others are"),
         ([*(f"z{z:03d}.tif" for z in range(5)), "z002 - Copy.tif"], "'z002 - Copy.tif'"),
-        ([f"{a:02d}_{b:02d}.tif" for a in range(3) for b in range(2)], "several numbers vary"),
     ],
 )  # fmt: skip
-def test_convert_and_scan_tell_of_names_that_make_no_one_stack(
+def test_convert_refuses_and_scan_tells_of_names_that_make_no_one_stack(
     tmp_path: Path, names: list[str], told: str
 ):
     src = folder(tmp_path / "src", names)
-    with pytest.warns(UserWarning, match=re.escape(told)):
+    with pytest.raises(io.ArgumentError, match=re.escape(told)):
         io.convert(src, tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        io.convert(src, tmp_path / "a.zarr", names="allow")
+    assert io.read_zarr(tmp_path / "a.zarr").shape == (len(names), 30, 40)
     report = io.scan(src)
     assert any(told in text for text in report.folders[0].warnings)
+
+
+def test_convert_of_names_that_may_be_read_in_two_ways_is_told_which_one(tmp_path: Path):
+    src = folder(tmp_path / "src", [f"{a:02d}_{b:02d}.tif" for a in range(3) for b in range(2)])
+    with pytest.raises(io.ArgumentError, match=r"do not say which axis is which") as caught:
+        io.convert(src, tmp_path / "a.zarr")
+    assert str(caught.value) in io.scan(src).mismatch
+    assert not io.scan(src).ok
+    io.convert(src, tmp_path / "a.zarr", pattern="{z}_{c}.tif")
+    assert io.read_zarr(tmp_path / "a.zarr").shape == (2, 3, 30, 40)
+    with pytest.warns(UserWarning, match="several numbers vary"):
+        io.convert(src, tmp_path / "b.zarr", names="ignore")
+    assert io.read_zarr(tmp_path / "b.zarr").shape == (6, 30, 40)
+
+
+TWO_CHANNELS = [
+    [f"b_C{c:02d}_xyz-Table Z{z:04d}.ome.tif" for c in range(2) for z in range(4)],
+    [f"S1_z{z:02d}_ch{c:02d}.tif" for z in range(4) for c in range(2)],
+]
+
+
+@pytest.mark.parametrize("names", TWO_CHANNELS, ids=["one after the other", "in turn"])
+def test_jobs_agree_about_two_channels_in_one_folder(tmp_path: Path, names: list[str]):
+    src, dst = folder(tmp_path / "src", names), tmp_path / "a.zarr"
+    with pytest.warns(UserWarning, match=r"is read by the names.*2 channels x 4 planes"):
+        io.convert(src, dst)
+    volume = io.read_zarr(dst)
+    np.testing.assert_array_equal(volume.compute(), io.imread_dataset(src).compute())
+    assert io.verify(src, dst).equal
+    attributes = dict(io.open(dst, mode="r").attrs)
+    labels = io.channel_names(src)
+    assert attributes["channels"] == attributes["dataset"]["fields"]["channel"] == labels
+    again = io.imread_dataset(src, attributes["dataset"]["pattern"])
+    np.testing.assert_array_equal(again.compute(), volume.compute())
+    report, info = io.scan(src), io.info(src)
+    assert report.ok
+    assert info.axes == "czyx"
+    assert report.reading == info.reading == "8 files: 2 channels x 4 planes"
+    assert report.fields == info.fields
+    assert f"2: {labels[0]}, {labels[1]}" in report.render()
+    assert io.preview(src).channels == tuple(labels)
+
+
+def test_jobs_take_the_position_that_is_asked_for(tmp_path: Path):
+    names = [f"S{s}_z{z}.tif" for s in range(2) for z in range(3)]
+    src = folder(tmp_path / "src", names)
+    with pytest.raises(io.ArgumentError, match=r"2 positions: 'S0', 'S1'"):
+        io.convert(src, tmp_path / "a.zarr")
+    assert io.scan(src).positions == ("S0", "S1")
+    with pytest.warns(UserWarning, match="is read by the names"):
+        io.convert(src, tmp_path / "a.zarr", position="S1", ome=True)
+    want = io.imread_dataset(src, position="S1").compute()
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a.zarr").compute(), want)
+    assert io.verify(src, tmp_path / "a.zarr", position="S1").equal
+    assert not io.verify(src, tmp_path / "a.zarr", position="S0").equal
+    assert io.info(src, position="S1").shape == (3, 30, 40)
 
 
 def test_names_of_one_stack_are_told_of_by_nothing(tmp_path: Path, recwarn):
