@@ -44,11 +44,11 @@ def _open_channels(folder: Path) -> None:
 
 
 def _convert(folder: Path) -> None:
-    io.convert(folder, folder.parent / "out.zarr")
+    io.convert(folder, folder.parent / "out.zarr", names="allow")
 
 
 def _convert_image(folder: Path) -> None:
-    io.convert(folder, folder.parent / "image.zarr", ome=True)
+    io.convert(folder, folder.parent / "image.zarr", ome=True, names="allow")
 
 
 def _info(folder: Path) -> None:
