@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import zarr
+import zarr.errors
 from numcodecs.errors import UnknownCodecError
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -45,6 +46,8 @@ from scout_dask_io.store.staging import (
 )
 
 _Node = TypeVar("_Node")
+#: What numcodecs and zarr raise where a codec is not installed.
+UNKNOWN_CODEC = (UnknownCodecError, zarr.errors.UnknownCodecError)
 _INDEX = re.compile("[0-9]+")
 
 
@@ -249,7 +252,7 @@ def _naming_errors(location: Location) -> Iterator[None]:
     except OSError as err:
         told = (err.strerror or err) if location.on_disk else location.told(err)
         raise LayoutError(f"{location} cannot be opened: {told}") from err
-    except UnknownCodecError as err:
+    except UNKNOWN_CODEC as err:
         raise LayoutError(missing_codec(location, err)) from err
     except Exception as err:  # whatever zarr and its codecs make of metadata
         raise LayoutError(
@@ -260,8 +263,9 @@ def _naming_errors(location: Location) -> Iterator[None]:
 
 
 def missing_codec(location: Location, err: Exception) -> str:
-    """Say that a codec is not installed, naming it as numcodecs does."""
-    name = str(err).rpartition(":")[2].strip(" '\"")
+    """Say that a codec is not installed, naming it as the error does, in quotes."""
+    quoted = re.search(r"'([^']*)'", str(err))
+    name = quoted[1] if quoted else str(err)
     return (
         f"{location}: its chunks are stored with the codec {name!r}, which is not installed here. "
         "The array is not damaged: install what brings the codec (numcodecs, imagecodecs-numcodecs "

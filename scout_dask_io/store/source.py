@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 import zarr
-from numcodecs.errors import UnknownCodecError
 from zarr.storage import StorePath
 
 from scout_dask_io.core.grid import (
@@ -40,7 +39,13 @@ from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, read_manifest
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
-from scout_dask_io.store.nodes import missing_codec, open_node, open_with_zarr, store_of
+from scout_dask_io.store.nodes import (
+    UNKNOWN_CODEC,
+    missing_codec,
+    open_node,
+    open_with_zarr,
+    store_of,
+)
 
 # A dask block of a few whole chunks: long against the scheduler's overhead,
 # small enough that a dozen of them fit anywhere.
@@ -300,7 +305,7 @@ class ZarrSource(_StoredSource):
             raise
         except Exception as err:  # zarr gives on whatever its codecs and the system raise
             self.check()
-            if isinstance(err, UnknownCodecError):
+            if isinstance(err, UNKNOWN_CODEC):
                 raise ChunkReadError(missing_codec(self.root, err)) from err
             where = ", ".join(f"{s.start}:{s.stop}" for s in region)
             text = self.root.told(err)

@@ -219,7 +219,7 @@ def test_scan_reads_no_pixel_and_tells_channels_apart(
     (tmp_path / "brain" / "color_1" / "z0002.tif").unlink()
     report = io.scan(tmp_path / "brain")
     assert not report.ok
-    assert "color_1 has 2" in report.mismatch
+    assert "no channel 1, z 2" in report.mismatch
 
 
 def test_a_zarr_beside_the_channels_that_it_was_made_of_is_no_channel(tmp_path: Path):
