@@ -264,7 +264,7 @@ def _naming_errors(location: Location) -> Iterator[None]:
 
 def missing_codec(location: Location, err: Exception) -> str:
     """Say that a codec is not installed, naming it as the error does, in quotes."""
-    quoted = re.search(r"'([^']*)'", str(err))
+    quoted = re.search(r"'([^']+)'", str(err))
     name = quoted[1] if quoted else str(err)
     return (
         f"{location}: its chunks are stored with the codec {name!r}, which is not installed here. "
