@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from xml.etree import ElementTree
 
@@ -69,22 +69,12 @@ def _name_to_open(tif: tifffile.TiffFile, file: SourceFile, *, on_disk: bool) ->
         others = sorted(n for n in names if n.lower() != own.lower())
         if not others:
             return ""
-        if any(n in (".", "..") or "/" in n or "\\" in n for n in others):
-            raise TiffReadError(
-                f"the OME-XML of {file.path!r} names files outside of its folder: "
-                f"{', '.join(map(repr, others[:3]))}; only files beside it are read"
-            )
-        lacking = [n for n in others if not (on_disk and os.path.isfile(os.path.join(folder, n)))]
+        _check_names(others, f"the OME-XML of {file.path!r}")
+        lacking = _lacking(folder, others) if on_disk else others
         if len(names) == 1 and lacking:
             return others[0]  # one file that was renamed
         if lacking and on_disk:
-            shown = ", ".join(map(repr, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
-            raise PathNotFoundError(
-                f"{file.path!r} is one of {len(names | {own})} files of an OME-TIFF, of which "
-                f"{len(lacking)} are not beside it: {shown}. Put them there, or "
-                + ALL_PAGES
-                + " reads the pages of this file alone."
-            )
+            raise _not_beside(file, lacking, len(names | {own}), "an OME-TIFF")
         return file.path if on_disk else ""
     if on_disk and (tif.is_mmstack or _has_index(tif, file)):
         return file.path
@@ -99,22 +89,36 @@ def _has_index(tif: tifffile.TiffFile, file: SourceFile) -> bool:
     if meta.get("MajorVersion", 0) < 2 or not os.path.isfile(index):
         return False
     names = {str(entry[1]) for entry in read_ndtiff_index(index)}
+    _check_names(names, repr(index))
+    if lacking := _lacking(folder, sorted(names)):
+        raise _not_beside(file, lacking, len(names), "an NDTiff data set")
+    return True
+
+
+def _check_names(names: Iterable[str], who: str) -> None:
+    """Refuse names of files that lead out of a folder; ``who`` has them."""
     strange = [n for n in names if n in (".", "..") or "/" in n or "\\" in n]
     if strange:
         raise TiffReadError(
-            f"{index!r} names files outside of its folder: {strange[0]!r}; only files beside it "
-            "are read"
+            f"{who} names files outside of its folder: {', '.join(map(repr, strange[:3]))}; only "
+            "files beside it are read"
         )
-    lacking = sorted(n for n in names if not os.path.isfile(os.path.join(folder, n)))
-    if lacking:
-        shown = ", ".join(map(repr, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
-        raise PathNotFoundError(
-            f"{file.path!r} is one of {len(names)} files of an NDTiff data set, of which "
-            f"{len(lacking)} are not beside it: {shown}. Put them there, or "
-            + ALL_PAGES
-            + " reads the pages of this file alone."
-        )
-    return True
+
+
+def _lacking(folder: str, names: Iterable[str]) -> list[str]:
+    return [n for n in names if not os.path.isfile(os.path.join(folder, n))]
+
+
+def _not_beside(
+    file: SourceFile, lacking: Sequence[str], n_files: int, what: str
+) -> PathNotFoundError:
+    """Give the error of a set of which files are missing."""
+    shown = ", ".join(map(repr, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
+    return PathNotFoundError(
+        f"{file.path!r} is one of {n_files} files of {what}, of which {len(lacking)} are not "
+        f"beside it: {shown}. Put them there, or " + ALL_PAGES + " reads the pages of this file "
+        "alone."
+    )
 
 
 def _names_in_ome(tif: tifffile.TiffFile) -> set[str] | None:
