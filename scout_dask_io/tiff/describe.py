@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -377,29 +377,23 @@ def describe_image(
         window = Window(fd, file.size)
         header = read_header(window)
         chain = _chain_of(window, header, pages)
-        files, numbers = [file], None
         if pages == "all":
             with open_tiff(fd, file, is_ome=False) as tif:
                 lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
+            files, numbers = [file], (0,) * len(found)
             stated = _plain(stated_by(fd, file, lead, found[0].layout), lead, found[0].layout)
         else:
             with open_whole(fd, file, on_disk=path.on_disk) as tif:
                 chosen = choose_series(tif, file, series, level)
-                if chosen.kind == "mmstack":
-                    check_summary(tif, file, chosen.shape, pages)
-                if is_set(chosen):
-                    lead, files, members = describe_set(chosen, file)
-                    numbers, found = zip(*members, strict=True)
-                else:
-                    check_counts(tif, file, chain, window, header, pages)
-                    lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
+                look = _Look(window, header, chain, pages, allow_sparse)
+                lead, files, numbers, found = _pages_of(tif, file, chosen, look)
                 if series == 0:
                     warn_of_others(tif, file.path)
                 stated = _stated_alone(tif, lead, found[0].layout, series, level)
     layouts: dict[PageLayout, int] = {}
     table = [
         (k, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data)
-        for k, p in zip(numbers or (0,) * len(found), found, strict=True)
+        for k, p in zip(numbers, found, strict=True)
     ]
     return TiffSource(
         FileTable.of(files),
@@ -411,6 +405,32 @@ def describe_image(
         options=path.options,
         stated=stated,
     )
+
+
+class _Look(NamedTuple):
+    """What pages are looked at by, and which of them are wanted."""
+
+    window: Window
+    header: Header | None
+    chain: PageChain | None
+    pages: str | None = None
+    allow_sparse: bool = False
+
+
+def _pages_of(
+    tif: tifffile.TiffFile, file: SourceFile, series: tifffile.TiffPageSeries, look: _Look
+) -> tuple[Shape, list[SourceFile], tuple[int, ...], tuple[DescribedPage, ...]]:
+    """Give leading axes and files of a series, and its pages, each with its file's number."""
+    if series.kind == "mmstack":
+        check_summary(tif, file, series.shape, look.pages)
+    if is_set(series):
+        lead, files, members = describe_set(series, file)
+        numbers, found = zip(*members, strict=True)
+        return lead, files, numbers, found
+    window, header, chain, pages, allow_sparse = look
+    check_counts(tif, file, chain, window, header, pages)
+    lead, found = describe_series(tif, file, series, window, header, allow_sparse)
+    return lead, [file], (0,) * len(found), found
 
 
 def token_of(files: Iterable[SourceFile], what: str) -> str:
@@ -491,17 +511,9 @@ def describe_path(path: Any) -> TiffInfo:
 def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> TiffInfo:
     window = Window(fd, file.size)
     header = read_header(window)
-    chain = _chain_of(window, header, None)
+    look = _Look(window, header, _chain_of(window, header, None))
     series = choose_series(tif, file, 0, 0)
-    if series.kind == "mmstack":
-        check_summary(tif, file, series.shape, None)
-    pages: Sequence[DescribedPage]
-    if is_set(series):
-        lead, _, members = describe_set(series, file)
-        pages = [page for _, page in members]
-    else:
-        check_counts(tif, file, chain, window, header, None)
-        lead, pages = describe_series(tif, file, series, window, header)
+    lead, _, _, pages = _pages_of(tif, file, series, look)
     first, layout = series.keyframe, pages[0].layout
     compression = int(first.compression)
     return TiffInfo(
