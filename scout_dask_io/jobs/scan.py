@@ -80,8 +80,7 @@ def scan(
     path = locate(src, storage_options)
     folders: tuple[FolderScan, ...]
     listed = _list(path)
-    grid = _dataset(path, listed, pattern, names)
-    reading, mismatch = grid if isinstance(grid, NameGrid) else None, ""
+    reading, mismatch = _dataset(path, listed, pattern, names)
     if reading is not None:
         one = reading if position is None else grid_at(reading, position, str(path))
         planes = [path / name for _, name in sorted(one.files.items())]
@@ -103,7 +102,7 @@ def scan(
         folders = (_summary(str(path), [locate(path)], survey, (), ()),)
     else:
         raise ArgumentError(f"{path} is neither a folder nor a .tif or .tiff file")
-    mismatch = mismatch or (grid if isinstance(grid, str) else "") or _differing(folders)
+    mismatch = mismatch or _differing(folders)
     return ScanReport(
         str(path), folders, mismatch, time.perf_counter() - start,
         "" if reading is None else str(reading),
@@ -115,18 +114,18 @@ def scan(
 
 def _dataset(
     path: Location, listed: _Listed | None, pattern: str | None, names: str
-) -> NameGrid | str | None:
-    """Give how the files of a dataset are arranged, or why that cannot be told; else ``None``."""
+) -> tuple[NameGrid | None, str]:
+    """Give how the files of a dataset are arranged, if it is one, or why that cannot be told."""
     if listed is None:
-        return None
+        return None, ""
     try:
-        return dataset_at(path, kind_of(path), pattern, names)
+        return dataset_at(path, kind_of(path), pattern, names), ""
     except AmbiguousNamesError as err:
-        return str(err)
+        return None, str(err)
     except PathNotFoundError:
         if pattern is not None:
             raise
-        return None
+        return None, ""
 
 
 class _Listed(NamedTuple):
