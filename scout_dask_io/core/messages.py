@@ -90,9 +90,9 @@ class Message(str):
         return Message, self.parts
 
 
-def joined(between: str, texts: Iterable[str]) -> str:
+def joined(between: str, texts: Iterable[str | Option]) -> str:
     """Give texts as one, as ``str.join`` does; messages keep the arguments that they name."""
-    parts: list[str] = []
+    parts: list[str | Option] = []
     for text in texts:
         parts += [between, text] if parts else [text]
     return Message(*parts)

@@ -8,7 +8,7 @@ from typing import Any
 import dask.array as da
 
 from scout_dask_io.core.formatting import format_count
-from scout_dask_io.core.messages import Message, Option, warn
+from scout_dask_io.core.messages import Message, Option, joined, warn
 from scout_dask_io.core.name_fields import (
     AmbiguousNamesError,
     NameGrid,
@@ -211,11 +211,12 @@ def grid_of_stacks(place: Location) -> NameGrid:
     channel = grid.along("c")
     words = [v for v in channel.values if isinstance(v, str)] if channel else []
     if words and max(map(len, words)) == 1:
-        start: str = f"{place!r} holds stacks, and their names do not say what {words[0]!r} "
-        start = start + f"and {words[-1]!r} are: give "
-        for n, axis in enumerate(("{t}", "{c}", "{position}")):
-            start += (" or " if n else "") + Option("pattern", grid.pattern.replace("{c}", axis))
-        raise ArgumentError(start + ".")
+        start = (
+            f"{place!r} holds stacks, and their names do not say what {words[0]!r} "
+            f"and {words[-1]!r} are: give "
+        )
+        patterns = (grid.pattern.replace("{c}", axis) for axis in ("{t}", "{c}", "{position}"))
+        raise ArgumentError(start + joined(" or ", (Option("pattern", p) for p in patterns)) + ".")
     return grid
 
 

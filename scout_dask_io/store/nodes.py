@@ -17,6 +17,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
+from scout_dask_io.core.grid import chunk_counts
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import (
     ChunkReadError,
@@ -180,7 +181,7 @@ def _listed_separators(node: Node) -> set[str]:
 def _probed_separators(node: Node) -> set[str]:
     """Give how the chunks are keyed, by a look at the first, the middle and the last of them."""
     shape, chunks = chunk_grid(node.metadata)
-    last = [max(0, -(-n // c) - 1) for n, c in zip(shape, chunks, strict=True)]
+    last = [max(0, n - 1) for n in chunk_counts(shape, chunks)]
     indices = {tuple(int(n * part) for n in last) for part in (0, 0.5, 1)}
     found = set()
     for separator in "./":

@@ -18,7 +18,7 @@ import numpy as np
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, named_channels
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import Option, joined, warn
 from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameGrid
 from scout_dask_io.errors import (
     ArgumentError,
@@ -243,10 +243,8 @@ def _inner_axes(root: Location, grid: NameGrid, stated: Stated, lead: Shape, pla
         )
         for a in other
     ]
-    text: Any = f"{root!r}: {said}. Say what the names count: "
-    for n, option in enumerate(patterns):
-        text = text + (" or " if n else "") + option
-    raise ArgumentError(text + ".")
+    text = f"{root!r}: {said}. Say what the names count: "
+    raise ArgumentError(text + joined(" or ", patterns) + ".")
 
 
 def _filled(
