@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Hashable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -119,28 +119,21 @@ class _StoredSource(Source):
         if self.fingerprint is not None:
             self.fingerprint.check()
 
-    def _record_of(self, region: Region, chunks: Shape, *, fresh: bool = False) -> int:
-        """Give the size on record of the chunk file that a region lies in; 0 where it is empty.
+    def _sizes(self) -> np.ndarray | None:
+        """Give the sizes of chunk files on record; ``None`` where nothing is on record.
 
-        0 too where nothing is on record. The manifest is read once a process and write.
+        Looks at the state of the manifest, which is read once a process and write.
         """
         found = self.fingerprint
         if found is None or not found.written:
-            return 0
-        if fresh:
-            _sizes_on_record.cache_clear()
+            return None
         state = self.root.file_state(MANIFEST_NAME)
-        sizes = _sizes_on_record(cast(Hashable, self.root), found.written, found.regions, state)
-        index = tuple(s.start // c for s, c in zip(region, chunks, strict=True))
-        if sizes is None or len(index) != sizes.ndim:
-            return 0
-        nbytes = int(sizes[index])
-        return 0 if nbytes == UNKNOWN["nbytes"] else nbytes
+        return _sizes_on_record(cast(Hashable, self.root), found.written, found.regions, state)
 
     def _stands_now(self, key: str, region: Region, chunks: Shape) -> bool:
-        """Tell whether a chunk that was found without a file has one now, as the manifest says.
+        """Tell whether a chunk that is on record and was found without a file has one now.
 
-        ``False`` where none is on record. Another writer may have put it meanwhile.
+        ``False`` where none is on record any more. Another writer may have put it meanwhile.
 
         Raises
         ------
@@ -150,9 +143,8 @@ class _StoredSource(Source):
             If another array has taken this one's place.
         """
         # What another writer changed since is read anew before anything is called lost.
-        if not self._record_of(region, chunks):
-            return False
-        nbytes = self._record_of(region, chunks, fresh=True)
+        _sizes_on_record.cache_clear()
+        nbytes = _size_of(self._sizes(), region, chunks)
         if not nbytes:
             return False
         self.check()
@@ -164,6 +156,15 @@ class _StoredSource(Source):
             "verify names all chunks that are lost. If other software emptied the chunk on "
             f"purpose, remove {MANIFEST_NAME} to go on without."
         )
+
+
+def _size_of(sizes: np.ndarray | None, region: Region, chunks: Shape) -> int:
+    """Give the size on record of the chunk file that a region lies in; 0 where it has none."""
+    index = tuple(s.start // c for s, c in zip(region, chunks, strict=True))
+    if sizes is None or len(index) != sizes.ndim:
+        return 0
+    nbytes = int(sizes[index])
+    return 0 if nbytes == UNKNOWN["nbytes"] else nbytes
 
 
 @lru_cache(8)
@@ -241,8 +242,10 @@ class ChunkFileSource(_StoredSource):
             if shared is not None:
                 cells.append((fmt.chunk_key(index), relative_to(shared, cell), shared))
         files = self.root.iter_files((key for key, _, _ in cells), fmt.max_nbytes)
+        sizes = cache(self._sizes)  # asked for once a region, and only where a file is not there
         for (key, data), (_, inside, shared) in zip(files, cells, strict=True):
-            if data is None and self._stands_now(key, shared, fmt.chunks):
+            on_record = data is None and _size_of(sizes(), shared, fmt.chunks)
+            if on_record and self._stands_now(key, shared, fmt.chunks):
                 ((_, data),) = self.root.iter_files([key], fmt.max_nbytes)
             if isinstance(data, ChunkReadError):
                 raise data
@@ -332,6 +335,7 @@ class ZarrSource(_StoredSource):
             return
         stored = array.shards or array.chunks
         fill = np.array(array.fill_value, self.dtype)
+        sizes = cache(self._sizes)  # asked for once a region, and only where there is such fill
         for index in iter_chunk_indices(region, stored):
             shared = intersect(chunk_region(index, self.shape, stored), region)
             if shared is None:
@@ -340,7 +344,7 @@ class ZarrSource(_StoredSource):
             first = part[(0,) * part.ndim]
             if _all_same(first, fill) and _all_same(part, fill):
                 key = array.metadata.encode_chunk_key(index)
-                lost = self._record_of(shared, stored) and not (self.root / key).is_file()
+                lost = _size_of(sizes(), shared, stored) and not (self.root / key).is_file()
                 if lost and self._stands_now(key, shared, stored):
                     values[relative_to(shared, region)] = self._array[shared]
 

@@ -12,6 +12,8 @@ from object_store import Lab, Memory
 
 import scout_dask_io as io
 from scout_dask_io.errors import ChunkReadError
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.store.manifest import MANIFEST_NAME
 from scout_dask_io.store.source import open_source
 
 SHAPE, CHUNKS = (7, 9, 10), (4, 4, 4)
@@ -59,6 +61,24 @@ def test_a_lost_chunk_is_told_and_an_empty_one_is_fill(tmp_path: Path, kind: str
     got = io.read_zarr(path).compute()
     np.testing.assert_array_equal(got[:4], want[:4])
     assert got[-1, -1, -1] == KINDS[kind].get("fill_value", 0)
+
+
+@pytest.mark.in_process
+@pytest.mark.parametrize("kind", ["v2", "v3"])
+def test_the_manifest_is_looked_at_once_a_region_however_many_chunks_are_empty(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = np.zeros(SHAPE, "u2")
+    data[0, 0, 0] = 1
+    io.write_zarr(tmp_path / "a.zarr", data, CHUNKS, **KINDS[kind])
+    whole = io.read_zarr(tmp_path / "a.zarr", chunks=-1)
+    looked: list[str] = []
+    real = LocalLocation.file_state
+    monkeypatch.setattr(
+        LocalLocation, "file_state", lambda self, name: looked.append(name) or real(self, name)
+    )
+    np.testing.assert_array_equal(whole.compute(), data)
+    assert looked.count(MANIFEST_NAME) == 1
 
 
 @pytest.mark.parametrize("where", ["memory", "s3"])
