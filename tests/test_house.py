@@ -326,3 +326,15 @@ def test_no_module_has_an_assert(module: str):
         if isinstance(n, ast.Assert)
     ]
     assert not found, f"{module} has asserts at lines {found}"
+
+
+def test_tests_run_wherever_pytest_was_called():
+    """``pytest`` puts ``tests/`` on the path, ``python -m pytest`` the checkout as well."""
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            else:
+                names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            roots = {name.split(".")[0] for name in names}
+            assert not roots & {"tests", "benchmarks"}, f"{path}:{node.lineno}"

@@ -9,9 +9,9 @@ import struct
 import numpy as np
 import pytest
 import tifffile
+from helpers import make_volume
 
 from scout_dask_io import PathNotFoundError, TiffReadError, imread, info
-from tests.helpers import make_volume
 
 UUID = "urn:uuid:00000000-0000-4000-8000-00000000000"
 

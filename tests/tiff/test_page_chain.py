@@ -8,11 +8,11 @@ import struct
 import numpy as np
 import pytest
 import tifffile
+from helpers import make_volume
 
 from scout_dask_io import TiffReadError, imread, imread_folder, read_zarr, scan
 from scout_dask_io.cli.run import main
 from scout_dask_io.errors import ArgumentError
-from tests.helpers import make_volume
 
 
 def write_chain(path, planes):
