@@ -6,13 +6,14 @@ it where they do, and the one guess by the number of axes where they do not.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scout_dask_io.core.grid import Region
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import ArgumentError
 
 #: Of channels in turn where none are stated, the same in every picture and viewer; magenta and
@@ -57,11 +58,71 @@ class Channel:
         Six hexadecimal digits.
     window : tuple of float or None
         The values that are shown black and in full colour.
+    limits : tuple of float or None
+        The range that a viewer lets these be moved in.
+    active : bool or None
+        Whether it is shown.
+    extras : mapping
+        Whatever else is stated of how it is shown, as OME-Zarr has it.
     """
 
     name: str = ""
     color: str | None = None
     window: tuple[float, float] | None = None
+    limits: tuple[float, float] | None = None
+    active: bool | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Where the elements along an axis lie, as far as something is stated of it.
+
+    Attributes
+    ----------
+    scale : float or None
+        From one element to the next, in ``unit``; above 0.
+    translation : float
+        Of the centre of the first element, in ``unit``.
+    unit : str or None
+        As it is stated: a length, a time, or whatever else.
+    extras : mapping
+        Whatever else is stated of the axis, as OME-Zarr has it.
+    """
+
+    scale: float | None = None
+    translation: float = 0.0
+    unit: str | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def micrometres(self) -> float | None:
+        """The scale in micrometres, ``None`` where it is not stated or no length."""
+        factor = micrometres_of(self.unit)
+        return None if self.scale is None or factor is None else self.scale * factor
+
+    def shifted(self, n: int) -> Axis:
+        """Give it beginning ``n`` elements later; one without a scale is written with 1."""
+        if not n:
+            return self
+        step = 1.0 if self.scale is None else self.scale
+        return replace(self, translation=self.translation + n * step)
+
+    def resized(self, micrometres: float) -> Axis:
+        """Give it with another scale, in micrometres; it begins where it began.
+
+        One whose unit is no length begins as many elements from the origin as it did.
+        """
+        own, factor = self.micrometres, micrometres_of(self.unit)
+        if own is not None and math.isclose(own, micrometres, rel_tol=1e-9):
+            return self
+        times = micrometres / (self.scale or 1.0) if factor is None else factor
+        return replace(
+            self,
+            scale=micrometres,
+            translation=self.translation * times,
+            unit="micrometer",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +141,13 @@ class ImageInfo:
         Planes that hold the fill value because their files could not be read.
     labels : bool
         Whether the pixels are labels.
+    frame : tuple of Axis
+        Where the elements lie along each of ``axes``; empty where nothing but the size of a
+        voxel is stated. It says the same as ``voxel_size`` where both state something.
+    display : mapping
+        What is stated of how the image is shown beside its channels, as OME-Zarr has it.
+    attributes, group_attributes : mapping
+        What users noted with the array, and with the group of the image that it is a level of.
 
     Examples
     --------
@@ -94,6 +162,10 @@ class ImageInfo:
     channels: tuple[Channel, ...] = ()
     missing: tuple[FilledPlane, ...] = ()
     labels: bool = False
+    frame: tuple[Axis, ...] = ()
+    display: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    group_attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,9 +184,35 @@ class ImageInfo:
         """What is shown of each channel, ``None`` where that is not stated."""
         return tuple(c.window for c in self.channels)
 
+    @property
+    def measured(self) -> tuple[Axis, ...]:
+        """Where the elements lie along each axis, by the size of a voxel where that is all."""
+        if self.frame or not self.axes:
+            return self.frame
+        sizes = self.voxel_size.micrometres if self.voxel_size else (None,) * 3
+        known = dict(zip("zyx", sizes, strict=True))
+        return tuple(
+            Axis() if known.get(a) is None else Axis(known[a], unit="micrometer") for a in self.axes
+        )
+
+    def sized(self, size: VoxelSize | None) -> ImageInfo:
+        """Give what is known with another voxel size, which counts; ``None`` changes nothing."""
+        if size is None:
+            return self
+        known = dict(zip("zyx", size.micrometres, strict=True))
+        frame = tuple(
+            axis if known.get(a) is None else axis.resized(known[a] or 1.0)
+            for a, axis in zip(self.axes, self.frame, strict=False)
+        )
+        return replace(self, voxel_size=size, frame=frame)
+
     def transposed(self, order: Sequence[int]) -> ImageInfo:
         """Give what is known of the array with its axes in another order."""
-        return replace(self, axes="".join(self.axes[k] for k in order) if self.axes else "")
+        return replace(
+            self,
+            axes="".join(self.axes[k] for k in order) if self.axes else "",
+            frame=tuple(self.frame[k] for k in order) if self.frame else (),
+        )
 
     def cropped(self, region: Region) -> ImageInfo:
         """Give what is known of a region; which planes of it lack is not told."""
@@ -122,7 +220,14 @@ class ImageInfo:
         if at >= 0:
             channels = channels[region[at]]
         missing = tuple(replace(plane, plane=()) for plane in self.missing)
-        return replace(self, channels=channels, missing=missing)
+        frame = self.frame
+        if self.axes and any(part.start for part in region):
+            # Channels are counted, and not placed.
+            frame = tuple(
+                axis if a in "cs" else axis.shifted(part.start)
+                for a, axis, part in zip(self.axes, self.measured, region, strict=True)
+            )
+        return replace(self, channels=channels, missing=missing, frame=frame)
 
     def level(self, factors: Sequence[float]) -> ImageInfo:
         """Give what is known of a level whose voxels are ``(z, y, x)`` times as large."""

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dask.array as da
 import numpy as np
@@ -26,7 +26,7 @@ from scout_dask_io.core.formatting import format_count, format_nbytes, format_s,
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option, warn
-from scout_dask_io.core.ome_metadata import VERSIONS
+from scout_dask_io.core.ome_metadata import VERSIONS, frame_record
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize
@@ -58,13 +58,18 @@ from scout_dask_io.read.any import (
 )
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, FRAME_ATTRIBUTE, axis_names
 from scout_dask_io.store.manifest import read_manifest
+from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, stands
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
+
+if TYPE_CHECKING:
+    import zarr
 
 #: Sentences on the planes that a summary has.
 _FINDINGS = 6
@@ -282,15 +287,19 @@ def plan_convert(
         asked |= {"codec": codecs_of_levels(how.codec)[0], "zarr_format": how.zarr_format}
         write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
-        # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(channels or info.voxel_size or opened.filled or opened.reading)
-        n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
         asked["voxel_size"] = info.voxel_size
-        asked["attributes"] = {"channels": list(channels)} if channels else {}
+        asked |= stored_alike(opened)
+        asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
+        stated = stated or bool(asked["attributes"])
         if opened.reading is not None:
             record = opened.reading.record | {"axes": info.axes}
             record |= {} if how.position is None else {"position": how.position}
             asked["attributes"]["dataset"] = record
+        # zarr.json; or .zarray, and .zattrs where there is something to say.
+        n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
+    if (fill := fill_value_of(opened)) is not None:
+        asked["fill_value"] = fill
     return ConvertPlan(
         source=os.fspath(src),
         destination=os.fspath(dst),
@@ -308,6 +317,26 @@ def plan_convert(
         advice=advise_shards(write.shape, write.chunks, write.stored, write.itemsize),
         _job=_Job(destination, data, how, asked, n_units, took_s=time.perf_counter() - start),
     )
+
+
+def stored_alike(opened: Opened) -> dict[str, Any]:
+    """Give what :func:`write_zarr` is asked so that an array says what the source says.
+
+    Of a Zarr array that are its attributes and the names of its axes; of an image, where it
+    lies and how it is shown too, for which an array has an attribute.
+    """
+    record = frame_record(opened.info)
+    attributes = {**opened.info.attributes, **({FRAME_ATTRIBUTE: record} if record else {})}
+    names = None if opened.node is None else axis_names(opened.node)
+    return {"attributes": attributes, **({"axes": names} if names else {})}
+
+
+def fill_value_of(opened: Opened) -> Any:
+    """Give the fill value of a Zarr array that is converted; ``None`` where there is none."""
+    if opened.node is None:
+        return None
+    found = cast("zarr.Array[Any]", open_with_zarr(opened.node)).fill_value
+    return None if found is None else np.asarray(found).item()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ from scout_dask_io.store.nodes import open_node, open_with_zarr
 from scout_dask_io.write.ome_zarr import (
     describe_image,
     level_attributes,
+    shown_settings,
     with_labels,
     write_levels,
 )
@@ -400,7 +401,7 @@ class PyramidPlan(JobReport):
         settings = {
             **settings_of(image.write, top, None, job.compressor, job.fill_value, metadata),
             "levels": list(self.levels),
-            "shown": [list(shown.names), list(shown.colors) or None],
+            **shown_settings(shown),
         }
         describe = partial(describe_image, metadata=metadata, version=self.version, info=shown)
         preflight([top], destination)

@@ -62,6 +62,8 @@ class Opened:
         How the names of a dataset's files were read, those of all positions.
     unclear : str
         Why it cannot be told what the axes of a stack of stacks are.
+    node : Node or None
+        The Zarr array that is read.
     """
 
     place: Location
@@ -71,6 +73,7 @@ class Opened:
     image: Multiscale | None = None
     reading: NameGrid | None = None
     unclear: str = ""
+    node: Node | None = None
 
     @property
     def path(self) -> str:
@@ -207,7 +210,8 @@ def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
     source = level_source(node, 0)
     array = lazy_array(source, name="read-zarr")
     image = None if source.level is None else source.level[0]
-    return Opened(node.location, "zarr", array, source.info_with(voxel_size), image)
+    info = source.info_with(voxel_size)
+    return Opened(node.location, "zarr", array, info, image, node=source.node)
 
 
 def check_names(opened: Opened, names: str, pattern: str | None = None) -> None:
@@ -380,15 +384,14 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
         )
     array = turned(array, axes, order)
     n_channels = array.shape[order.index("c")] if "c" in order else 1
-    names = names if "c" in order and len(names) == n_channels else ()
-    colors = colors or _sample_colors(names)
-    windows = opened.info.windows
-    channels = named_channels(
-        names,
-        colors if len(colors) == n_channels else (),
-        windows if len(windows) == n_channels else (),
-    )
-    return array, replace(opened.info, axes=order, channels=channels)
+    channels = opened.info.channels
+    if len(channels) != n_channels:
+        names = names if "c" in order and len(names) == n_channels else ()
+        channels = named_channels(names, colors if len(colors) == n_channels else ())
+    if rgb := () if any(c.color for c in channels) else _sample_colors([c.name for c in channels]):
+        channels = tuple(replace(c, color=k) for c, k in zip(channels, rgb, strict=True))
+    info = replace(opened.info, axes=axes).transposed([axes.index(a) for a in order])
+    return array, replace(info, channels=channels)
 
 
 def image_axes(opened: Opened) -> str:

@@ -7,7 +7,7 @@ import os
 from scout_dask_io.core.ome_metadata import Multiscale, parse_image
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, locate
-from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.metadata import Node, attributes_file
 from scout_dask_io.store.nodes import find_node, open_node
 
 
@@ -30,7 +30,8 @@ def image_of_node(node: Node | None) -> Multiscale | None:
     """Give what a group that was opened says of its image; ``None`` of what is no such group."""
     if node is None or node.kind != "group":
         return None
-    return parse_image(node.attributes, str(node.location))
+    file = node.location / attributes_file(node)
+    return parse_image(node.attributes, str(node.location), str(file))
 
 
 def image_above(path: Location) -> tuple[Multiscale, int] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, stated_axes
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
-from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.ome_metadata import Multiscale, with_record
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
@@ -23,6 +23,12 @@ from scout_dask_io.store.metadata import Node, attributes_file, read_node
 FILLED_ATTRIBUTE = "filled_planes"
 #: Attribute of a stored array: the names of the channels.
 CHANNELS_ATTRIBUTE = "channels"
+#: Attribute of a stored array that was an image: where it lies and how it is shown.
+FRAME_ATTRIBUTE = "image_frame"
+# What a reader makes something of, and a writer writes anew.
+_OWN_ATTRIBUTES = frozenset(
+    (FILLED_ATTRIBUTE, CHANNELS_ATTRIBUTE, FRAME_ATTRIBUTE, ATTRIBUTE, DIMENSIONS_ATTRIBUTE)
+)
 
 
 def stored_info(
@@ -52,15 +58,19 @@ def stored_info(
     if level is not None:
         info = level[0].info_of(level[1], path)
     else:
-        axes = stated_axes(_axis_names(node), len(shape))
+        axes = stated_axes(axis_names(node), len(shape))
         info = ImageInfo(axes, channels=named_channels(_names(attributes, axes, shape)))
+        info = with_record(
+            info.sized(size), attributes.get(FRAME_ATTRIBUTE), f"{path}: {FRAME_ATTRIBUTE}"
+        )
     size = given or size or info.voxel_size
     if size is None and path.on_disk:
         size = csv_size(path.parent)
-    return replace(info, voxel_size=size)
+    kept = {k: v for k, v in attributes.items() if k not in _OWN_ATTRIBUTES}
+    return replace(info.sized(size), attributes=kept)
 
 
-def _axis_names(node: Node) -> Any:
+def axis_names(node: Node) -> Any:
     """Give what an array says that its axes are called.
 
     Raises

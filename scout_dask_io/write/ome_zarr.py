@@ -22,8 +22,8 @@ from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks, Shape
-from scout_dask_io.core.image_info import ImageInfo, check_colors, named_channels
-from scout_dask_io.core.ome_metadata import image_metadata, omero_metadata
+from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
+from scout_dask_io.core.ome_metadata import frame_record, image_metadata, omero_metadata
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
@@ -164,18 +164,19 @@ def write_ome_zarr(
     plan = image.write
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
-    info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels)
+    known = ImageInfo() if source is None else source.info
+    info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels, known=known)
     shown = with_labels(info, plan.shape, destination)
     metadata = image_metadata(
         destination.name, info, image.levels, version=version, method=image.method
     )
     attributes = [level_attributes(level, info) for level in image.levels]
-    attributes[0] = attributes_with_filled(attributes[0], data) or {}
+    attributes[0] = attributes_with_filled({**known.attributes, **attributes[0]}, data) or {}
     settings = {
         **settings_of(plan, source, array, compressors[0], fill_value, metadata),
         "levels": [level.shape for level in image.levels],
         "lower_codec": compressors[1] and compressors[1].get_config(),
-        "shown": [list(shown.names), list(shown.colors) or None],
+        **shown_settings(shown),
     }
     subject = None
     if qc:
@@ -386,9 +387,16 @@ WINDOW = (1.0, 99.9)
 
 
 def stated_info(
-    axes: str, shape: Shape, size: VoxelSize | None, channels: Any, colors: Any, *, labels: bool
+    axes: str,
+    shape: Shape,
+    size: VoxelSize | None,
+    channels: Any,
+    colors: Any,
+    *,
+    labels: bool,
+    known: ImageInfo,
 ) -> ImageInfo:
-    """Give what a caller states of an image.
+    """Give what a caller states of an image, and what is ``known`` of its data as a reader gave it.
 
     Raises
     ------
@@ -401,8 +409,22 @@ def stated_info(
         raise ArgumentError(
             f"channels must be {n} names, as many as the data have channels, got {channels!r}"
         )
-    stated = named_channels(names, check_colors(colors, n) or ())
-    return ImageInfo(axes, size, stated, labels=labels)
+    given = check_colors(colors, n)
+    stated = known.channels if len(known.channels) == n else ()
+    if names or given:
+        stated = stated or (Channel(),) * n
+    if names:
+        stated = tuple(replace(c, name=name) for c, name in zip(stated, names, strict=True))
+    if given:
+        stated = tuple(replace(c, color=color) for c, color in zip(stated, given, strict=True))
+    # An axis that the caller names otherwise is another; samples of colour are channels.
+    letters = known.axes.replace("s", "c") if "c" not in known.axes else known.axes
+    frame: tuple[Axis, ...] = ()
+    if known.frame and len(letters) == len(axes):
+        pairs_of = zip(axes, letters, known.frame, strict=True)
+        frame = tuple(axis if a == own else Axis() for a, own, axis in pairs_of)
+    kept = replace(known, voxel_size=None, missing=(), attributes={})
+    return replace(kept, axes=axes, channels=stated, labels=labels, frame=frame).sized(size)
 
 
 def with_labels(info: ImageInfo, shape: Shape, path: Location) -> ImageInfo:
@@ -410,7 +432,16 @@ def with_labels(info: ImageInfo, shape: Shape, path: Location) -> ImageInfo:
     names: Sequence[str] = [path.name.removesuffix(".zarr").removesuffix(".ome")]
     if "c" in info.axes:
         names = [str(k) for k in range(shape[info.axes.index("c")])]
-    return replace(info, channels=named_channels(info.names or names, info.colors))
+    channels = info.channels if len(info.channels) == len(names) else (Channel(),) * len(names)
+    named = (replace(c, name=c.name or name) for c, name in zip(channels, names, strict=True))
+    return replace(info, channels=tuple(named))
+
+
+def shown_settings(info: ImageInfo) -> dict[str, Any]:
+    """Give how channels are shown, of what a resumed write must share with the one that began."""
+    found: dict[str, Any] = {"shown": [list(info.names), list(info.colors) or None]}
+    stated = frame_record(info).get("omero")
+    return found | ({"stated": stated} if stated else {})
 
 
 def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
@@ -435,8 +466,15 @@ def describe_image(
     if info.labels:
         return metadata
     source = open_source(lowest)
-    samples = [_real(_sample(source, info.axes, k)) for k in range(len(info.channels))]
-    windows = [contrast_limits([v], WINDOW, n_sorted=SORTED) for v in samples]
+    # What is stated of each channel needs no look at the pixels.
+    samples = [
+        np.empty(0) if c.window and c.limits else _real(_sample(source, info.axes, k))
+        for k, c in enumerate(info.channels)
+    ]
+    windows = [
+        c.window or contrast_limits([v], WINDOW, n_sorted=SORTED)
+        for c, v in zip(info.channels, samples, strict=True)
+    ]
     if source.dtype.kind in "iu":
         dtype = np.iinfo(source.dtype)
         limits = [(float(dtype.min), float(dtype.max))] * len(samples)
@@ -444,7 +482,7 @@ def describe_image(
         limits = [(float(v.min()), float(v.max())) if v.size else (0.0, 1.0) for v in samples]
     omero = omero_metadata(info, windows, limits)
     if version == "0.5":
-        return {"ome": {**metadata["ome"], "omero": omero}}
+        return {**metadata, "ome": {**metadata["ome"], "omero": omero}}
     return {**metadata, "omero": omero}
 
 

@@ -508,8 +508,9 @@ def test_names_and_sizes_of_an_image_are_those_of_its_metadata(tmp_path: Path):
     assert lower is not None
     assert lower.micrometres == (4.0, 3.6, 3.6)
     io.convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    shown = dict(io.open(tmp_path / "a.zarr", mode="r").attrs)["omero"]
     assert dict(io.open(tmp_path / "b.zarr", mode="r").attrs) == {
-        "channels": ["a", "b"], "voxel_size_um": [4.0, 1.8, 1.8]
+        "channels": ["a", "b"], "voxel_size_um": [4.0, 1.8, 1.8], "image_frame": {"omero": shown}
     }  # fmt: skip
     io.write_ome_zarr(tmp_path / "c.zarr", VOLUME)
     assert io.channel_names(tmp_path / "c.zarr") == []
