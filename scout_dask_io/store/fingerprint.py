@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from scout_dask_io.errors import SourceChangedError
@@ -15,6 +16,8 @@ from scout_dask_io.store.metadata import HEAD_NBYTES, Node, metadata_file
 
 # What names the write stands in the first line of a manifest, before its settings.
 _JOB = re.compile(rb'^\{"scout_manifest".*?"job": "([^"]+)"')
+#: By how much the clocks of two machines differ at most.
+CLOCKS_NS = 15 * 60 * 10**9
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Fingerprint:
         The write that made it, as the manifest names it; empty without one.
     regions : str
         The last region that was written into it since, in a store.
+    opened_ns : int
+        When it was opened, by the clock here.
     """
 
     location: Location
@@ -43,6 +48,7 @@ class Fingerprint:
     described: str
     written: str
     regions: str = ""
+    opened_ns: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, node: Node) -> Fingerprint:
@@ -53,7 +59,16 @@ class Fingerprint:
             # Without a manifest nothing but the file itself tells two writes apart.
             file = (node.location / name).identity()
         regions = "" if node.location.on_disk else (node.head(REGIONS_NAME) or b"").decode()
-        return cls(node.location, name, file, _described(node.metadata), written, regions)
+        described = _described(node.metadata)
+        return cls(node.location, name, file, described, written, regions, time.time_ns())
+
+    def stood_before(self, changed_ns: float) -> bool:
+        """Tell whether what was written at a time stood when the array was opened.
+
+        Chunks of one that takes its place are newer. The clocks of a store and of who asks it
+        may differ by 15 minutes: S3 refuses what is signed with a worse one.
+        """
+        return changed_ns + CLOCKS_NS < self.opened_ns
 
     def check(self) -> None:
         """Refuse an array that is no longer the one that was opened.

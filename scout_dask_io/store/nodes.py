@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, TypeVar, cast
 import zarr
 import zarr.errors
 from numcodecs.errors import UnknownCodecError
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
@@ -29,7 +30,7 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.disk import naming_errors
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
-from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.files.remote import RemoteLocation, fs_options
 from scout_dask_io.store.codecs import as_asked
 from scout_dask_io.store.layout import OWN_PREFIX, checked_array, chunk_grid, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
@@ -413,13 +414,20 @@ class _NodeStore(FsspecStore):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Give an object, without a question for its size before it is read whole."""
-        if byte_range is not None:
+        client = self._location.client
+        if client.at_once == 1:
             return await super().get(key, prototype, byte_range)
+        start, stop = 0, None
+        if isinstance(byte_range, RangeByteRequest):
+            start, stop = byte_range.start, byte_range.end
+        elif byte_range is not None:
+            start = getattr(byte_range, "offset", 0) or -getattr(byte_range, "suffix", 0)
         try:
-            data = await self.fs._cat_file(f"{self.path}/{key}", **self._location.whole_object)
+            begun = client.begin(f"{self._location.key}/{key}", start, stop)
+            data, _ = await asyncio.wrap_future(begun)
         except self.allowed_exceptions:
             return None
-        return prototype.buffer.from_bytes(data)
+        return prototype.buffer.from_bytes(bytes(data))
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names directly below a prefix; zarr warns of those that it does not know."""
@@ -432,7 +440,7 @@ def store_of(location: Location, *, read_only: bool) -> FsspecStore:
     """Give zarr's store for a URL."""
     path = as_remote(location)
     _ = path.fs  # for its errors
-    options = {"use_listings_cache": False, **path.options}
+    options = fs_options(path.url, path.options)
     store = cast(
         _NodeStore,
         _NodeStore.from_url(path.url, storage_options=options, read_only=read_only),
