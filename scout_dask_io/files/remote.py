@@ -40,6 +40,7 @@ from scout_dask_io.files.requests import (
     FileSystem,
     RangeAnswer,
     settled,
+    together,
 )
 
 _T = TypeVar("_T")
@@ -165,6 +166,34 @@ class RemoteLocation:
             for name, answer in zip(names, found, strict=True)
         }
 
+    def read_entries(
+        self, names: Sequence[str], limit: int
+    ) -> dict[str, tuple[bytes, dict[str, Any] | None] | None]:
+        """Give the first bytes of objects below this one, and what each answer said of its object.
+
+        That is ``None`` where the store does not say it.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        client, key = self.client, self.key
+        if client.at_once == 1:
+            return {
+                n: None if d is None else (d, None) for n, d in self.read_many(names, limit).items()
+            }
+        begun = [client.begin(f"{key}/{name}", 0, limit) for name in names]
+        found = {}
+        for name, answer in zip(names, settled([b.result for b in begun]), strict=True):
+            data = (self / name)._ask(partial(_given, answer if _failed(answer) else answer[0]))
+            found[name] = None if data is None else (data, _entry_of(answer) or None)
+        return found
+
+    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Ask several things at once; see :func:`~scout_dask_io.files.requests.together`."""
+        return together(self.client, calls)
+
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[RangeAnswer]:
         """Give the bytes between offsets of an object, asked for at once, fewer where it ends.
 
@@ -228,11 +257,7 @@ class RemoteLocation:
 
     def identity(self) -> tuple[str, ...] | None:
         """Give what changes when an object is written again; ``None`` if there is none."""
-        found = self.info()
-        if found is None:
-            return None
-        marks = ("ETag", "etag", "mtime", "LastModified", "created")
-        return (str(found.get("size")), *(str(found[m]) for m in marks if m in found))
+        return identity_of(self.info())
 
     def _ask(self, question: Callable[[], _T]) -> _T | None:
         try:
@@ -425,6 +450,18 @@ class RemoteLocation:
         """Give the words of the store's own library, but for the secrets that it may repeat."""
         text = f"{type(err).__name__}: {str(err) or 'no reason given'}"
         return without_secrets(text, self.options)
+
+
+def identity_of(entry: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+    """Give what changes when the object of an entry is written again; ``None`` of ``None``."""
+    if entry is None:
+        return None
+    marks = ("ETag", "etag", "mtime", "LastModified", "created")
+    return (str(entry.get("size")), *(str(entry[m]) for m in marks if m in entry))
+
+
+def _failed(answer: Any) -> bool:
+    return isinstance(answer, BaseException)
 
 
 def _entry_of(answer: Any) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import asyncio
 import inspect
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeAlias
+
+from scout_dask_io.core.fork import in_forked_child
 
 #: Bytes of an object, and what the answer that brought them said of it.
 RangeAnswer: TypeAlias = tuple[Any, dict[str, Any] | None]
@@ -89,6 +91,32 @@ def settled(calls: Iterable[Callable[[], Any]]) -> list[Any]:
         except Exception as err:
             found.append(err)
     return found
+
+
+def together(client: Client, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Ask a store several things at once; give what each call gives.
+
+    They may ask many things each, but not by this. Of a store that takes one at a time, they are
+    asked in turn, up to the first that fails.
+
+    Raises
+    ------
+    Exception
+        The first call's that raised one, when all have ended.
+    """
+    if client.at_once == 1 or len(calls) == 1:
+        return [call() for call in calls]
+    begun = [_questions().submit(call) for call in calls]
+    wait(begun)
+    return [future.result() for future in begun]
+
+
+@lru_cache
+def _questions() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(16, thread_name_prefix="scout-question")
+
+
+in_forked_child(_questions.cache_clear)
 
 
 class FileSystem:

@@ -11,6 +11,7 @@ from typing import Any
 
 from scout_dask_io.errors import SourceChangedError
 from scout_dask_io.files.location import Location
+from scout_dask_io.files.remote import identity_of
 from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
 from scout_dask_io.store.metadata import HEAD_NBYTES, Node, metadata_file
 
@@ -57,8 +58,10 @@ class Fingerprint:
         file = node.location.file_state(name)
         if file is None and not written:
             # Without a manifest nothing but the file itself tells two writes apart.
-            file = (node.location / name).identity()
-        regions = "" if node.location.on_disk else (node.head(REGIONS_NAME) or b"").decode()
+            file = identity_of(node.entry) or (node.location / name).identity()
+        regions = ""
+        if written and not node.location.on_disk:
+            regions = (node.head(REGIONS_NAME) or b"").decode()
         described = _described(node.metadata)
         return cls(node.location, name, file, described, written, regions, time.time_ns())
 

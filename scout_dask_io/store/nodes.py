@@ -16,7 +16,7 @@ import zarr.errors
 from numcodecs.errors import UnknownCodecError
 from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore
+from zarr.storage import FsspecStore, StorePath
 
 from scout_dask_io.core.grid import chunk_counts
 from scout_dask_io.core.messages import OVERWRITE, RESUME
@@ -34,7 +34,7 @@ from scout_dask_io.files.remote import RemoteLocation, fs_options
 from scout_dask_io.store.codecs import as_asked
 from scout_dask_io.store.layout import OWN_PREFIX, checked_array, chunk_grid, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
-from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
+from scout_dask_io.store.manifest import MANIFEST_NAME
 from scout_dask_io.store.metadata import Node, read_node, separator_of
 from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, parse_marker
 from scout_dask_io.store.staging import (
@@ -67,9 +67,7 @@ def find_node(location: Location) -> Node | None:
     """
     if location.on_disk:
         return read_node(location, (MANIFEST_NAME,)) if location.is_folder else None
-    node = read_node(
-        location, (MARKER_NAME, MANIFEST_NAME, REGIONS_NAME), refuse=_refuse_unfinished
-    )
+    node = read_node(location, (MARKER_NAME, MANIFEST_NAME), refuse=_refuse_unfinished)
     if node is None:
         # A level of an image that is not whole has no metadata yet.
         for group in location.parents[:1]:
@@ -184,15 +182,14 @@ def _probed_separators(node: Node) -> set[str]:
     shape, chunks = chunk_grid(node.metadata)
     last = [max(0, n - 1) for n in chunk_counts(shape, chunks)]
     indices = {tuple(int(n * part) for n in last) for part in (0, 0.5, 1)}
-    found = set()
-    for separator in "./":
+    stated = separator_of(node.metadata) or "."
+    for separator in (stated, "/" if stated == "." else "."):
         for index in sorted(indices):
             # A store may forbid what is not there.
             with suppress(ChunkReadError):
                 if (node.location / separator.join(map(str, index))).read(1) is not None:
-                    found.add(separator)
-                    break
-    return found
+                    return {separator}
+    return set()
 
 
 def open_stored(location: Location, nested: bool, mode: str) -> zarr.Array[Any] | zarr.Group:
@@ -239,6 +236,10 @@ def open_with_zarr(
         store = kind(as_local(location), read_only=read_only)
     opening: Any = zarr.open_array if node.kind == "array" else zarr.open_group
     with _naming_errors(location):
+        if node.kind == "array" and not location.on_disk:
+            # Its metadata are here; zarr would read them once more.
+            own = {"attributes": node.attributes} if zarr_format == 2 else {}
+            return zarr.Array.from_dict(StorePath(store), {**node.metadata, **own})
         opened: zarr.Array[Any] | zarr.Group = opening(
             store=store, mode="r" if read_only else "r+", zarr_format=zarr_format
         )
