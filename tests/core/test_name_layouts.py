@@ -18,7 +18,8 @@ LAYOUTS = {
                                "pcz", {"p": ["00 x 00", "00 x 01", "01 x 00", "01 x 01"]},
                                ("00 x 00", "00 x 01", "01 x 00", "01 x 01")),
     "UltraMicroscope, tiles of one channel": (
-        "10-31-44_lung_Blaze[00 x {p}]_xyz-Table Z{z:04d}.ome.tif", "pz", {"p": ["00", "01"]}, ("00 x 00", "00 x 01")),
+        "10-31-44_lung_Blaze[00 x {p}]_xyz-Table Z{z:04d}.ome.tif", "pz",
+        {"p": ["00", "01"]}, ("00 x 00", "00 x 01")),
     "Opera": ("r02c{p:02d}f07p{z:02d}-ch{c}sk{t}fk1fl1.tiff", "ptcz", {}, ("c1", "c2")),
     "Opera, wells and fields": ("Images/r03c{p:02d}f{q:02d}p{z:02d}-ch{c}sk1fk1fl1.tiff", "pqcz",
                                 {}, ("c1_f1", "c1_f2", "c2_f1", "c2_f2")),
