@@ -36,6 +36,7 @@ from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
+from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.readers import may_read
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
@@ -351,7 +352,9 @@ def _commit(
     with target.attempt.working():
         if subject is not None:
             put_sheet(target, units, subject)
-        txn.commit({None: units})
+        node = txn.commit({None: units})
+        if node is not None:
+            return cast("zarr.Array[Any]", open_with_zarr(node, read_only=False))
         return _open(txn.destination)
 
 
