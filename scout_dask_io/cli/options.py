@@ -81,7 +81,10 @@ ome = flag(
     "--ome",
     help="An OME-Zarr image with a pyramid of levels: version 0.4, or 0.5 with --zarr-format 3.",
 )
-labels = flag("--labels", help="The pixels are labels, which a pyramid does not average.")
+labels = click.option(
+    "--labels/--no-labels", default=None, show_default="what the source states",
+    help="The pixels are labels, which a pyramid does not average.",
+)  # fmt: skip
 levels = click.option(
     "--levels", type=click.IntRange(min=1), metavar="N", show_default="down to 256 pixels",
     help="Levels of the pyramid, with the full one.",

@@ -7,8 +7,8 @@ it where they do, and the one guess by the number of axes where they do not.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scout_dask_io.core.grid import Region
@@ -80,6 +80,8 @@ class ImageInfo:
         Planes that hold the fill value because their files could not be read.
     labels : bool
         Whether the pixels are labels.
+    image_label : mapping
+        What is stated of labels: their colours, properties and source, as OME-Zarr has it.
 
     Examples
     --------
@@ -94,6 +96,7 @@ class ImageInfo:
     channels: tuple[Channel, ...] = ()
     missing: tuple[FilledPlane, ...] = ()
     labels: bool = False
+    image_label: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def names(self) -> tuple[str, ...]:

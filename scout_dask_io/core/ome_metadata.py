@@ -26,6 +26,8 @@ from scout_dask_io.errors import LayoutError
 #: Versions that are written, each with the Zarr format it prescribes.
 VERSIONS = {"0.4": 2, "0.5": 3}
 _TYPES = {"t": "time", "c": "channel"}
+#: What says that pixels are labels, in the metadata of an image; and in the attributes of an array.
+LABEL_KEY = "image-label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +128,12 @@ def image_metadata(
     }
     image: dict[str, Any] = {"multiscales": [multiscale]}
     if info.labels:
-        image["image-label"] = {}
+        image[LABEL_KEY] = dict(info.image_label)
     if version == "0.5":
         return {"ome": {"version": "0.5", **image}}
     multiscale["version"] = version
     if info.labels:
-        image["image-label"]["version"] = version
+        image[LABEL_KEY] = {"version": version, **info.image_label}
     return image
 
 
@@ -198,7 +200,8 @@ def parse_image(attributes: Mapping[str, Any], where: str) -> Multiscale | None:
                 letters,
                 _voxel_size(letters, units, levels[0].scale, where),
                 channels,
-                labels="image-label" in image,
+                labels=LABEL_KEY in image,
+                image_label=label_record(image.get(LABEL_KEY)),
             ),
             units=units,
             levels=levels,
@@ -209,6 +212,11 @@ def parse_image(attributes: Mapping[str, Any], where: str) -> Multiscale | None:
             f"{where}: the multiscales metadata are damaged ({type(err).__name__}: {err}). Read a "
             "level by its own path, or write the image again."
         ) from err
+
+
+def label_record(found: Any) -> dict[str, Any]:
+    """Give what ``image-label`` says of labels, but for the version, which a writer states."""
+    return {k: v for k, v in found.items() if k != "version"} if isinstance(found, dict) else {}
 
 
 def _stored_level(dataset: Mapping[str, Any], image: Mapping[str, Any], ndim: int) -> StoredLevel:

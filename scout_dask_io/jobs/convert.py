@@ -76,7 +76,7 @@ def convert(
     dst: str | os.PathLike[str],
     *,
     ome: bool = False,
-    labels: bool = False,
+    labels: bool | None = None,
     levels: int | None = None,
     chunks: int | Sequence[int] = (64, 64, 64),
     codec: LevelCodecs = LEVEL_CODECS,
@@ -122,8 +122,9 @@ def convert(
         Write an OME-Zarr image, as :func:`~scout_dask_io.write_ome_zarr` does: version
         0.4, or 0.5 with ``zarr_format=3``. Axes that lie in another order than
         ``(t, c, z, y, x)`` are put into it, and colour samples become channels.
-    labels : bool
-        The pixels of the image are labels, which are never averaged.
+    labels : bool, optional
+        Whether the pixels are labels, which are never averaged; by default whether the
+        source says so. Its ``image-label`` (colours, properties, source) goes along.
     levels : int, optional
         How many levels the image has, with the full one; by default down to one of at
         most 256 elements along each axis.
@@ -193,7 +194,7 @@ class ConvertOptions:
     """How :func:`convert` writes: its parameters but ``progress``, which are said there."""
 
     ome: bool = False
-    labels: bool = False
+    labels: bool | None = None
     levels: int | None = None
     chunks: int | Sequence[int] = (64, 64, 64)
     codec: LevelCodecs = LEVEL_CODECS
@@ -286,7 +287,7 @@ def plan_convert(
         write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
         # zarr.json; or .zarray, and .zattrs where there is something to say.
-        stated = bool(channels or info.voxel_size or opened.filled or opened.reading)
+        stated = bool(channels or info.voxel_size or opened.filled or opened.reading or info.labels)
         n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
         asked["voxel_size"] = info.voxel_size
         asked["attributes"] = {"channels": list(channels)} if channels else {}

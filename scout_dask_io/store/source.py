@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterator
-from functools import cache, cached_property, lru_cache
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -225,7 +225,7 @@ class ChunkFileSource(_StoredSource):
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
         # Chunks of a store are asked for at once, however few threads there are.
-        self.has_own_threads = not root.on_disk
+        self.asks_at_once = not root.on_disk
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
@@ -251,32 +251,55 @@ class ChunkFileSource(_StoredSource):
         SourceChangedError
             At the end, if another array has taken this one's place.
         """
-        fmt = self.format
-        decoder = fmt.decoder()
-        fill = np.array(fmt.fill(), fmt.dtype)
-        cells = []
-        for index in iter_chunk_indices(region, fmt.chunks):
-            cell = chunk_region(index, fmt.shape, fmt.chunks)
+        chunks = self.format.chunks
+        for cell, values in self._iter_chunks(iter_chunk_indices(region, chunks)):
             shared = intersect(cell, region)
             if shared is not None:
-                cells.append((fmt.chunk_key(index), relative_to(shared, cell), shared))
+                yield relative_to(shared, region), values[relative_to(shared, cell)]
+
+    def reads(
+        self, regions: Sequence[Region], outs: Sequence[np.ndarray], n: int
+    ) -> list[Callable[[], None]]:
+        """Give the work of reading regions, in ``n`` parts: each chunk is read in one of them."""
+        places: dict[Shape, list[int]] = {}
+        for number, region in enumerate(regions):
+            for index in iter_chunk_indices(region, self.format.chunks):
+                places.setdefault(index, []).append(number)
+        indices = sorted(places)
+        n = max(1, min(n, len(indices)))
+
+        def read(part: Sequence[Shape]) -> None:
+            for index, (cell, values) in zip(part, self._iter_chunks(part), strict=True):
+                for number in places[index]:
+                    shared = intersect(cell, regions[number])
+                    if shared is not None:
+                        where = relative_to(shared, regions[number])
+                        outs[number][where] = values[relative_to(shared, cell)]
+
+        parts = [indices[len(indices) * k // n : len(indices) * (k + 1) // n] for k in range(n)]
+        return [partial(read, part) for part in parts if part]
+
+    def _iter_chunks(self, indices: Iterable[Shape]) -> Iterator[Piece]:
+        """Yield each chunk's region and its elements, good until the next; at the end, check."""
+        fmt = self.format
+        decoder = fmt.decoder()
+        fill = np.broadcast_to(np.array(fmt.fill(), fmt.dtype), fmt.chunks)
+        cells = [
+            (fmt.chunk_key(index), chunk_region(index, fmt.shape, fmt.chunks)) for index in indices
+        ]
         newest = Newest()
-        files = self.root.iter_files((key for key, _, _ in cells), fmt.max_nbytes, newest)
+        files = self.root.iter_files((key for key, _ in cells), fmt.max_nbytes, newest)
         records = cache(self._records)  # asked for once a region, and only where they are needed
         vouched = not self.root.on_disk
-        for (key, data), (_, inside, shared) in zip(files, cells, strict=True):
-            if data is None and _size_of(records(), shared, fmt.chunks):
-                if self._stands_now(key, shared, fmt.chunks):
+        for (key, data), (_, cell) in zip(files, cells, strict=True):
+            if data is None and _size_of(records(), cell, fmt.chunks):
+                if self._stands_now(key, cell, fmt.chunks):
                     ((_, data),) = self.root.iter_files([key], fmt.max_nbytes)
                 vouched = False
             if isinstance(data, ChunkReadError):
                 raise data
-            vouched = vouched and self._is_own(data, records, shared, newest)
-            if data is None:
-                values = np.broadcast_to(fill, tuple(s.stop - s.start for s in inside))
-            else:
-                values = decoder.decode(data, f"{self.root}/{key}")[inside]
-            yield relative_to(shared, region), values
+            vouched = vouched and self._is_own(data, records, cell, newest)
+            yield cell, fill if data is None else decoder.decode(data, f"{self.root}/{key}")
         if not vouched:
             self.check()
 

@@ -23,12 +23,13 @@ from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import ImageInfo, check_colors, named_channels
-from scout_dask_io.core.ome_metadata import image_metadata, omero_metadata
+from scout_dask_io.core.ome_metadata import LABEL_KEY, image_metadata, omero_metadata
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
+from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run._dask import List, Task, TaskRef
@@ -64,7 +65,7 @@ def write_ome_zarr(
     *,
     levels: int | None = None,
     axes: str | None = None,
-    labels: bool = False,
+    labels: bool | None = None,
     method: str | None = None,
     channels: Sequence[str] | None = None,
     colors: Sequence[str] | None = None,
@@ -107,9 +108,10 @@ def write_ome_zarr(
         high and deep.
     axes : str, optional
         A letter an axis where it is another one than by their number, such as ``"tzyx"``.
-    labels : bool
-        The data are labels: lower levels hold the most frequent label, and no
-        contrast is noted.
+    labels : bool, optional
+        Whether the data are labels: lower levels hold the most frequent label, and no
+        contrast is noted. By default whether they were read from labels alone, whose
+        ``image-label`` the image then has too.
     method : {"mean", "mode", "nearest"}, optional
         How pairs become one; ``"mean"`` of images (rounded to the nearest whole
         number, halves to the even one), ``"mode"`` of labels and bools.
@@ -154,6 +156,7 @@ def write_ome_zarr(
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
     destination = locate(path, storage_options)
+    labels, image_label = labels_for(data, labels)
     source, array = readable(data)
     size = size_for(data, voxel_size)
     # What was made of the data: a checksum of a numpy array is not computed again.
@@ -167,6 +170,7 @@ def write_ome_zarr(
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
     info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels)
+    info = replace(info, image_label=image_label)
     shown = with_labels(info, plan.shape, destination)
     metadata = image_metadata(
         destination.name, info, image.levels, version=version, method=image.method
@@ -422,6 +426,8 @@ def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
         found["channels"] = list(info.names)
     if axes := names_to_store(info.axes, found.get("channels", ())):
         found[DIMENSIONS_ATTRIBUTE] = axes  # for who opens the level alone
+    if info.labels:
+        found[LABEL_KEY] = {}  # so that who opens it alone does not average it
     times = dict(zip(info.axes, level.total, strict=True))
     size = info.level([times.get(a, 1) for a in "zyx"]).voxel_size
     return found if size is None else {**found, ATTRIBUTE: list(size.micrometres)}

@@ -32,6 +32,7 @@ from scout_dask_io.core.plan import (
 )
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
@@ -226,7 +227,7 @@ def plan_ome_zarr(
     *,
     levels: int | None = None,
     axes: str | None = None,
-    labels: bool = False,
+    labels: bool | None = None,
     method: str | None = None,
     channels: Sequence[str] | None = None,
     voxel_size: Any = None,
@@ -244,6 +245,7 @@ def plan_ome_zarr(
         raise ArgumentError(f"version must be one of {', '.join(VERSIONS)}, got {version!r}")
     if method is not None and method not in METHODS:
         raise ArgumentError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    labels, _ = labels_for(data, labels)
     source, array = readable(data)
     plan = plan_write(source, array, chunks, max_mem, nb_workers, VERSIONS[version], shards)
     for each in codecs_of_levels(codec):
