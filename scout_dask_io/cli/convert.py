@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from scout_dask_io.cli import options as opt
-from scout_dask_io.cli.base import State, command, print_report, scheduling, typed
+from scout_dask_io.cli.base import State, as_it_was, command, print_report, scheduling, typed
 from scout_dask_io.core.messages import joined
 from scout_dask_io.jobs.report import table
 
@@ -49,9 +49,9 @@ def convert(
       scout-dask-io convert brain brain.zarr --missing fill --qc
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
     """
+    state.if_interrupted = as_it_was(dst)
     from scout_dask_io.jobs.convert import plan_convert
 
-    state.if_interrupted = f"{dst} is as it was."  # before anything is written
     with scheduling(scheduler, options["nb_workers"]):
         plan = plan_convert(src, dst, **options)
         if dry_run:

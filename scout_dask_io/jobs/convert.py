@@ -32,6 +32,7 @@ from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location
+from scout_dask_io.files.names import is_ome_zarr_name, ome_hint
 from scout_dask_io.jobs.destination import (
     check_target,
     warn_of_a_full_disk,
@@ -57,7 +58,7 @@ from scout_dask_io.read.any import (
     open_any,
 )
 from scout_dask_io.run.progress import Report
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, stands
 from scout_dask_io.store.transaction import unfinished
@@ -78,7 +79,7 @@ def convert(
     labels: bool | None = None,
     levels: int | None = None,
     chunks: int | Sequence[int] = (64, 64, 64),
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
@@ -196,7 +197,7 @@ class ConvertOptions:
     labels: bool | None = None
     levels: int | None = None
     chunks: int | Sequence[int] = (64, 64, 64)
-    codec: Any = LEVEL_CODECS
+    codec: LevelCodecs = LEVEL_CODECS
     zarr_format: int = 2
     shards: int | Sequence[int] | None = None
     order: str = "alphabetical"
@@ -237,6 +238,8 @@ def plan_convert(
     replaces, resumes = check_target(
         source, destination, overwrite=how.overwrite, resume=how.resume
     )
+    if is_ome_zarr_name(destination) and not how.ome:
+        warn(ome_hint(destination))
     opened = open_any(
         source,
         how.nb_workers,

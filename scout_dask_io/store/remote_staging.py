@@ -55,10 +55,10 @@ def parse_marker(location: Location, raw: bytes | None) -> dict[str, Any] | None
     raise LayoutError(f"{location / MARKER_NAME} is damaged: " + OVERWRITE + " starts afresh")
 
 
-def check_free(path: RemoteLocation, *, overwrite: bool) -> bool:
+def check_free(path: RemoteLocation, *, overwrite: bool) -> list[str]:
     """Refuse a place that must not be written. Nothing is changed; names are listed.
 
-    Tells whether anything is there, which ``overwrite`` is then to remove.
+    Gives the names of what is there, which ``overwrite`` is then to remove.
 
     Raises
     ------
@@ -90,15 +90,16 @@ def check_free(path: RemoteLocation, *, overwrite: bool) -> bool:
                 "it is then removed before the new one is written."
             )
     check_members(path, names)
-    return bool(names)
+    return list(names)
 
 
-def clear(path: RemoteLocation, *, keep_marker: bool) -> None:
+def clear(path: RemoteLocation, *, keep_marker: bool, names: Sequence[str] | None = None) -> None:
     """Remove the objects of an array or group, metadata first, so that no part of it reads as one.
 
-    The group's own come before those of its members.
+    The group's own come before those of its members. ``names`` are those of all that is there,
+    where it was listed.
     """
-    owned = _owned([name for name, _ in path.find()])
+    owned = _owned([name for name, _ in path.find()] if names is None else names)
     found = sorted(owned - ({MARKER_NAME} if keep_marker else set()), key=_depth)
     path.remove([name for name in found if _is_node_file(name)])
     path.remove([name for name in found if not _is_node_file(name)])

@@ -122,7 +122,7 @@ class RemoteTransaction:
         WriteError
             If the store does not take it.
         """
-        is_in_use = check_free(path, overwrite=overwrite)
+        names = check_free(path, overwrite=overwrite)
         metadata: dict[str, str] = {}
         for new in arrays:
             documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
@@ -131,9 +131,9 @@ class RemoteTransaction:
         job = uuid.uuid4().hex
         stored = {**settings, "job": job, "metadata": metadata}
         # An unfinished write that is overwritten has a marker; a job of another name is dead.
-        noted = {**stored, "clearing": True} if is_in_use else stored
+        noted = {**stored, "clearing": True} if names else stored
         (path / MARKER_NAME).write(json.dumps(noted).encode(), new=not overwrite)
-        _finish_clearing(path, noted)
+        _finish_clearing(path, noted, names)
         return cls(path, job, settings=stored)
 
     @classmethod
@@ -488,13 +488,15 @@ class RemoteTransaction:
         journal.remove([name for name, _ in journal.find()])
 
 
-def _finish_clearing(path: RemoteLocation, stored: dict[str, Any]) -> None:
+def _finish_clearing(
+    path: RemoteLocation, stored: dict[str, Any], names: Sequence[str] | None = None
+) -> None:
     """Remove what a write overwrites, where its marker says that this was not finished.
 
     A chunk of the old array that stays would read as one of the new where the new has none.
     """
     if "clearing" in stored:
-        clear(path, keep_marker=True)
+        clear(path, keep_marker=True, names=names)
         whole = {k: v for k, v in stored.items() if k != "clearing"}
         (path / MARKER_NAME).write(json.dumps(whole).encode())
 

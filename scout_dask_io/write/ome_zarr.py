@@ -33,7 +33,8 @@ from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run._dask import List, Task, TaskRef
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 
 def write_ome_zarr(
     path: str | os.PathLike[str] | Location,
-    data: Any,
+    data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
     levels: int | None = None,
@@ -73,7 +74,7 @@ def write_ome_zarr(
     voxel_size: Any = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     fill_value: Any = 0,
     overwrite: bool = False,
     resume: bool = False,
@@ -164,8 +165,9 @@ def write_ome_zarr(
     source, array = readable(data)
     size = size_for(data, voxel_size)
     # What was made of the data: a checksum of a numpy array is not computed again.
+    of: Any = array if source is None else source
     image = plan_ome_zarr(
-        array if source is None else source, chunks, levels=levels, axes=axes, labels=labels,
+        of, chunks, levels=levels, axes=axes, labels=labels,
         method=method, channels=channels, voxel_size=size, version=version, shards=shards,
         codec=codec, max_mem=max_mem, nb_workers=nb_workers,
     )  # fmt: skip

@@ -35,7 +35,8 @@ from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.write.zarr import compressor_of, plan_write, readable
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
@@ -222,7 +223,7 @@ class ImagePlan:
 
 
 def plan_ome_zarr(
-    data: Any,
+    data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
     levels: int | None = None,
@@ -233,7 +234,7 @@ def plan_ome_zarr(
     voxel_size: Any = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
 ) -> ImagePlan:
