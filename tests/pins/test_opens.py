@@ -27,8 +27,8 @@ voxel_size, folder    0 -> 3      1 -> 1      1 -> 1  1 -> 1  1 -> 1
 
 ``read_zarr`` reads a document that is there once, and info of an image ``.zarray`` 6 times, once
 for its labels, where it was 35; but each node is also asked for documents that it does not have.
-Zarr itself reads the document of a v3 array once more, and that of an array which ``open`` gives. A directory of a v2
-array is still listed twice.
+Zarr itself reads the document of a v3 array once more, and that of an array which ``open`` gives.
+A directory of a v2 array is still listed twice.
 """
 
 from __future__ import annotations
