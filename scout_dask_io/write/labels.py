@@ -219,6 +219,7 @@ def plan_labels(
     _, record = labels_for(data, True)
     data = _whole_numbers(data)
     full = source_of_node(open_node(place_of_level(image, found, 0)))
+    data, axes = _without_singles(data, axes, found, full.shape)
     letters = _axes_of(data, axes, found, full.shape, image)
     at = [found.axes.index(a) for a in letters]
     version = {of: v for v, of in VERSIONS.items()}[node.zarr_format]
@@ -259,6 +260,33 @@ def _whole_numbers(data: Any) -> Any:
     return data
 
 
+def _stated(data: Any) -> str:
+    source = source_of(data) if isinstance(data, da.Array) else None
+    return "" if source is None else source.info.axes
+
+
+def _without_singles(
+    data: Any, axes: str | None, image: Multiscale, extents: Shape
+) -> tuple[Any, str | None]:
+    """Give data without axes of one element that are stated of them and that the image lacks.
+
+    A channel of labels is none of the image's where that has several.
+    """
+    letters = axes or _stated(data)
+    if len(letters) != data.ndim:
+        return data, axes
+    n = dict(zip(image.axes, extents, strict=True))
+    dropped = [
+        k
+        for k, (a, m) in enumerate(zip(letters, data.shape, strict=True))
+        if m == 1 and (a not in n or (a == "c" and n[a] != 1))
+    ]
+    if not dropped:
+        return data, axes
+    index = tuple(0 if k in dropped else slice(None) for k in range(data.ndim))
+    return data[index], "".join(a for k, a in enumerate(letters) if k not in dropped)
+
+
 def _axes_of(
     data: Any, given: str | None, image: Multiscale, extents: Shape, where: Location
 ) -> str:
@@ -272,8 +300,7 @@ def _axes_of(
         )
     n = dict(zip(known, extents, strict=True))
     shape = tuple(data.shape)
-    source = source_of(data) if isinstance(data, da.Array) else None
-    stated = source.info.axes if source is not None else ""
+    stated = _stated(data)
     if given is None and len(stated) == len(shape) and set(stated) <= set(known):
         given = stated
     if given is None:
