@@ -32,6 +32,7 @@ from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node, place_of_level
 from scout_dask_io.store.image_info import filled_of_node
+from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_node
@@ -291,8 +292,13 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
         voxel_size=opened.info.voxel_size,
         attributes=tuple(node.attributes),
         manifest=_manifest_of_all(found),
-        details=(f"version {image.version} of OME-Zarr{method}", *found[0].details),
+        details=(
+            f"version {image.version} of OME-Zarr{method}",
+            *(("its pixels are labels",) if opened.info.labels else ()),
+            *found[0].details,
+        ),
         levels=levels,
+        labels=labels_in(path),
     )
 
 
@@ -482,6 +488,8 @@ class InfoReport(JobReport):
         How the names of a dataset's files were read: in a sentence, and as a pattern.
     fields : tuple of (str, str)
         Its fields: the axis, and what the names have along it.
+    labels : tuple of str
+        Names of the labels that an image lists below itself.
     """
 
     path: str
@@ -515,6 +523,7 @@ class InfoReport(JobReport):
     reading: str = ""
     fields: tuple[tuple[str, str], ...] = ()
     pattern: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -544,6 +553,7 @@ class InfoReport(JobReport):
             yield "shards", format_shape(self.shards)
         for n, level in enumerate(self.levels):
             yield "levels" if n == 0 else "", level.text(self.chunks)
+        yield "labels", ", ".join(self.labels)
         yield "segments", self.segment or ""
         yield "codec", self.codec
         others = dict.fromkeys(lv.codec for lv in self.levels if lv.codec != self.codec)

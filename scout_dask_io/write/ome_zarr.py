@@ -36,6 +36,8 @@ from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.image import lies_under_labels
+from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.source import open_source
 from scout_dask_io.store.transaction import begin
 from scout_dask_io.store.unfinished import NewArray
@@ -111,7 +113,8 @@ def write_ome_zarr(
     labels : bool, optional
         Whether the data are labels: lower levels hold the most frequent label, and no
         contrast is noted. By default whether they were read from labels alone, whose
-        ``image-label`` the image then has too.
+        ``image-label`` the image then has too, or go below an image's ``labels``, where
+        they are listed.
     method : {"mean", "mode", "nearest"}, optional
         How pairs become one; ``"mean"`` of images (rounded to the nearest whole
         number, halves to the even one), ``"mode"`` of labels and bools.
@@ -156,6 +159,8 @@ def write_ome_zarr(
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
     destination = locate(path, storage_options)
+    if labels is None and lies_under_labels(destination):
+        labels = True
     labels, image_label = labels_for(data, labels)
     source, array = readable(data)
     size = size_for(data, voxel_size)
@@ -249,6 +254,7 @@ def write_levels(
         check=partial(check_remote, destination, image.write, data, overwrite=overwrite),
     )
     if txn is None:
+        list_label(destination)  # which the run that finished it may not have come to
         return _open(destination) if compute else cast(Any, delayed(_open)(destination))
     image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
     targets = [
@@ -377,6 +383,7 @@ def _commit(
         if subject is not None:
             put_sheet(target, units[target.level], subject)
         txn.commit(units, describe, shared)
+        list_label(txn.destination)
         return _open(txn.destination)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.axes import axes_of
@@ -252,17 +253,27 @@ def plan_ome_zarr(
         compressor_of(plan, each)
     letters = axes_of(len(plan.shape), channels=channels is not None, axes=axes)
     found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
+    method = method or method_for(np.dtype(plan.dtype), labels)
+    return plan_passes(plan, array, letters, found, method)
+
+
+def plan_passes(
+    plan: WritePlan, array: da.Array | None, axes: str, levels: tuple[Level, ...], method: str
+) -> ImagePlan:
+    """Give how levels are written, of which ``plan`` is the full one.
+
+    ``array`` is what is computed, where nothing is read by regions.
+    """
     passes: list[tuple[int, WritePlan]] = []
     first = 0
-    while first < len(found):
-        begun = plan_pass(plan, found, first) if first else plan
+    while first < len(levels):
+        begun = plan_pass(plan, levels, first) if first else plan
         # The passes after the first read a level that is stored.
         blocks = array.chunks if array is not None and not first else None
-        begun, n = fuse_levels(begun, found[first:], blocks)
+        begun, n = fuse_levels(begun, levels[first:], blocks)
         passes.append((first, begun))
         first += 1 + n
-    method = method or method_for(np.dtype(plan.dtype), labels)
-    return ImagePlan(letters, found, passes[0][1], tuple(passes), method)
+    return ImagePlan(axes, levels, passes[0][1], tuple(passes), method)
 
 
 def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan:
