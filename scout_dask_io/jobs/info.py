@@ -3,6 +3,8 @@
 What a Zarr array, a group or an OME-Zarr image holds, by metadata and names of files.
 
 What ``info`` reports: whatever a path holds, as text for people and as JSON.
+
+Why it is long: whatever kind of thing lies there, one report tells of it.
 """
 
 from __future__ import annotations

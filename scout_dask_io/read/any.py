@@ -287,12 +287,14 @@ def kind_of(path: Location) -> Kind:
         If there is nothing, or a folder that holds neither Zarr nor TIFF.
     """
     if path.on_disk:
-        if is_hdf5(path):
+        # A name of a TIFF spares a look into the file.
+        named = is_tiff(path.name) and path.is_file()
+        if not named and is_hdf5(path):
             return "hdf5"
         if not path.exists():
             raise _nothing_at(path)
         if not path.is_folder:
-            return "npy" if is_npy(path) else "tiff"
+            return "npy" if not named and is_npy(path) else "tiff"
         # A dangling link or a FIFO is something, and is refused when it is read.
         if any((path / name).stands() for name in NODE_FILES):
             return "zarr"
