@@ -132,14 +132,24 @@ class Request(NamedTuple):
 
 
 @contextmanager
-def faulty_proxy(address: str, fault: Fault, seen: list[Request] | None = None) -> Iterator[str]:
-    """Pass requests on to a server, but for those that ``fault`` has something else for."""
+def faulty_proxy(
+    address: str,
+    fault: Fault,
+    seen: list[Request] | None = None,
+    expected: list[str] | None = None,
+) -> Iterator[str]:
+    """Pass requests on to a server, but for those that ``fault`` has something else for.
+
+    What asked whether it may be sent, by ``Expect``, is noted in ``expected``.
+    """
     host = address.removeprefix("http://")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
+            if expected is not None and self.headers.get("Expect"):
+                expected.append(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             wrong = fault(self.command, self.path)
             if wrong == "cut":

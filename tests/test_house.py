@@ -68,6 +68,7 @@ DOORS = {
     "click": {"cli"},
     "matplotlib": {"write"},
     "tqdm": {"run"},
+    "h5py": {"read"},
     "PIL": {"core"},
     "neuroglancer": {"view"},
 }
@@ -269,8 +270,11 @@ def test_each_library_that_is_imported_is_a_declared_dependency(module: str):
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     named = [*project["dependencies"], *(extras["view"] if ".view." in module else ())]
+    named += extras["hdf5"] if ".read." in module else []
+    named += extras["s3"] if ".files." in module else []
     declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in named}
     declared |= {"PIL"} if "pillow" in declared else set()
+    declared |= {"botocore"} if "s3fs" in declared else set()  # it comes with it, of its version
     used = {i.target.partition(".")[0] for i in imports_of(MODULES[module].read_text(), module)}
     missing = used - declared - sys.stdlib_module_names - {ROOT}
     assert not missing, f"{module} imports {missing}: name them in pyproject.toml"

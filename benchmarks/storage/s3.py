@@ -244,7 +244,8 @@ class Connection(asyncio.Protocol):
             names = [p.split("</Key>")[0] for p in text.split("<Key>")[1:]]
             for n in names:
                 state.remove(f"{bucket}/{unescape(n)}")
-            xml = "<?xml version='1.0'?><DeleteResult></DeleteResult>"
+            rows = "".join(f"<Deleted><Key>{n}</Key></Deleted>" for n in names)
+            xml = f"<?xml version='1.0'?><DeleteResult>{rows}</DeleteResult>"
             return "200 OK", {"Content-Type": "application/xml"}, xml.encode()
         if "uploads" in query or "uploadId" in query:
             return self.multipart(method, key, query, body)

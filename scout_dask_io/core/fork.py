@@ -124,7 +124,9 @@ def _leave_imports() -> None:
         spec = getattr(sys.modules.get(name), "__spec__", None)
         # What the caller wrote is not run a second time: it stays as far as it has come.
         if getattr(spec, "_initializing", False) and _is_installed(name):
-            del sys.modules[name]
+            # Its submodules too: only importing them makes them known to a package.
+            for begun in [m for m in sys.modules if f"{m}.".startswith(f"{name}.")]:
+                del sys.modules[begun]
 
 
 def _renew_locks() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -47,6 +48,8 @@ class Source(ABC):
     token: str
     #: Whether one read is itself shared out to threads.
     has_own_threads = False
+    #: Whether a part of a region waits for answers as long as all of it.
+    asks_at_once = False
     #: What a band of a write should have where each request takes long, in bytes; 0 for no matter.
     band_nbytes = 0
     _info: ImageInfo | None = None
@@ -141,6 +144,15 @@ class Source(ABC):
             raise RuntimeError(
                 f"{type(self).__name__} gave {filled} of the {out.size} elements of {region}"
             )
+
+    def reads(
+        self, regions: Sequence[Region], outs: Sequence[np.ndarray], n: int
+    ) -> list[Callable[[], None]]:
+        """Give the work of reading regions into arrays of their shapes, to be done on threads.
+
+        About ``n`` parts where the source reads what regions share once, else one a region.
+        """
+        return [partial(self.read_into, *pair) for pair in zip(regions, outs, strict=True)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         data = self.read(full_region(self.shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import stat
@@ -28,6 +29,18 @@ else:
 
 #: A name, and what its file holds: ``None`` if there is none, an error where it cannot be read.
 Answer: TypeAlias = "tuple[str, memoryview | bytes | ChunkReadError | None]"
+
+
+class Newest:
+    """When the newest of some files was written, in nanoseconds; infinity where that is unknown."""
+
+    ns: float = 0
+
+    def note(self, changed_ns: int) -> None:
+        """Take note of a file; 0 is unknown."""
+        self.ns = max(self.ns, changed_ns or math.inf)
+
+
 #: Names of files that are being written begin so, and end in ``.tmp``.
 DRAFT_PREFIX = ".scout-"
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -87,7 +100,9 @@ class LocalLocation(_Base):
         """Give the files of some names below this one, each as :meth:`read` does."""
         return {name: (self / name).read(limit) for name in names}
 
-    def iter_files(self, names: Iterable[str], max_nbytes: int) -> Iterator[Answer]:
+    def iter_files(
+        self, names: Iterable[str], max_nbytes: int, newest: Newest | None = None
+    ) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of files below this one, in the order of their names.
 
         See :meth:`Location.iter_files <scout_dask_io.files.location.Location.iter_files>`.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.local import Answer, LocalLocation
+from scout_dask_io.files.local import Answer, LocalLocation, Newest
 from scout_dask_io.files.remote import RemoteLocation, is_url
 
 
@@ -68,12 +68,15 @@ class Location(Protocol):
     def read_many(self, names: Sequence[str], limit: int | None = None) -> dict[str, bytes | None]:
         """Give the files of some names below this one, asked for at once."""
 
-    def iter_files(self, names: Iterable[str], max_nbytes: int) -> Iterator[Answer]:
+    def iter_files(
+        self, names: Iterable[str], max_nbytes: int, newest: Newest | None = None
+    ) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of the files of many names below this one, in their order.
 
         Several may be asked for at once, in bounded memory. ``None`` stands for one that is not
         there, and a ``ChunkReadError`` for one that is larger than ``max_nbytes`` or cannot be
         read. The bytes are only good until the next is asked for: the memory is used again.
+        When the last of them was written is noted in ``newest``.
         """
 
     def write(self, data: bytes, *, new: bool = False) -> None:
@@ -165,7 +168,7 @@ def locate(
             f"storage_options must be a dict, got a {type(storage_options).__name__}"
         )
     found = RemoteLocation(url, dict(storage_options or {}))
-    _ = found.fs  # for its errors
+    _ = found.client  # for its errors
     return found
 
 

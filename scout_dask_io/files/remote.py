@@ -8,11 +8,12 @@ URLs, the file systems of fsspec behind them, and the secrets that it takes to r
 
 from __future__ import annotations
 
-import inspect
 import os
 import posixpath
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,14 +31,16 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.files.local import Answer
+from scout_dask_io.files.bucket import SCHEMES, bucket_of, check_options, for_s3fs
+from scout_dask_io.files.local import Answer, Newest
 from scout_dask_io.files.requests import (
     BATCH_NBYTES,
     WINDOW,
+    Client,
+    FileSystem,
     RangeAnswer,
-    gathered,
-    hook_s3,
-    read_ranges_of,
+    settled,
+    together,
 )
 
 _T = TypeVar("_T")
@@ -76,8 +79,9 @@ class RemoteLocation:
     def _beside(self, url: str, entry: dict[str, Any] | None = None) -> RemoteLocation:
         """Give another place of the same store; it shares the connections of this one."""
         other = RemoteLocation(url, self.options, entry)
-        if "_bound" in self.__dict__:
-            other.__dict__["_bound"] = self.__dict__["_bound"]
+        for name in ("_bound", "_asked"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
         return other
 
     def suffixed(self, suffix: str) -> RemoteLocation:
@@ -117,14 +121,26 @@ class RemoteLocation:
         return found
 
     @property
+    def client(self) -> Client:
+        """What is asked: a bucket by obstore, or the file system of fsspec."""
+        process, asked = self.__dict__.get("_asked", (0, None))
+        if process == os.getpid():
+            return asked  # type: ignore[no-any-return]
+        found = bucket_of(self.url, self.options)
+        if found is None:
+            return FileSystem(self.fs)
+        self.__dict__["_asked"] = (os.getpid(), found)
+        return found
+
+    @property
     def serves_threads(self) -> bool:
         """Whether several threads may ask the store at once."""
-        return bool(self.fs.async_impl)
+        return self.client.at_once > 1
 
     @property
     def key(self) -> str:
         """The name that the file system has for it."""
-        return str(self.fs._strip_protocol(self.url))
+        return self.client.key_of(self.url)
 
     def read(self, limit: int | None = None) -> bytes | None:
         """Give the whole object, or its first ``limit`` bytes; ``None`` if there is none.
@@ -134,7 +150,7 @@ class RemoteLocation:
         ChunkReadError
             If the store cannot be asked.
         """
-        return self._ask(lambda: _given(*_answers(self.fs, [self.key], limit)))
+        return self._ask(lambda: _given(*self.client.get_many([self.key], limit)))
 
     def read_many(self, names: Sequence[str], limit: int | None = None) -> dict[str, bytes | None]:
         """Give the objects of some names below this one, asked for at once.
@@ -144,11 +160,39 @@ class RemoteLocation:
         ChunkReadError
             If the store cannot be asked.
         """
-        found = _answers(self.fs, [f"{self.key}/{name}" for name in names], limit)
+        found = self.client.get_many([f"{self.key}/{name}" for name in names], limit)
         return {
             name: (self / name)._ask(partial(_given, answer))
             for name, answer in zip(names, found, strict=True)
         }
+
+    def read_entries(
+        self, names: Sequence[str], limit: int
+    ) -> dict[str, tuple[bytes, dict[str, Any] | None] | None]:
+        """Give the first bytes of objects below this one, and what each answer said of its object.
+
+        That is ``None`` where the store does not say it.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store cannot be asked.
+        """
+        client, key = self.client, self.key
+        if client.at_once == 1:
+            return {
+                n: None if d is None else (d, None) for n, d in self.read_many(names, limit).items()
+            }
+        begun = [client.begin(f"{key}/{name}", 0, limit) for name in names]
+        found = {}
+        for name, answer in zip(names, settled([b.result for b in begun]), strict=True):
+            data = (self / name)._ask(partial(_given, answer if _failed(answer) else answer[0]))
+            found[name] = None if data is None else (data, _entry_of(answer) or None)
+        return found
+
+    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Ask several things at once; see :func:`~scout_dask_io.files.requests.together`."""
+        return together(self.client, calls)
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[RangeAnswer]:
         """Give the bytes between offsets of an object, asked for at once, fewer where it ends.
@@ -161,54 +205,59 @@ class RemoteLocation:
         Exception
             Whatever the store's own library raises, after all its tries.
         """
-        return read_ranges_of(self.fs, self.key, ranges)
+        return self.client.get_ranges(self.key, ranges)
 
-    def iter_files(self, names: Iterable[str], max_nbytes: int) -> Iterator[Answer]:
+    def iter_files(
+        self, names: Iterable[str], max_nbytes: int, newest: Newest | None = None
+    ) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of objects below this one, many of them asked for at once.
 
         See :meth:`Location.iter_files <scout_dask_io.files.location.Location.iter_files>`.
         """
-        fs = self.fs
-        at_once = WINDOW if fs.async_impl else 1
-        at_once = max(1, min(at_once, BATCH_NBYTES // max(max_nbytes, 1)))
-        names = iter(names)
-        while batch := list(islice(names, at_once)):
-            # One byte more than may be: what is larger is not fetched whole.
-            found = _answers(fs, [f"{self.key}/{name}" for name in batch], max_nbytes + 1)
-            for name, data in zip(batch, found, strict=True):
-                yield name, (self / name)._chunk_of(data, max_nbytes)
+        client, key = self.client, self.key
+        at_once = max(1, min(client.at_once, BATCH_NBYTES // max(max_nbytes, 1)))
+        begun: deque[tuple[str, Future[RangeAnswer]]] = deque()
+        waiting = iter(names)
+        try:
+            while True:
+                # While one is decoded, the next are on their way.
+                for name in islice(waiting, at_once - len(begun)):
+                    # One byte more than may be: what is larger is not fetched whole.
+                    begun.append((name, client.begin(f"{key}/{name}", 0, max_nbytes + 1)))
+                if not begun:
+                    return
+                name, future = begun.popleft()
+                (answer,) = settled([future.result])
+                if newest is not None:
+                    newest.note(_changed_ns(_entry_of(answer)))
+                yield name, (self / name)._chunk_of(answer, max_nbytes)
+        finally:
+            for _, future in begun:
+                future.cancel()
 
-    def _chunk_of(self, answer: Any, max_nbytes: int) -> bytes | ChunkReadError | None:
+    def _chunk_of(self, answer: Any, max_nbytes: int) -> Any | ChunkReadError | None:
         if isinstance(answer, (FileNotFoundError, IsADirectoryError)):
             return None
         if _has_no_range(answer):
             return b""
         if isinstance(answer, BaseException):
             return ChunkReadError(f"{self.url}: cannot be read ({self.told(answer)})")
-        if len(answer) > max_nbytes:
+        data, _ = answer
+        if len(data) > max_nbytes:
             return ChunkReadError(
                 f"{self.url}: the object has more bytes than any encoding of this array's chunks "
                 f"({max_nbytes}). It is damaged or belongs to another array."
             )
-        return bytes(answer)
-
-    @property
-    def whole_object(self) -> dict[str, Any]:
-        """What keeps the file system from asking for a size before it reads an object whole."""
-        return _whole(self.fs)
+        return data
 
     def info(self) -> dict[str, Any] | None:
         """Give what the store says of an object, or ``None`` if there is none."""
-        found = self._ask(lambda: dict(self.fs.info(self.key)))
+        found = self._ask(lambda: self.client.about(self.key))
         return found if found is not None and found.get("type") == "file" else None
 
     def identity(self) -> tuple[str, ...] | None:
         """Give what changes when an object is written again; ``None`` if there is none."""
-        found = self.info()
-        if found is None:
-            return None
-        marks = ("ETag", "etag", "mtime", "LastModified", "created")
-        return (str(found.get("size")), *(str(found[m]) for m in marks if m in found))
+        return identity_of(self.info())
 
     def _ask(self, question: Callable[[], _T]) -> _T | None:
         try:
@@ -250,10 +299,8 @@ class RemoteLocation:
             If the store does not take it, after the tries of its own library.
         """
         with self.writing("it cannot be written"):
-            fs = self.fs
-            hook_s3(fs)
             try:
-                fs.pipe_file(self.key, data, **({"mode": "create"} if new else {}))
+                self.client.put(self.key, data, new=new)
             except FileExistsError as err:
                 raise TargetExistsError(f"{self.url} is there already") from err
 
@@ -267,15 +314,7 @@ class RemoteLocation:
         """
         keys = [self.key] if names is None else [f"{self.key}/{name}" for name in names]
         with self.writing("objects of it cannot be removed"):
-            # Not by ``rm``, for which a name with ``*``, ``?`` or ``[`` is a pattern.
-            fs = self.fs
-            if hasattr(fs, "_bulk_delete") and len(keys) > 1:
-                parts = [keys[at : at + 1000] for at in range(0, len(keys), 1000)]
-                answers = gathered(fs, [partial(fs._bulk_delete, part) for part in parts])
-            elif fs.async_impl:
-                answers = gathered(fs, [partial(fs._rm_file, key) for key in keys])
-            else:
-                answers = [_tried_all(fs.rm_file, key) for key in keys]
+            answers = self.client.remove(keys)
             for answer in answers:
                 if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
                     raise answer
@@ -304,13 +343,8 @@ class RemoteLocation:
         yield from map(there.get, names)
 
     def _listed(self) -> dict[str, dict[str, Any]]:
-        fs, key = self.fs, self.key
-        if hasattr(fs, "_lsdir") and hasattr(fs, "_iterdir"):
-            # s3fs: one list. ``find`` asks two questions more where there is nothing.
-            (answer,) = gathered(fs, [partial(fs._lsdir, key, delimiter="")])
-            found = self._ask(partial(_given_list, answer)) or []
-        else:
-            found = list((self._ask(lambda: fs.find(key, detail=True)) or {}).values())
+        key = self.key
+        found = self._ask(lambda: self.client.below(key)) or []
         return {
             e["name"][len(key) :].lstrip("/"): e
             for e in found
@@ -328,7 +362,7 @@ class RemoteLocation:
         ChunkReadError
             If the store cannot be asked.
         """
-        found = self._ask(lambda: self.fs.ls(self.key, detail=True)) or []
+        found = self._ask(lambda: self.client.children(self.key)) or []
         named = ((e["name"].rstrip("/").removeprefix(f"{self.key}/"), e) for e in found)
         # What begins otherwise is the object itself, or the empty one that stands for a folder.
         below = {name: e for name, e in named if name and "/" not in name}
@@ -372,7 +406,7 @@ class RemoteLocation:
         with to.writing(f"the objects of {self} cannot be copied there"):
             for at in range(0, len(names), 1000):
                 some = names[at : at + 1000]
-                self.fs.copy([f"{self.key}/{n}" for n in some], [f"{to.key}/{n}" for n in some])
+                self.client.copy((f"{self.key}/{n}", f"{to.key}/{n}") for n in some)
 
     #: It has no folders, no rename and no links.
     on_disk = False
@@ -384,7 +418,7 @@ class RemoteLocation:
 
     def can_share_files(self, other: object) -> bool:
         """Tell whether the store can copy the objects of another location here by itself."""
-        return isinstance(other, RemoteLocation) and self.fs is other.fs
+        return isinstance(other, RemoteLocation) and self.client.store is other.client.store
 
     def lies_in(self, other: object) -> bool:
         """Tell whether this is another location, or lies below it."""
@@ -393,7 +427,7 @@ class RemoteLocation:
         if f"{self}/".startswith(f"{other}/"):
             return True
         # A store has several schemes, as "s3a" of S3, and its names may begin with a slash.
-        same = type(self.fs) is type(other.fs)
+        same = self.client.protocols == other.client.protocols
         return same and f"{self.key}/".startswith(f"{other.key}/")
 
     def below(self, name: str) -> RemoteLocation | None:
@@ -418,18 +452,21 @@ class RemoteLocation:
         return without_secrets(text, self.options)
 
 
-def _answers(fs: Any, keys: Sequence[str], limit: int | None) -> list[Any]:
-    """Give objects, or their first ``limit`` bytes; what one raises stands in its place."""
-    ends = _whole(fs) if limit is None else {"start": 0, "end": limit}
-    if fs.async_impl and len(keys) > 1:
-        return gathered(fs, [partial(fs._cat_file, key, **ends) for key in keys])
-    return [_tried_all(partial(fs.cat_file, **ends), key) for key in keys]
+def identity_of(entry: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+    """Give what changes when the object of an entry is written again; ``None`` of ``None``."""
+    if entry is None:
+        return None
+    marks = ("ETag", "etag", "mtime", "LastModified", "created")
+    return (str(entry.get("size")), *(str(entry[m]) for m in marks if m in entry))
 
 
-def _whole(fs: Any) -> dict[str, Any]:
-    """Give what keeps a file system from asking for an object's size before it reads it whole."""
-    parameters = inspect.signature(fs._cat_file).parameters if fs.async_impl else ()
-    return {"max_concurrency": 1} if "max_concurrency" in parameters else {}
+def _failed(answer: Any) -> bool:
+    return isinstance(answer, BaseException)
+
+
+def _entry_of(answer: Any) -> dict[str, Any]:
+    """Give what an answer said of the object whose bytes it brought."""
+    return {} if isinstance(answer, BaseException) else answer[1] or {}
 
 
 def _changed_ns(entry: Mapping[str, Any]) -> int:
@@ -443,12 +480,6 @@ def _changed_ns(entry: Mapping[str, Any]) -> int:
     return 0
 
 
-def _given_list(answer: Any) -> list[dict[str, Any]]:
-    if isinstance(answer, BaseException):
-        raise answer
-    return list(answer)
-
-
 def _given(answer: Any) -> bytes:
     if _has_no_range(answer):
         return b""
@@ -460,14 +491,7 @@ def _given(answer: Any) -> bytes:
 def _has_no_range(answer: Any) -> bool:
     """Tell whether a store refused a range because the object is empty."""
     told = f"{type(answer).__name__} {answer}" if isinstance(answer, BaseException) else ""
-    return "satisfiable" in told or "InvalidRange" in told
-
-
-def _tried_all(call: Callable[[str], Any], key: str) -> Any:
-    try:
-        return call(key)
-    except Exception as err:
-        return err
+    return "satisfiable" in told.lower() or "InvalidRange" in told
 
 
 # Names of options whose values are never shown.
@@ -496,7 +520,7 @@ def file_system(url: str, options: Mapping[str, Any]) -> Any:
         If its library is not installed, or the options do not fit.
     """
     try:
-        return url_to_fs(url, **{"use_listings_cache": False, **_connections(url, options)})[0]
+        return url_to_fs(url, **fs_options(url, options))[0]
     except ImportError as err:
         raise ArgumentError(
             f"{url} needs a library that is not installed: {err}. For s3:// it comes "
@@ -506,13 +530,22 @@ def file_system(url: str, options: Mapping[str, Any]) -> Any:
         raise ArgumentError(f"{url}: storage_options do not fit: {err}") from err
 
 
-def _connections(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Give options with as many connections of S3's client as requests are under way at once."""
-    if not url.startswith(("s3://", "s3a://")):
-        return dict(options)
-    # botocore's own limit of 10 would leave two thirds of the window waiting.
-    config = {"max_pool_connections": 2 * WINDOW, **(options.get("config_kwargs") or {})}
-    return {**options, "config_kwargs": config}
+def fs_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options as fsspec takes them, with as many connections of S3 as requests at once.
+
+    Raises
+    ------
+    ArgumentError
+        If one of S3's is not known.
+    """
+    found = {"use_listings_cache": False, **options}
+    if url.partition("://")[0] in SCHEMES:
+        check_options(url, options)
+        found = for_s3fs(found)
+        # botocore's own limit of 10 would leave two thirds of the window waiting.
+        config = {"max_pool_connections": 2 * WINDOW, **(options.get("config_kwargs") or {})}
+        found["config_kwargs"] = config
+    return found
 
 
 def without_secrets(text: str, options: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,9 @@ def export(
       4 GB ImageJ's own convention is used, one directory and then all pixels;
     - ``NAME.ome.tif``: an OME-TIFF in tiles of 256 x 256, with a pyramid: each
       level half the height and width of the one before, until one fits in a
-      tile. Levels are means of 2 x 2 pixels; of masks and of integers above
-      16 bits, which mostly are labels, the most frequent of the four.
+      tile. Levels are means of 2 x 2 pixels; of masks, of labels as their source
+      states them and of integers above 16 bits, which mostly are labels, the most
+      frequent of the four.
 
     The voxel size and the names and colours of channels go into the file in its own
     way, as far as it has one.
@@ -240,6 +241,8 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
         )
     conversion = plan_conversion(chosen.view.dtype, how.dtype, how.scale)
     pages = lay_out(kind, chosen, conversion, how.compress, how.n_levels)
+    if chosen.info.labels:
+        pages = replace(pages, labels=True)
     workers, max_mem = worker_count(how.nb_workers), resolve_max_mem(how.max_mem)
     parts = plan_parts(chosen.view, pages, workers, max_mem)
     files = name_files(target, chosen, pages.n_pages)

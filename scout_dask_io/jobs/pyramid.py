@@ -44,7 +44,7 @@ from scout_dask_io.read.any import as_image, locate_all, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.chunk_format import format_of
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.store.image import find_level
 from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
@@ -68,9 +68,9 @@ def pyramid(
     dst: str | os.PathLike[str],
     *,
     levels: int | None = None,
-    labels: bool = False,
+    labels: bool | None = None,
     voxel_size: Any = None,
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -129,9 +129,9 @@ class PyramidOptions:
     """How :func:`pyramid` adds levels: its parameters but ``progress``, which are said there."""
 
     levels: int | None = None
-    labels: bool = False
+    labels: bool | None = None
     voxel_size: Any = None
-    codec: Any = LEVEL_CODECS
+    codec: LevelCodecs = LEVEL_CODECS
     overwrite: bool = False
     resume: bool = False
     max_mem: int | str | None = None
@@ -160,6 +160,8 @@ def plan_pyramid(
     full, _ = find_level(open_node(place), 0)
     _check_stored(full, destination)
     data, info = as_image(opened)
+    labels = info.labels if how.labels is None else how.labels
+    info = replace(info, labels=labels)
     axes, size = info.axes, info.voxel_size
     source = source_of(data)
     if not isinstance(source, Source) or isinstance(source, ViewSource):
@@ -176,7 +178,7 @@ def plan_pyramid(
             + " says how many the image is to have."
         )
     times = dict(zip(axes, levels[1].total, strict=True))
-    top = HalvedSource(source, levels[1].factors, method_for(np.dtype(source.dtype), how.labels))
+    top = HalvedSource(source, levels[1].factors, method_for(np.dtype(source.dtype), labels))
     stored: Any = open_with_zarr(full)
     version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
     image = plan_ome_zarr(
@@ -184,7 +186,7 @@ def plan_pyramid(
         stored.chunks,
         levels=len(levels) - 1,
         axes=axes,
-        labels=how.labels,
+        labels=labels,
         voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
         version=version,
         shards=stored.shards if version == "0.5" else None,
@@ -393,7 +395,7 @@ class PyramidPlan(JobReport):
         start = time.perf_counter()
         job, how, image = self._job, self._job.how, self._job.image
         destination, top = job.destination, job.top
-        info = replace(job.info, labels=how.labels)
+        info = job.info
         metadata = image_metadata(
             destination.name, info, job.levels, version=self.version, method=self.method
         )

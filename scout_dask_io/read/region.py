@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise, product
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.system import CPU_COUNT
@@ -21,8 +22,8 @@ from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
 
 
-def read_region(array: da.Array, index: Any, nb_workers: int | None = None) -> np.ndarray:
-    """Read a part of a lazy array now: ``array[index].compute()``, but quicker.
+def read_region(array: da.Array, index: Any, nb_workers: int | None = None) -> Any:
+    """Read a part of a lazy array now, or a list of parts: ``array[index].compute()``, but quicker.
 
     For many small parts: patches to train on, the box around each cell. Of an
     array as a reader gave it, the part is read from its files without a graph,
@@ -30,20 +31,23 @@ def read_region(array: da.Array, index: Any, nb_workers: int | None = None) -> n
     64 x 64 x 64. The chunks, strips or planes that it touches are read on several
     threads. An array that was computed on is computed.
 
+    Of a list of parts at once, such as a batch of patches, each chunk of a stored array is read and
+    decoded once, however many parts lie in it, and all are asked for at the same time.
+
     Parameters
     ----------
     array : dask.array.Array
         From a reader of this library, or any other.
     index
-        Ints, slices and lists of ints, as for ``array[index]``.
+        Ints, slices and lists of ints, as for ``array[index]``; or a list of such tuples.
     nb_workers : int, optional
         How many threads read; by default one a core. 1 reads in the calling
         thread alone: right where the calls themselves come from many threads.
 
     Returns
     -------
-    numpy.ndarray
-        A copy, in native byte order.
+    numpy.ndarray or list of numpy.ndarray
+        Copies, in native byte order; a list of them where a list of parts is asked for.
 
     Raises
     ------
@@ -62,12 +66,22 @@ def read_region(array: da.Array, index: Any, nb_workers: int | None = None) -> n
     >>> _ = io.write_zarr(path, np.arange(60).reshape(3, 4, 5), (2, 2, 2))
     >>> io.read_region(io.read_zarr(path), np.s_[1, 2, :3])
     array([30, 31, 32])
+    >>> [part.shape for part in io.read_region(io.read_zarr(path), [np.s_[:2, 1], np.s_[2, :, 3:]])]
+    [(2, 5), (4, 2)]
     """
     n_threads = check_nb_workers(nb_workers) or CPU_COUNT
     source = source_of(array)
+    if isinstance(index, list) and any(isinstance(i, (tuple, slice)) for i in index):
+        if source is None:
+            return [np.asarray(part) for part in dask.compute(*(array[i] for i in index))]
+        pairs = [normalize_index(i, source.shape) for i in index]
+        outs = _read_together(source, [region for region, _ in pairs], n_threads)
+        return [take(out, rest) for out, (_, rest) in zip(outs, pairs, strict=True)]
     if source is None:
         return np.asarray(array[index].compute())
     region, rest = normalize_index(index, source.shape)
+    if n_threads > 1 and source.asks_at_once:
+        return take(_read_together(source, [region], n_threads)[0], rest)
     if n_threads == 1 or source.has_own_threads or not all(map(takes_all, rest)):
         # Sources know what not to read of a list or a slice with steps.
         return source[index]
@@ -80,12 +94,26 @@ def _read(source: Source, region: Region, n_threads: int) -> np.ndarray:
     if len(parts) == 1:
         return source.read(region)
     out = np.empty(region_shape(region), source.dtype)
-    pool = _pool(n_threads)
-    reads = [pool.submit(source.read_into, part, out[relative_to(part, region)]) for part in parts]
-    wait(reads)
-    for read in reads:
-        read.result()
+    _run([partial(source.read_into, p, out[relative_to(p, region)]) for p in parts], n_threads)
     return out
+
+
+def _read_together(source: Source, regions: Sequence[Region], n_threads: int) -> list[np.ndarray]:
+    outs = [np.empty(region_shape(region), source.dtype) for region in regions]
+    _run(source.reads(regions, outs, n_threads), n_threads)
+    return outs
+
+
+def _run(works: Sequence[Callable[[], None]], n_threads: int) -> None:
+    """Do all of some work on threads; raise the first error when all has ended."""
+    if n_threads == 1 or len(works) == 1:
+        for work in works:
+            work()
+        return
+    begun = [_pool(n_threads).submit(work) for work in works]
+    wait(begun)
+    for each in begun:
+        each.result()
 
 
 @lru_cache

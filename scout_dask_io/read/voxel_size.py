@@ -7,6 +7,7 @@ from typing import Any
 
 import dask.array as da
 
+from scout_dask_io.core.ome_metadata import LABEL_KEY
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import (
     ATTRIBUTE,
@@ -17,6 +18,7 @@ from scout_dask_io.core.voxel_size import (
 )
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location, is_path, locate_file
+from scout_dask_io.read.labels import labels_for
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.image_info import stored_info
@@ -108,13 +110,17 @@ def attributes_with(
 ) -> dict[str, Any] | None:
     """Give the attributes of an array that is written from ``data``, with the size of a voxel.
 
-    That is the one ``given``, else the attribute's own, else what is stated for the data.
+    Those of labels say that they are. The size is the one ``given``, else the attribute's
+    own, else what is stated for the data.
 
     Raises
     ------
     ArgumentError
         If ``given`` is no voxel size.
     """
+    labels, record = labels_for(data, None)
+    if labels and LABEL_KEY not in (attributes or {}):
+        attributes = {**(attributes or {}), LABEL_KEY: record}
     stands = given is None and ATTRIBUTE in (attributes or {})
     size = None if stands else size_for(data, given)
     if size is None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from scout_dask_io.errors import SourceChangedError
 from scout_dask_io.files.location import Location
+from scout_dask_io.files.remote import identity_of
 from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
 from scout_dask_io.store.metadata import HEAD_NBYTES, Node, metadata_file
 
 # What names the write stands in the first line of a manifest, before its settings.
 _JOB = re.compile(rb'^\{"scout_manifest".*?"job": "([^"]+)"')
+#: By how much the clocks of two machines differ at most.
+CLOCKS_NS = 15 * 60 * 10**9
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Fingerprint:
         The write that made it, as the manifest names it; empty without one.
     regions : str
         The last region that was written into it since, in a store.
+    opened_ns : int
+        When it was opened, by the clock here.
     """
 
     location: Location
@@ -43,6 +49,7 @@ class Fingerprint:
     described: str
     written: str
     regions: str = ""
+    opened_ns: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, node: Node) -> Fingerprint:
@@ -51,9 +58,20 @@ class Fingerprint:
         file = node.location.file_state(name)
         if file is None and not written:
             # Without a manifest nothing but the file itself tells two writes apart.
-            file = (node.location / name).identity()
-        regions = "" if node.location.on_disk else (node.head(REGIONS_NAME) or b"").decode()
-        return cls(node.location, name, file, _described(node.metadata), written, regions)
+            file = identity_of(node.entry) or (node.location / name).identity()
+        regions = ""
+        if written and not node.location.on_disk:
+            regions = (node.head(REGIONS_NAME) or b"").decode()
+        described = _described(node.metadata)
+        return cls(node.location, name, file, described, written, regions, time.time_ns())
+
+    def stood_before(self, changed_ns: float) -> bool:
+        """Tell whether what was written at a time stood when the array was opened.
+
+        Chunks of one that takes its place are newer. The clocks of a store and of who asks it
+        may differ by 15 minutes: S3 refuses what is signed with a worse one.
+        """
+        return changed_ns + CLOCKS_NS < self.opened_ns
 
     def check(self) -> None:
         """Refuse an array that is no longer the one that was opened.

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from scout_dask_io.core.ome_metadata import Multiscale, parse_image
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, locate
+<<<<<<< HEAD
 from scout_dask_io.store.metadata import Node, attributes_file
+=======
+from scout_dask_io.store.metadata import Node, read_node
+>>>>>>> main
 from scout_dask_io.store.nodes import find_node, open_node
+
+#: The group in an image that holds its labels, and the attribute of it that lists them.
+LABELS_NAME = "labels"
+
+
+def ome_attributes(node: Node) -> dict[str, Any]:
+    """Give what a group says by OME-Zarr, wherever the version has it."""
+    ome = node.attributes.get("ome")
+    return ome if isinstance(ome, dict) else node.attributes
 
 
 def read_image(path: str | os.PathLike[str] | Location) -> Multiscale | None:
@@ -49,6 +63,23 @@ def image_above(path: Location) -> tuple[Multiscale, int] | None:
             if image is not None and group / level.path == path:
                 return image, number
     return None
+
+
+def lies_under_labels(path: Location) -> bool:
+    """Tell whether a level or an image lies where an image keeps its labels, by the groups above.
+
+    Nothing is looked at where no folder above is named so.
+    """
+    for group in path.parents[:3]:
+        if group.name != LABELS_NAME:
+            continue
+        try:
+            node = read_node(group)
+            listed = node is not None and LABELS_NAME in ome_attributes(node)
+            return listed or read_image(group.parent) is not None
+        except (LayoutError, ChunkReadError, FileNotFoundError):
+            return False
+    return False
 
 
 def find_level(node: Node, level: int) -> tuple[Node, tuple[Multiscale, int] | None]:

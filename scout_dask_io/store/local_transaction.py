@@ -55,6 +55,7 @@ from scout_dask_io.store.journal import (
 )
 from scout_dask_io.store.layout import array_at
 from scout_dask_io.store.manifest import UNKNOWN, change_records, locked, write_manifest
+from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.sidecar import write_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, open_source
@@ -410,7 +411,7 @@ class LocalTransaction:
         units: Mapping[int | None, Blocks],
         describe: Callable[[LocalLocation], dict[str, Any]] | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
-    ) -> None:
+    ) -> Node | None:
         """Check that every unit is in, write manifests and the group, and give it its name.
 
         ``shared`` is an array on this disk whose files become those of level 0, by hard
@@ -427,7 +428,7 @@ class LocalTransaction:
                 records = region.records(units[None], self.finished(None), self.where)
                 change_records(self.destination, region.cells, records, durable=self.durable)
             remove_tree(staging.job)
-            return
+            return None
         with naming_errors(staging.job, "what grew there cannot be finished"):
             settings = self._settings_now()
             arrays = {}
@@ -461,6 +462,7 @@ class LocalTransaction:
                     (staging.array / name).write_bytes(document)
                 write_manifest(staging.array, np.zeros(0, CHUNK_RECORD), settings, self.name)
         publish(staging, overwrite=self.overwrite, durable=self.durable)
+        return None
 
     def _settings_now(self) -> dict[str, Any]:
         """Give the settings as they lie there; none of a write that is gone."""

@@ -16,12 +16,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from scout_dask_io.errors import ChunkReadError, LayoutError
-from scout_dask_io.files.location import Location, as_local
+from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.files.names import ZARR_FILES
 
 Separator: TypeAlias = Literal[".", "/"]
 
 #: The files that make a directory a Zarr node.
-NODE_FILES = (".zarray", ".zgroup", "zarr.json")
+NODE_FILES = ZARR_FILES
 #: As much of a file as is read before it is known what it is.
 HEAD_NBYTES = 1 << 16
 #: All files of metadata.
@@ -52,6 +53,8 @@ class Node:
         The document of ``.zarray``, ``.zgroup`` or ``zarr.json``, as it is stored.
     beside : dict
         The beginnings of other files that were asked for together with it.
+    entry : dict or None
+        What a store said of the object that holds the metadata, as it gave it.
     """
 
     location: Location
@@ -59,6 +62,7 @@ class Node:
     zarr_format: Literal[2, 3]
     metadata: dict[str, Any]
     beside: dict[str, bytes | None] = field(default_factory=dict, repr=False)
+    entry: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -117,11 +121,12 @@ def read_node(
         are damaged.
     """
     refused: list[ChunkReadError] = []
+    entries: dict[str, dict[str, Any]] = {}
     if location.on_disk:
         found = location.read_many((*NODE_FILES, *also), HEAD_NBYTES)
     else:
         # An array is told by five answers at once; only what is none is asked for more.
-        found = _read_allowed(location, (".zarray", "zarr.json", *also), refused)
+        found = _read_allowed(location, (".zarray", "zarr.json", *also), refused, entries)
         found[".zgroup"] = None
         if found[".zarray"] is None and not _is_array(found["zarr.json"]):
             found |= _read_allowed(location, (".zgroup", ".zattrs"), refused)
@@ -155,7 +160,8 @@ def read_node(
         raise LayoutError(f"{file}: zarr_format {metadata.get('zarr_format')!r}, expected 2")
     if kind == "array":
         check_array_metadata(metadata, file)
-    return Node(location, kind, zarr_format, metadata, {n: found[n] for n in also})
+    beside = {n: found[n] for n in also}
+    return Node(location, kind, zarr_format, metadata, beside, entries.get(name))
 
 
 def is_litter(name: str) -> bool:
@@ -167,15 +173,24 @@ def is_litter(name: str) -> bool:
 
 
 def _read_allowed(
-    location: Location, names: Sequence[str], refused: list[ChunkReadError]
+    location: Location,
+    names: Sequence[str],
+    refused: list[ChunkReadError],
+    entries: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, bytes | None]:
     """Give the beginnings of files as ``read_many``; ``None`` of what a store forbids to read.
 
     S3 forbids what is not there to whom may not list. What was forbidden is added to ``refused``:
-    where nothing at all is allowed, that is the error.
+    where nothing at all is allowed, that is the error. What the store said of an object goes
+    into ``entries``.
     """
     try:
-        return location.read_many(names, HEAD_NBYTES)
+        if location.on_disk:
+            return location.read_many(names, HEAD_NBYTES)
+        answers = as_remote(location).read_entries(names, HEAD_NBYTES)
+        if entries is not None:
+            entries |= {n: a[1] for n, a in answers.items() if a is not None and a[1]}
+        return {name: None if a is None else a[0] for name, a in answers.items()}
     except ChunkReadError as err:
         if not isinstance(err.__cause__, PermissionError):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,9 +14,9 @@ from typing import Any, TypeVar, cast
 import zarr
 import zarr.errors
 from numcodecs.errors import UnknownCodecError
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore
+from zarr.storage import FsspecStore, StorePath
 
 from scout_dask_io.core.grid import chunk_counts
 from scout_dask_io.core.messages import OVERWRITE, RESUME
@@ -29,11 +30,11 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.disk import naming_errors
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
-from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.files.remote import RemoteLocation, fs_options
 from scout_dask_io.store.codecs import as_asked
 from scout_dask_io.store.layout import OWN_PREFIX, checked_array, chunk_grid, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
-from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
+from scout_dask_io.store.manifest import MANIFEST_NAME
 from scout_dask_io.store.metadata import Node, read_node, separator_of
 from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, parse_marker
 from scout_dask_io.store.staging import (
@@ -66,9 +67,7 @@ def find_node(location: Location) -> Node | None:
     """
     if location.on_disk:
         return read_node(location, (MANIFEST_NAME,)) if location.is_folder else None
-    node = read_node(
-        location, (MARKER_NAME, MANIFEST_NAME, REGIONS_NAME), refuse=_refuse_unfinished
-    )
+    node = read_node(location, (MARKER_NAME, MANIFEST_NAME), refuse=_refuse_unfinished)
     if node is None:
         # A level of an image that is not whole has no metadata yet.
         for group in location.parents[:1]:
@@ -183,15 +182,14 @@ def _probed_separators(node: Node) -> set[str]:
     shape, chunks = chunk_grid(node.metadata)
     last = [max(0, n - 1) for n in chunk_counts(shape, chunks)]
     indices = {tuple(int(n * part) for n in last) for part in (0, 0.5, 1)}
-    found = set()
-    for separator in "./":
+    stated = separator_of(node.metadata) or "."
+    for separator in (stated, "/" if stated == "." else "."):
         for index in sorted(indices):
             # A store may forbid what is not there.
             with suppress(ChunkReadError):
                 if (node.location / separator.join(map(str, index))).read(1) is not None:
-                    found.add(separator)
-                    break
-    return found
+                    return {separator}
+    return set()
 
 
 def open_stored(location: Location, nested: bool, mode: str) -> zarr.Array[Any] | zarr.Group:
@@ -238,6 +236,10 @@ def open_with_zarr(
         store = kind(as_local(location), read_only=read_only)
     opening: Any = zarr.open_array if node.kind == "array" else zarr.open_group
     with _naming_errors(location):
+        if node.kind == "array" and not location.on_disk:
+            # Its metadata are here; zarr would read them once more.
+            own = {"attributes": node.attributes} if zarr_format == 2 else {}
+            return zarr.Array.from_dict(StorePath(store), {**node.metadata, **own})
         opened: zarr.Array[Any] | zarr.Group = opening(
             store=store, mode="r" if read_only else "r+", zarr_format=zarr_format
         )
@@ -413,13 +415,20 @@ class _NodeStore(FsspecStore):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Give an object, without a question for its size before it is read whole."""
-        if byte_range is not None:
+        client = self._location.client
+        if client.at_once == 1:
             return await super().get(key, prototype, byte_range)
+        start, stop = 0, None
+        if isinstance(byte_range, RangeByteRequest):
+            start, stop = byte_range.start, byte_range.end
+        elif byte_range is not None:
+            start = getattr(byte_range, "offset", 0) or -getattr(byte_range, "suffix", 0)
         try:
-            data = await self.fs._cat_file(f"{self.path}/{key}", **self._location.whole_object)
+            begun = client.begin(f"{self._location.key}/{key}", start, stop)
+            data, _ = await asyncio.wrap_future(begun)
         except self.allowed_exceptions:
             return None
-        return prototype.buffer.from_bytes(data)
+        return prototype.buffer.from_bytes(bytes(data))
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names directly below a prefix; zarr warns of those that it does not know."""
@@ -432,7 +441,7 @@ def store_of(location: Location, *, read_only: bool) -> FsspecStore:
     """Give zarr's store for a URL."""
     path = as_remote(location)
     _ = path.fs  # for its errors
-    options = {"use_listings_cache": False, **path.options}
+    options = fs_options(path.url, path.options)
     store = cast(
         _NodeStore,
         _NodeStore.from_url(path.url, storage_options=options, read_only=read_only),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from scout_dask_io.core.messages import OVERWRITE
@@ -55,8 +55,10 @@ def parse_marker(location: Location, raw: bytes | None) -> dict[str, Any] | None
     raise LayoutError(f"{location / MARKER_NAME} is damaged: " + OVERWRITE + " starts afresh")
 
 
-def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
+def check_free(path: RemoteLocation, *, overwrite: bool) -> list[str]:
     """Refuse a place that must not be written. Nothing is changed; names are listed.
+
+    Gives the names of what is there, which ``overwrite`` is then to remove.
 
     Raises
     ------
@@ -64,11 +66,14 @@ def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
         If there are objects and ``overwrite`` is not given; or if any is no part
         of a Zarr array, or no level of the image there, which is never removed.
     """
-    if path.is_file():
+    asked: list[Callable[[], Any]] = [path.is_file, lambda: [name for name, _ in path.find()]]
+    if not overwrite:
+        asked.append(lambda: find_unfinished(path))
+    is_file, names, *begun = path.together(asked)
+    if is_file:
         raise TargetExistsError(f"{path} is an object, expected a free name or a Zarr array")
-    if not overwrite and find_unfinished(path) is not None:
+    if any(found is not None for found in begun):
         raise in_the_way(path, "there")
-    names = [name for name, _ in path.find()]
     owned = _owned(names)
     for name in names:
         if name not in owned:
@@ -85,14 +90,16 @@ def check_free(path: RemoteLocation, *, overwrite: bool) -> None:
                 "it is then removed before the new one is written."
             )
     check_members(path, names)
+    return list(names)
 
 
-def clear(path: RemoteLocation, *, keep_marker: bool) -> None:
+def clear(path: RemoteLocation, *, keep_marker: bool, names: Sequence[str] | None = None) -> None:
     """Remove the objects of an array or group, metadata first, so that no part of it reads as one.
 
-    The group's own come before those of its members.
+    The group's own come before those of its members. ``names`` are those of all that is there,
+    where it was listed.
     """
-    owned = _owned([name for name, _ in path.find()])
+    owned = _owned([name for name, _ in path.find()] if names is None else names)
     found = sorted(owned - ({MARKER_NAME} if keep_marker else set()), key=_depth)
     path.remove([name for name in found if _is_node_file(name)])
     path.remove([name for name in found if not _is_node_file(name)])

@@ -26,11 +26,13 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -52,7 +54,7 @@ from scout_dask_io.store.manifest import (
     manifest_bytes,
     parse_manifest,
 )
-from scout_dask_io.store.metadata import parse_metadata
+from scout_dask_io.store.metadata import NODE_FILES, Node, parse_metadata
 from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, find_unfinished
 from scout_dask_io.store.resumption import misfits, noted_chunks
@@ -120,7 +122,7 @@ class RemoteTransaction:
         WriteError
             If the store does not take it.
         """
-        check_free(path, overwrite=overwrite)
+        names = check_free(path, overwrite=overwrite)
         metadata: dict[str, str] = {}
         for new in arrays:
             documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
@@ -129,9 +131,9 @@ class RemoteTransaction:
         job = uuid.uuid4().hex
         stored = {**settings, "job": job, "metadata": metadata}
         # An unfinished write that is overwritten has a marker; a job of another name is dead.
-        noted = {**stored, "clearing": True} if overwrite else stored
+        noted = {**stored, "clearing": True} if names else stored
         (path / MARKER_NAME).write(json.dumps(noted).encode(), new=not overwrite)
-        _finish_clearing(path, noted)
+        _finish_clearing(path, noted, names)
         return cls(path, job, settings=stored)
 
     @classmethod
@@ -197,7 +199,7 @@ class RemoteTransaction:
         if whole == begun.name and begun._lies_whole():
             # It was cut off while it was published: all is in, but for metadata perhaps.
             _write_metadata(path, found)
-            begun._retire()
+            begun._retire((path / JOURNAL_NAME).find())
             return None
         return begun
 
@@ -340,9 +342,13 @@ class RemoteTransaction:
 
     def finished(self, level: int | None) -> dict[int, np.ndarray]:
         """Give the finished units and their chunks' records; all are asked for at once."""
+        return self._noted(level, self._units(level))
+
+    def _noted(self, level: int | None, names: Sequence[str]) -> dict[int, np.ndarray]:
+        """Give those units that are finished, of some, by the names of their notes."""
         journal = self.journal(level)
         units: dict[int, np.ndarray] = {}
-        for name, raw in journal.read_many(self._units(level)).items():
+        for name, raw in journal.read_many(names).items():
             checksum, _, body = (raw or b"").partition(b" ")
             if checksum == f"{zlib.crc32(body):08x}".encode():
                 units[int(name)] = np.frombuffer(base64.b64decode(body), CHUNK_RECORD)
@@ -387,7 +393,7 @@ class RemoteTransaction:
         units: Mapping[int | None, Blocks],
         describe: Callable[[RemoteLocation], dict[str, Any]] | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
-    ) -> None:
+    ) -> Node | None:
         """Check that every unit is in, and put manifests, metadata and the group.
 
         ``shared`` is an array of the same store whose objects are copied, by the store
@@ -405,34 +411,49 @@ class RemoteTransaction:
             note = self.destination / NOTES_NAME / region.note
             finish_note(self.destination, note, region.cells, records, region.attributes)
             self._discard()
-            return
-        stored = self._settings_now()
+            return None
+        # Names are known: nothing need be listed.
+        names = {n: [str(u) for u in range(math.prod(map(len, b)))] for n, b in units.items()}
+        stored, *found = self.destination.together(
+            [self._settings_now, *(partial(self._noted, *each) for each in names.items())]
+        )
         settings = {k: v for k, v in stored.items() if k not in ("job", "metadata")}
         arrays = {}
-        for level, blocks in units.items():
-            fmt, noted = self.format(level), self.finished(level)
+        for (level, blocks), noted in zip(units.items(), found, strict=True):
+            fmt = self.format(level)
             records = gather_records(fmt.shape, fmt.chunks, blocks, noted, self.journal(level))
             arrays[level] = fmt.shape, records
         if shared is not None and not shared.root.on_disk:
             as_remote(shared.root).copy_below(self.array(0))
             shared.check()
-        for level, (shape, records) in arrays.items():
-            of_level = level_settings(settings, level, shape)
-            manifest = manifest_bytes(records, of_level, self.name)
-            (self.array(level) / MANIFEST_NAME).write(manifest)
-        _write_metadata(self.destination, stored)
+        manifests = {
+            _below(level, MANIFEST_NAME): manifest_bytes(
+                records, level_settings(settings, level, shape), self.name
+            )
+            for level, (shape, records) in arrays.items()
+        }
+        above = self.destination / JOURNAL_NAME
+        (notes,) = _write_metadata(self.destination, stored, manifests, lambda: list(above.find()))
         if describe is not None:
             attributes = describe(self.array(max(n for n in units if n is not None)))
             for name, document in group_documents(settings["zarr_format"], attributes).items():
                 (self.destination / name).write(document)
             whole = manifest_bytes(np.zeros(0, CHUNK_RECORD), settings, self.name)
             (self.destination / MANIFEST_NAME).write(whole)
-        self._retire()
+        self._retire(notes)
+        return None if describe is not None else self._as_put(stored["metadata"])
 
-    def _retire(self) -> None:
+    def _as_put(self, documents: Mapping[str, str]) -> Node:
+        """Give the array that stands now, of what was put."""
+        name = next(name for name in (".zarray", "zarr.json") if name in documents)
+        metadata = parse_metadata(documents[name].encode(), self.destination / name)
+        beside = {".zattrs": documents[".zattrs"].encode()} if ".zattrs" in documents else {}
+        zarr_format: Any = metadata["zarr_format"]
+        return Node(self.destination, "array", zarr_format, metadata, {".zattrs": None, **beside})
+
+    def _retire(self, notes: Iterable[tuple[str, int]]) -> None:
         """Remove the journal and, last, the marker: what stands there is whole."""
-        above = self.destination / JOURNAL_NAME
-        above.remove([name for name, _ in above.find()])
+        (self.destination / JOURNAL_NAME).remove([name for name, _ in notes])
         (self.destination / MARKER_NAME).remove()
 
     def progress(self) -> Unfinished:
@@ -467,20 +488,36 @@ class RemoteTransaction:
         journal.remove([name for name, _ in journal.find()])
 
 
-def _finish_clearing(path: RemoteLocation, stored: dict[str, Any]) -> None:
+def _finish_clearing(
+    path: RemoteLocation, stored: dict[str, Any], names: Sequence[str] | None = None
+) -> None:
     """Remove what a write overwrites, where its marker says that this was not finished.
 
     A chunk of the old array that stays would read as one of the new where the new has none.
     """
     if "clearing" in stored:
-        clear(path, keep_marker=True)
+        clear(path, keep_marker=True, names=names)
         whole = {k: v for k, v in stored.items() if k != "clearing"}
         (path / MARKER_NAME).write(json.dumps(whole).encode())
 
 
-def _write_metadata(path: RemoteLocation, stored: dict[str, Any]) -> None:
-    for name, document in stored["metadata"].items():
-        (path / name).write(document.encode())
+def _write_metadata(
+    path: RemoteLocation,
+    stored: dict[str, Any],
+    manifests: Mapping[str, bytes] | None = None,
+    *asked: Callable[[], Any],
+) -> list[Any]:
+    """Put manifests and attributes, and then the documents that make arrays of what lies there.
+
+    What is ``asked`` meanwhile is given.
+    """
+    documents = {name: text.encode() for name, text in stored["metadata"].items()}
+    nodes = {n: d for n, d in documents.items() if n.rpartition("/")[2] in NODE_FILES}
+    rest = {**(manifests or {}), **{n: d for n, d in documents.items() if n not in nodes}}
+    puts = [partial((path / name).write, data) for name, data in rest.items()]
+    found = path.together([*puts, *asked])[len(puts) :]
+    path.together([partial((path / name).write, data) for name, data in nodes.items()])
+    return found
 
 
 def _below(level: int | None, name: str) -> str:

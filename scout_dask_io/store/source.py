@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable, Iterator
-from functools import cache, lru_cache
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -30,14 +30,15 @@ from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError, ScoutIOError
+from scout_dask_io.files.local import Newest
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.chunk_format import ChunkFormat
-from scout_dask_io.store.chunk_v2 import ArrayFormat
+from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
 from scout_dask_io.store.fingerprint import Fingerprint
 from scout_dask_io.store.image import find_level
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, read_manifest
+from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, parse_manifest, read_manifest
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
 from scout_dask_io.store.nodes import (
     UNKNOWN_CODEC,
@@ -52,7 +53,7 @@ from scout_dask_io.store.nodes import (
 BLOCK_NBYTES = 32 * 2**20
 
 
-def _default_blocks(
+def default_blocks(
     shape: Shape, chunks: Shape, itemsize: int, shards: Shape | None = None
 ) -> Blocks:
     """Blocks of whole chunks, wide along the last axes, of about ``BLOCK_NBYTES``.
@@ -101,7 +102,8 @@ class _StoredSource(Source):
         return ImageInfo() if node is None else stored_info(node, self.shape, self.level, given)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "node"}
+        stays = ("node", "_first_records")
+        return {k: v for k, v in self.__dict__.items() if k not in stays}
 
     @property
     def filled(self) -> tuple[FilledPlane, ...]:
@@ -119,16 +121,27 @@ class _StoredSource(Source):
         if self.fingerprint is not None:
             self.fingerprint.check()
 
-    def _sizes(self) -> np.ndarray | None:
-        """Give the sizes of chunk files on record; ``None`` where nothing is on record.
+    def _records(self, *, anew: bool = False) -> np.ndarray | None:
+        """Give the records of chunk files; ``None`` where nothing is on record.
 
-        Looks at the state of the manifest, which is read once a process and write.
+        Those that came with the array as it was opened; else, or ``anew``, the state of the
+        manifest is looked at, which is read once a process and write.
         """
         found = self.fingerprint
         if found is None or not found.written:
             return None
+        if not anew and self.node is not None and not (found.regions or self.root.on_disk):
+            return self._first_records
         state = self.root.file_state(MANIFEST_NAME)
-        return _sizes_on_record(cast(Hashable, self.root), found.written, found.regions, state)
+        return _records_on_record(cast(Hashable, self.root), found.written, found.regions, state)
+
+    @cached_property
+    def _first_records(self) -> np.ndarray | None:
+        data = None if self.node is None else self.node.file(MANIFEST_NAME)
+        try:
+            return None if data is None else parse_manifest(data, MANIFEST_NAME).records
+        except LayoutError:
+            return None  # verify and info say that it is damaged
 
     def _stands_now(self, key: str, region: Region, chunks: Shape) -> bool:
         """Tell whether a chunk that is on record and was found without a file has one now.
@@ -143,8 +156,8 @@ class _StoredSource(Source):
             If another array has taken this one's place.
         """
         # What another writer changed since is read anew before anything is called lost.
-        _sizes_on_record.cache_clear()
-        nbytes = _size_of(self._sizes(), region, chunks)
+        _records_on_record.cache_clear()
+        nbytes = _size_of(self._records(anew=True), region, chunks)
         if not nbytes:
             return False
         self.check()
@@ -158,25 +171,31 @@ class _StoredSource(Source):
         )
 
 
-def _size_of(sizes: np.ndarray | None, region: Region, chunks: Shape) -> int:
-    """Give the size on record of the chunk file that a region lies in; 0 where it has none."""
+def _record_of(records: np.ndarray | None, region: Region, chunks: Shape) -> tuple[int, int] | None:
+    """Give size and CRC32C on record of the chunk file that a region lies in, if they are."""
     index = tuple(s.start // c for s, c in zip(region, chunks, strict=True))
-    if sizes is None or len(index) != sizes.ndim:
-        return 0
-    nbytes = int(sizes[index])
-    return 0 if nbytes == UNKNOWN["nbytes"] else nbytes
+    if records is None or len(index) != records.ndim:
+        return None
+    nbytes, checksum = map(int, records[index].item())
+    return None if nbytes == UNKNOWN["nbytes"] else (nbytes, checksum)
+
+
+def _size_of(records: np.ndarray | None, region: Region, chunks: Shape) -> int:
+    """Give the size on record of the chunk file that a region lies in; 0 where it has none."""
+    found = _record_of(records, region, chunks)
+    return 0 if found is None else found[0]
 
 
 @lru_cache(8)
-def _sizes_on_record(
+def _records_on_record(
     root: Hashable, written: str, regions: str, state: tuple[Any, ...] | None
 ) -> np.ndarray | None:
-    """Give the sizes of an array's chunk files as its manifest has them; ``None`` without one."""
+    """Give the records of an array's chunk files as its manifest has them; ``None`` without."""
     try:
         found = read_manifest(cast(Location, root))
     except LayoutError:
         return None  # verify and info say that it is damaged
-    return None if found is None else found.records["nbytes"]
+    return None if found is None else found.records
 
 
 class ChunkFileSource(_StoredSource):
@@ -206,7 +225,7 @@ class ChunkFileSource(_StoredSource):
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
         # Chunks of a store are asked for at once, however few threads there are.
-        self.has_own_threads = not root.on_disk
+        self.asks_at_once = not root.on_disk
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
@@ -220,7 +239,7 @@ class ChunkFileSource(_StoredSource):
     @property
     def default_chunks(self) -> Blocks:
         """A few whole chunks a block."""
-        return _default_blocks(self.shape, self.format.chunks, self.dtype.itemsize)
+        return default_blocks(self.shape, self.format.chunks, self.dtype.itemsize)
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
         """Yield one piece a chunk that the region touches; chunks without a file are fill.
@@ -232,29 +251,73 @@ class ChunkFileSource(_StoredSource):
         SourceChangedError
             At the end, if another array has taken this one's place.
         """
-        fmt = self.format
-        decoder = fmt.decoder()
-        fill = np.array(fmt.fill(), fmt.dtype)
-        cells = []
-        for index in iter_chunk_indices(region, fmt.chunks):
-            cell = chunk_region(index, fmt.shape, fmt.chunks)
+        chunks = self.format.chunks
+        for cell, values in self._iter_chunks(iter_chunk_indices(region, chunks)):
             shared = intersect(cell, region)
             if shared is not None:
-                cells.append((fmt.chunk_key(index), relative_to(shared, cell), shared))
-        files = self.root.iter_files((key for key, _, _ in cells), fmt.max_nbytes)
-        sizes = cache(self._sizes)  # asked for once a region, and only where a file is not there
-        for (key, data), (_, inside, shared) in zip(files, cells, strict=True):
-            on_record = data is None and _size_of(sizes(), shared, fmt.chunks)
-            if on_record and self._stands_now(key, shared, fmt.chunks):
-                ((_, data),) = self.root.iter_files([key], fmt.max_nbytes)
+                yield relative_to(shared, region), values[relative_to(shared, cell)]
+
+    def reads(
+        self, regions: Sequence[Region], outs: Sequence[np.ndarray], n: int
+    ) -> list[Callable[[], None]]:
+        """Give the work of reading regions, in ``n`` parts: each chunk is read in one of them."""
+        places: dict[Shape, list[int]] = {}
+        for number, region in enumerate(regions):
+            for index in iter_chunk_indices(region, self.format.chunks):
+                places.setdefault(index, []).append(number)
+        indices = sorted(places)
+        n = max(1, min(n, len(indices)))
+
+        def read(part: Sequence[Shape]) -> None:
+            for index, (cell, values) in zip(part, self._iter_chunks(part), strict=True):
+                for number in places[index]:
+                    shared = intersect(cell, regions[number])
+                    if shared is not None:
+                        where = relative_to(shared, regions[number])
+                        outs[number][where] = values[relative_to(shared, cell)]
+
+        parts = [indices[len(indices) * k // n : len(indices) * (k + 1) // n] for k in range(n)]
+        return [partial(read, part) for part in parts if part]
+
+    def _iter_chunks(self, indices: Iterable[Shape]) -> Iterator[Piece]:
+        """Yield each chunk's region and its elements, good until the next; at the end, check."""
+        fmt = self.format
+        decoder = fmt.decoder()
+        fill = np.broadcast_to(np.array(fmt.fill(), fmt.dtype), fmt.chunks)
+        cells = [
+            (fmt.chunk_key(index), chunk_region(index, fmt.shape, fmt.chunks)) for index in indices
+        ]
+        newest = Newest()
+        files = self.root.iter_files((key for key, _ in cells), fmt.max_nbytes, newest)
+        records = cache(self._records)  # asked for once a region, and only where they are needed
+        vouched = not self.root.on_disk
+        for (key, data), (_, cell) in zip(files, cells, strict=True):
+            if data is None and _size_of(records(), cell, fmt.chunks):
+                if self._stands_now(key, cell, fmt.chunks):
+                    ((_, data),) = self.root.iter_files([key], fmt.max_nbytes)
+                vouched = False
             if isinstance(data, ChunkReadError):
                 raise data
-            if data is None:
-                values = np.broadcast_to(fill, tuple(s.stop - s.start for s in inside))
-            else:
-                values = decoder.decode(data, f"{self.root}/{key}")[inside]
-            yield relative_to(shared, region), values
-        self.check()
+            vouched = vouched and self._is_own(data, records, cell, newest)
+            yield cell, fill if data is None else decoder.decode(data, f"{self.root}/{key}")
+        if not vouched:
+            self.check()
+
+    def _is_own(
+        self,
+        data: Any,
+        records: Callable[[], np.ndarray | None],
+        region: Region,
+        newest: Newest,
+    ) -> bool:
+        """Tell whether a chunk is this array's as surely as a second look at it would.
+
+        By its record, or else by its age, with which an object comes from some stores.
+        """
+        if not self.fingerprint.written:
+            return data is not None and self.fingerprint.stood_before(newest.ns)
+        found = (0, 0) if data is None else (len(data), crc32c(data))
+        return _record_of(records(), region, self.format.chunks) == found
 
 
 class ZarrSource(_StoredSource):
@@ -289,7 +352,7 @@ class ZarrSource(_StoredSource):
     def default_chunks(self) -> Blocks:
         """A few whole chunks, or whole shards, a block; of large shards, a part."""
         array = self._array
-        return _default_blocks(self.shape, array.chunks, self.dtype.itemsize, array.shards)
+        return default_blocks(self.shape, array.chunks, self.dtype.itemsize, array.shards)
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
         """Yield the region in one piece.
@@ -335,7 +398,7 @@ class ZarrSource(_StoredSource):
             return
         stored = array.shards or array.chunks
         fill = np.array(array.fill_value, self.dtype)
-        sizes = cache(self._sizes)  # asked for once a region, and only where there is such fill
+        records = cache(self._records)  # asked for once a region, and only where there is such fill
         for index in iter_chunk_indices(region, stored):
             shared = intersect(chunk_region(index, self.shape, stored), region)
             if shared is None:
@@ -344,7 +407,7 @@ class ZarrSource(_StoredSource):
             first = part[(0,) * part.ndim]
             if _all_same(first, fill) and _all_same(part, fill):
                 key = array.metadata.encode_chunk_key(index)
-                lost = _size_of(sizes(), shared, stored) and not (self.root / key).is_file()
+                lost = _size_of(records(), shared, stored) and not (self.root / key).is_file()
                 if lost and self._stands_now(key, shared, stored):
                     values[relative_to(shared, region)] = self._array[shared]
 

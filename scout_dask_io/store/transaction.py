@@ -21,6 +21,7 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.local_transaction import LocalTransaction
+from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.remote_transaction import RemoteTransaction
 from scout_dask_io.store.resumption import misfits, noted_chunks
@@ -111,8 +112,10 @@ class Transaction(Protocol):
         units: Mapping[int | None, Blocks],
         describe: Callable[[Any], dict[str, Any]] | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
-    ) -> None:
+    ) -> Node | None:
         """Check that every unit is in, and let it stand.
+
+        Gives the array as it was put, where that takes no look at it: of an array in a store.
 
         Parameters
         ----------

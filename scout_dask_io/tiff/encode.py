@@ -220,18 +220,18 @@ def _feed(
         yield Values(page, level, row, band)
         if level + 1 < layout.n_levels:
             # A row of tiles is even, so that all but the last row have a partner.
-            yield from _feed(layout, held, page, level + 1, _halved(band))
+            yield from _feed(layout, held, page, level + 1, _halved(band, layout.labels))
     if here.row == height:
         del held[page, level]
 
 
-def _halved(pixels: np.ndarray) -> np.ndarray:
+def _halved(pixels: np.ndarray, is_labels: bool) -> np.ndarray:
     """Give rows at half the height and width.
 
-    Integers above 16 bits mostly are labels, of which a mean would be another one.
+    Integers above 16 bits mostly are labels too, of which a mean would be another one.
     """
     dtype = pixels.dtype
-    method = method_for(dtype, labels=dtype.kind in "iu" and dtype.itemsize > 2)
+    method = method_for(dtype, is_labels or (dtype.kind in "iu" and dtype.itemsize > 2))
     return downsample(pixels, (2, 2) + (1,) * (pixels.ndim - 2), method)
 
 

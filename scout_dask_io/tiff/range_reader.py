@@ -127,7 +127,7 @@ class RemoteFile:
         self.file = file
         # What it takes to ask is at hand before another thread does.
         self._place = place
-        _ = place.fs
+        _ = place.client
         self._windows: OrderedDict[int, bytes] = OrderedDict()
         self._kept_nbytes = 0
         self._expected: list[tuple[int, int]] = []

@@ -49,6 +49,8 @@ class TiffLayout:
     one_directory : bool
         All pages in one run behind a directory of the first alone, as ImageJ
         writes stacks that no classic TIFF could hold.
+    labels : bool
+        The pixels are labels, which no resolution averages.
     """
 
     shape: Shape
@@ -60,6 +62,7 @@ class TiffLayout:
     tile: int = 0
     n_levels: int = 1
     one_directory: bool = False
+    labels: bool = False
 
     @property
     def n_page_axes(self) -> int:

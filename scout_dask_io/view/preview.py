@@ -24,6 +24,7 @@ from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.files.location import locate
+from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.volume import open_volume
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import source_of
@@ -114,8 +115,8 @@ def preview(
     Reads what the picture needs, in bounded memory: of an OME-Zarr image the
     level that suffices, of planes in TIFF files the strips or tiles that hold what
     is shown. Where a pixel stands for several voxels, it is the mean (``"max"``:
-    the maximum) of those that come with the same reads. Where even that would
-    cost more than 2 GiB, fewer pixels are drawn, down to 64 along the longest
+    the maximum) of those that come with the same reads; of labels one of them. Where even that
+    would cost more than 2 GiB, fewer pixels are drawn, down to 64 along the longest
     axis. A maximum over a part of the planes or rows says so in the picture.
 
     Parameters
@@ -163,6 +164,7 @@ def preview(
     _check(mode, size, percentiles)
     level, array, title, at_level = None, data, "", ""
     channels: Sequence[str] = ()
+    labels = False
     colors: Sequence[str] = ()
     if isinstance(data, (np.ndarray, da.Array)):
         voxel = size_for(data, voxel_size)
@@ -174,13 +176,14 @@ def preview(
         )  # fmt: skip
         number = volume.level_for(size)
         array, voxel = volume.levels[number], volume.voxel_size_of(number)
-        channels, title = volume.info.names, volume.name
+        channels, title, labels = volume.info.names, volume.name, volume.info.labels
         colors = volume.info.colors
         if volume.is_image:
             level, at_level = number, f", level {number} of {len(volume.levels)}"
     else:
         raise ArgumentError(f"a path or an array was expected, got {type(data).__name__}: {data!r}")
-    shown = Panels(array, mode, size)
+    is_labels, _ = labels_for(array, None)
+    shown = Panels(array, mode, size, labels=labels or is_labels)
     limits = tuple(contrast_limits(panels, percentiles) for panels in shown.panels)
     single = len(shown.panels) == 1
     if shown.is_colour:
@@ -274,7 +277,8 @@ class Panels:
 
     MAX_CHANNELS = len(COLORS)
 
-    def __init__(self, array: Any, mode: str, size: int) -> None:
+    def __init__(self, array: Any, mode: str, size: int, *, labels: bool = False) -> None:
+        self.labels = labels
         if not array.ndim or array.dtype.kind not in "biuf":
             raise ArgumentError(
                 "a picture needs an array (y, x), (z, y, x) or (c, z, y, x) of real numbers, got "
@@ -351,7 +355,7 @@ class Panels:
             for s, k in zip(self.step, self.axes, strict=True)
         )
         self.partial |= any(sum(b - a for a, b in plan.runs[k]) < data.shape[k] for k in free)
-        return sample(reader, plan, itemsize, **how)
+        return sample(reader, plan, itemsize, labels=self.labels, **how)
 
     def words(self) -> str:
         """Say what is shown."""

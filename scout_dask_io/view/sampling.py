@@ -147,15 +147,21 @@ def _plan(
 
 
 def sample(
-    reader: Reader, plan: SamplePlan, itemsize: int, *, projections: Sequence[int] = ()
+    reader: Reader,
+    plan: SamplePlan,
+    itemsize: int,
+    *,
+    projections: Sequence[int] = (),
+    labels: bool = False,
 ) -> list[np.ndarray]:
     """Read what a plan names, and reduce it to bins.
 
     Returns
     -------
     list of numpy.ndarray
-        The mean of what was read of each bin, float32, of shape ``plan.bins``. With
-        ``projections``, the maximum instead, along each of these axes in turn.
+        The mean of what was read of each bin, float32, of shape ``plan.bins``; of ``labels``
+        the element in its middle. With ``projections``, the maximum instead, along each of
+        these axes in turn.
     """
     if projections:
         outs = [np.full(_without(plan.bins, k), -np.inf, np.float32) for k in projections]
@@ -165,6 +171,10 @@ def sample(
     for start in range(0, len(jobs), N_THREADS):
         some = jobs[start : start + N_THREADS]
         for region, values in zip(some, reader.read(some), strict=True):
+            if labels and not projections:
+                where, parts = _middles(region, values, plan.step, reader.data.shape)
+                outs[0][where] = parts
+                continue
             function = np.maximum if projections else np.add
             where, parts = _reduce(region, np.asarray(values, np.float32), plan.step, function)
             if not projections:
@@ -173,7 +183,7 @@ def sample(
             for out, axis in zip(outs, projections, strict=True):
                 view = out[_without(where, axis)]
                 np.maximum(view, parts.max(axis=axis), out=view)
-    if not projections:
+    if not projections and not labels:
         for axis, (runs, step, bins) in enumerate(
             zip(plan.runs, plan.step, plan.bins, strict=True)
         ):
@@ -210,6 +220,26 @@ def _reduce(
         if span.stop - span.start > last - first + 1:
             edges = [max(b * width - span.start, 0) for b in range(first, last + 1)]
             values = function.reduceat(values, edges, axis=axis)
+    return tuple(where), values
+
+
+def _middles(
+    region: Region, values: np.ndarray, step: Shape, shape: Shape
+) -> tuple[Region, np.ndarray]:
+    """Give of each bin the element in its middle, where a region has it, and which bins these are.
+
+    Those are the elements that are read where not all are.
+    """
+    where = []
+    for axis, (span, width, n) in enumerate(zip(region, step, shape, strict=True)):
+        bins = range(span.start // width, (span.stop - 1) // width + 1)
+        middles = {b: min(b * width + width // 2, n - 1) for b in bins}
+        if width == n:  # an axis that is held at one index
+            middles = {0: span.start} if span.stop - span.start == 1 else middles
+        found = [b for b in bins if span.start <= middles[b] < span.stop]
+        first = found[0] if found else 0
+        where.append(slice(first, first + len(found)))
+        values = values.take([middles[b] - span.start for b in found], axis=axis)
     return tuple(where), values
 
 

@@ -128,7 +128,7 @@ class ServedVolume:
             for i, c, s, n in zip(index, chunks, step, _zyx(array.shape), strict=True)
         )
         # In this thread: a browser asks for many chunks at once.
-        part = read_region(array, (self._channel, *region)[-array.ndim :], nb_workers=1)
+        part: np.ndarray = read_region(array, (self._channel, *region)[-array.ndim :], nb_workers=1)
         return part.reshape((-1, *part.shape[-2:])).astype(self.dtype, copy=False)
 
     def sample(self) -> np.ndarray:

@@ -22,18 +22,27 @@ from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks, Shape
+<<<<<<< HEAD
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import frame_record, image_metadata, omero_metadata
+=======
+from scout_dask_io.core.image_info import ImageInfo, check_colors, named_channels
+from scout_dask_io.core.ome_metadata import LABEL_KEY, image_metadata, omero_metadata
+>>>>>>> main
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
+from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run._dask import List, Task, TaskRef
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.image import lies_under_labels
+from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.source import open_source
 from scout_dask_io.store.transaction import begin
 from scout_dask_io.store.unfinished import NewArray
@@ -58,19 +67,19 @@ if TYPE_CHECKING:
 
 def write_ome_zarr(
     path: str | os.PathLike[str] | Location,
-    data: Any,
+    data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
     levels: int | None = None,
     axes: str | None = None,
-    labels: bool = False,
+    labels: bool | None = None,
     method: str | None = None,
     channels: Sequence[str] | None = None,
     colors: Sequence[str] | None = None,
     voxel_size: Any = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     fill_value: Any = 0,
     overwrite: bool = False,
     resume: bool = False,
@@ -106,9 +115,11 @@ def write_ome_zarr(
         high and deep.
     axes : str, optional
         A letter an axis where it is another one than by their number, such as ``"tzyx"``.
-    labels : bool
-        The data are labels: lower levels hold the most frequent label, and no
-        contrast is noted.
+    labels : bool, optional
+        Whether the data are labels: lower levels hold the most frequent label, and no
+        contrast is noted. By default whether they were read from labels alone, whose
+        ``image-label`` the image then has too, or go below an image's ``labels``, where
+        they are listed.
     method : {"mean", "mode", "nearest"}, optional
         How pairs become one; ``"mean"`` of images (rounded to the nearest whole
         number, halves to the even one), ``"mode"`` of labels and bools.
@@ -153,19 +164,28 @@ def write_ome_zarr(
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
     destination = locate(path, storage_options)
+    if labels is None and lies_under_labels(destination):
+        labels = True
+    labels, image_label = labels_for(data, labels)
     source, array = readable(data)
     size = size_for(data, voxel_size)
     # What was made of the data: a checksum of a numpy array is not computed again.
+    of: Any = array if source is None else source
     image = plan_ome_zarr(
-        array if source is None else source, chunks, levels=levels, axes=axes, labels=labels,
+        of, chunks, levels=levels, axes=axes, labels=labels,
         method=method, channels=channels, voxel_size=size, version=version, shards=shards,
         codec=codec, max_mem=max_mem, nb_workers=nb_workers,
     )  # fmt: skip
     plan = image.write
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
+<<<<<<< HEAD
     known = ImageInfo() if source is None else source.info
     info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels, known=known)
+=======
+    info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels)
+    info = replace(info, image_label=image_label)
+>>>>>>> main
     shown = with_labels(info, plan.shape, destination)
     metadata = image_metadata(
         destination.name, info, image.levels, version=version, method=image.method
@@ -244,6 +264,7 @@ def write_levels(
         check=partial(check_remote, destination, image.write, data, overwrite=overwrite),
     )
     if txn is None:
+        list_label(destination)  # which the run that finished it may not have come to
         return _open(destination) if compute else cast(Any, delayed(_open)(destination))
     image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
     targets = [
@@ -372,6 +393,7 @@ def _commit(
         if subject is not None:
             put_sheet(target, units[target.level], subject)
         txn.commit(units, describe, shared)
+        list_label(txn.destination)
         return _open(txn.destination)
 
 
@@ -451,6 +473,8 @@ def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
         found["channels"] = list(info.names)
     if axes := names_to_store(info.axes, found.get("channels", ())):
         found[DIMENSIONS_ATTRIBUTE] = axes  # for who opens the level alone
+    if info.labels:
+        found[LABEL_KEY] = {}  # so that who opens it alone does not average it
     times = dict(zip(info.axes, level.total, strict=True))
     size = info.level([times.get(a, 1) for a in "zyx"]).voxel_size
     return found if size is None else {**found, ATTRIBUTE: list(size.micrometres)}

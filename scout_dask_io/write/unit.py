@@ -179,7 +179,7 @@ def _write_unit(
                 buffer.put(where, values)
             if not buffer.is_full():
                 raise RuntimeError(f"{type(source).__name__} left elements of {part} out")
-            check()
+            uploads.hold(check)
             below = None if lower is None or lower.end(band) else lower
             for index, chunk in buffer.iter_chunks():
                 if below is not None:

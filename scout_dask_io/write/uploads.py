@@ -76,6 +76,9 @@ class Uploads(Protocol):
     def ask(self, call: Callable[[], None]) -> Callable[[], None]:
         """Begin to ask something; what comes back waits for the answer and raises its error."""
 
+    def hold(self, answer: Callable[[], None]) -> None:
+        """Send chunks from now on only once an answer has come, and raised nothing."""
+
     def end_work(self) -> None:
         """Let another task read and encode: what is left is to confirm."""
 
@@ -100,6 +103,10 @@ class DirectUploads:
         """Ask at once."""
         call()
         return lambda: None
+
+    def hold(self, answer: Callable[[], None]) -> None:
+        """Wait for the answer."""
+        answer()
 
     def end_work(self) -> None:
         """Nothing else is going on in this task."""
@@ -132,6 +139,7 @@ class WindowedUploads:
         self._pool = _pool(limit.n)
         self._pending: set[Future[None]] = set()
         self._failed: BaseException | None = None
+        self._answer: Callable[[], None] = _nothing
         self._works = False
         with self._window.changed:
             while not running.cancelled and self._window.n_working >= limit.n_working:
@@ -149,11 +157,12 @@ class WindowedUploads:
         Exception
             Of an earlier request of this unit, if one failed.
         """
-        self.begin(len(data), self._transaction.put, level, key, bytes(data))
+        call = self._transaction.put
+        self.begin(len(data), _once, self._answer, call, level, key, bytes(data))
 
     def remove(self, level: int | None, key: str) -> None:
         """Have a chunk removed, once there is room for the request."""
-        self.begin(0, self._transaction.remove, level, key)
+        self.begin(0, _once, self._answer, self._transaction.remove, level, key)
 
     def begin(self, nbytes: int, call: Callable[..., None], *args: Any) -> None:
         """Have something done, once there is room for it."""
@@ -188,6 +197,10 @@ class WindowedUploads:
         """Begin to ask something beside the chunks."""
         return self._pool.submit(call).result
 
+    def hold(self, answer: Callable[[], None]) -> None:
+        """Send chunks from now on only once an answer has come; they are encoded meanwhile."""
+        self._answer = answer
+
     def end_work(self) -> None:
         """Let another task of the attempt read and encode."""
         with self._window.changed:
@@ -203,6 +216,7 @@ class WindowedUploads:
         Exception
             The first that a request of this unit raised; others may still be under way.
         """
+        self._answer()  # of a band without a chunk too
         with self._window.changed:
             self._window.changed.wait_for(lambda: self._failed or not self._pending)
             if self._failed is not None:
@@ -215,6 +229,16 @@ class WindowedUploads:
             future.cancel()
         with self._window.changed:
             self._window.changed.wait_for(lambda: not self._pending)
+
+
+def _nothing() -> None:
+    """Nothing is waited for."""
+
+
+def _once(answer: Callable[[], None], call: Callable[..., None], *args: Any) -> None:
+    """Do something once an answer has come, and raised nothing."""
+    answer()
+    call(*args)
 
 
 def uploads_of(

@@ -18,6 +18,7 @@ import scout_dask_io as io
 from scout_dask_io.core.grid import Region, Shape, full_region, iter_chunk_indices, region_shape
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import ArgumentError, ChunkReadError
+from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.run.lazy import lazy_array
 
 SHAPE = (7, 19, 23)
@@ -111,6 +112,42 @@ def test_one_worker_is_the_calling_thread():
     source = CellSource()
     io.read_region(lazy_array(source), ..., nb_workers=1)
     assert source.threads == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("nb_workers", [None, 1, 3])
+def test_a_list_of_parts_is_a_list_of_what_numpy_gives(tmp_path: Path, nb_workers: int | None):
+    data = make_volume(SHAPE)
+    write_planes(tmp_path / "planes", data)
+    io.write_zarr(tmp_path / "a.zarr", data, (4, 8, 16))
+    for array in (
+        io.imread_folder(tmp_path / "planes"),
+        io.read_zarr(tmp_path / "a.zarr"),
+        io.read_zarr(tmp_path / "a.zarr") + 0,
+    ):
+        parts = [np.s_[1:3, 2:9, 3:20], np.s_[2, 5:12], *INDICES]
+        for index, found in zip(parts, io.read_region(array, parts, nb_workers), strict=True):
+            np.testing.assert_array_equal(found, data[index])
+            assert found.dtype == data.dtype
+
+
+def test_of_a_list_of_parts_each_chunk_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = make_volume(SHAPE)
+    io.write_zarr(tmp_path / "a.zarr", data, (4, 8, 16))
+    read: list[str] = []
+    real = LocalLocation.iter_files
+
+    def noted(place: LocalLocation, names: Any, *args: Any) -> Any:
+        for name, found in real(place, names, *args):
+            read.append(name)
+            yield name, found
+
+    monkeypatch.setattr(LocalLocation, "iter_files", noted)
+    parts = [np.s_[0:5, 0:3, y : y + 3] for y in range(0, 20, 2)]
+    found = io.read_region(io.read_zarr(tmp_path / "a.zarr"), parts, 2)
+    assert all((a == data[p]).all() for a, p in zip(found, parts, strict=True))
+    assert sorted(read) == ["0/0/0", "0/0/1", "1/0/0", "1/0/1"]
 
 
 def test_read_region_computes_what_was_computed_on():

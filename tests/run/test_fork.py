@@ -171,13 +171,13 @@ def _read_and_write_there(url: str, reach: dict[str, Any]) -> list[np.ndarray]:
 
 def test_spawning_without_a_main_guard_ends_with_the_advice_of_python(tmp_path: Path):
     (tmp_path / "script.py").write_text(
-        "import multiprocessing\n"
+        "import multiprocessing, os\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "import numpy as np\n"
         "import scout_dask_io as io\n"
         "print('begins', flush=True)\n"
         "data = np.arange(60, dtype='u2').reshape(3, 4, 5)\n"
-        "io.write_zarr('a.zarr', data, (2, 2, 2), overwrite=True)\n"
+        "io.write_zarr(f'{os.getpid()}.zarr', data, (2, 2, 2))\n"
         "context = multiprocessing.get_context('spawn')\n"
         "with ProcessPoolExecutor(2, mp_context=context) as pool:\n"
         "    print(list(pool.map(abs, [1, 2])))\n"
@@ -188,3 +188,40 @@ def test_spawning_without_a_main_guard_ends_with_the_advice_of_python(tmp_path: 
     assert "BrokenProcessPool" in errors
     # The script itself, and its two processes once each.
     assert printed.count("begins") <= 3
+
+
+def test_a_package_that_a_parent_was_importing_is_imported_whole_by_its_child(tmp_path: Path):
+    # Its submodule is there before the fork, and would not be known to the package.
+    (tmp_path / "numcodecs").mkdir()
+    (tmp_path / "numcodecs" / "errors.py").write_text("")
+    (tmp_path / "numcodecs" / "__init__.py").write_text(
+        "import os, amid\n"
+        "import numcodecs.errors\n"
+        "if os.getpid() == amid.parent:\n"
+        "    amid.begun.set()\n"
+        "    amid.forked.wait()\n"
+    )
+    (tmp_path / "amid.py").write_text(
+        "import os, threading\n"
+        "parent, begun, forked = os.getpid(), threading.Event(), threading.Event()\n"
+    )
+    (tmp_path / "script.py").write_text(
+        "import importlib, os, threading\n"
+        "import amid\n"
+        "from scout_dask_io.core import fork\n"
+        "fork.IMPORTS_S = 0.01\n"
+        "fork.guard_forks()\n"
+        "thread = threading.Thread(target=importlib.import_module, args=['numcodecs'])\n"
+        "thread.start()\n"
+        "amid.begun.wait()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    import numcodecs\n"
+        "    os._exit(0 if numcodecs.errors else 1)\n"
+        "code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        "amid.forked.set()\n"
+        "thread.join()\n"
+        "raise SystemExit(code)\n"
+    )
+    code, _, errors = ended("script.py", cwd=tmp_path, seconds=60)
+    assert code == 0, errors

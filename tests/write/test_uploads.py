@@ -137,6 +137,30 @@ def test_tasks_beyond_those_that_work_begin_when_one_waits_for_the_store() -> No
     assert running.window.n_working == 0
 
 
+def test_no_chunk_is_sent_before_the_answer_that_it_is_held_for() -> None:
+    store, asked = Store(), threading.Event()
+    store.open.set()
+    uploads = windowed(store, 4, 10**6)
+    uploads.hold(uploads.ask(lambda: asked.wait(10) and None))
+    uploads.put(None, "0", b"a")
+    assert store.taken == {}
+    asked.set()
+    uploads.confirm()
+    assert set(store.taken) == {"0"}
+
+    def gone() -> None:
+        raise WriteError("gone")
+
+    uploads.hold(uploads.ask(gone))
+    with pytest.raises(WriteError, match="gone"):  # though nothing is put
+        uploads.confirm()
+    uploads.put(None, "1", b"a")
+    with pytest.raises(WriteError, match="gone"):
+        uploads.confirm()
+    assert set(store.taken) == {"0"}
+    uploads.close()
+
+
 def test_what_is_asked_beside_the_chunks_raises_where_it_is_waited_for() -> None:
     def gone() -> None:
         raise WriteError("gone")
