@@ -141,7 +141,6 @@ class ImageInfo:
         Planes that hold the fill value because their files could not be read.
     labels : bool
         Whether the pixels are labels.
-<<<<<<< HEAD
     frame : tuple of Axis
         Where the elements lie along each of ``axes``; empty where nothing but the size of a
         voxel is stated. It says the same as ``voxel_size`` where both state something.
@@ -149,10 +148,8 @@ class ImageInfo:
         What is stated of how the image is shown beside its channels, as OME-Zarr has it.
     attributes, group_attributes : mapping
         What users noted with the array, and with the group of the image that it is a level of.
-=======
     image_label : mapping
         What is stated of labels: their colours, properties and source, as OME-Zarr has it.
->>>>>>> main
 
     Examples
     --------
@@ -167,14 +164,11 @@ class ImageInfo:
     channels: tuple[Channel, ...] = ()
     missing: tuple[FilledPlane, ...] = ()
     labels: bool = False
-<<<<<<< HEAD
     frame: tuple[Axis, ...] = ()
     display: Mapping[str, Any] = field(default_factory=dict, hash=False)
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     group_attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
-=======
     image_label: Mapping[str, Any] = field(default_factory=dict, hash=False)
->>>>>>> main
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -35,15 +35,12 @@ VERSIONS = {"0.4": 2, "0.5": 3}
 #: The latest version that is read, and the first whose images name their axes.
 _LATEST, _WITH_AXES = (0, 5), (0, 4)
 _TYPES = {"t": "time", "c": "channel"}
-<<<<<<< HEAD
 # What the specification, and bioformats2raw, have in the attributes of a group.
 _OWN_KEYS = frozenset(
     ("ome", "multiscales", "omero", "image-label", "labels", "plate", "well", "series")
 )
-=======
 #: What says that pixels are labels, in the metadata of an image; and in the attributes of an array.
 LABEL_KEY = "image-label"
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +157,8 @@ def image_metadata(
         return {"ome": {"version": "0.5", **image}, **info.group_attributes}
     multiscale["version"] = version
     if info.labels:
-<<<<<<< HEAD
-        image["image-label"]["version"] = version
-    return {**image, **info.group_attributes}
-=======
         image[LABEL_KEY] = {"version": version, **info.image_label}
-    return image
->>>>>>> main
+    return {**image, **info.group_attributes}
 
 
 def _axis(letter: str, axis: Axis) -> dict[str, Any]:
@@ -250,8 +242,8 @@ def parse_image(
                 letters,
                 _voxel_size(letters, frame, where),
                 channels,
-<<<<<<< HEAD
-                labels="image-label" in image,
+                labels=LABEL_KEY in image,
+                image_label=label_record(image.get(LABEL_KEY)),
                 frame=frame,
                 display=display,
                 group_attributes={
@@ -259,10 +251,6 @@ def parse_image(
                     for k, v in attributes.items()
                     if k not in _OWN_KEYS and not k.startswith("bioformats2raw")
                 },
-=======
-                labels=LABEL_KEY in image,
-                image_label=label_record(image.get(LABEL_KEY)),
->>>>>>> main
             ),
             levels=levels,
             method=str(first.get("type") or ""),
@@ -276,7 +264,11 @@ def parse_image(
         ) from err
 
 
-<<<<<<< HEAD
+def label_record(found: Any) -> dict[str, Any]:
+    """Give what ``image-label`` says of labels, but for the version, which a writer states."""
+    return {k: v for k, v in found.items() if k != "version"} if isinstance(found, dict) else {}
+
+
 def _check_version(version: str, image: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     """Give a version as numbers, ``None`` of what is none.
 
@@ -308,15 +300,6 @@ def _stated_axis(found: Mapping[str, Any]) -> Axis:
 def _stored_level(number: int, image: Mapping[str, Any], ndim: int, where: str) -> StoredLevel:
     scale, shift, stated = np.ones(ndim), np.zeros(ndim), np.zeros(ndim, bool)
     key, dataset = "coordinateTransformations", image["datasets"][number]
-=======
-def label_record(found: Any) -> dict[str, Any]:
-    """Give what ``image-label`` says of labels, but for the version, which a writer states."""
-    return {k: v for k, v in found.items() if k != "version"} if isinstance(found, dict) else {}
-
-
-def _stored_level(dataset: Mapping[str, Any], image: Mapping[str, Any], ndim: int) -> StoredLevel:
-    scale, shift = np.ones(ndim), np.zeros(ndim)
->>>>>>> main
     # Those of the whole image come after those of a level.
     for holder, name in ((dataset, f"datasets[{number}].{key}"), (image, key)):
         for kind, values in _steps(holder.get(key), ndim, f"{where}: {name}"):

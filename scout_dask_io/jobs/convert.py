@@ -59,13 +59,9 @@ from scout_dask_io.read.any import (
     open_any,
 )
 from scout_dask_io.run.progress import Report
-<<<<<<< HEAD
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
-from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, FRAME_ATTRIBUTE, axis_names
-=======
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, FRAME_ATTRIBUTE, axis_names
 from scout_dask_io.store.labels import label_place, labels_in
->>>>>>> main
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, stands
@@ -76,14 +72,11 @@ from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
 
-<<<<<<< HEAD
 if TYPE_CHECKING:
     import zarr
 
-=======
 # What the writer of labels that go along is asked as that of their image is.
 _OF_LABELS = frozenset(("shards", "max_mem", "nb_workers", "version", "codec"))
->>>>>>> main
 #: Sentences on the planes that a summary has.
 _FINDINGS = 6
 
@@ -351,13 +344,7 @@ def plan_convert(
         asked |= {"codec": codecs_of_levels(how.codec)[0], "zarr_format": how.zarr_format}
         write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
-<<<<<<< HEAD
-        stated = bool(channels or info.voxel_size or opened.filled or opened.reading)
-=======
-        # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(channels or info.voxel_size or opened.filled or opened.reading or info.labels)
-        n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
->>>>>>> main
         asked["voxel_size"] = info.voxel_size
         asked |= stored_alike(opened)
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}

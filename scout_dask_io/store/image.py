@@ -8,11 +8,7 @@ from typing import Any
 from scout_dask_io.core.ome_metadata import Multiscale, parse_image
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, locate
-<<<<<<< HEAD
-from scout_dask_io.store.metadata import Node, attributes_file
-=======
-from scout_dask_io.store.metadata import Node, read_node
->>>>>>> main
+from scout_dask_io.store.metadata import Node, attributes_file, read_node
 from scout_dask_io.store.nodes import find_node, open_node
 
 #: The group in an image that holds its labels, and the attribute of it that lists them.

@@ -10,11 +10,7 @@ from typing import Any
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, stated_axes
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
-<<<<<<< HEAD
-from scout_dask_io.core.ome_metadata import Multiscale, with_record
-=======
-from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, label_record
->>>>>>> main
+from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, label_record, with_record
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
@@ -31,7 +27,14 @@ CHANNELS_ATTRIBUTE = "channels"
 FRAME_ATTRIBUTE = "image_frame"
 # What a reader makes something of, and a writer writes anew.
 _OWN_ATTRIBUTES = frozenset(
-    (FILLED_ATTRIBUTE, CHANNELS_ATTRIBUTE, FRAME_ATTRIBUTE, ATTRIBUTE, DIMENSIONS_ATTRIBUTE)
+    (
+        FILLED_ATTRIBUTE,
+        CHANNELS_ATTRIBUTE,
+        FRAME_ATTRIBUTE,
+        ATTRIBUTE,
+        DIMENSIONS_ATTRIBUTE,
+        LABEL_KEY,
+    )
 )
 
 
@@ -70,16 +73,12 @@ def stored_info(
     size = given or size or info.voxel_size
     if size is None and path.on_disk:
         size = csv_size(path.parent)
-<<<<<<< HEAD
-    kept = {k: v for k, v in attributes.items() if k not in _OWN_ATTRIBUTES}
-    return replace(info.sized(size), attributes=kept)
-=======
     if not info.labels:
         found = attributes.get(LABEL_KEY)
         is_labels = found is not None or lies_under_labels(path)
         info = replace(info, labels=is_labels, image_label=label_record(found))
-    return replace(info, voxel_size=size)
->>>>>>> main
+    kept = {k: v for k, v in attributes.items() if k not in _OWN_ATTRIBUTES}
+    return replace(info.sized(size), attributes=kept)
 
 
 def axis_names(node: Node) -> Any:

@@ -22,13 +22,8 @@ from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks, Shape
-<<<<<<< HEAD
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
-from scout_dask_io.core.ome_metadata import frame_record, image_metadata, omero_metadata
-=======
-from scout_dask_io.core.image_info import ImageInfo, check_colors, named_channels
-from scout_dask_io.core.ome_metadata import LABEL_KEY, image_metadata, omero_metadata
->>>>>>> main
+from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata, omero_metadata
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
@@ -179,13 +174,9 @@ def write_ome_zarr(
     plan = image.write
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
-<<<<<<< HEAD
     known = ImageInfo() if source is None else source.info
     info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels, known=known)
-=======
-    info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels)
     info = replace(info, image_label=image_label)
->>>>>>> main
     shown = with_labels(info, plan.shape, destination)
     metadata = image_metadata(
         destination.name, info, image.levels, version=version, method=image.method
