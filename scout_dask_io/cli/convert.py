@@ -57,8 +57,9 @@ def convert(
 
     DST is an array in chunks; with --ome, an image with a pyramid of levels. SRC is
     a TIFF file, a folder of TIFF planes, a folder with one folder of planes for
-    each channel, folders whose names carry channel, time, z or position, or a Zarr
-    array. Either may be a URL.
+    each channel, folders whose names carry channel, time, z or position, a Zarr
+    array, an array in an HDF5 file (file.h5::/path), or a .npy file. Either may be a
+    URL; HDF5 and .npy files lie on a disk.
 
     For example:
       scout-dask-io convert brain/ch0 ch0.zarr
@@ -66,6 +67,7 @@ def convert(
       scout-dask-io convert brain brain.zarr --dry-run
       scout-dask-io convert brain brain.ome.zarr --ome --voxel-size 4,1.8,1.8
       scout-dask-io convert nuclei.tif nuclei.ome.zarr --ome --labels --levels 3
+      scout-dask-io convert file.h5::/t00000/s00/0/cells cells.zarr
       scout-dask-io convert cells.tif --into brain.ome.zarr --label cells
       scout-dask-io convert brain s3://lab/brain.zarr --storage-option profile=lab
       scout-dask-io convert s3://lab/brain brain.zarr --storage-option anon=true

@@ -121,7 +121,8 @@ def convert(
     src : str or path-like
         A TIFF, a folder of planes, a folder with one folder of planes a
         channel, a folder or a tree whose names carry channel, time, z or position, or a
-        Zarr array; or the URL of one.
+        Zarr array; or the URL of one. A dataset of an HDF5 file, ``"file.h5::/path"``, or the
+        file alone where it holds one array; a ``.npy`` file.
     dst : str or path-like
         The directory of the array or image, outside ``src``; or a URL such as
         ``"s3://bucket/a.zarr"``.
