@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from scout_dask_io.view.browser import viewer as viewer
     from scout_dask_io.view.preview import Preview as Preview
     from scout_dask_io.view.preview import preview as preview
+    from scout_dask_io.write.labels import write_labels as write_labels
     from scout_dask_io.write.ome_zarr import write_ome_zarr as write_ome_zarr
     from scout_dask_io.write.pyramid_plan import plan_ome_zarr as plan_ome_zarr
     from scout_dask_io.write.tiff import imsave as imsave
@@ -93,6 +94,7 @@ _HOMES = {
     "jobs.verify": ("verify",),
     "read.dataset": ("dataset_positions", "imread_dataset"),
     "read.region": ("read_region",),
+    "write.labels": ("write_labels",),
     "write.ome_zarr": ("write_ome_zarr",),
     "read.tiff": ("imread", "imread_folder", "imread_parallel"),
     "store.create": ("new_zarr", "new_zarr_like", "open"),

@@ -1,7 +1,8 @@
 """The command line, ``scout-dask-io``: arguments in, jobs called, reports printed.
 
-Exit codes: 0 done, 1 the job failed, 2 wrong usage, 130 interrupted. As with diff,
-``verify`` and ``scan`` give 1 where they found a fault, and 2 where they could not look.
+Exit codes: 0 done, 1 the job failed, 2 wrong usage or a path that is not there, 130
+interrupted. As with diff, ``verify`` and ``scan`` give 1 where they found a fault, and 2 where
+they could not look.
 What a command finds goes to stdout; progress, warnings and errors go to stderr. With
 ``--json`` stdout has one object, of a failed command one with the key ``error``.
 """

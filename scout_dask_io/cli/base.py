@@ -78,6 +78,14 @@ def command(*parameters: Any) -> Callable[[Callable[..., Any]], click.Command]:
     return add
 
 
+def as_it_was(dst: str) -> str:
+    """Give what to know where a write is interrupted that has kept nothing yet."""
+    return (
+        f"{dst} is as it was. The same command with --resume goes on with what is kept, and "
+        "begins where nothing is."
+    )
+
+
 def in_options(text: str, running: str) -> str:
     """Give a text with its arguments as options of the command line.
 
@@ -123,10 +131,10 @@ def scheduling(address: str | None, nb_workers: int | None) -> Iterator[None]:
         with dask.config.set({} if nb_workers is None else {"num_workers": nb_workers}):
             yield
     else:
-        from distributed import Client
+        from scout_dask_io.run.cluster import connect
 
         try:
-            client = Client(address, timeout="10s")
+            client = connect(address)
         except ValueError as err:
             raise click.BadParameter(f"{address!r}: {err}.", param_hint="'--scheduler'") from err
         with client:

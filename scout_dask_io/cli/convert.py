@@ -7,13 +7,35 @@ from typing import Any
 import click
 
 from scout_dask_io.cli import options as opt
-from scout_dask_io.cli.base import State, command, print_report, scheduling, typed
+from scout_dask_io.cli.base import (
+    State,
+    as_it_was,
+    command,
+    path_argument,
+    print_report,
+    scheduling,
+    typed,
+)
 from scout_dask_io.core.messages import joined
 from scout_dask_io.jobs.report import table
 
 
+def _destination(dst: str | None, into: str | None, label: str | None) -> str:
+    """Give where the pixels go: to DST, or below the image that they are labels of."""
+    if (into is None) != (label is None):
+        raise click.UsageError("--into IMAGE and --label NAME go together: give both.")
+    if (dst is None) == (into is None):
+        raise click.UsageError(
+            "Give DST, or --into IMAGE in its place."
+            if dst is None
+            else "--into takes the place of DST: give one of the two."
+        )
+    return str(dst if into is None else into)
+
+
 @command(
-    *opt.src_dst, opt.ome, opt.labels, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
+    opt.src_dst[0], path_argument("dst", required=False), opt.ome, opt.labels, opt.labels_too,
+    opt.into, opt.label, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
     opt.shards, opt.voxel_size, opt.workers, opt.max_mem, opt.overwrite, opt.resume, opt.order,
     opt.missing, opt.dataset_checked, opt.series, opt.pages, opt.allow_sparse,
     opt.qc, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options, opt.quiet,
@@ -23,7 +45,8 @@ def convert(
     state: State,
     /,
     src: str,
-    dst: str,
+    dst: str | None,
+    into: str | None,
     dry_run: bool,
     scheduler: str | None,
     quiet: bool,
@@ -34,8 +57,9 @@ def convert(
 
     DST is an array in chunks; with --ome, an image with a pyramid of levels. SRC is
     a TIFF file, a folder of TIFF planes, a folder with one folder of planes for
-    each channel, folders whose names carry channel, time, z or position, or a Zarr
-    array. Either may be a URL.
+    each channel, folders whose names carry channel, time, z or position, a Zarr
+    array, an array in an HDF5 file (file.h5::/path), or a .npy file. Either may be a
+    URL; HDF5 and .npy files lie on a disk.
 
     For example:
       scout-dask-io convert brain/ch0 ch0.zarr
@@ -43,15 +67,18 @@ def convert(
       scout-dask-io convert brain brain.zarr --dry-run
       scout-dask-io convert brain brain.ome.zarr --ome --voxel-size 4,1.8,1.8
       scout-dask-io convert nuclei.tif nuclei.ome.zarr --ome --labels --levels 3
+      scout-dask-io convert file.h5::/t00000/s00/0/cells cells.zarr
+      scout-dask-io convert cells.tif --into brain.ome.zarr --label cells
       scout-dask-io convert brain s3://lab/brain.zarr --storage-option profile=lab
       scout-dask-io convert s3://lab/brain brain.zarr --storage-option anon=true
       scout-dask-io convert brain brain.zarr --zarr-format 3 --shards 512,512,512
       scout-dask-io convert brain brain.zarr --missing fill --qc
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
     """
+    dst = _destination(dst, into, options["label"])
+    state.if_interrupted = as_it_was(dst)
     from scout_dask_io.jobs.convert import plan_convert
 
-    state.if_interrupted = f"{dst} is as it was."  # before anything is written
     with scheduling(scheduler, options["nb_workers"]):
         plan = plan_convert(src, dst, **options)
         if dry_run:
@@ -65,5 +92,6 @@ def convert(
         for word in (f"--{name}", options[name])
     ]
     how += ["--names", "ignore"] if options["names"] == "ignore" else []
-    (check,) = table([("check it", typed("verify", src, dst, *how))])
+    checked = dst if into is None else f"{dst.rstrip('/')}/labels/{options['label']}"
+    (check,) = table([("check it", typed("verify", src, checked, *how))])
     print_report(report, as_json, quiet, joined("\n", [report.render(), check]))

@@ -9,6 +9,7 @@ import click
 from scout_dask_io.cli import options as opt
 from scout_dask_io.cli.base import (
     State,
+    as_it_was,
     command,
     flag,
     path_argument,
@@ -94,6 +95,7 @@ def export(
       scout-dask-io export volume.zarr cut.tif --axis y --box 0:30,100:400,:
       scout-dask-io export s3://lab/a.zarr planes/ --storage-option profile=lab
     """
+    state.if_interrupted = as_it_was(out)
     from scout_dask_io.jobs.export import plan_export
 
     plan = plan_export(zarr, out, **options)

@@ -85,6 +85,15 @@ labels = click.option(
     "--labels/--no-labels", default=None, show_default="what the source states",
     help="The pixels are labels, which a pyramid does not average.",
 )  # fmt: skip
+labels_too = flag(
+    "--labels-too", help="Convert the labels that the source image lists, too; they are left else."
+)
+into = click.option(
+    "--into", type=click.Path(), metavar="IMAGE",
+    help="In the place of DST: an OME-Zarr image that stands, below which SRC becomes the labels "
+    "that --label names.",
+)  # fmt: skip
+label = click.option("--label", metavar="NAME", help="The name of the labels, with --into.")
 levels = click.option(
     "--levels", type=click.IntRange(min=1), metavar="N", show_default="down to 256 pixels",
     help="Levels of the pyramid, with the full one.",

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
+
 from scout_dask_io.cli import options as opt
-from scout_dask_io.cli.base import command, print_report, scheduling
+from scout_dask_io.cli.base import State, as_it_was, command, print_report, scheduling
 
 
 @command(
@@ -16,7 +18,10 @@ from scout_dask_io.cli.base import command, print_report, scheduling
     opt.overwrite, opt.resume, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options,
     opt.quiet,
 )  # fmt: skip
+@click.pass_obj
 def pyramid(
+    state: State,
+    /,
     src: str,
     dst: str,
     dry_run: bool,
@@ -37,6 +42,7 @@ def pyramid(
       scout-dask-io pyramid brain.zarr brain.ome.zarr --dry-run
       scout-dask-io pyramid nuclei.zarr nuclei.ome.zarr --labels --levels 3
     """
+    state.if_interrupted = as_it_was(dst)
     from scout_dask_io.jobs.pyramid import plan_pyramid
 
     with scheduling(scheduler, options["nb_workers"]):

@@ -13,7 +13,7 @@ import click
 
 from scout_dask_io.cli.base import State, cli, in_options, relative
 from scout_dask_io.core.messages import Message, Option, joined
-from scout_dask_io.errors import ArgumentError, ScoutIOError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError
 from scout_dask_io.jobs.report import to_json
 from scout_dask_io.run.progress import say
 
@@ -46,7 +46,9 @@ def _run(args: Sequence[str] | None, state: State) -> int:
     except Exception as err:
         failure = err
         text = _error_text(err)
-        code = 2 if isinstance(err, ArgumentError) else state.code_of_errors
+        # As for an argument that cannot be: nothing was there to begin with.
+        wrong = isinstance(err, (ArgumentError, PathNotFoundError))
+        code = 2 if wrong else state.code_of_errors
     if state.debug:
         traceback.print_exception(failure)
     text = in_options(text, state.command).strip()

@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 from typing import Any, TypeAlias
 
 from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.name_layouts import NameLayout, layout_of
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 
 Value: TypeAlias = int | str
@@ -47,25 +48,16 @@ _KEYS = {
     "p": {
         "p", "pos", "position", "s", "site", "tile", "tiles", "f", "fov", "field", "series",
         "scene", "well", "x", "y", "row", "col", "column", "r", "m", "mosaic", "region", "xy",
-        "posx", "posy", "b", "block", "stack", "fld", "sample", "chunk",
+        "posx", "posy", "b", "block", "fld", "sample", "chunk",
     },
     "v": {
         "v", "view", "angle", "ang", "cam", "camera", "illum", "illumination", "side", "i", "a",
-        "sh", "shutter", "rot", "rotation", "arm", "lightsheet", "ls",
+        "sh", "shutter", "rot", "rotation", "arm", "lightsheet", "ls", "ill", "vs", "setup",
     },
 }  # fmt: skip
 _AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
 # What stands behind a number.
-_UNITS = {"nm": "c", "um": "z", "µm": "z", "deg": "v"}
-# Layouts that the places of numbers tell of, no word beside them.
-_LAYOUTS = (
-    # TeraStitcher and SmartSPIM: a folder a channel, x, then x_y, then a file a z, in tenths of
-    # a micrometre (Bria and Iannello, BMC Bioinformatics 13:316, 2012).
-    re.compile(
-        r"(?:(?P<c>[^/]+)/)?(?P<x>-?[0-9]{5,6})/(?P=x)_(?P<y>-?[0-9]{5,6})/(?:[^/]*_)?(?P<z>-?[0-9]{4,6})\.tiff?",
-        re.IGNORECASE,
-    ),
-)
+_UNITS = {"nm": "c", "um": "z", "µm": "z", "deg": "v", "msec": "t", "msecabs": "t"}
 # A number alone counts planes; more channels than these no microscope has.
 _MOST_CHANNELS = 16
 # Words that cameras put before a counter, whatever it counts: alone they say nothing.
@@ -141,6 +133,8 @@ class NameGrid:
         Axes that no word in the names states.
     pattern : str
         What reads the names so.
+    layout : str
+        Whose names they are, where that is known.
     """
 
     fields: tuple[NameField, ...]
@@ -150,6 +144,7 @@ class NameGrid:
     strays: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
     pattern: str = ""
+    layout: str = ""
 
     @property
     def axes(self) -> str:
@@ -215,7 +210,7 @@ class NameGrid:
         if self.guessed:
             names = " and ".join(NAMES_OF_AXES[a] for a in self.guessed)
             text += f" ({names} by the numbers alone)"
-        return text
+        return text + (f", named as those of {self.layout}" if self.layout else "")
 
 
 @dataclass(frozen=True)
@@ -264,10 +259,9 @@ def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
     ('cz', (2, 4), 'Series001_z02_ch01.tif')
     """
     names = sorted(names)
-    for layout in _LAYOUTS:
-        matches = [m for n in names if (m := layout.fullmatch(n))]
-        if names and len(matches) == len(names):
-            return _grid_of_matches(matches, names, (), where, layout.pattern)
+    known = layout_of(names)
+    if known is not None and (grid := _grid_of_layout(*known, names, where)) is not None:
+        return grid
     series, strays = _largest_series(names)
     columns = _merged(_columns(series))
     chosen, guessed = _axes(columns, series, where)
@@ -309,6 +303,67 @@ def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder
             f"{' and others' if len(strays) > 3 else ''}"
         )
     return _grid_of_matches(matches, found, strays, where, pattern)
+
+
+def _grid_of_layout(
+    layout: NameLayout,
+    matches: Sequence[re.Match[str] | None],
+    names: Sequence[str],
+    where: str,
+) -> NameGrid | None:
+    """Give the grid of names of a known layout; ``None`` where it does not tell them apart.
+
+    Fields are what varies of its groups, as far as it counts.
+    """
+    fits = [m for m in matches if m is not None]
+    members = [m.string for m in fits]
+    strays = tuple(n for n, m in zip(names, matches, strict=True) if m is None)
+    # t0 comes before t1, wherever they stand.
+    groups = sorted(layout.expression.groupindex, key=lambda g: re.sub("[^0-9]", "", g))
+    columns: dict[str, _Column] = {}
+    for group in groups:
+        raw = [m[group] or "" for m in fits]
+        if len(set(raw)) > 1:
+            columns[group] = _column_of_layout(group, raw)
+    chosen = [g for g in columns if not g.startswith("_")]
+    for group in columns:
+        if group not in chosen and not _is_key_of_all([columns[g] for g in chosen], len(fits)):
+            chosen.append(group)
+    ordered = [columns[g] for g in groups if g in chosen]
+    if not _is_key_of_all(ordered, len(fits)):
+        return None
+    fields, indices = _fields(ordered)
+    grid = _grid(fields, indices, members, strays, (), where)
+    pattern = _pattern_of_layout(fits[0], columns, chosen)
+    try:
+        same = bool(chosen) and grid_of_pattern(names, pattern).files == grid.files
+    except (ArgumentError, PathNotFoundError):
+        same = False
+    return replace(grid, pattern=pattern if same else layout.expression.pattern, layout=layout.name)
+
+
+def _column_of_layout(group: str, raw: Sequence[str]) -> _Column:
+    """Give what varies in a group: numbers, with the word that is before them all, or words."""
+    parts = [re.fullmatch(r"(\D*?)(-?[0-9]+)", r) for r in raw]
+    texts = {m[1] for m in parts if m is not None}
+    axis = _axis_of_group(group)
+    if group == "well" or None in parts or len(texts) != 1:
+        return _Column((), "", axis, tuple(raw), False, tuple(raw))
+    values = tuple(int(m[2]) for m in parts if m is not None)
+    labels = tuple(raw) if axis == "c" else ()
+    return _Column((), texts.pop(), axis, values, False, labels)
+
+
+def _pattern_of_layout(
+    first: re.Match[str], varying: Mapping[str, _Column], chosen: Sequence[str]
+) -> str:
+    """Give a pattern with the fields of the first name in braces, and what else varies as ``*``."""
+    name, at, pattern = first.string, 0, ""
+    for start, end, group in sorted((*first.span(g), g) for g in varying if first[g] is not None):
+        axis = f"{{{_axis_of_group(group)}}}" if group in chosen else "*"
+        pattern += name[at:start] + varying[group].text + axis
+        at = end
+    return pattern + name[at:]
 
 
 def _grid_of_matches(
@@ -364,7 +419,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _axis_of_group(name: str) -> str:
-    name = name.lower().rstrip("0123456789")
+    name = name.lower().rstrip("0123456789").removeprefix("_")
     return name if name in AXES and len(name) == 1 else _ALIASES.get(name, "")
 
 
@@ -422,6 +477,8 @@ def _labels(series: _Series, at: int, text: str) -> tuple[str, ...]:
 def _key(tokens: Sequence[str], at: int) -> tuple[str, str]:
     """Give the word that names a number, and the axis that it stands for; empty if none does."""
     after = tokens[at + 1] if at + 1 < len(tokens) else ""
+    if _is_in_brackets(tokens, at):
+        return "", "p"
     if after.lower() in _UNITS:
         return "", _UNITS[after.lower()]
     before = tokens[at - 1] if at else ""
@@ -436,6 +493,15 @@ def _key(tokens: Sequence[str], at: int) -> tuple[str, str]:
     if word[:1].isalpha() and word.lower() in _AXIS_OF_KEY and strong:
         return f"{word}{before}", _AXIS_OF_KEY[word.lower()]
     return "", ""
+
+
+def _is_in_brackets(tokens: Sequence[str], at: int) -> bool:
+    """Tell whether a number is one of two that name a tile, as in ``[00 x 01]``."""
+    return any(
+        [tokens[start + k] for k in (0, 2, 3, 4, 6)] == ["[", " ", "x", " ", "]"]
+        for start in (at - 1, at - 5)
+        if start >= 0 and start + 6 < len(tokens)
+    )
 
 
 def _groups(values: Sequence[object]) -> tuple[int, ...]:
@@ -592,8 +658,11 @@ def _pattern(columns: Sequence[_Column], series: _Series) -> str:
     return text + (extension[0] if extension else "")
 
 
-def _order(value: Value) -> tuple[int, int, str]:
-    return (0, value, "") if isinstance(value, int) else (1, 0, value)
+def _order(value: Value) -> tuple[int, int, tuple[tuple[int, int, str], ...]]:
+    if isinstance(value, int):
+        return 0, value, ()
+    parts = re.split("([0-9]+)", value)  # Pos2 before Pos10
+    return 1, 0, tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts)
 
 
 def _fields(columns: Sequence[_Column]) -> tuple[tuple[NameField, ...], list[tuple[int, ...]]]:
@@ -669,7 +738,7 @@ def _gaps(fields: Sequence[NameField]) -> list[str]:
         for a, b in pairwise(numbers):
             if (b - a) % step == 0 and (b - a) // step <= 1000:
                 found += [f"{NAMES_OF_AXES[f.axis]} {n}" for n in range(a + step, b, step)]
-            elif b - a > step:
+            elif b - a > step and steps[step] > 1:  # times jitter
                 found.append(f"{NAMES_OF_AXES[f.axis]} between {a} and {b}")
     return found
 

@@ -22,6 +22,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from scout_dask_io.core.axes import ORDER
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.image_info import FilledPlane
@@ -32,6 +33,7 @@ from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location
+from scout_dask_io.files.names import is_ome_zarr_name, ome_hint
 from scout_dask_io.jobs.destination import (
     check_target,
     warn_of_a_full_disk,
@@ -57,15 +59,19 @@ from scout_dask_io.read.any import (
     open_any,
 )
 from scout_dask_io.run.progress import Report
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.store.labels import label_place, labels_in
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, stands
 from scout_dask_io.store.transaction import unfinished
+from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
 
+# What the writer of labels that go along is asked as that of their image is.
+_OF_LABELS = frozenset(("shards", "max_mem", "nb_workers", "version", "codec"))
 #: Sentences on the planes that a summary has.
 _FINDINGS = 6
 
@@ -76,9 +82,11 @@ def convert(
     *,
     ome: bool = False,
     labels: bool | None = None,
+    labels_too: bool = False,
+    label: str | None = None,
     levels: int | None = None,
     chunks: int | Sequence[int] = (64, 64, 64),
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
@@ -113,7 +121,8 @@ def convert(
     src : str or path-like
         A TIFF, a folder of planes, a folder with one folder of planes a
         channel, a folder or a tree whose names carry channel, time, z or position, or a
-        Zarr array; or the URL of one.
+        Zarr array; or the URL of one. A dataset of an HDF5 file, ``"file.h5::/path"``, or the
+        file alone where it holds one array; a ``.npy`` file.
     dst : str or path-like
         The directory of the array or image, outside ``src``; or a URL such as
         ``"s3://bucket/a.zarr"``.
@@ -124,6 +133,12 @@ def convert(
     labels : bool, optional
         Whether the pixels are labels, which are never averaged; by default whether the
         source says so. Its ``image-label`` (colours, properties, source) goes along.
+    labels_too : bool
+        Convert the labels that a source image lists too, into those of the new image. By
+        default they are left, and the report says so.
+    label : str, optional
+        ``dst`` is an OME-Zarr image that stands, below which the source becomes labels of
+        this name, as with :func:`~scout_dask_io.write_labels`.
     levels : int, optional
         How many levels the image has, with the full one; by default down to one of at
         most 256 elements along each axis.
@@ -178,7 +193,8 @@ def convert(
         As for :func:`~scout_dask_io.write_zarr`.
     """
     plan = plan_convert(
-        src, dst, ome=ome, labels=labels, levels=levels, chunks=chunks, codec=codec,
+        src, dst, ome=ome, labels=labels, labels_too=labels_too, label=label,
+        levels=levels, chunks=chunks, codec=codec,
         zarr_format=zarr_format, shards=shards, order=order, missing=missing,
         pattern=pattern, position=position, names=names,
         series=series, pages=pages, allow_sparse=allow_sparse,
@@ -194,9 +210,11 @@ class ConvertOptions:
 
     ome: bool = False
     labels: bool | None = None
+    labels_too: bool = False
+    label: str | None = None
     levels: int | None = None
     chunks: int | Sequence[int] = (64, 64, 64)
-    codec: Any = LEVEL_CODECS
+    codec: LevelCodecs = LEVEL_CODECS
     zarr_format: int = 2
     shards: int | Sequence[int] | None = None
     order: str = "alphabetical"
@@ -228,6 +246,21 @@ def plan_convert(
     start = time.perf_counter()
     how = ConvertOptions(**options)
     source, destination = locate_all(src, dst, how.storage_options)
+    image = destination
+    if how.label is not None:
+        destination = label_place(image, how.label)
+        if how.levels is not None or how.qc or how.labels_too:
+            raise ArgumentError(
+                "labels below an image have its levels, and neither a sheet nor labels of their "
+                "own: give "
+                + Option("label", how.label)
+                + " without "
+                + Option("levels")
+                + ", "
+                + Option("qc")
+                + " and "
+                + Option("labels_too")
+            )
     if not how.ome and (how.labels or how.levels is not None):
         raise ArgumentError(
             "labels and levels are of OME-Zarr images: give " + Option("ome", True) + " too"
@@ -237,6 +270,8 @@ def plan_convert(
     replaces, resumes = check_target(
         source, destination, overwrite=how.overwrite, resume=how.resume
     )
+    if is_ome_zarr_name(destination) and not how.ome and how.label is None:
+        warn(ome_hint(destination))
     opened = open_any(
         source,
         how.nb_workers,
@@ -254,7 +289,17 @@ def plan_convert(
     if how.qc:
         check_planes(opened, destination, how)
     data, info, channels = opened.array, opened.info, leading_channels(opened)
-    if how.ome:
+    names = labels_in(source) if opened.image is not None else ()
+    if how.labels_too and not (how.ome and names):
+        raise ArgumentError(
+            f"{opened.path} lists no labels that could go along with an image: leave out "
+            + Option("labels_too")
+            if how.ome
+            else "labels go along with an image: give " + Option("ome", True) + " too"
+        )
+    copied = tuple((name, open_any(label_place(source, name))) for name in names if how.labels_too)
+    label: LabelPlan | None = None
+    if how.ome or how.label is not None:
         data, info = as_image(opened)
         channels = info.names
     free = destination.free_nbytes()
@@ -264,7 +309,18 @@ def plan_convert(
         "shards": how.shards, "max_mem": how.max_mem, "nb_workers": how.nb_workers,
     }  # fmt: skip
     shapes: tuple[Shape, ...] = ()
-    if how.ome:
+    if how.label is not None:
+        # Axes of no meaning, such as pages, and those that are guessed are the image's.
+        known = bool(opened.info.axes) and set(opened.info.axes) <= set(ORDER)
+        label = plan_labels(
+            image, how.label, data, axes=info.axes if known else None, chunks=how.chunks,
+            codec=how.codec, **asked,
+        )  # fmt: skip
+        write, shapes = label.image.write, tuple(level.shape for level in label.image.levels)
+        n_units, n_tasks = label.image.n_units, label.image.n_units + len(label.image.passes)
+        n_files = label.image.n_files + (3 - (write.zarr_format == 3)) * (2 + len(shapes))
+        channels = ()
+    elif how.ome:
         versions = {of: version for version, of in VERSIONS.items()}
         if how.zarr_format not in versions:
             raise ArgumentError(f"zarr_format must be 2 or 3, got {how.zarr_format!r}")
@@ -307,7 +363,17 @@ def plan_convert(
         qc_sheet=str(sheet_paths(destination)[1]) if how.qc else "",
         free_nbytes=free,
         advice=advise_shards(write.shape, write.chunks, write.stored, write.itemsize),
-        _job=_Job(destination, data, how, asked, n_units, took_s=time.perf_counter() - start),
+        labels=names if how.label is None else (),
+        _job=_Job(
+            destination,
+            data,
+            how,
+            asked,
+            n_units,
+            label,
+            copied,
+            took_s=time.perf_counter() - start,
+        ),
     )
 
 
@@ -321,6 +387,10 @@ class _Job:
     #: What the writer of arrays or images is asked, beside the data and what ``how`` says.
     asked: dict[str, Any]
     n_units: int
+    #: What is to go below an image that stands.
+    label: LabelPlan | None
+    #: Names of the labels that go along, and what is read of each.
+    copied: tuple[tuple[str, Opened], ...]
     took_s: float
 
 
@@ -425,6 +495,7 @@ class ConvertReport(JobReport):
         n_units = format_count(self.n_units, "write unit")
         yield "array", array_text(self)
         yield "levels", levels_text(self.levels)
+        yield self.plan.labels_row()
         yield "chunks", f"{format_count(self.n_chunks, 'chunk')} of {format_shape(self.chunks)}"
         yield "on disk", format_nbytes(self.stored_nbytes) + smaller
         yield "took", f"{format_s(self.elapsed_s)}, {format_nbytes(self.nbytes_per_s)}/s"
@@ -466,6 +537,8 @@ class ConvertPlan(JobReport):
         Free on the destination's disk, in bytes; an object store does not say.
     advice : str
         What would make fewer files, where there would be over a million.
+    labels : tuple of str
+        Names of the labels that the source lists.
     """
 
     source: str
@@ -482,6 +555,7 @@ class ConvertPlan(JobReport):
     qc_sheet: str
     free_nbytes: int | None
     advice: str
+    labels: tuple[str, ...]
     _job: _Job = field(repr=False, compare=False)
 
     def run(self, progress: bool | Report = False) -> ConvertReport:
@@ -494,18 +568,17 @@ class ConvertPlan(JobReport):
         if self.advice:
             warn(self.advice)
         before = _finished_before(destination, how)
-        write: Any = write_ome_zarr if how.ome else write_zarr
-        write(
-            destination,
-            job.data,
-            how.chunks,
-            overwrite=how.overwrite,
-            resume=how.resume,
-            durable=how.durable,
-            qc=how.qc,
-            progress=progress,
-            **job.asked,
-        )
+        again: dict[str, Any] = {
+            "overwrite": how.overwrite, "resume": how.resume, "durable": how.durable,
+            "progress": progress,
+        }  # fmt: skip
+        if job.label is not None:
+            job.label.run(compute=True, **again)
+        else:
+            write: Any = write_ome_zarr if how.ome else write_zarr
+            write(destination, job.data, how.chunks, qc=how.qc, **again, **job.asked)
+        for name, opened in job.copied:
+            self._copy(name, opened, again)
         # A write that is resumed goes on with the units that it was begun with.
         n_units = _count_units(destination) if how.resume else job.n_units
         return ConvertReport(
@@ -521,6 +594,23 @@ class ConvertPlan(JobReport):
             elapsed_s=job.took_s + time.perf_counter() - start,
         )
 
+    def _copy(self, name: str, opened: Opened, again: dict[str, Any]) -> None:
+        """Write labels of the source below the new image."""
+        how = self._job.how
+        data, info = as_image(opened)
+        asked = {k: v for k, v in self._job.asked.items() if k in _OF_LABELS}
+        asked |= {"axes": info.axes, "labels": True, "voxel_size": info.voxel_size}
+        n_levels = None if opened.image is None else len(opened.image.levels)
+        place = label_place(self._job.destination, name)
+        write_ome_zarr(place, data, how.chunks, levels=n_levels, **again, **asked)
+
+    def labels_row(self) -> Row:
+        """Say what becomes of the labels that the source lists."""
+        names = ", ".join(self.labels)
+        if not names or self._job.copied:
+            return ("labels", f"{names}, which go along" if names else "")
+        return ("labels", f"{names} are left: " + Option("labels_too", True) + " takes them along")
+
     def title(self) -> str:
         """Say what is to become of what."""
         return f"Would convert {self.source} to {self.destination}; nothing was written"
@@ -535,6 +625,7 @@ class ConvertPlan(JobReport):
             ("array", array_text(write)),
             ("levels", levels_text(self.levels)),
             ("channels", ", ".join(self.channels)),
+            self.labels_row(),
             ("voxel", voxel_text(self.voxel_size)),
             ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
             ("shards", shards),

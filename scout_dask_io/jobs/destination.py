@@ -7,11 +7,13 @@ from pathlib import Path
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.messages import warn
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.files.location import Location, as_local, as_remote, locate
+from scout_dask_io.files.names import check_zarr_name
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.remote_staging import check_free, find_unfinished
 from scout_dask_io.store.staging import check_destination, find_staging
 from scout_dask_io.store.unfinished import in_the_way
+from scout_dask_io.tiff.folder import is_channel, is_tiff
 
 
 def check_target(
@@ -22,14 +24,18 @@ def check_target(
     Raises
     ------
     ArgumentError
-        If it is the source, or one of the two lies in the other.
+        If it is the source, one of the two lies in the other, or its name is that of a file
+        of another format and nothing stands there.
     TargetExistsError
         If it holds what is not to be replaced.
     """
+    if not (resume or dst.stands()):
+        check_zarr_name(dst)
     if not dst.on_disk:
         return _check_remote(src, as_remote(dst), overwrite=overwrite, resume=resume)
     if src.on_disk:
         _check_apart(as_local(src), as_local(dst))
+        _warn_among_channels(as_local(src), as_local(dst))
     path = as_local(dst)
     unfinished = find_staging(path) is not None
     if overwrite or not resume:
@@ -54,6 +60,26 @@ def _check_apart(src: Path, dst: Path) -> None:
         raise ArgumentError(
             f"the source {src} lies inside the destination {dst}: choose another destination"
         )
+
+
+def _warn_among_channels(src: Path, dst: Path) -> None:
+    """Warn where an array goes beside the folder that it is made of, with others of planes."""
+    folder = dst.resolve().parent
+    source = src.resolve()
+    if not is_channel(dst.name) or source.parent != folder or not _holds_planes(locate(source)):
+        return
+    beside = (p for p, is_folder in locate(folder).entries() if is_folder and is_channel(p.name))
+    other = next((p for p in beside if p.name != source.name and _holds_planes(p)), None)
+    if other is not None:
+        warn(
+            f"{dst} lies among folders of planes ({source.name}, {other.name}), where other "
+            f"software takes it for a channel of theirs: name it {dst.name}.zarr, or choose a "
+            "place outside"
+        )
+
+
+def _holds_planes(folder: Location) -> bool:
+    return any(is_tiff(p.name) for p, _ in folder.entries())
 
 
 def _check_remote(

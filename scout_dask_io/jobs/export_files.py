@@ -20,6 +20,7 @@ from scout_dask_io.errors import (
     TiffReadError,
     WriteError,
 )
+from scout_dask_io.files.names import check_tiff_name
 from scout_dask_io.jobs.export_selection import Selection
 from scout_dask_io.jobs.export_values import SCALE, Conversion
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
@@ -61,12 +62,15 @@ def name_files(target: Path, selection: Selection, n_pages: int) -> Files:
     PathNotFoundError
         If the directory that it lies in does not exist.
     ArgumentError
-        If the array has more axes than a folder has room for.
+        If the name is that of another format, or the array has more axes than a folder has
+        room for.
     TargetExistsError
         If something of another kind stands where a file or a folder goes.
     """
     if target.suffix.lower() in _TIFF:
         return Files((), (check_target(target),), n_pages)
+    if not target.is_dir():
+        check_tiff_name(target, folder=True)
     if not target.parent.is_dir():
         raise PathNotFoundError(
             f"{target} cannot be written: there is no directory {target.parent}. Create it first."

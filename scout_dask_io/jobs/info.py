@@ -3,6 +3,8 @@
 What a Zarr array, a group or an OME-Zarr image holds, by metadata and names of files.
 
 What ``info`` reports: whatever a path holds, as text for people and as JSON.
+
+Why it is long: whatever kind of thing lies there, one report tells of it.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
 from scout_dask_io.read.any import Opened, kind_of, open_any, open_zarr
 from scout_dask_io.read.dataset import dataset_at, odd_about
+from scout_dask_io.read.hdf5 import find_dataset, list_datasets, split_path
+from scout_dask_io.read.npy import NpySource
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node, place_of_level
 from scout_dask_io.store.image_info import filled_of_node
+from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_node
@@ -64,7 +69,8 @@ def info(
     ----------
     path : path-like
         A TIFF file, a folder of planes or of channels, a Zarr array or group, or an
-        OME-Zarr image; or the URL of one.
+        OME-Zarr image; or the URL of one. An HDF5 file, a dataset in one as
+        ``"file.h5::/path"``, or a ``.npy`` file.
     nb_workers : int, optional
         How many headers are read at once.
     order : {"alphabetical", "natural"}
@@ -94,6 +100,10 @@ def info(
         described, place = describe_path(found), found
         sizes = [*sizes_beside(place, in_dataset=False), *described.stated.sizes]
         return _tiff_file(described, replace(described.info, voxel_size=merge_sizes(sizes)))
+    if kind == "hdf5":
+        return _hdf5(found)
+    if kind == "npy":
+        return _npy(found)
     if kind != "zarr":
         grid = dataset_at(found, kind, pattern, names)
         if position is None and grid is not None and len(grid.positions) > 1:
@@ -103,6 +113,44 @@ def info(
         )
         return _planes(found, opened)
     return zarr_info(open_node(found))
+
+
+def _hdf5(place: Location) -> InfoReport:
+    """Describe the dataset that a path names, or all in a file."""
+    file, name = split_path(place)
+    found = list_datasets(file)
+    members = tuple(dataset.text for dataset in found)
+    if name is None and len(found) != 1:
+        return InfoReport(path=str(place), kind="HDF5 file", members=members)
+    dataset = find_dataset(place)
+    return InfoReport(
+        path=dataset.path,
+        kind="HDF5 dataset",
+        shape=dataset.shape,
+        dtype=str(dataset.dtype),
+        axes=dataset.info.axes or None,
+        chunks=dataset.chunks,
+        codec=dataset.codec,
+        nbytes=math.prod(dataset.shape) * dataset.dtype.itemsize,
+        stored_nbytes=dataset.stored_nbytes,
+        voxel_size=dataset.info.voxel_size,
+        members=members if len(members) > 1 else (),
+    )
+
+
+def _npy(place: Location) -> InfoReport:
+    source = NpySource(place)
+    return InfoReport(
+        path=str(place),
+        kind="numpy file",
+        shape=source.shape,
+        dtype=str(source.stored),
+        codec="none",
+        nbytes=source.nbytes,
+        stored_nbytes=source.state[0],
+        n_files=1,
+        details=(f"in {'Fortran' if source.fortran else 'C'} order",),
+    )
 
 
 def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
@@ -291,8 +339,13 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
         voxel_size=opened.info.voxel_size,
         attributes=tuple(node.attributes),
         manifest=_manifest_of_all(found),
-        details=(f"version {image.version} of OME-Zarr{method}", *found[0].details),
+        details=(
+            f"version {image.version} of OME-Zarr{method}",
+            *(("its pixels are labels",) if opened.info.labels else ()),
+            *found[0].details,
+        ),
         levels=levels,
+        labels=labels_in(path),
     )
 
 
@@ -428,8 +481,9 @@ class InfoReport(JobReport):
     Attributes
     ----------
     path, kind : str
-        ``kind`` is ``"TIFF file"``, ``"folder of planes"``, ``"channel
-        dataset"``, ``"Zarr array"``, ``"Zarr group"`` or ``"OME-Zarr image"``, of
+        ``kind`` is ``"TIFF file"``, ``"folder of planes"``, ``"channel dataset"``,
+        ``"HDF5 file"``, ``"HDF5 dataset"``, ``"numpy file"``, ``"Zarr array"``,
+        ``"Zarr group"`` or ``"OME-Zarr image"``, of
         which shape, dtype and the like are those of its full level.
     shape : tuple of int or None
         In elements.
@@ -482,6 +536,8 @@ class InfoReport(JobReport):
         How the names of a dataset's files were read: in a sentence, and as a pattern.
     fields : tuple of (str, str)
         Its fields: the axis, and what the names have along it.
+    labels : tuple of str
+        Names of the labels that an image lists below itself.
     """
 
     path: str
@@ -515,6 +571,7 @@ class InfoReport(JobReport):
     reading: str = ""
     fields: tuple[tuple[str, str], ...] = ()
     pattern: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -544,6 +601,7 @@ class InfoReport(JobReport):
             yield "shards", format_shape(self.shards)
         for n, level in enumerate(self.levels):
             yield "levels" if n == 0 else "", level.text(self.chunks)
+        yield "labels", ", ".join(self.labels)
         yield "segments", self.segment or ""
         yield "codec", self.codec
         others = dict.fromkeys(lv.codec for lv in self.levels if lv.codec != self.codec)

@@ -44,7 +44,7 @@ from scout_dask_io.read.any import as_image, locate_all, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.chunk_format import format_of
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.store.image import find_level
 from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
@@ -69,7 +69,7 @@ def pyramid(
     levels: int | None = None,
     labels: bool | None = None,
     voxel_size: Any = None,
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -130,7 +130,7 @@ class PyramidOptions:
     levels: int | None = None
     labels: bool | None = None
     voxel_size: Any = None
-    codec: Any = LEVEL_CODECS
+    codec: LevelCodecs = LEVEL_CODECS
     overwrite: bool = False
     resume: bool = False
     max_mem: int | str | None = None

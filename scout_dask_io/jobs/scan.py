@@ -23,7 +23,13 @@ from scout_dask_io.read.any import kind_of
 from scout_dask_io.read.dataset import dataset_at, grid_at, odd_about
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import survey_planes
-from scout_dask_io.tiff.folder import check_numbering, is_channel, is_tiff, natural_key, odd_names
+from scout_dask_io.tiff.folder import (
+    check_numbering,
+    is_channel_folder,
+    is_tiff,
+    natural_key,
+    odd_names,
+)
 from scout_dask_io.tiff.page_chain import check_pages
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.range_reader import answered
@@ -91,7 +97,7 @@ def scan(
             mismatch += f"; and {more:,} more are missing" if more > 0 else ": missing"
     elif listed is not None:
         found = _folder(path, listed, survey)
-        below = [p for p in listed.folders if is_channel(p.name)]
+        below = [p for p in listed.folders if is_channel_folder(p)]
         if not found.n_files and below and not found.hidden:
             folders = tuple(_folder(p, _list(p) or _Listed([], []), survey) for p in below)
         else:

@@ -24,7 +24,9 @@ from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.channels import imread_channels
 from scout_dask_io.read.dataset import dataset_at, grid_of_stacks, odd_about, open_grid
+from scout_dask_io.read.hdf5 import Hdf5Source, find_dataset, is_hdf5
 from scout_dask_io.read.missing_planes import filled_in
+from scout_dask_io.read.npy import NpySource, is_npy
 from scout_dask_io.read.tiff import imread, imread_folder
 from scout_dask_io.run.lazy import lazy_array, source_of, turned
 from scout_dask_io.run.scheduler import check_nb_workers
@@ -38,8 +40,9 @@ from scout_dask_io.tiff.source import TiffSource
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
 #: folder of planes a channel, ``"dataset"`` one whose names carry other axes, in whatever
-#: folders; ``"zarr"`` is an array or a group.
-Kind: TypeAlias = Literal["tiff", "folder", "channels", "dataset", "zarr"]
+#: folders; ``"zarr"`` is an array or a group; ``"hdf5"`` a file or a dataset in one, ``"npy"`` a
+#: file of numpy.
+Kind: TypeAlias = Literal["tiff", "folder", "channels", "dataset", "zarr", "hdf5", "npy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class Opened:
     place : Path or RemoteLocation
         Absolute.
     kind : str
-        ``"tiff"``, ``"folder"``, ``"channels"``, ``"dataset"`` or ``"zarr"``.
+        ``"tiff"``, ``"folder"``, ``"channels"``, ``"dataset"``, ``"zarr"``, ``"hdf5"`` or
+        ``"npy"``.
     array : dask.array.Array
         Lazy, straight from the reader.
     info : ImageInfo
@@ -150,6 +154,9 @@ def open_any(
         raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
     found = locate(path)
     kind = kind_of(found)
+    if kind in ("hdf5", "npy"):
+        data = Hdf5Source(find_dataset(found)) if kind == "hdf5" else NpySource(found)
+        return Opened(found, kind, lazy_array(data), data.info_with(given))
     which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
     grid = dataset_at(found, kind, pattern, names)
     if grid is None and position is not None:
@@ -280,10 +287,14 @@ def kind_of(path: Location) -> Kind:
         If there is nothing, or a folder that holds neither Zarr nor TIFF.
     """
     if path.on_disk:
+        # A name of a TIFF spares a look into the file.
+        named = is_tiff(path.name) and path.is_file()
+        if not named and is_hdf5(path):
+            return "hdf5"
         if not path.exists():
             raise _nothing_at(path)
         if not path.is_folder:
-            return "tiff"
+            return "npy" if not named and is_npy(path) else "tiff"
         # A dangling link or a FIFO is something, and is refused when it is read.
         if any((path / name).stands() for name in NODE_FILES):
             return "zarr"
@@ -292,6 +303,7 @@ def kind_of(path: Location) -> Kind:
             return "tiff"
         if find_node(path) is not None:
             return "zarr"
+        _ = is_hdf5(path) or is_npy(path)  # for their errors
     folders = _folders_of(path)
     if folders is None:
         return "folder"

@@ -190,6 +190,8 @@ def dataset_at(
 def _is_one_stack(grid: NameGrid) -> bool:
     if grid.axes in ("", "z"):
         return True
+    if grid.layout:
+        return False
     # Words of which none is known say nothing: a.tif, b.tif.
     channel = grid.along("c")
     words = [v.lower() for v in channel.values if isinstance(v, str)] if channel else []

@@ -10,7 +10,8 @@ import dask.array as da
 
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.run.lazy import lazy_array
-from scout_dask_io.store.source import open_level
+from scout_dask_io.store.labels import open_label
+from scout_dask_io.store.source import level_source, open_level
 
 
 def read_zarr(
@@ -19,6 +20,7 @@ def read_zarr(
     chunks: Any = None,
     nested: bool = True,
     level: int = 0,
+    label: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of a stored Zarr array, or of a level of an OME-Zarr image.
@@ -40,6 +42,8 @@ def read_zarr(
         What to take an array for that has no chunk yet and says nothing.
     level : int
         Which level, where ``path`` is the group of an OME-Zarr image; 0 is the full one.
+    label : str, optional
+        The name of labels of the image at ``path``, which are read in its place.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -67,5 +71,9 @@ def read_zarr(
     >>> io.read_zarr(path)[1, 2].compute()
     array([30, 31, 32, 33, 34])
     """
-    source = open_level(locate(path, storage_options), level, nested=nested)
+    place = locate(path, storage_options)
+    if label is None:
+        source = open_level(place, level, nested=nested)
+    else:
+        source = level_source(open_label(place, label), level, nested=nested)
     return lazy_array(source, chunks, name="read-zarr")

@@ -9,6 +9,7 @@ after a failure stopped and waited for.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import time
 from collections import Counter
@@ -67,6 +68,63 @@ def active_client() -> Any | None:
 
     owner = getattr(get_scheduler(), "__self__", None)
     return owner if isinstance(owner, Client) else None
+
+
+#: Seconds to wait for whatever listens at the address of a scheduler, and for its greeting.
+_LISTENS_S, _GREETS_S = 2.5, 10
+
+
+def connect(address: str) -> Any:
+    """Give a client of the scheduler at an address.
+
+    Raises
+    ------
+    ClusterError
+        If nothing listens there, which is seen within seconds, or it is no scheduler.
+    ValueError
+        If it is no address.
+    """
+    from distributed import Client
+
+    told = (
+        "Check the address (a scheduler prints it when it starts), that it still runs, and that "
+        "this machine reaches it."
+    )
+    scheme, host, port = _parts(address)
+    if scheme in ("tcp", "tls"):
+        # A client would try again and again, and leave what it began to end after it.
+        try:
+            socket.create_connection((host, port), timeout=_LISTENS_S).close()
+        except OSError as err:
+            why = err.strerror or str(err) or type(err).__name__
+            raise ClusterError(f"no scheduler answers at {address}: {why}. {told}") from err
+        try:
+            asyncio.run(_greet(address))
+        except Exception as err:  # others than schedulers send what makes no sense as a greeting
+            raise ClusterError(
+                f"what answers at {address} is no dask scheduler that this version can talk to "
+                f"({type(err).__name__}: {err}). {told}"
+            ) from err
+    return Client(address, timeout=_GREETS_S)
+
+
+async def _greet(address: str) -> None:
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    comm = await connect(address, timeout=_GREETS_S, **Security().get_connection_args("client"))
+    await comm.close()
+
+
+def _parts(address: str) -> tuple[str, str, int]:
+    """Give protocol, host and port; protocols of others than sockets have no more than theirs."""
+    from distributed.comm import parse_address, parse_host_port
+
+    scheme, place = parse_address(address)
+    if scheme not in ("tcp", "tls"):
+        return scheme, place, 0
+    host, port = parse_host_port(place)
+    return scheme, host, int(port)
 
 
 def ask_workers(client: Any, files: Sequence[tuple[str, int]] = (), folder: str = "") -> Answers:

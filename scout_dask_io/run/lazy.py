@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Set
 from itertools import accumulate, product
 from operator import index as as_index
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -19,6 +19,9 @@ from scout_dask_io.core.grid import Blocks, full_region
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.errors import ChunkError, LayoutError
 from scout_dask_io.run._dask import DataNode, Task, getter
+
+#: What a writer takes: lazy or in memory, or what a lazy array of this library is read from.
+Pixels: TypeAlias = da.Array | np.ndarray[Any, Any] | Source
 
 
 class SourceLayer(Layer):

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 from dask.utils import parse_bytes
 
+from scout_dask_io.core.formatting import format_nbytes
+from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ArgumentError
 
 # A quarter of what is free leaves room for the page cache, which the reads
@@ -67,5 +69,21 @@ def _free_in_container(limit: str, usage: str, statistics: str, cached: str) -> 
 
 
 def resolve_max_mem(value: int | str | None) -> int:
-    """Give ``max_mem`` in bytes; ``None`` is :func:`default_max_mem`."""
-    return default_max_mem() if value is None else parse_nbytes(value)
+    """Give ``max_mem`` in bytes; ``None`` is :func:`default_max_mem`.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no size, or a text of less than a million without a unit, which was forgotten.
+    """
+    if value is None:
+        return default_max_mem()
+    nbytes = parse_nbytes(value)
+    if isinstance(value, str) and nbytes < 10**6 and not any(c.isalpha() for c in value):
+        text = value.strip()
+        raise ArgumentError(
+            Option("max_mem")
+            + f" {text} has no unit, and is {format_nbytes(nbytes)}: give one, such as {text}GB "
+            f"or {text}MB"
+        )
+    return nbytes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from operator import index as as_index
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import zarr
@@ -23,6 +23,11 @@ from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
 from scout_dask_io.core.grid import Shape, check_chunks, expand_chunks
 from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import ArgumentError, ChunkError, TargetExistsError
+
+#: A codec as it is given: a name, a configuration of numcodecs, one of its codecs, or none.
+CodecLike: TypeAlias = str | Mapping[str, Any] | Codec | None
+#: Of all levels of an image, or of the full one and of those below it.
+LevelCodecs: TypeAlias = CodecLike | tuple[CodecLike, CodecLike]
 
 #: What the names stand for. Bitshuffle suits the 12 to 14 used bits of camera pixels.
 PRESETS: dict[str, dict[str, Any] | None] = {

@@ -17,11 +17,12 @@ import numpy as np
 
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.files.names import ZARR_FILES
 
 Separator: TypeAlias = Literal[".", "/"]
 
 #: The files that make a directory a Zarr node.
-NODE_FILES = (".zarray", ".zgroup", "zarr.json")
+NODE_FILES = ZARR_FILES
 #: As much of a file as is read before it is known what it is.
 HEAD_NBYTES = 1 << 16
 #: All files of metadata.

@@ -53,7 +53,7 @@ from scout_dask_io.store.nodes import (
 BLOCK_NBYTES = 32 * 2**20
 
 
-def _default_blocks(
+def default_blocks(
     shape: Shape, chunks: Shape, itemsize: int, shards: Shape | None = None
 ) -> Blocks:
     """Blocks of whole chunks, wide along the last axes, of about ``BLOCK_NBYTES``.
@@ -239,7 +239,7 @@ class ChunkFileSource(_StoredSource):
     @property
     def default_chunks(self) -> Blocks:
         """A few whole chunks a block."""
-        return _default_blocks(self.shape, self.format.chunks, self.dtype.itemsize)
+        return default_blocks(self.shape, self.format.chunks, self.dtype.itemsize)
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
         """Yield one piece a chunk that the region touches; chunks without a file are fill.
@@ -352,7 +352,7 @@ class ZarrSource(_StoredSource):
     def default_chunks(self) -> Blocks:
         """A few whole chunks, or whole shards, a block; of large shards, a part."""
         array = self._array
-        return _default_blocks(self.shape, array.chunks, self.dtype.itemsize, array.shards)
+        return default_blocks(self.shape, array.chunks, self.dtype.itemsize, array.shards)
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
         """Yield the region in one piece.

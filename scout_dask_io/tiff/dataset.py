@@ -27,6 +27,7 @@ from scout_dask_io.errors import (
     ShapeMismatchError,
 )
 from scout_dask_io.files.location import Location, as_local
+from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.describe import stated_by_first, survey_planes, token_of
 from scout_dask_io.tiff.folder import is_channel, is_tiff
@@ -80,6 +81,8 @@ def _tiffs_on_disk(root: Location) -> Iterator[str]:
                 raise
             warn(f"{err}; what it holds is passed over")
             continue
+        if above and any(p.name in ZARR_FILES for p, _ in entries):
+            continue  # an array among the channels, whatever it is named
         tiffs = [p.name for p, is_folder in entries if is_tiff(p.name) and not is_folder]
         yield from (above + name for name in tiffs if not name.startswith("."))
         if tiffs and not above:

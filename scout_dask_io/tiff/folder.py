@@ -15,6 +15,7 @@ from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.name_fields import AmbiguousNamesError, grid_of_names
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate_file
+from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.tiff.range_reader import answered
 
 ORDERS = ("alphabetical", "natural")
@@ -73,6 +74,15 @@ def is_channel(name: str) -> bool:
     return not name.startswith(".") and not name.lower().endswith(".zarr")
 
 
+def is_channel_folder(folder: Location) -> bool:
+    """Tell whether a folder may be a channel: by its name, and on a disk not if it is Zarr."""
+    # An array that was put among the channels under another name holds no plane. In a store,
+    # each look would be a request.
+    return is_channel(folder.name) and not (
+        folder.on_disk and any((folder / name).stands() for name in ZARR_FILES)
+    )
+
+
 def list_planes(folder: Any, order: str = "alphabetical") -> list[Location]:
     """List the TIFF files of a folder, in stacking order.
 
@@ -109,7 +119,7 @@ def holds_planes(folder: Location) -> bool:
 def list_subfolders(folder: Any) -> list[Location]:
     """List the sub-folders of a folder, sorted by name.
 
-    Those that :func:`is_channel` is false of do not count.
+    Those that :func:`is_channel_folder` is false of do not count.
 
     Raises
     ------
@@ -118,7 +128,9 @@ def list_subfolders(folder: Any) -> list[Location]:
     """
     place = locate_file(folder)
     found = _list(place, "a file, not a folder of channels; read it with imread")
-    folders = [found[name][0] for name in sorted(found) if found[name][1] and is_channel(name)]
+    folders = [
+        p for _, (p, is_folder) in sorted(found.items()) if is_folder and is_channel_folder(p)
+    ]
     if not folders:
         raise PathNotFoundError(
             f"{place!r} has no sub-folder: one folder of planes a channel was expected. "

@@ -44,6 +44,8 @@ def _is_readable(name: str) -> bool:
         kind = kind_of(path)
         if kind == "tiff":
             return path.name.lower().endswith(_SUFFIXES) and path.is_file()
+        if kind in ("hdf5", "npy"):
+            return False  # napari and its plugins have readers of their own
         node = read_node(path) if kind == "zarr" else None
         return node is None or node.kind == "array" or image_of_node(node) is not None
     except (ScoutIOError, OSError):

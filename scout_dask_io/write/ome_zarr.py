@@ -33,8 +33,11 @@ from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run._dask import List, Task, TaskRef
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.image import lies_under_labels
+from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.source import open_source
 from scout_dask_io.store.transaction import begin
 from scout_dask_io.store.unfinished import NewArray
@@ -59,7 +62,7 @@ if TYPE_CHECKING:
 
 def write_ome_zarr(
     path: str | os.PathLike[str] | Location,
-    data: Any,
+    data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
     levels: int | None = None,
@@ -71,7 +74,7 @@ def write_ome_zarr(
     voxel_size: Any = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     fill_value: Any = 0,
     overwrite: bool = False,
     resume: bool = False,
@@ -110,7 +113,8 @@ def write_ome_zarr(
     labels : bool, optional
         Whether the data are labels: lower levels hold the most frequent label, and no
         contrast is noted. By default whether they were read from labels alone, whose
-        ``image-label`` the image then has too.
+        ``image-label`` the image then has too, or go below an image's ``labels``, where
+        they are listed.
     method : {"mean", "mode", "nearest"}, optional
         How pairs become one; ``"mean"`` of images (rounded to the nearest whole
         number, halves to the even one), ``"mode"`` of labels and bools.
@@ -155,12 +159,15 @@ def write_ome_zarr(
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
     destination = locate(path, storage_options)
+    if labels is None and lies_under_labels(destination):
+        labels = True
     labels, image_label = labels_for(data, labels)
     source, array = readable(data)
     size = size_for(data, voxel_size)
     # What was made of the data: a checksum of a numpy array is not computed again.
+    of: Any = array if source is None else source
     image = plan_ome_zarr(
-        array if source is None else source, chunks, levels=levels, axes=axes, labels=labels,
+        of, chunks, levels=levels, axes=axes, labels=labels,
         method=method, channels=channels, voxel_size=size, version=version, shards=shards,
         codec=codec, max_mem=max_mem, nb_workers=nb_workers,
     )  # fmt: skip
@@ -247,6 +254,7 @@ def write_levels(
         check=partial(check_remote, destination, image.write, data, overwrite=overwrite),
     )
     if txn is None:
+        list_label(destination)  # which the run that finished it may not have come to
         return _open(destination) if compute else cast(Any, delayed(_open)(destination))
     image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
     targets = [
@@ -375,6 +383,7 @@ def _commit(
         if subject is not None:
             put_sheet(target, units[target.level], subject)
         txn.commit(units, describe, shared)
+        list_label(txn.destination)
         return _open(txn.destination)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.axes import axes_of
@@ -34,7 +35,8 @@ from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.write.zarr import compressor_of, plan_write, readable
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
@@ -221,7 +223,7 @@ class ImagePlan:
 
 
 def plan_ome_zarr(
-    data: Any,
+    data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
     levels: int | None = None,
@@ -232,7 +234,7 @@ def plan_ome_zarr(
     voxel_size: Any = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = LEVEL_CODECS,
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
 ) -> ImagePlan:
@@ -251,17 +253,27 @@ def plan_ome_zarr(
         compressor_of(plan, each)
     letters = axes_of(len(plan.shape), channels=channels is not None, axes=axes)
     found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
+    method = method or method_for(np.dtype(plan.dtype), labels)
+    return plan_passes(plan, array, letters, found, method)
+
+
+def plan_passes(
+    plan: WritePlan, array: da.Array | None, axes: str, levels: tuple[Level, ...], method: str
+) -> ImagePlan:
+    """Give how levels are written, of which ``plan`` is the full one.
+
+    ``array`` is what is computed, where nothing is read by regions.
+    """
     passes: list[tuple[int, WritePlan]] = []
     first = 0
-    while first < len(found):
-        begun = plan_pass(plan, found, first) if first else plan
+    while first < len(levels):
+        begun = plan_pass(plan, levels, first) if first else plan
         # The passes after the first read a level that is stored.
         blocks = array.chunks if array is not None and not first else None
-        begun, n = fuse_levels(begun, found[first:], blocks)
+        begun, n = fuse_levels(begun, levels[first:], blocks)
         passes.append((first, begun))
         first += 1 + n
-    method = method or method_for(np.dtype(plan.dtype), labels)
-    return ImagePlan(letters, found, passes[0][1], tuple(passes), method)
+    return ImagePlan(axes, levels, passes[0][1], tuple(passes), method)
 
 
 def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan:

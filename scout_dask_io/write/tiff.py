@@ -16,6 +16,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 from dask.system import CPU_COUNT
 
 from scout_dask_io.core.axes import AXES
@@ -29,6 +30,7 @@ from scout_dask_io.errors import (
     PathNotFoundError,
     TargetExistsError,
 )
+from scout_dask_io.files.names import check_tiff_name
 from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.block_groups import BlockGroups
@@ -40,7 +42,11 @@ from scout_dask_io.write.tasks import check_unmasked, checked_block
 
 
 def imsave(
-    path: str | os.PathLike[str], data: Any, compress: int = 1, *, voxel_size: Any = None
+    path: str | os.PathLike[str],
+    data: da.Array | npt.ArrayLike,
+    compress: int = 1,
+    *,
+    voxel_size: Any = None,
 ) -> None:
     """Write a numpy or dask array as a TIFF file that reads back bit-equal, in the same shape.
 
@@ -87,8 +93,8 @@ def imsave(
     Raises
     ------
     ArgumentError
-        If a TIFF, or an OME-TIFF, cannot hold the array, ``compress`` is no level, or
-        ``voxel_size`` no size.
+        If a TIFF, or an OME-TIFF, cannot hold the array, ``compress`` is no level,
+        ``voxel_size`` no size, or ``path`` the name of a file of another format.
     PathNotFoundError
         If the directory of ``path`` does not exist.
     TargetExistsError
@@ -99,6 +105,7 @@ def imsave(
         If writing failed, for want of space for example.
     """
     target = check_target(path)
+    check_tiff_name(path, folder=False)
     size = size_for(data, voxel_size)
     array = _as_array(data)
     ome = is_ome_name(path)

@@ -30,10 +30,10 @@ from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.graph_search import search_graph
-from scout_dask_io.run.lazy import source_of
+from scout_dask_io.run.lazy import Pixels, source_of
 from scout_dask_io.run.scheduler import planned
 from scout_dask_io.store.chunk_v2 import array_crc32c
-from scout_dask_io.store.codecs import resolve_codec, v3_compressors
+from scout_dask_io.store.codecs import CodecLike, resolve_codec, v3_compressors
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
 from scout_dask_io.store.nodes import open_with_zarr
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 
 
 def plan_zarr(
-    data: Any,
+    data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
-    codec: Any = "zstd",
+    codec: CodecLike = "zstd",
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     max_mem: int | str | None = None,
@@ -88,10 +88,10 @@ def plan_zarr(
 
 def write_zarr(
     path: str | os.PathLike[str] | Location,
-    data: Any,
+    data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
-    codec: Any = "zstd",
+    codec: CodecLike = "zstd",
     fill_value: Any = 0,
     attributes: dict[str, Any] | None = None,
     voxel_size: Any = None,

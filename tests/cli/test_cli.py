@@ -200,7 +200,7 @@ def test_convert_refuses_paths_that_lie_in_one_another(planes: Path, tmp_path: P
 def test_convert_creates_nothing_when_the_source_is_bad(planes: Path, tmp_path: Path):
     (planes / "z0003.tif").write_bytes(b"II*\0 not much of a TIFF")
     assert "z0003.tif" in fails("convert", "planes", "out.zarr", cwd=tmp_path)
-    assert "missing" in fails("convert", "missing", "out.zarr", cwd=tmp_path)
+    assert "missing" in fails("convert", "missing", "out.zarr", cwd=tmp_path, code=2)
     assert names(tmp_path) == ["planes"]
 
 
@@ -391,7 +391,7 @@ def test_info_describes_planes_and_arrays(planes: Path, tmp_path: Path):
         found = json.loads(run("info", path, "--json", cwd=tmp_path)[0])
         assert found["shape"] == [7, 50, 70]
     assert "4 x 16 x 32" in out
-    assert "missing" in fails("info", "missing", cwd=tmp_path)
+    assert "missing" in fails("info", "missing", cwd=tmp_path, code=2)
 
 
 # -- export ----------------------------------------------------------------------------------
@@ -501,7 +501,7 @@ def test_help_loads_no_heavy_library(tmp_path: Path):
 def test_debug_shows_the_traceback(tmp_path: Path, where: str):
     args = ["info", "missing"]
     args = ["--debug", *args] if where == "before" else [*args, "--debug"]
-    _, err = run(*args, cwd=tmp_path, code=1)
+    _, err = run(*args, cwd=tmp_path, code=2)
     assert "Traceback" in err
     assert err.rstrip().splitlines()[-1].startswith("error: ")
 

@@ -50,7 +50,7 @@ FAILURES = {
     "usage": ("export a.zarr", 2),
     "option": ("convert planes b.zarr --chunks many", 2),
     "argument": ("export i.zarr out --level 9", 2),
-    "nothing there": ("info nothing", 1),
+    "nothing there": ("info nothing", 2),
     "stands already": ("convert planes a.zarr", 1),
     "nothing to verify": ("verify nothing", 2),
     "no manifest": ("verify foreign.zarr", 2),
@@ -63,7 +63,7 @@ FAILURES = {
     "no value fits": ("export i.zarr out --dtype uint8", 2),
     "too large a dtype": ("export i.zarr out.tif --imagej --dtype float64", 2),
     "levels of planes": ("export i.zarr out --levels 2", 2),
-    "unfinished": ("info unfinished.zarr", 1),
+    "unfinished": ("info unfinished.zarr", 2),
     "unfinished already": ("convert planes unfinished.zarr", 1),
 }
 

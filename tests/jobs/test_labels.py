@@ -13,6 +13,8 @@ import tifffile
 import zarr
 
 import scout_dask_io as io
+from scout_dask_io.cli import main
+from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import locate
 
 #: Values that no mean of two is among.
@@ -137,3 +139,103 @@ def test_a_picture_shows_labels_and_no_mean_of_them(tmp_path: Path) -> None:
     meant = io.preview(str(tmp_path / "b.zarr"), size=64, percentiles=(0, 100))
     assert shown.limits == ((0.0, 1000.0),)
     assert meant.limits != shown.limits
+
+
+def run(line: list[str]) -> int:
+    """Run the command line, and give its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main(line)
+    return int(ended.value.code or 0)
+
+
+def image_with_labels(place: str | Path) -> np.ndarray:
+    """Make an image of two channels with two labels, and give the first."""
+    raw = np.stack([CELLS, CELLS // 2])
+    io.write_ome_zarr(place, raw, (4, 32, 32), levels=3, voxel_size=(3, 1, 1))
+    cells = CELLS.astype("u4")
+    io.write_labels(place, "cells", cells, colors={7000: "0A141E"})
+    io.write_labels(place, "mask", cells > 0)
+    return cells
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_labels_of_an_image_go_along_when_asked(tmp_path: Path, zarr_format: int) -> None:
+    cells = image_with_labels(tmp_path / "a.zarr")
+    made = tmp_path / "b.zarr"
+    report = io.convert(
+        tmp_path / "a.zarr", made, ome=True, labels_too=True, levels=3, zarr_format=zarr_format
+    )
+    assert "cells, mask, which go along" in report.render()
+    assert io.info(made).labels == ("cells", "mask")
+    np.testing.assert_array_equal(io.read_zarr(made, label="cells").compute(), cells)
+    kept = attributes_of(made / "labels/cells")["image-label"]
+    assert kept["colors"] == [{"label-value": 7000, "rgba": [10, 20, 30, 255]}]
+    assert kept["source"] == {"image": "../../"}
+    for level in (1, 2):
+        image, label = (io.read_zarr(made, level=level, label=name) for name in (None, "cells"))
+        assert label.shape == image.shape[1:]
+
+
+def test_labels_that_are_left_are_told_of(tmp_path: Path, capsys: Any) -> None:
+    image_with_labels(tmp_path / "a.zarr")
+    assert run(["convert", str(tmp_path / "a.zarr"), str(tmp_path / "b.zarr"), "--ome"]) == 0
+    out = capsys.readouterr().out
+    assert "cells, mask are left: --labels-too takes them along" in out
+    assert not (tmp_path / "b.zarr/labels").exists()
+    for options, told in (({"ome": True}, "lists no labels"), ({}, "ome=True")):
+        with pytest.raises(ArgumentError, match=told):
+            io.convert(tmp_path / "b.zarr", tmp_path / "c.zarr", labels_too=True, **options)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+@pytest.mark.parametrize("kind", ["pages", "imagej", "zarr", "with a channel"])
+def test_the_command_puts_a_segmentation_below_its_image(
+    tmp_path: Path, kind: str, capsys: Any
+) -> None:
+    image_with_labels(tmp_path / "a.zarr")
+    seg, source = (CELLS // 3).astype("u2"), tmp_path / "seg.tif"
+    if kind == "pages":
+        tifffile.imwrite(source, seg)
+    elif kind == "imagej":
+        tifffile.imwrite(source, seg, imagej=True, metadata={"axes": "ZYX"})
+    elif kind == "zarr":
+        source = tmp_path / "seg.zarr"
+        io.write_zarr(source, seg)
+    else:
+        source = tmp_path / "seg.ome.zarr"
+        io.write_ome_zarr(source, seg[None], levels=1, labels=True)
+    line = ["convert", str(source), "--into", str(tmp_path / "a.zarr"), "--label", "new"]
+    assert run([*line, "--dry-run"]) == 0
+    assert not (tmp_path / "a.zarr/labels/new").exists()
+    assert run(line) == 0
+    out = capsys.readouterr().out
+    assert "a.zarr/labels/new" in out
+    assert io.info(tmp_path / "a.zarr").labels == ("cells", "mask", "new")
+    made = io.read_zarr(tmp_path / "a.zarr", label="new")
+    np.testing.assert_array_equal(made.compute(), seg)
+    assert run(line) == 1
+    assert run([*line, "--overwrite", "-q"]) == 0
+    if kind == "pages":
+        assert run(["verify", str(source), str(tmp_path / "a.zarr/labels/new")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--label", "x"], "go together"),
+        (["--into", "i.zarr"], "go together"),
+        (["b.zarr", "--into", "i.zarr", "--label", "x"], "one of the two"),
+        ([], "Give DST"),
+        (["--into", "i.zarr", "--label", "x", "--levels", "2"], "--levels"),
+        (["--into", "none.zarr", "--label", "x"], "none.zarr"),
+    ],
+)
+def test_where_labels_go_is_said_in_one_way(
+    tmp_path: Path, monkeypatch: Any, capsys: Any, more: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image_with_labels("i.zarr")
+    tifffile.imwrite("seg.tif", CELLS)
+    assert run(["convert", "seg.tif", *more]) != 0
+    assert told in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["i.zarr", "seg.tif"]

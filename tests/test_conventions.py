@@ -1,0 +1,173 @@
+"""What a project has beside its code: citation, recipe, workflows; a user's script is typed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+from helpers import REPO
+
+import scout_dask_io
+
+PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+GITHUB = REPO / ".github"
+#: Names of packages that conda-forge has under others.
+CONDA = {"dask": "dask-core", "matplotlib": "matplotlib-base"}
+
+
+def recipe() -> dict[str, Any]:
+    """Give the conda recipe as conda-build renders it."""
+    text = (GITHUB / "conda-recipe" / "meta.yaml").read_text()
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(text)
+    found = yaml.safe_load(template.render(environ=os.environ, PYTHON="python"))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_recipe_asks_for_what_the_package_does():
+    bounds = [re.fullmatch(r"([\w-]+)(?:\[.*\])?(.*)", d) for d in PROJECT["dependencies"]]
+    wanted = {f"{CONDA.get(m[1], m[1])} {m[2]}".strip() for m in bounds if m}
+    wanted.add(f"python {PROJECT['requires-python']}")
+    made = recipe()
+    assert set(made["requirements"]["run"]) == wanted
+    assert made["build"]["entry_points"] == [
+        f"{name} = {where}" for name, where in PROJECT["scripts"].items()
+    ]
+    assert (REPO / made["about"]["license_file"]).is_file()
+
+
+def test_what_repeats_the_version_repeats_it():
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
+    assert citation["version"] == recipe()["package"]["version"] == scout_dask_io.__version__
+    assert citation["license"] == recipe()["about"]["license"] == PROJECT["license"]
+    assert {"cff-version", "message", "title", "authors", "type"} <= set(citation)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*GITHUB.rglob("*.yml"), REPO / ".pre-commit-config.yaml"],
+    ids=lambda p: p.name,
+)
+def test_each_file_of_a_service_is_yaml_that_says_something(path: Path):
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+def test_the_workflow_runs_each_python_that_may_be_installed_on_three_systems():
+    workflow = yaml.safe_load((GITHUB / "workflows" / "ci.yml").read_text())
+    matrix = workflow["jobs"]["suite"]["strategy"]["matrix"]
+    low, high = (int(n) for n in re.findall(r"3\.(\d+)", PROJECT["requires-python"]))
+    assert matrix["python"] == [f"3.{minor}" for minor in range(low, high)]
+    assert [name.split("-")[0] for name in matrix["os"]] == ["ubuntu", "windows", "macos"]
+    release = yaml.safe_load((GITHUB / "workflows" / "release.yml").read_text())
+    assert release["jobs"]["publish"]["permissions"] == {"id-token": "write"}
+
+
+def test_files_that_the_conventions_point_to_exist():
+    for page in [*GITHUB.glob("*.md"), REPO / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+SCRIPT = '''
+"""What a user writes, over the public names."""
+
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+
+import scout_dask_io as io
+
+
+def crop(folder: Path, out: Path) -> tuple[int, ...]:
+    volume: da.Array = io.imread_folder(folder, order="natural", missing="fill")
+    size: io.VoxelSize | None = io.voxel_size(folder)
+    plan = io.plan_zarr(volume, (64, 64, 64), max_mem="2GB")
+    assert plan.n_units > 0
+    io.write_zarr(out, volume[:, :100], codec={"id": "zlib", "level": 1}, voxel_size=size)
+    io.write_zarr(out.with_suffix(".b.zarr"), np.zeros((2, 3, 4), "u1"), codec=None)
+    io.write_ome_zarr(out.with_suffix(".ome.zarr"), volume, codec=("zstd", "lz4"), levels=2)
+    io.imsave(str(out.with_suffix(".tif")), io.read_zarr(out), compress=1)
+    report = io.convert(folder, out.with_suffix(".c.zarr"), qc=True, progress=True)
+    return report.shape
+
+
+def look(path: str) -> bool:
+    found = io.info(path)
+    names: list[str] = io.channel_names(path)
+    same: bool = io.verify(path, path).ok
+    try:
+        io.preview(path, mode="max").save("a.png")
+    except io.ScoutIOError as err:
+        print(found.kind, names, err)
+    return same
+'''
+WRONG = """
+import scout_dask_io as io
+
+io.write_zarr("a.zarr", "b.zarr")
+io.write_ome_zarr("a.zarr", [1, 2])
+io.imsave("a.tif", io.read_zarr("a.zarr"), compress="little")
+"""
+
+
+@pytest.mark.slow
+def test_a_users_script_is_typed_and_its_mistakes_are_seen(tmp_path: Path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "wrong.py").write_text(WRONG)
+
+    def mypy(name: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), name],
+            cwd=tmp_path, env={**os.environ, "MYPYPATH": str(REPO)}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    pytest.importorskip("mypy")
+    assert "Success" in mypy("script.py")
+    said = mypy("wrong.py")
+    assert said.count("[arg-type]") == 3, said
+
+
+@pytest.mark.slow
+def test_what_is_built_is_sound_and_works_installed_from_the_built_file(tmp_path: Path):
+    pytest.importorskip("build")
+    pytest.importorskip("twine")
+    tools = SimpleNamespace(out=tmp_path / "dist", venv=tmp_path / "venv")
+    copy = tmp_path / "copy"
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPO, capture_output=True, check=True, text=True
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((REPO / name).read_bytes())
+
+    def run(*args: object) -> str:
+        done = subprocess.run(
+            [*map(str, args)], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(sys.executable, "-m", "build", "--outdir", tools.out, copy)
+    files = sorted(tools.out.iterdir())
+    assert [f.suffix for f in files] == [".whl", ".gz"]
+    assert run(sys.executable, "-m", "twine", "check", "--strict", *files).count("PASSED") == 2
+    for built in files:
+        # What is installed already serves its dependencies: the built file is what is tried.
+        run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", tools.venv, built)
+        code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from scout_dask_io.cli import main"
+        run(sys.executable, "-c", f"{code}; main(['demo', '-q'])", tools.venv)
+        shutil.rmtree(tools.venv)
