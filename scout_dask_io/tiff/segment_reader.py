@@ -186,6 +186,8 @@ class SegmentReader(AreaReader):
                 values, place, shape = decode(bytes(coded) or None, picks[at], **extra)
                 if values is None:
                     values = np.zeros((1, *shape[1:]), dtype)
+                if values.dtype == np.uint8 and dtype == np.bool_:
+                    values = values != 0  # a byte a bit, as decoders of fax give them
                 if values.ndim != 4 or values.shape[0] != 1 or values.dtype != dtype:
                     raise Damaged(
                         f"segment {picks[at]} decodes to {values.dtype} of shape {values.shape}"

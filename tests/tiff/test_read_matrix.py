@@ -12,6 +12,7 @@ import tifffile
 from helpers import make_volume, packs_bits
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from scout_dask_io.read.tiff import imread, imread_folder
 from scout_dask_io.run.lazy import source_of
@@ -137,6 +138,15 @@ def test_what_imagecodecs_decodes_is_read(tmp_path, codec):
     path = tmp_path / "image.tif"
     tifffile.imwrite(path, image, compression=codec, photometric="rgb", tile=(32, 32))
     check(path)
+
+
+@pytest.mark.parametrize("codec", ["group3", "group4", "tiff_ccitt", "packbits", None])
+def test_pages_of_one_bit_a_pixel_are_read(tmp_path, codec):
+    noise = np.random.default_rng(17).random((53, 91))
+    noise[10:30, 20:70], noise[31:40] = 0, 1
+    page = noise > 0.6
+    Image.fromarray(page).save(tmp_path / "fax.tif", compression=codec)
+    check(tmp_path / "fax.tif", page)
 
 
 @pytest.mark.parametrize("dtype", ["c8", "c16"])
