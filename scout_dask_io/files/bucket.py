@@ -11,16 +11,19 @@ import http.client
 import importlib.util
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.requests import WINDOW, RangeAnswer, settled
+
+_T = TypeVar("_T")
 
 SCHEMES = ("s3", "s3a")
 # fsspec's options, and what obstore calls them.
@@ -79,6 +82,7 @@ _OF_S3FS = (
     "version_aware",
 )
 _RETRIES = 10
+_RETRIES_OF_HALVES = 4
 # A request of a large chunk over a slow line may take as long.
 _TIMEOUT = "300s"
 _FORBIDDEN = re.compile("status code: 40[13]")
@@ -291,9 +295,12 @@ class Bucket:
             span = {"range": (start, stop)}
         elif start:
             span = {"range": {"offset": start} if start > 0 else {"suffix": -start}}
-        with _own_errors():
+
+        def ask() -> RangeAnswer:
             found = obstore.get(self.store, self._path(key), options=span)
             return memoryview(found.bytes()), self._entry(found.meta)
+
+        return _asked_again(ask)
 
     def begin(self, key: str, start: int = 0, stop: int | None = None) -> Future[RangeAnswer]:
         """Ask for what :meth:`get` gives, and do not wait for it."""
@@ -316,8 +323,7 @@ class Bucket:
         """Give what the store says of an object."""
         import obstore
 
-        with _own_errors():
-            return self._entry(obstore.head(self.store, self._path(key)))
+        return _asked_again(lambda: self._entry(obstore.head(self.store, self._path(key))))
 
     def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         """Write an object whole."""
@@ -349,9 +355,11 @@ class Bucket:
         """Give the entries of all objects below a key."""
         import obstore
 
-        with _own_errors():
+        def ask() -> list[dict[str, Any]]:
             listed = obstore.list(self.store, self._path(key) or None, chunk_size=1000)
-            found = [self._entry(meta) for some in listed for meta in some]
+            return [self._entry(meta) for some in listed for meta in some]
+
+        found = _asked_again(ask)
         # An empty one may stand for a folder: obstore takes the slash off its name.
         empty = [entry["name"] for entry in found if not entry["size"]]
         heads = [_pool().submit(self.about, name) for name in empty]
@@ -363,8 +371,9 @@ class Bucket:
         """Give the entries of what lies directly below a key."""
         import obstore
 
-        with _own_errors():
-            found = obstore.list_with_delimiter(self.store, self._path(key) or None)
+        found = _asked_again(
+            lambda: obstore.list_with_delimiter(self.store, self._path(key) or None)
+        )
         folders = [
             {"name": f"{self.name}/{name}", "type": "directory", "size": 0}
             for name in found["common_prefixes"]
@@ -391,6 +400,24 @@ class Bucket:
             "ETag": meta["e_tag"],
             "LastModified": meta["last_modified"],
         }
+
+
+def _asked_again(ask: Callable[[], _T]) -> _T:
+    """Ask what changes nothing, and again where the answer was cut off.
+
+    obstore makes a request again that fails, and not one whose refusal came by half: of an object
+    that is not there, for instance.
+    """
+    for n in range(_RETRIES_OF_HALVES):
+        try:
+            with _own_errors():
+                return ask()
+        except OSError as err:
+            if "body error" not in str(err) and "decoding" not in str(err):
+                raise
+            time.sleep(0.05 * 2**n)
+    with _own_errors():
+        return ask()
 
 
 @contextmanager

@@ -87,6 +87,23 @@ def test_what_a_store_refuses_is_pythons_error_of_that_name(
                 list(place.find())
 
 
+def test_an_answer_that_comes_by_half_is_asked_for_again(lab: Lab):
+    cut: set[str] = set()
+
+    def fault(method: str, path: str) -> Any:
+        if method != "GET" or path in cut:
+            return None
+        cut.add(path)
+        return "half"
+
+    lab.put("deep/a.zarr/there", b"1234567890")
+    with faulty_proxy(lab.address, fault) as address:
+        place = as_remote(locate(lab.url, {**lab.options, "endpoint_url": address}))
+        assert place.read_many(["there", "absent"]) == {"there": b"1234567890", "absent": None}
+        assert list(place.find()) == [("there", 10)]
+    assert len(cut) >= 3
+
+
 def test_no_request_asks_whether_it_may_be_sent(lab: Lab):
     with faulty_proxy(lab.address, lambda *_: None, seen := [], expected := []) as address:
         options = {**lab.options, "endpoint_url": address}
