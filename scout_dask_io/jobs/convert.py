@@ -402,6 +402,10 @@ def fill_value_of(opened: Opened) -> Any:
     """Give the fill value of a Zarr array that is converted; ``None`` where there is none."""
     if opened.node is None:
         return None
+    stated = opened.node.metadata.get("fill_value")
+    if stated is None or isinstance(stated, (int, float)):
+        return stated or None
+    # Text, such as "NaN", and lists are zarr's to understand.
     found = cast("zarr.Array[Any]", open_with_zarr(opened.node)).fill_value
     return None if found is None else np.asarray(found).item()
 
