@@ -387,7 +387,8 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
     array, axes = opened.array, image_axes(opened)
     names, colors = opened.info.names, opened.info.colors
     if "s" in opened.axes and "c" not in opened.axes:
-        names = tuple(_SAMPLES)[: array.shape[axes.index("c")]]
+        n_samples = array.shape[axes.index("c")]
+        names = tuple(_SAMPLES)[:n_samples] if n_samples > 2 else ()  # of two, one is grey
     order = in_order(axes)
     if not set(axes) <= set(ORDER) or not order.endswith("yx") or source_of(array) is None:
         raise ArgumentError(

@@ -176,6 +176,8 @@ _MAX_RATIO = {1: 1, 5: 4096, 8: 1040, 32946: 1040, 50000: 65536, 34926: 65536, 3
 _MAX_RATIO |= {6: 4096, 7: 4096, 34892: 4096}
 #: Decoders that cannot be bounded by a ratio may not make more than this at once.
 _MAX_SEGMENT_NBYTES = 2**32
+#: What a codec may add to segments that it cannot make smaller.
+_SLACK_NBYTES = 1 << 16
 #: Tags that change how pixels are laid out in ways that only tifffile knows.
 _QUIRKS = frozenset({32997, 32998, 34412, 65420, 65426, 28672})
 _KINDS = {1: "u", 2: "i", 3: "f"}
@@ -318,12 +320,56 @@ def read_segments(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndar
         If there are fewer than the page needs, one is at offset 0 or empty, or
         one ends outside of the file.
     """
+    return check_segments(*_tables(ifd, window, layout), layout, window.size)
+
+
+def _tables(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Give offset and byte count of every segment, counts that cannot be right put right."""
     n = layout.n_segments
     offsets = ifd.numbers(324 if layout.tiled and 324 in ifd.entries else 273, window)
     counts = ifd.numbers(325 if layout.tiled and 325 in ifd.entries else 279, window)
-    if not len(counts) and layout.compression == 1:
-        counts = np.array([_segment_nbytes(layout, k) for k in range(n)], np.int64)
-    return check_segments(offsets, counts, layout, window.size)
+    if layout.coding == "general" or layout.compression not in DIRECT_CODECS:
+        return offsets, counts
+    if layout.compression == 1 and not len(counts):
+        return offsets, _needed(layout)
+    if len(offsets) < n or len(counts) < n or bool((offsets[:n] <= 0).any()):
+        return offsets, counts
+    offsets, counts = offsets[:n], counts[:n]
+    if not counts.any():
+        # No writer that was cut off leaves offsets and no counts at all.
+        room = room_of(offsets, ifd.offset, window.size)
+        need = _needed(layout)
+        counts = np.minimum(need if layout.compression == 1 else 2 * need + _SLACK_NBYTES, room)
+    elif layout.compression == 1 and bool((counts < (need := _needed(layout))).any()):
+        # The size of a plain segment follows from the other tags. A count of whole rows may be
+        # right, and the height wrong; unless it is one of pixels, which some writers state.
+        row = layout.segment_nbytes // layout.segment_rows
+        n_pixels = need // np.dtype(layout.dtype).itemsize
+        states_rows = (counts % row == 0) & (counts != n_pixels)
+        states_rows &= counts != n_pixels // layout.interleaved
+        room = room_of(offsets, ifd.offset, window.size)
+        wrong = (counts > 0) & (counts < need) & ~states_rows & (need <= room)
+        counts = np.where(wrong, need, counts)
+    return offsets, counts
+
+
+def room_of(offsets: np.ndarray, ifd: int, size: int) -> np.ndarray:
+    """Give the bytes from the start of each segment to what follows it in the file.
+
+    That is another segment, the page's directory, or the end of the file.
+    """
+    starts = np.unique(np.append(offsets, (ifd, size)))
+    after = np.searchsorted(starts, offsets, "right").clip(max=len(starts) - 1)
+    return np.asarray(starts[after] - offsets)
+
+
+def _needed(layout: PageLayout) -> np.ndarray:
+    """Give the decoded size of every segment, in bytes."""
+    need = np.full(layout.n_segments, _segment_nbytes(layout, 0), np.int64)
+    down = layout.grid[0]
+    if not layout.tiled:
+        need[down - 1 :: down] = _segment_nbytes(layout, down - 1)
+    return need
 
 
 def check_segments(
@@ -368,11 +414,7 @@ def check_segments(
 def _has_holes(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
     """Tell whether a segment of a page was never written."""
     n = layout.n_segments
-    for own, other in ((324, 273), (325, 279)):
-        values = ifd.numbers(own if layout.tiled and own in ifd.entries else other, window)[:n]
-        if bool((values == 0).any()):
-            return True
-    return False
+    return any(bool((table[:n] == 0).any()) for table in _tables(ifd, window, layout))
 
 
 def _segment_nbytes(layout: PageLayout, at: int) -> int:
@@ -395,6 +437,9 @@ def _place_of_pixels(ifd: Ifd, window: Window, layout: PageLayout) -> int:
         if offset > 0 and offset + layout.nbytes <= window.size:
             if count >= layout.nbytes or ifd.text(270, window).startswith("ImageJ="):
                 return offset
+            count = int(_tables(ifd, window, layout)[1][0])
+            if count >= layout.nbytes:
+                return offset
             raise Damaged(
                 f"its page needs {layout.nbytes} bytes of pixels, its one strip holds {count}"
             )
@@ -406,9 +451,7 @@ def _place_of_pixels(ifd: Ifd, window: Window, layout: PageLayout) -> int:
     offsets, counts = read_segments(ifd, window, layout)
     if layout.compression != 1:
         return -1
-    down = layout.grid[0]
-    need = np.full(n, _segment_nbytes(layout, 0), np.int64)
-    need[down - 1 :: down] = _segment_nbytes(layout, down - 1)
+    need = _needed(layout)
     short = (counts < need) & ((counts > 0) | (not layout.sparse))
     if bool(short.any()):
         bad = int(np.flatnonzero(short)[0])

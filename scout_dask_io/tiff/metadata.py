@@ -38,6 +38,9 @@ _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
 #: Pixels smaller than a hundredth of a nanometre or larger than 10 cm are no pixels.
 _LEAST_UM, _GREATEST_UM = 1e-5, 1e5
 
+#: Photometric interpretations whose samples are no red, green and blue: grey, inks, L*a*b*.
+_NO_COLORS = frozenset({0, 1, 5, 8, 9, 10})
+
 _BLACK = "000000"
 
 _T = TypeVar("_T")
@@ -123,13 +126,11 @@ def stated_in(
     """
     metadata = Metadata(tif, series)
     image = tif.series[series].levels[level]
-    axes = image.axes.replace("S", "") + "S" if layout.planar else image.axes
-    n_channels = dict(zip(image.axes, image.shape, strict=True)).get("C", 1)
-    return Stated(
-        axes.lower() if len(axes) == len(lead) + len(layout.shape) else "",
-        tuple(metadata.sizes(level)),
-        metadata.channels(n_channels),
-    )
+    axes = metadata.axes(image, layout)
+    if len(axes) != len(lead) + len(layout.shape):
+        axes = ""
+    n_channels = dict(zip(axes, (*lead, *layout.shape), strict=False)).get("c", 1)
+    return Stated(axes, tuple(metadata.sizes(level)), metadata.channels(n_channels))
 
 
 class Metadata:
@@ -156,6 +157,33 @@ class Metadata:
     def _imagej(self) -> dict[str, Any]:
         return ask(lambda: self._tif.imagej_metadata if self._tif.is_imagej else None) or {}
 
+    def axes(self, image: tifffile.TiffPageSeries, layout: PageLayout) -> str:
+        """Give a letter an axis, samples last: colour, or channels that are stored as samples.
+
+        Samples are channels where the metadata call them so: OME-XML that splits no channel
+        in samples, axes that tifffile or a Zeiss LSM names; and where they are grey.
+        """
+        found = image.axes.lower()
+        if not layout.samples:
+            return str(found)
+        at = len(found) - (3 if layout.planar else 1)
+        letter = found[at : at + 1]
+        others = found[:at] + found[at + 1 :]
+        if letter == "s" and "c" not in others and self._has_grey_samples(image):
+            letter = "c"
+        return str(others + letter)
+
+    def _has_grey_samples(self, image: tifffile.TiffPageSeries) -> bool:
+        page = image.keyframe
+        n = page.samplesperpixel
+        if self._ome is not None:
+            channels = [e for e in self._ome if local_name(e) == "Channel"]
+            if len(channels) == n and all(e.get("SamplesPerPixel", "1") == "1" for e in channels):
+                return True
+        # Unassociated and associated alpha: what is grey has one channel then, and its mask.
+        alpha = any(int(kind) in (1, 2) for kind in page.extrasamples)
+        return int(page.photometric) in _NO_COLORS and not alpha
+
     def sizes(self, level: int = 0) -> Iterator[VoxelSize]:
         """Yield what is stated about the size of a voxel at a resolution level.
 
@@ -169,6 +197,8 @@ class Metadata:
             lambda: from_attribute(self._shaped.get(ATTRIBUTE), "description"),
             lambda: _size_of_ome(self._ome),
             lambda: _size_of_imagej(self._imagej, self._tif),
+            lambda: _size_of_metamorph(self._tif),
+            lambda: _size_of_lsm(self._tif),
             lambda: _size_of_tags(self._tif),
         ):
             found = ask(find)
@@ -190,6 +220,7 @@ class Metadata:
             lambda: _channels_of_shaped(self._shaped),
             lambda: _channels_of_ome(self._ome),
             lambda: _channels_of_imagej(self._imagej),
+            lambda: _channels_of_lsm(self._tif),
         ):
             found = ask(find) or ((), ())
             names = names or _names(found[0], n)
@@ -250,6 +281,42 @@ def _size_of_imagej(meta: dict[str, Any], tif: tifffile.TiffFile) -> VoxelSize |
     y = _length(_per_pixel(tif, 283), meta.get("yunit", unit))
     z = _length(meta.get("spacing"), meta.get("zunit", unit))
     return VoxelSize(z, y, x, "ImageJ metadata")
+
+
+def _size_of_metamorph(tif: tifffile.TiffFile) -> VoxelSize | None:
+    """Give the size that the UIC tags of a MetaMorph stack state."""
+    meta = tif.stk_metadata if tif.is_stk else None
+    if not meta:
+        return None
+    unit = str(meta.get("CalibrationUnits") or "um").strip("\0 ")
+    x, y = (
+        _length(meta.get(f"{a}Calibration"), unit) if meta.get("SpatialCalibration", 1) else None
+        for a in "XY"
+    )
+    return VoxelSize(_z_step(meta), y, x, "MetaMorph's UIC tags")
+
+
+def _z_step(meta: dict[str, Any]) -> float | None:
+    """Give the distance of MetaMorph's planes, which is in micrometres, where it is the same."""
+    steps = np.abs(np.asarray(meta.get("ZDistance", ()), float))
+    if len(steps) > 1 and steps[1] > 0 and np.allclose(steps[1:], steps[1], rtol=1e-3):
+        return float(steps[1])
+    heights = np.asarray(meta.get("AbsoluteZ", ()), float)
+    if heights.ndim == 2 and heights[:, 1].all():  # numerators and denominators, of old tifffile
+        heights = heights[:, 0] / heights[:, 1]
+    steps = np.abs(np.diff(heights)) if heights.ndim == 1 else np.zeros(0)
+    if len(steps) and steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3):
+        return float(steps[0])
+    return None
+
+
+def _size_of_lsm(tif: tifffile.TiffFile) -> VoxelSize | None:
+    """Give the size that a Zeiss LSM states, in metres."""
+    meta = tif.lsm_metadata if tif.is_lsm else None
+    if not meta:
+        return None
+    z, y, x = (_length(meta.get(f"VoxelSize{a}"), "m") for a in "ZYX")
+    return VoxelSize(z, y, x, "Zeiss LSM metadata")
 
 
 def _size_of_tags(tif: tifffile.TiffFile) -> VoxelSize | None:
@@ -328,6 +395,15 @@ def _channels_of_imagej(meta: dict[str, Any]) -> tuple[Sequence[str], Sequence[s
     luts = meta.get("LUTs") if meta.get("mode") != "grayscale" else None
     colors = tuple(_brightest(lut) for lut in luts) if luts is not None else ()
     return names, colors
+
+
+def _channels_of_lsm(tif: tifffile.TiffFile) -> tuple[Sequence[str], Sequence[str]]:
+    meta = tif.lsm_metadata if tif.is_lsm else None
+    found = (meta or {}).get("ChannelColors") or {}
+    names = tuple(str(name).strip("\0 ") for name in found.get("ColorNames", ()))
+    return names, tuple(
+        "".join(f"{int(v):02X}" for v in color[:3]) for color in found.get("Colors", ())
+    )
 
 
 def _numbered_names(info: str) -> Iterator[tuple[int, str]]:

@@ -19,6 +19,7 @@ from scout_dask_io.tiff.ifd import (
     read_header,
     read_ifd,
     read_segments,
+    room_of,
 )
 from scout_dask_io.tiff.open_file import BoundedCache, SegmentTable
 from scout_dask_io.tiff.page_reader import PIECE_NBYTES, Area, AreaReader, Page, depth_of, span
@@ -41,6 +42,9 @@ _CODECS: dict[int, Decoder] = {
     34926: imagecodecs.zstd_decode,
     50000: imagecodecs.zstd_decode,
 }
+
+#: Codecs whose data say where they end, and that they are whole.
+_SELF_ENDING = frozenset({8, 32946, 34926, 50000})
 
 # Plain data only, no handle. A plane of 2,048 one-row strips holds 32 kB here.
 _tables: BoundedCache[SegmentTable] = BoundedCache(32 << 20, lambda table: table.nbytes)
@@ -121,7 +125,7 @@ class SegmentReader(AreaReader):
             picks = self._numbers(*group)
             for at, coded in self._runs(page, self._table(page), picks):
                 buffer = self.scratch.pixels(layout.segment_nbytes)
-                self._decode_into(coded, buffer, picks[at])
+                self._decode_into(page, coded, buffer, picks[at])
                 values = self._unpredict(buffer.view(layout.dtype).reshape(high, wide, inter))
                 yield self._clip(values, first, (acrosses.start + at) * wide, band)
 
@@ -146,11 +150,11 @@ class SegmentReader(AreaReader):
         nbytes = layout.segment_rows * self._row_nbytes()
         picks = self._numbers(*group)
         for at, coded in self._runs(page, self._table(page), picks):
-            self._decode_into(coded, out[at * nbytes : (at + 1) * nbytes], picks[at])
+            self._decode_into(page, coded, out[at * nbytes : (at + 1) * nbytes], picks[at])
         shape = (-1, layout.segment_columns, layout.interleaved)
         return self._unpredict(out.view(layout.dtype).reshape(shape))
 
-    def _decode_into(self, coded: memoryview, out: np.ndarray, number: int) -> None:
+    def _decode_into(self, page: Page, coded: memoryview, out: np.ndarray, number: int) -> None:
         if not coded:
             out[:] = 0  # of a sparse page: never written
             return
@@ -158,9 +162,33 @@ class SegmentReader(AreaReader):
         if codec is None:
             out[:] = np.frombuffer(coded[: out.size], np.uint8)
             return
-        got = len(codec(coded, out=out))
+        try:
+            got = len(codec(coded, out=out))
+        except Exception:
+            if not self._decode_longer(page, len(coded), out, number):
+                raise
+            return
         if got != out.size:
             raise Damaged(f"segment {number} holds {got} bytes of pixels, not {out.size}")
+
+    def _decode_longer(self, page: Page, count: int, out: np.ndarray, number: int) -> bool:
+        """Decode a segment that goes on beyond a byte count that is too small; tell whether it did.
+
+        Of codecs alone that end by themselves, so that what follows is not taken for pixels.
+        """
+        if self.layout.compression not in _SELF_ENDING:
+            return False
+        offsets = self._table(page).offsets
+        room = int(room_of(offsets, page.ifd, page.file.size)[number])
+        room = min(room, count + 2 * out.size + _GAP_NBYTES)
+        if room <= count:
+            return False
+        longer = memoryview(bytearray(room))
+        self._fill(page, int(offsets[number]), longer)
+        try:
+            return len(_CODECS[self.layout.compression](longer, out=out)) == out.size
+        except Exception:
+            return False
 
     def _unpredict(self, values: np.ndarray) -> np.ndarray:
         if self.layout.predictor == 1:
