@@ -1,8 +1,10 @@
-"""Numbers as people read them: sizes, times, counts. Pure."""
+"""Numbers as people read them: sizes, times, counts; and texts cut to a length. Pure."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -81,3 +83,26 @@ def format_shape(shape: Sequence[int]) -> str:
     '30 x 510 x 667'
     """
     return " x ".join(str(n) for n in shape)
+
+
+def format_found(value: Any, most: int = 200) -> str:
+    """Give what was found in a file as a message shows it: ``repr``, cut where it is long.
+
+    Examples
+    --------
+    >>> format_found([1, 2]), format_found([7] * 3000)
+    ('[1, 2]', '[7, 7, 7, 7, 7, 7, ...]')
+    """
+    short = repr(value)
+    return cut(reprlib.repr(value) if len(short) > most else short, most)
+
+
+def cut(text: str, most: int = 300) -> str:
+    """Give a text, without its middle where it is longer than ``most`` characters.
+
+    Examples
+    --------
+    >>> cut("short"), cut("a" * 50 + "z" * 50, 20)
+    ('short', 'aaaaaaaaaa...zzzzzzz')
+    """
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[3 - most // 2 :]}"

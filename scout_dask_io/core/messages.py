@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from scout_dask_io.errors import ArgumentError
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,17 @@ def message_of(err: BaseException, start: str = "") -> str:
         return told.removeprefix(start)
     first, *others = told.parts
     return Message(first.removeprefix(start) if isinstance(first, str) else first, *others)
+
+
+@contextmanager
+def about(what: object) -> Iterator[None]:
+    """Put what was given, a path, before an :class:`ArgumentError` that does not name it."""
+    try:
+        yield
+    except ArgumentError as err:
+        if str(what) in str(err):
+            raise
+        raise type(err)(Message(f"{what}: ", message_of(err))) from err
 
 
 RESUME, OVERWRITE = Option("resume", True), Option("overwrite", True)

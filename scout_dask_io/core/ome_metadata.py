@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.axes import ORDER, letters_of
+from scout_dask_io.core.formatting import cut
 from scout_dask_io.core.image_info import (
     Axis,
     Channel,
@@ -257,10 +258,11 @@ def parse_image(
         )
     except LayoutError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as err:
+        told = cut(f"{type(err).__name__}: {err}")
         raise LayoutError(
-            f"{where}: the multiscales metadata are damaged ({type(err).__name__}: {err}). Read a "
-            "level by its own path, or write the image again."
+            f"{where}: the multiscales metadata are damaged ({told}). Read a level by its own "
+            "path, or write the image again."
         ) from err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,23 @@ def exchange(a: Path, b: Path) -> bool:
     if number in _CANNOT:
         return False
     raise OSError(number, os.strerror(number), os.fspath(b))
+
+
+def hidden_name(path: Path) -> str:
+    """Give how the names of hidden files beside a path begin: ``.``, and its own name.
+
+    A name that is too long for anything to be added has its end replaced by a digest of it:
+    systems take 255 bytes, and up to 46 are added.
+
+    Examples
+    --------
+    >>> hidden_name(Path("a.zarr")), len(hidden_name(Path("a" * 250)))
+    ('.a.zarr', 168)
+    """
+    raw = os.fsencode(path.name)
+    if len(raw) <= 209:
+        return f".{path.name}"
+    return f".{raw[:150].decode(errors='ignore')}~{hashlib.sha256(raw).hexdigest()[:16]}"
 
 
 def remove_tree(path: Path) -> None:

@@ -310,7 +310,12 @@ class LocalLocation(_Base):
     def below(self, name: str) -> LocalLocation | None:
         """Give what a name that some file states means here; ``None`` if it leads out of here."""
         found = self / name
-        return found if found.resolve().is_relative_to(self.resolve()) else None
+        try:
+            inside = found.resolve().is_relative_to(self.resolve())
+            found.exists()
+        except (OSError, ValueError, RuntimeError):  # too long, no text of the system, a loop
+            return None
+        return found if inside else None
 
     @property
     def options(self) -> None:
@@ -336,7 +341,10 @@ def read_file(path: str | os.PathLike[str], buffer: bytearray) -> memoryview | N
     try:
         # O_NONBLOCK: a FIFO in a chunk's place must not hang the reader.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except FileNotFoundError as err:
+        if os.path.islink(path):  # never fill: the chunk is somewhere else, or was
+            raise ChunkReadError(f"{path}: expected a chunk's file, found a link to "
+                                 "nothing") from err  # fmt: skip
         return None
     except OSError as err:
         raise ChunkReadError(f"{path}: the chunk cannot be opened ({err.strerror})") from err

@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.core.formatting import cut
+from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.local import Answer, LocalLocation, Newest
 from scout_dask_io.files.remote import RemoteLocation, is_url
 
@@ -148,6 +149,8 @@ def locate(
     ------
     ArgumentError
         If it is no path, or ``storage_options`` are given for a local one.
+    PathNotFoundError
+        If it is relative, and the working directory is gone.
     """
     if isinstance(path, (RemoteLocation, LocalLocation)):
         return path
@@ -159,16 +162,37 @@ def locate(
             raise ArgumentError(
                 f"storage_options are for URLs such as s3://bucket/a.zarr; {path} is a local path"
             )
-        return LocalLocation(os.path.abspath(os.fspath(path)))
+        return _on_disk(os.fspath(path))
     url = str(path).rstrip("/")
     if url.split("://")[0] in ("file", "local"):
-        return LocalLocation(os.path.abspath(url.split("://", 1)[1]))
+        return _on_disk(url.split("://", 1)[1])
     if storage_options is not None and not isinstance(storage_options, Mapping):
         raise ArgumentError(
             f"storage_options must be a dict, got a {type(storage_options).__name__}"
         )
     found = RemoteLocation(url, dict(storage_options or {}))
     _ = found.client  # for its errors
+    return found
+
+
+def _on_disk(path: str) -> LocalLocation:
+    if "\0" in path:
+        raise ArgumentError(f"path {path!r} has a zero byte in it, which no name of a file has")
+    try:
+        found = LocalLocation(os.path.abspath(path))
+        raw = os.fsencode(found)
+    except UnicodeEncodeError as err:
+        raise ArgumentError(f"path {path!r} is no name of a file on this system ({err})") from err
+    except FileNotFoundError as err:
+        raise PathNotFoundError(
+            f"{path}: the working directory, which it is relative to, is gone. Give an absolute "
+            "path, or change to a directory that exists."
+        ) from err
+    if len(raw) > 4095 or max(map(len, raw.split(b"/"))) > 255:
+        raise ArgumentError(
+            f"path {cut(str(found), 200)!r}: a name in it has more than 255 bytes, or all of it "
+            "more than 4,095, which file systems do not take: give a shorter one"
+        )
     return found
 
 

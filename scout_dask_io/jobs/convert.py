@@ -16,6 +16,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +27,7 @@ from scout_dask_io.core.axes import ORDER
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.image_info import FilledPlane
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import Option, about, warn
 from scout_dask_io.core.ome_metadata import VERSIONS, frame_record
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.shards import advise_shards
@@ -305,7 +306,8 @@ def plan_convert(
     copied = tuple((name, open_any(label_place(source, name))) for name in names if how.labels_too)
     label: LabelPlan | None = None
     if how.ome or how.label is not None:
-        data, info = as_image(opened)
+        with about(source):
+            data, info = as_image(opened)
         channels = info.names
     free = destination.free_nbytes()
     # The levels below the full one take at most a third as much.
@@ -342,7 +344,8 @@ def plan_convert(
         asked["colors"] = info.colors or None
     else:
         asked |= {"codec": codecs_of_levels(how.codec)[0], "zarr_format": how.zarr_format}
-        write = plan_zarr(data, how.chunks, **asked)
+        with about(source) if not 1 <= data.ndim <= 5 else nullcontext():
+            write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
         stated = bool(channels or info.voxel_size or opened.filled or opened.reading or info.labels)
         asked["voxel_size"] = info.voxel_size

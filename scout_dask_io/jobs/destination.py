@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from scout_dask_io.core.formatting import format_nbytes
@@ -48,7 +49,8 @@ def check_target(
 
 def _check_apart(src: Path, dst: Path) -> None:
     # Through links, so that a link into the source is seen too.
-    source, destination = src.resolve(), dst.resolve()
+    # realpath, which ends at a link to itself, where resolve raises.
+    source, destination = (Path(os.path.realpath(p)) for p in (src, dst))
     if source == destination:
         raise ArgumentError(f"{dst} is the source itself: choose another destination")
     if destination.is_relative_to(source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, region_size
 from scout_dask_io.core.image_info import FilledPlane
-from scout_dask_io.core.messages import warn
+from scout_dask_io.core.messages import about, warn
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.local import LocalLocation
@@ -220,6 +221,7 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
     if place is None and how.storage_options:
         raise ArgumentError("storage_options are for URLs, and the source is an array")
     target = Path(out)
+    locate(target)  # for its errors
     kind = file_kind(target, how.imagej)
     chosen = select(
         place or src,
@@ -240,7 +242,8 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
             "made, and are exported with the fill value that they hold; info names them"
         )
     conversion = plan_conversion(chosen.view.dtype, how.dtype, how.scale)
-    pages = lay_out(kind, chosen, conversion, how.compress, how.n_levels)
+    with about(src) if 0 in chosen.view.shape else nullcontext():
+        pages = lay_out(kind, chosen, conversion, how.compress, how.n_levels)
     if chosen.info.labels:
         pages = replace(pages, labels=True)
     workers, max_mem = worker_count(how.nb_workers), resolve_max_mem(how.max_mem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from scout_dask_io.core.axes import guessed_axes
 from scout_dask_io.core.grid import Region, Shape, full_region
 from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.messages import about
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
@@ -144,7 +146,8 @@ def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source,
                 f"got {src!r}. Write a computed array with imsave, or with write_zarr first."
             )
         info = source.info_with(given)
-    return source, replace(info, axes=_axes(source, info.axes, info.names))
+    with about(src) if is_path(src) else nullcontext():
+        return source, replace(info, axes=_axes(source, info.axes, info.names))
 
 
 def _axes(source: Source, stated: str, channels: Sequence[str]) -> str:
@@ -157,6 +160,8 @@ def _axes(source: Source, stated: str, channels: Sequence[str]) -> str:
                 f"its axes are {', '.join(stated)}: read it, and write planes of it with imsave"
             )
         return stated
+    if ndim > 11:
+        raise ArgumentError(f"an array of {ndim} axes has more than a TIFF has: at most 11")
     colour = ndim >= 3 and source.shape[-1] in (3, 4) and source.dtype in (np.uint8, np.uint16)
     n = ndim - colour
     if n < 2:

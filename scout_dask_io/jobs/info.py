@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.axes import guessed_axes
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
+from scout_dask_io.core.formatting import format_count, format_found, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
@@ -40,7 +40,7 @@ from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_node
-from scout_dask_io.store.nodes import find_node, open_node
+from scout_dask_io.store.nodes import find_node, open_array, open_node
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.store.unfinished import Unfinished
 from scout_dask_io.tiff.describe import TiffInfo, describe_path
@@ -246,7 +246,7 @@ def _array(node: Node) -> InfoReport:
     path, attributes = node.location, node.attributes
     layout = detect_layout(node)
     meta = layout.metadata
-    shape, file_extent = chunk_grid(meta)
+    shape, file_extent = chunk_grid(node)
     usage = measure_array(node, layout)
     codec, chunks, details = _codec(meta), file_extent, []
     try:
@@ -308,7 +308,7 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
     """Describe the full level, with what the group says and what all levels take."""
     path = node.location
     places = [place_of_level(path, image, n) for n in range(len(image.levels))]
-    found = [_array(open_node(place)) for place in places]
+    found = [_array(open_array(place)) for place in places]
     levels = tuple(
         LevelInfo(
             path=stored.path,
@@ -386,15 +386,19 @@ def _codec(meta: dict[str, Any]) -> str:
         stages = [c if isinstance(c, dict) else {"name": c} for c in meta["codecs"]]
         return " + ".join(_step(c.get("name"), c.get("configuration")) for c in stages)
     steps = [*(meta.get("filters") or ()), *([meta["compressor"]] if meta["compressor"] else ())]
+    steps = [c if isinstance(c, dict) else {"id": c} for c in steps]
     named = [_step(c.get("id"), {k: v for k, v in c.items() if k != "id"}) for c in steps]
     return " + ".join(named) or "none"
 
 
-def _step(name: Any, settings: dict[str, Any] | None) -> str:
-    settings = dict(settings or {})
+def _step(name: Any, settings: Any) -> str:
+    # What cannot be read is described too, so that nothing here is sure of its kind.
+    settings = dict(settings) if isinstance(settings, dict) else {}
+    name = name if isinstance(name, str) and len(name) < 100 else format_found(name, 100)
     inner = settings.get("codecs")
     if name == "sharding_indexed" and isinstance(inner, list):
-        steps = (_step(c.get("name"), c.get("configuration")) for c in inner)
+        stages = [c if isinstance(c, dict) else {"name": c} for c in inner]
+        steps = (_step(c.get("name"), c.get("configuration")) for c in stages)
         return f"shards of {' + '.join(steps)}"
     if name == "blosc" and settings.get("shuffle") in _BLOSC_SHUFFLES:
         settings["shuffle"] = _BLOSC_SHUFFLES[settings["shuffle"]]
@@ -424,7 +428,7 @@ def _members(path: Location, above: str = "") -> Iterable[str]:
             yield f"{name}/: group"
             yield from _members(place, f"{name}/")
             continue
-        shape, chunks = chunk_grid(child.metadata)
+        shape, chunks = chunk_grid(child)
         yield (
             f"{name}: {format_shape(shape)}, {_dtype(child.metadata)}, "
             f"chunks {format_shape(chunks)}"

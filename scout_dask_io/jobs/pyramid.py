@@ -21,7 +21,7 @@ from scout_dask_io.core.downsample import HalvedSource, method_for
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
-from scout_dask_io.core.messages import Option
+from scout_dask_io.core.messages import Option, about
 from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.pyramid import Level, plan_levels
@@ -159,7 +159,8 @@ def plan_pyramid(
         raise ArgumentError(f"{place} is no Zarr array: use convert with " + _OME)
     full, _ = find_level(open_node(place), 0)
     _check_stored(full, destination)
-    data, info = as_image(opened)
+    with about(place):
+        data, info = as_image(opened)
     labels = info.labels if how.labels is None else how.labels
     info = replace(info, labels=labels)
     axes, size = info.axes, info.voxel_size

@@ -73,11 +73,13 @@ class ChunkFormat(Protocol):
         """Give what decodes chunks."""
 
 
-def format_of(metadata: dict[str, Any], separator: str) -> ChunkFormat | None:
+def format_of(
+    metadata: dict[str, Any], separator: str, file: object = ".zarray"
+) -> ChunkFormat | None:
     """Give the format that metadata describe, or ``None`` where zarr itself must be asked."""
     if metadata["zarr_format"] == 3:
         return ShardFormat.from_metadata(metadata)
-    return ArrayFormat.from_metadata(metadata, separator)
+    return ArrayFormat.from_metadata(metadata, separator, file)
 
 
 def format_at(node: Node) -> ChunkFormat | None:
@@ -89,4 +91,4 @@ def format_at(node: Node) -> ChunkFormat | None:
         If it cannot be told how its chunks lie.
     """
     layout = detect_layout(node)
-    return format_of(layout.metadata, layout.separator)
+    return format_of(layout.metadata, layout.separator, node.location / ".zarray")

@@ -33,6 +33,7 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray
 from numcodecs.registry import get_codec
 
+from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.disk import make_dirs
@@ -267,7 +268,9 @@ class ArrayFormat:
     codec: dict[str, Any] | None
 
     @classmethod
-    def from_metadata(cls, meta: dict[str, Any], separator: str) -> ArrayFormat | None:
+    def from_metadata(
+        cls, meta: dict[str, Any], separator: str, file: object = ".zarray"
+    ) -> ArrayFormat | None:
         """Give the format of a ``.zarray``, or ``None`` where zarr itself must be asked.
 
         Numeric and bool arrays without filters are handled here; structured,
@@ -293,7 +296,7 @@ class ArrayFormat:
             shape=tuple(int(n) for n in meta["shape"]),
             chunks=tuple(int(n) for n in meta["chunks"]),
             dtype=dtype,
-            fill_value=_decode_fill(meta.get("fill_value"), dtype),
+            fill_value=_decode_fill(meta.get("fill_value"), dtype, file),
             order=meta.get("order", "C"),
             separator=separator,
             codec=config,
@@ -345,7 +348,7 @@ class ArrayFormat:
         return ChunkDecoder(self)
 
 
-def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:
+def _decode_fill(value: Any, dtype: np.dtype[Any], file: object) -> Any:
     if value is None:
         return None
     try:
@@ -363,7 +366,7 @@ def _decode_fill(value: Any, dtype: np.dtype[Any]) -> Any:
         return np.array(value, dtype=dtype)[()]
     except (ValueError, TypeError, OverflowError, KeyError, IndexError) as err:
         raise LayoutError(
-            f"fill_value {value!r} in .zarray does not fit dtype {dtype}: {err}"
+            f"{file}: fill_value {format_found(value)} does not fit dtype {dtype}: {cut(str(err))}"
         ) from err
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from scout_dask_io.core.formatting import format_found
 from scout_dask_io.core.ome_metadata import Multiscale, parse_image
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, locate
@@ -114,6 +115,9 @@ def place_of_level(group: Location, image: Multiscale, level: int) -> Location:
     """
     name = image.levels[level].path
     found = group.below(name)
-    if found is None:
-        raise LayoutError(f"{group}: its level {level} would lie outside of it, at {group / name}")
+    if found is None or found == group:
+        raise LayoutError(
+            f"{group}: its level {level} would lie outside of it, or is no name that there can be: "
+            f"the path of the dataset is {format_found(name)}"
+        )
     return found

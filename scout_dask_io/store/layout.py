@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from scout_dask_io.core.formatting import format_found
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.errors import LayoutError, PathNotFoundError
 from scout_dask_io.files.local import LocalLocation
@@ -327,7 +328,7 @@ class ArrayUsage:
     stored_nbytes: int
 
 
-def chunk_grid(metadata: dict[str, Any]) -> tuple[Shape, Shape]:
+def chunk_grid(node: Node) -> tuple[Shape, Shape]:
     """Give the shape of an array, and the extent of what one chunk file holds.
 
     Raises
@@ -335,8 +336,9 @@ def chunk_grid(metadata: dict[str, Any]) -> tuple[Shape, Shape]:
     LayoutError
         If the chunks are not on a regular grid.
     """
+    metadata = node.metadata
     shape = tuple(metadata["shape"])
-    if metadata["zarr_format"] == 2:
+    if node.zarr_format == 2:
         return shape, tuple(metadata["chunks"])
     grid = metadata["chunk_grid"]
     chunks = grid.get("configuration", {}).get("chunk_shape") if isinstance(grid, dict) else None
@@ -345,7 +347,10 @@ def chunk_grid(metadata: dict[str, Any]) -> tuple[Shape, Shape]:
         or len(chunks) != len(shape)
         or not all(isinstance(c, int) for c in chunks)
     ):
-        raise LayoutError(f"the chunk grid {grid!r} is not a regular one of {len(shape)} axes")
+        raise LayoutError(
+            f"{node.location / 'zarr.json'}: the chunk_grid {format_found(grid)} is not a regular "
+            f"one of {len(shape)} axes"
+        )
     return shape, tuple(int(c) for c in chunks)
 
 
@@ -355,7 +360,7 @@ def measure_array(node: Node, layout: ArrayLayout) -> ArrayUsage:
     A file counts as a chunk if its key is one of the array's; leftovers and
     chunks outside the shape do not. Links are not followed.
     """
-    shape, chunks = chunk_grid(layout.metadata)
+    shape, chunks = chunk_grid(node)
     counts = chunk_counts(shape, chunks)
     head: tuple[str, ...] = ()
     if layout.zarr_format == 3 and layout.metadata["chunk_key_encoding"]["name"] == "default":

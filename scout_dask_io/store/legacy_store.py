@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import re
+import stat
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,7 +26,7 @@ from zarr.abc.store import ByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
-from scout_dask_io.errors import LayoutError
+from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.store.layout import INDEX, choose_separator
 from scout_dask_io.store.metadata import (
@@ -78,6 +79,7 @@ class LayoutStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Give the value of a key, metadata with the separator that fits the disk."""
+        _check_regular(self.root / self._file_key(key))
         found = await super().get(self._file_key(key), prototype, byte_range)
         if found is None:
             self._check_missing(key)
@@ -93,6 +95,7 @@ class LayoutStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Give the value of a key as :meth:`get` does, without an event loop."""
+        _check_regular(self.root / self._file_key(key))
         found = super().get_sync(self._file_key(key), prototype=prototype, byte_range=byte_range)
         if found is None:
             self._check_missing(key)
@@ -158,6 +161,30 @@ class LayoutStore(LocalStore):
 
     def _check_missing(self, key: str) -> None:
         pass
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what is neither a regular file nor nothing, before zarr opens it.
+
+    Raises
+    ------
+    ChunkReadError
+        If it could hang, never end, or be taken for fill.
+    """
+    # One stat, 2 microseconds beside the 100 that zarr takes a chunk.
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError) as err:
+        if os.path.islink(path):
+            raise ChunkReadError(
+                f"{path}: expected a regular file, found a link to nothing"
+            ) from err
+        return
+    except OSError as err:
+        raise ChunkReadError(f"{path}: cannot be read ({err.strerror or err})") from err
+    if not stat.S_ISREG(mode):
+        found = "a folder" if stat.S_ISDIR(mode) else "something else"
+        raise ChunkReadError(f"{path}: expected a regular file, found {found}")
 
 
 def _join(*parts: str) -> str:

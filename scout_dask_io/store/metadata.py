@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.names import ZARR_FILES
@@ -153,11 +153,12 @@ def read_node(
         kind, zarr_format = metadata.get("node_type"), 3
         if metadata.get("zarr_format") != 3 or kind not in ("array", "group"):
             raise LayoutError(
-                f"{file}: zarr_format {metadata.get('zarr_format')!r} and node_type "
-                f"{kind!r}, expected 3 and 'array' or 'group'"
+                f"{file}: zarr_format {format_found(metadata.get('zarr_format'))} and node_type "
+                f"{format_found(kind)}, expected 3 and 'array' or 'group'"
             )
     elif kind == "group" and metadata.get("zarr_format") != 2:
-        raise LayoutError(f"{file}: zarr_format {metadata.get('zarr_format')!r}, expected 2")
+        found_format = format_found(metadata.get("zarr_format"))
+        raise LayoutError(f"{file}: zarr_format {found_format}, expected 2")
     if kind == "array":
         check_array_metadata(metadata, file)
     beside = {n: found[n] for n in also}
@@ -306,8 +307,8 @@ def parse_metadata(raw: bytes, file: object) -> dict[str, Any]:
         document = json.loads(raw)
     except (ValueError, RecursionError) as err:
         raise LayoutError(
-            f"{file}: {len(raw)} bytes that are not JSON ({err}). The file is damaged; restore "
-            "it, or write the array again."
+            f"{file}: {len(raw)} bytes that are not JSON ({cut(str(err))}). The file is damaged; "
+            "restore it, or write the array again."
         ) from err
     if not isinstance(document, dict):
         raise LayoutError(f"{file}: expected a JSON object, found {type(document).__name__}")
@@ -383,8 +384,7 @@ def _check_extents(found: Any, least: int, name: str, file: object) -> None:
 
 
 def _bad(file: object, name: str, found: Any, expected: str) -> LayoutError:
-    told = reprlib.repr(found) if len(repr(found)) > 200 else repr(found)
     return LayoutError(
-        f"{file}: {name} is {told}, expected {expected}. The file is damaged or was not "
-        "written by Zarr; restore it, or write the array again."
+        f"{file}: {name} is {format_found(found)}, expected {expected}. The file is damaged or "
+        "was not written by Zarr; restore it, or write the array again."
     )

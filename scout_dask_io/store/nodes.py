@@ -18,6 +18,7 @@ from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, StorePath
 
+from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.grid import chunk_counts
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import (
@@ -179,7 +180,7 @@ def _listed_separators(node: Node) -> set[str]:
 
 def _probed_separators(node: Node) -> set[str]:
     """Give how the chunks are keyed, by a look at the first, the middle and the last of them."""
-    shape, chunks = chunk_grid(node.metadata)
+    shape, chunks = chunk_grid(node)
     last = [max(0, n - 1) for n in chunk_counts(shape, chunks)]
     indices = {tuple(int(n * part) for n in last) for part in (0, 0.5, 1)}
     stated = separator_of(node.metadata) or "."
@@ -258,8 +259,9 @@ def _naming_errors(location: Location) -> Iterator[None]:
     except UNKNOWN_CODEC as err:
         raise LayoutError(missing_codec(location, err)) from err
     except Exception as err:  # whatever zarr and its codecs make of metadata
+        told = cut(location.told(err))
         raise LayoutError(
-            f"{location}: its metadata are of a kind that is not read ({location.told(err)}): a "
+            f"{location}: its metadata are of a kind that is not read ({told}): a "
             "codec, data type, chunk grid or extension that zarr does not know, or damage. info "
             "shows what they say; read it with the software that wrote it."
         ) from err
@@ -268,9 +270,9 @@ def _naming_errors(location: Location) -> Iterator[None]:
 def missing_codec(location: Location, err: Exception) -> str:
     """Say that a codec is not installed, naming it as the error does, in quotes."""
     quoted = re.search(r"'([^']+)'", str(err))
-    name = quoted[1] if quoted else str(err)
+    name = format_found(quoted[1] if quoted else str(err))
     return (
-        f"{location}: its chunks are stored with the codec {name!r}, which is not installed here. "
+        f"{location}: its chunks are stored with the codec {name}, which is not installed here. "
         "The array is not damaged: install what brings the codec (numcodecs, imagecodecs-numcodecs "
         "and others do), or have it written with another."
     )

@@ -481,7 +481,7 @@ def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | Zarr
     layout = detect_layout(node, nested=nested)
     fmt = None
     if layout.zarr_format == 2:
-        fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator)
+        fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator, root / ".zarray")
     found = Fingerprint.of(node)
     token = found.token()
     source: ChunkFileSource | ZarrSource

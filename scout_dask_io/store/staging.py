@@ -34,7 +34,14 @@ from typing import Any
 
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import TargetExistsError, WriteError
-from scout_dask_io.files.disk import exchange, naming_errors, remove_tree, sync_dir, sync_tree
+from scout_dask_io.files.disk import (
+    exchange,
+    hidden_name,
+    naming_errors,
+    remove_tree,
+    sync_dir,
+    sync_tree,
+)
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.store.layout import find_stranger
 from scout_dask_io.store.manifest import manifest_job
@@ -96,7 +103,7 @@ class Staging:
 
 
 def _partial_dir(destination: Path) -> Path:
-    return destination.parent / f".{destination.name}{PARTIAL_SUFFIX}"
+    return destination.parent / f"{hidden_name(destination)}{PARTIAL_SUFFIX}"
 
 
 def find_staging(destination: Path) -> Staging | None:
@@ -153,7 +160,7 @@ def _claim(staging: Staging) -> bool:
     can put a job of its own beside it.
     """
     destination, partial = staging.destination, staging.job.parent
-    draft = destination.parent / f".{destination.name}{DRAFT_SUFFIX}{uuid.uuid4().hex}"
+    draft = destination.parent / f"{hidden_name(destination)}{DRAFT_SUFFIX}{uuid.uuid4().hex}"
     job = draft / staging.job.name
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -205,12 +212,12 @@ def drop_staging(staging: Staging) -> None:
 
 
 def _dead_name(destination: Path) -> Path:
-    return destination.parent / f".{destination.name}{DEAD_SUFFIX}{uuid.uuid4().hex}"
+    return destination.parent / f"{hidden_name(destination)}{DEAD_SUFFIX}{uuid.uuid4().hex}"
 
 
 def leftovers(destination: Path) -> list[Path]:
     """Give what earlier writes of the same destination were too late to remove."""
-    prefixes = tuple(f".{destination.name}{end}" for end in (DEAD_SUFFIX, DRAFT_SUFFIX))
+    prefixes = tuple(f"{hidden_name(destination)}{end}" for end in (DEAD_SUFFIX, DRAFT_SUFFIX))
     try:
         return sorted(p for p in destination.parent.iterdir() if p.name.startswith(prefixes))
     except OSError:
@@ -248,6 +255,11 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
 def _refuse(destination: Path, overwrite: bool) -> None:
     if not os.path.lexists(destination):
         return
+    if os.path.ismount(destination):
+        raise TargetExistsError(
+            f"{destination} is a mount point, and a finished array takes the place of its "
+            "destination: give a name inside of it."
+        )
     if not destination.is_dir() or destination.is_symlink():
         raise TargetExistsError(
             f"{destination} is a file or a link, expected a free name or a Zarr array's "

@@ -20,6 +20,7 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.errors import WriteError
+from scout_dask_io.files.disk import hidden_name
 from scout_dask_io.tiff.encode import (
     HEADER_NBYTES,
     Band,
@@ -63,7 +64,7 @@ class TiffDraft:
     def __init__(self, target: Path, layout: TiffLayout) -> None:
         self.target = target
         self.layout = layout
-        self.partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
+        self.partial = target.with_name(f"{hidden_name(target)}.{uuid.uuid4().hex[:12]}.partial")
         tables = [(layout.n_pages, layout.n_segments(k)) for k in range(layout.n_levels)]
         self._offsets = [np.zeros(table, np.uint64) for table in tables]
         self._counts = [np.zeros(table, np.uint64) for table in tables]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.formatting import format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import COLORS, channel_colors
-from scout_dask_io.core.messages import OVERWRITE, Option
+from scout_dask_io.core.messages import OVERWRITE, Option, about
 from scout_dask_io.core.picture import blend, lay_out, png_bytes
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
+from scout_dask_io.files.disk import hidden_name
 from scout_dask_io.files.location import locate
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.volume import open_volume
@@ -86,7 +88,7 @@ class Preview:
             If it cannot be written.
         """
         target = check_output(path, overwrite=overwrite)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        draft = target.with_name(f"{hidden_name(target)}.{os.getpid()}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(png_bytes(self.image))
@@ -183,7 +185,8 @@ def preview(
     else:
         raise ArgumentError(f"a path or an array was expected, got {type(data).__name__}: {data!r}")
     is_labels, _ = labels_for(array, None)
-    shown = Panels(array, mode, size, labels=labels or is_labels)
+    with nullcontext() if array is data else about(data):
+        shown = Panels(array, mode, size, labels=labels or is_labels)
     limits = tuple(contrast_limits(panels, percentiles) for panels in shown.panels)
     single = len(shown.panels) == 1
     if shown.is_colour:

@@ -331,7 +331,7 @@ def _levels(
         node = read_node(place_of_level(where, image, number))
         if node is None or node.kind != "array":
             break  # a level that is missing
-        extents, _ = chunk_grid(node.metadata)
+        extents, _ = chunk_grid(node)
         now = tuple(extents[k] for k in at)
         factors = tuple(
             1 if m == n else 2 if m in (n // 2, -(-n // 2)) else 0

@@ -15,7 +15,7 @@ from typing import Any
 import dask.array as da
 
 from scout_dask_io.core.source import Source
-from scout_dask_io.files.disk import naming_errors, remove_tree
+from scout_dask_io.files.disk import hidden_name, naming_errors, remove_tree
 from scout_dask_io.files.location import Location, as_local
 from scout_dask_io.run.cluster import active_client, check_workers
 from scout_dask_io.run.lazy import sources_in
@@ -69,7 +69,7 @@ def probing(destination: Path, *, in_place: bool = False) -> Iterator[str]:
     parent = destination.absolute() if in_place else destination.absolute().parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent
-    probe = parent / f".{destination.name}{DRAFT_SUFFIX}{uuid.uuid4().hex}"
+    probe = parent / f"{hidden_name(destination)}{DRAFT_SUFFIX}{uuid.uuid4().hex}"
     with naming_errors(parent, "nothing can be written there"):
         probe.mkdir()
     try:

@@ -29,7 +29,9 @@ from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
     TargetExistsError,
+    WriteError,
 )
+from scout_dask_io.files.location import locate
 from scout_dask_io.files.names import check_tiff_name
 from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.voxel_size import size_for
@@ -162,6 +164,7 @@ def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:
         target = Path(path)
     except TypeError:
         raise ArgumentError(f"path must be a str or a Path, got {path!r}") from None
+    locate(target)  # for its errors
     if target.is_symlink():
         # The file that is linked to is replaced, not the link.
         target = Path(os.path.realpath(target))
@@ -173,6 +176,8 @@ def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:
         mode = os.stat(target).st_mode
     except FileNotFoundError:
         return target
+    except OSError as err:
+        raise WriteError(f"{target} cannot be written: {err.strerror or err}") from err
     if not stat.S_ISREG(mode):
         what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise TargetExistsError(f"{target} is {what}: give the name of a file to write")

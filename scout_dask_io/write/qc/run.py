@@ -61,6 +61,13 @@ def check_qc_place(destination: Location) -> None:
     ArgumentError
         If it is a whole bucket of an object store.
     """
+    try:
+        destination.name.encode()
+    except UnicodeEncodeError as err:
+        raise ArgumentError(
+            f"{os.fsencode(destination.name)!r} is a name that is not UTF-8, and the sheet of qc "
+            "has it in its text: give the array another, or leave qc out"
+        ) from err
     if not has_beside(destination):
         raise ArgumentError(
             f"{destination} is a whole bucket, and what qc gathers lies beside the array: give a "
