@@ -127,3 +127,21 @@ def layout_of(names: Sequence[str]) -> tuple[NameLayout, list[re.Match[str] | No
         if 2 * sum(m is not None for m in matches) > len(names):
             return layout, matches
     return None
+
+
+def stage_of_name(name: str) -> tuple[float, float, float] | None:
+    """Give where the stage was, ``(z, y, x)`` in micrometres, by the name of a plane.
+
+    ``None`` where the names of its layout do not say that.
+
+    Examples
+    --------
+    >>> stage_of_name("Ex_488_Em_525/041300/041300_-01200/000020.tif")
+    (2.0, -120.0, 4130.0)
+    """
+    for layout in LAYOUTS:
+        match = layout.expression.fullmatch(name) if layout.scale_um else None
+        if match is not None:
+            z, y, x = (int(match[axis]) * layout.scale_um for axis in "zyx")
+            return round(z, 6), round(y, 6), round(x, 6)
+    return None

@@ -22,6 +22,7 @@ from scout_dask_io.jobs.report import JobReport, Row, table
 from scout_dask_io.read.any import kind_of
 from scout_dask_io.read.dataset import dataset_at, grid_at, odd_about
 from scout_dask_io.run.scheduler import check_nb_workers
+from scout_dask_io.tiff.dataset import places_of
 from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.folder import (
     check_numbering,
@@ -33,6 +34,7 @@ from scout_dask_io.tiff.folder import (
 from scout_dask_io.tiff.page_chain import check_pages
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.range_reader import answered
+from scout_dask_io.tiff.sidecar import Place
 from scout_dask_io.tiff.stack_check import Survey
 
 
@@ -115,6 +117,7 @@ def scan(
         () if reading is None else tuple(reading.rows),
         "" if reading is None else reading.pattern,
         () if reading is None else reading.positions,
+        () if reading is None else tuple(places_of(path, reading)),
     )  # fmt: skip
 
 
@@ -355,6 +358,8 @@ class ScanReport(JobReport):
         Its fields: the axis, and what the names have along it.
     positions : tuple of str
         Names of its positions, where there are several.
+    positions_um : tuple of (float, float, float)
+        Where the stage was at each, ``(z, y, x)`` in micrometres, as far as that is stated.
     """
 
     path: str
@@ -365,6 +370,7 @@ class ScanReport(JobReport):
     fields: tuple[tuple[str, str], ...] = ()
     pattern: str = ""
     positions: tuple[str, ...] = ()
+    positions_um: tuple[Place | None, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -383,8 +389,15 @@ class ScanReport(JobReport):
             lines += [folder.title(), *table(folder.rows())]
         if self.reading:
             rows: list[Row] = [("names", self.reading), *self.fields, ("pattern", self.pattern)]
+            known = list(zip(self.positions, self.positions_um, strict=False))
+            rows += [(name, _place_text(at)) for name, at in known[:_NAMED] if at is not None]
             lines += table(rows)
         return joined("\n", [*lines, *filter(None, [self.mismatch]), self.title()])
+
+
+def _place_text(place: Place) -> str:
+    found = ", ".join(f"{a} {v:,.6g}" for a, v in zip("zyx", place, strict=True) if v is not None)
+    return f"at {found} micrometres"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import dask.array as da
 
@@ -19,7 +19,8 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree
+from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
+from scout_dask_io.tiff.sidecar import Place
 
 #: What may be done about names: ``"check"`` refuses what is odd, ``"allow"`` warns of it, and
 #: ``"ignore"`` stacks the files of a folder whatever they are named.
@@ -118,19 +119,43 @@ def imread_dataset(
     )  # fmt: skip
 
 
+class Position(str):
+    """The name of a position, with where the stage was.
+
+    Attributes
+    ----------
+    position_um : tuple or None
+        ``(z, y, x)`` in micrometres, ``None`` for what is not stated.
+    """
+
+    position_um: Place | None
+
+    def __new__(cls, name: str, position_um: Place | None) -> Self:
+        """Give a name that knows its place."""
+        found = super().__new__(cls, name)
+        found.position_um = position_um
+        return found
+
+
 def dataset_positions(
     path: Any, pattern: str | None = None, *, storage_options: Mapping[str, Any] | None = None
-) -> list[str]:
+) -> list[Position]:
     """Give the names of a dataset's positions, each of which :func:`imread_dataset` reads alone.
 
-    Empty where there is one position that has no name. Lists folders, no more.
+    Each is a ``str`` with ``position_um``, where the stage was, ``(z, y, x)`` in micrometres: by
+    the names of folders (TeraStitcher, SmartSPIM), files beside the planes (Micro-Manager,
+    mesoSPIM, Opera), or OME-XML; ``None`` where nothing states it. Empty where there is one
+    position that has no name. Lists folders, and reads what lies beside a first file each.
 
     Raises
     ------
     PathNotFoundError, ArgumentError
         As for :func:`imread_dataset`.
     """
-    return list(read_names(locate_file(path, storage_options), pattern).positions)
+    place = locate_file(path, storage_options)
+    grid = read_names(place, pattern)
+    places = places_of(place, grid)
+    return [Position(name, at) for name, at in zip(grid.positions, places, strict=True)]
 
 
 def read_names(place: Location, pattern: str | None = None) -> NameGrid:

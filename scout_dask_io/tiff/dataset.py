@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -19,20 +20,23 @@ import numpy as np
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, named_channels
 from scout_dask_io.core.messages import Option, joined, warn
-from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameGrid
+from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameField, NameGrid
+from scout_dask_io.core.name_layouts import stage_of_name
 from scout_dask_io.errors import (
     ArgumentError,
     ChunkReadError,
     PathNotFoundError,
     ShapeMismatchError,
+    TiffReadError,
 )
 from scout_dask_io.files.location import Location, as_local
 from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.describe import stated_by_first, survey_planes, token_of
 from scout_dask_io.tiff.folder import is_channel, is_tiff
-from scout_dask_io.tiff.metadata import Stated
+from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
+from scout_dask_io.tiff.sidecar import Place, Sidecar, of_file, places_beside, sidecars_of
 from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource
 from scout_dask_io.tiff.stack_check import NAMED, check_missing, filled_planes
 
@@ -165,13 +169,22 @@ def describe_dataset(
     order = sorted(range(len(axes)), key=lambda k: _ORDER.index(axes[k]))
     table = np.ascontiguousarray(table.transpose(*order, len(axes)))
     filled = _filled(grid, indices, left_out, order)
+    above = list(_above(paths[0], root))
+    beside = sidecars_of(paths[0], above)
+    letters = [*(axes[k] for k in order), *plane]
+    extents = (*table.shape[:-1], *layouts[0].shape)
+    _warn_of_counts(beside, dict(zip(letters, extents, strict=True)))
     channel = grid.along("c")
     channels = stated.channels
     if channel is not None:
         # What a file states of the channels of a whole set is more than its name does.
         as_many = len(channels) == len(channel.values) and all(c.name for c in channels)
-        channels = channels if as_many else named_channels(channel.labels)
-    sizes = [found for p in _above(paths[0], root) if (found := csv_size(p)) is not None]
+        if not as_many:
+            firsts = {index[grid.axes.index("c")]: index for index in reversed(indices)}
+            files_of = [root / grid.files[firsts[k]] for k in sorted(firsts)]
+            channels = named_channels(_channel_names(channel, beside, files_of))
+    sizes = [found for p in above if (found := csv_size(p)) is not None]
+    sizes += [one.size for one in beside if one.size is not None]
     ordered = "".join(axes[k] for k in order)
     what = f"dataset {ordered} {table.shape} {[f.file for f in filled]} {indices}"
     return TiffSource(
@@ -206,6 +219,68 @@ def _above(first: Location, root: Location) -> Iterator[Location]:
         if place == root:
             yield place.parent
             return
+
+
+def _channel_names(
+    channel: NameField, beside: Sequence[Sidecar], files: Sequence[Location]
+) -> Sequence[str]:
+    """Give names of channels: words as they are, of numbers what files beside them state."""
+    n = len(channel.values)
+    if n != len(files) or any(isinstance(v, str) for v in channel.values):
+        return channel.labels
+    for one in beside:
+        if len(one.channels) == len(set(one.channels)) == n > 1:
+            return one.channels
+    if not any(len(one.channels) == 1 for one in beside):
+        return channel.labels
+    own = [name for f in files for one in of_file(f) for name in one.channels]  # one a file
+    return own if len(own) == len(set(own)) == n else channel.labels
+
+
+def _warn_of_counts(beside: Sequence[Sidecar], extents: Mapping[str, int]) -> None:
+    """Tell where what lies beside files counts other pixels or planes than there are."""
+    for one in beside:
+        differ = [
+            f"{n} along {axis} and there are {extents.get(axis, 1)}"
+            for axis, n in one.extents.items()
+            if n != extents.get(axis, 1)
+        ]
+        if differ:
+            warn(f"{one.source!r} states {', '.join(differ)}. What is there is read.")
+
+
+def places_of(root: Location, grid: NameGrid) -> list[Place | None]:
+    """Give where the stage was at each position, ``(z, y, x)`` in micrometres, if that is stated.
+
+    By the names of folders where they tell, by the files beside the planes (one look a folder),
+    or by the OME-XML of each position's first file.
+    """
+    firsts: list[str] = []
+    for name in grid.positions:
+        one = grid.at(name)
+        firsts.append(one.files[min(one.files)])
+    by_name: list[Place | None] = [stage_of_name(name) for name in firsts]
+    if firsts and all(place is not None for place in by_name):
+        return by_name
+    folders: dict[Location, dict[str, Place]] = {}
+    found: list[Place | None] = []
+    for name in firsts:
+        path = root / name
+        place = next((one.place for one in of_file(path) if one.place is not None), None)
+        for folder in _above(path, root):
+            if place is None and folder != root.parent:
+                if folder not in folders:
+                    folders[folder] = places_beside(folder)
+                known = folders[folder]
+                # A folder of its own has one place, whichever of its planes tells of it.
+                place = known.get(path.name)
+                if place is None and folder != root and len(set(known.values())) == 1:
+                    place = next(iter(known.values()))
+        if place is None:
+            with suppress(TiffReadError, PathNotFoundError):
+                place = stage_place(path)
+        found.append(place)
+    return found
 
 
 def _inner_axes(root: Location, grid: NameGrid, stated: Stated, lead: Shape, plane: str) -> str:

@@ -30,6 +30,7 @@ from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.series import open_tiff
+from scout_dask_io.tiff.sidecar import Place, sidecars_of
 
 #: Dots per inch that programs write when they know of no size.
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
@@ -82,6 +83,33 @@ def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelS
         found = csv_size(place)
         if found is not None:
             yield found
+    if first.on_disk:
+        beside = sidecars_of(first, first.parents[: 1 + in_dataset])
+        yield from (one.size for one in beside if one.size is not None)
+
+
+def stage_place(path: Location) -> Place | None:
+    """Give where the stage was at the first plane of an OME-TIFF; ``None`` where it does not say.
+
+    Raises
+    ------
+    PathNotFoundError, TiffReadError
+        If the file cannot be read.
+    """
+    with opened(path) as (fd, file), open_tiff(fd, file, _multifile=False) as tif:
+        pixels = ask(lambda: ome_pixels(tif, 0))
+    planes = [] if pixels is None else [e for e in pixels if local_name(e) == "Plane"]
+    if not planes:
+        return None
+    found = [_stage(planes[0], a) for a in "ZYX"]
+    return None if not any(v is not None for v in found) else (found[0], found[1], found[2])
+
+
+def _stage(plane: ElementTree.Element, axis: str) -> float | None:
+    value = plane.get(f"Position{axis}")
+    scale = micrometres_of(plane.get(f"Position{axis}Unit", "µm"))
+    number = ask(lambda: None if value is None else float(value))
+    return None if number is None or scale is None else number * scale
 
 
 def file_sizes(path: Any) -> tuple[VoxelSize, ...]:
