@@ -66,8 +66,9 @@ def _check_apart(src: Path, dst: Path) -> None:
 
 def _warn_among_channels(src: Path, dst: Path) -> None:
     """Warn where an array goes beside the folder that it is made of, with others of planes."""
-    folder = dst.resolve().parent
-    source = src.resolve()
+    # Not by resolve(): of links in a loop the writer says what is wrong.
+    folder = Path(os.path.realpath(dst)).parent
+    source = Path(os.path.realpath(src))
     if not is_channel(dst.name) or source.parent != folder or not _holds_planes(locate(source)):
         return
     beside = (p for p, is_folder in locate(folder).entries() if is_folder and is_channel(p.name))

@@ -30,7 +30,7 @@ from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.series import open_tiff
-from scout_dask_io.tiff.sidecar import Place, sidecars_of
+from scout_dask_io.tiff.sidecar import Place
 
 #: Dots per inch that programs write when they know of no size.
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
@@ -83,9 +83,6 @@ def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelS
         found = csv_size(place)
         if found is not None:
             yield found
-    if first.on_disk:
-        beside = sidecars_of(first, first.parents[: 1 + in_dataset])
-        yield from (one.size for one in beside if one.size is not None)
 
 
 def stage_place(path: Location) -> Place | None:

@@ -163,8 +163,6 @@ def test_tiles_of_mesospim_are_stacks_with_the_metadata_of_each(tmp_path: Path):
     info = source_of(array).info
     assert (info.axes, info.names) == ("czyx", ("488 nm", "640 nm"))
     assert info.voxel_size.micrometres == (1.5, 0.325, 0.325)
-    one = tmp_path / "cord_Mag2x_Tile0_Ch488_Sh0_Rot0.tiff"
-    assert io.voxel_size(one).micrometres == (1.5, 0.325, 0.325)
 
 
 def test_what_lies_beside_planes_and_they_contradict_is_said(tmp_path: Path):
