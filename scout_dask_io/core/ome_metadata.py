@@ -140,10 +140,7 @@ def image_metadata(
             axis.translation + (0.0 if method == "nearest" else b * (t - 1) / 2)
             for axis, b, t in zip(frame, base, level.total, strict=True)
         ]
-        steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if any(shift):
-            steps.append({"type": "translation", "translation": shift})
-        datasets.append({"path": str(number), "coordinateTransformations": steps})
+        datasets.append(level_record(number, scale, shift))
     multiscale: dict[str, Any] = {
         "name": name,
         "axes": [_axis(a, axis) for a, axis in zip(info.axes, frame, strict=True)],
@@ -160,6 +157,14 @@ def image_metadata(
     if info.labels:
         image[LABEL_KEY] = {"version": version, **info.image_label}
     return {**image, **info.group_attributes}
+
+
+def level_record(number: int, scale: list[float], translation: list[float]) -> dict[str, Any]:
+    """Give what the metadata say of a level: where it lies in the group, and its pixels."""
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    if any(translation):
+        steps.append({"type": "translation", "translation": translation})
+    return {"path": str(number), "coordinateTransformations": steps}
 
 
 def _axis(letter: str, axis: Axis) -> dict[str, Any]:

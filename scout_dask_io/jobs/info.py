@@ -24,7 +24,7 @@ from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
-from scout_dask_io.errors import LayoutError
+from scout_dask_io.errors import LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
@@ -307,8 +307,15 @@ def _array(node: Node) -> InfoReport:
 def _image(node: Node, image: Multiscale) -> InfoReport:
     """Describe the full level, with what the group says and what all levels take."""
     path = node.location
-    places = [place_of_level(path, image, n) for n in range(len(image.levels))]
-    found = [_array(open_array(place)) for place in places]
+    found, stored_levels, missing = [], [], []
+    for number, stored in enumerate(image.levels):
+        try:
+            found.append(_array(open_array(place_of_level(path, image, number))))
+            stored_levels.append(stored)
+        except PathNotFoundError:
+            if not number:
+                raise
+            missing.append(stored.path)
     levels = tuple(
         LevelInfo(
             path=stored.path,
@@ -322,7 +329,7 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
             n_present=report.n_present or 0,
             codec=report.codec,
         )
-        for report, stored in zip(found, image.levels, strict=True)
+        for report, stored in zip(found, stored_levels, strict=True)
     )
     opened = open_zarr(node)
     method = f"; lower levels by {image.method}" if image.method and len(levels) > 1 else ""
@@ -342,6 +349,7 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
         details=(
             f"version {image.version} of OME-Zarr{method}",
             *(("its pixels are labels",) if opened.info.labels else ()),
+            *(f"level {name} is stated, and is not there" for name in missing),
             *found[0].details,
         ),
         levels=levels,

@@ -31,7 +31,7 @@ from scout_dask_io.read.tiff import imread, imread_folder
 from scout_dask_io.run.lazy import lazy_array, source_of, turned
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.metadata import NODE_FILES, Node
-from scout_dask_io.store.nodes import find_node, open_node
+from scout_dask_io.store.nodes import check_no_zip, find_node, open_node
 from scout_dask_io.store.source import level_source
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.tiff.dataset import holds_tiffs_below
@@ -298,6 +298,8 @@ def kind_of(path: Location) -> Kind:
         if not path.exists():
             raise _nothing_at(path)
         if not path.is_folder:
+            if not named:
+                check_no_zip(path)
             return "npy" if not named and is_npy(path) else "tiff"
         # A dangling link or a FIFO is something, and is refused when it is read.
         if any((path / name).stands() for name in NODE_FILES):
@@ -307,6 +309,7 @@ def kind_of(path: Location) -> Kind:
             return "tiff"
         if find_node(path) is not None:
             return "zarr"
+        check_no_zip(path)
         _ = is_hdf5(path) or is_npy(path)  # for their errors
     folders = _folders_of(path)
     if folders is None:

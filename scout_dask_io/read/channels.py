@@ -15,7 +15,7 @@ from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.read.dataset import read_names
 from scout_dask_io.run.lazy import lazy_array, turned
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import image_of_node, read_image
+from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import find_node
 from scout_dask_io.store.source import level_source
@@ -140,14 +140,15 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
     Raises
     ------
     PathNotFoundError
-        If the folder is missing or has no sub-folder.
+        If the folder is missing or has no sub-folder, or is a Zarr group of another kind.
     TiffReadError
         If a file is no TIFF, or a damaged one.
     """
     place = locate_file(path, storage_options)
-    image = read_image(place)
-    if image is not None:
-        return list(image.info.names) if "c" in image.axes else []
+    node = find_node(place)
+    if node is not None:
+        info = level_source(node, 0).info
+        return list(info.names) if "c" in info.axes else []
     if not place.is_folder and place.is_file():
         info = describe_path(place).info
         return list(info.names) if "c" in info.axes else []

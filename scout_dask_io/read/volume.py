@@ -11,9 +11,10 @@ import numpy as np
 
 from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import is_path
 from scout_dask_io.read.any import Opened, as_image, has_alpha, open_any
 from scout_dask_io.read.voxel_size import voxel_size as stated_voxel_size
@@ -170,7 +171,11 @@ def _levels(
     for number, level in enumerate(image.levels):
         array = opened.array
         if number:
-            source = open_source(place_of_level(opened.place, image, number))
+            try:
+                source = open_source(place_of_level(opened.place, image, number))
+            except PathNotFoundError:
+                warn(f"{opened.place}: level {level.path} is stated, and is not there")
+                continue
             array = lazy_array(source, name="read-zarr")
         order = in_order(image.axes)
         arrays.append(_without_time(turned(array, image.axes, order), order))

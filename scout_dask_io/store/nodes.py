@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import zarr
@@ -52,6 +53,8 @@ _Node = TypeVar("_Node")
 #: What numcodecs and zarr raise where a codec is not installed.
 UNKNOWN_CODEC = (UnknownCodecError, zarr.errors.UnknownCodecError)
 _INDEX = re.compile("[0-9]+")
+# How a zip file begins.
+_ZIP = b"PK\x03\x04"
 
 
 def find_node(location: Location) -> Node | None:
@@ -142,9 +145,33 @@ def _recover(location: Location) -> None:
     if not path.stands():
         recover(path)
     elif path.exists() and not path.is_dir():
+        check_no_zip(location)
         raise LayoutError(
             f"{path} is a file, expected the directory of a Zarr array or group. "
             "imread reads a TIFF file."
+        )
+
+
+def check_no_zip(location: Location) -> None:
+    """Refuse a Zarr array or image that lies in one zip file: ``a.zarr.zip``, or ``a.ozx``.
+
+    On a disk it is told by its first bytes, at a URL by its name.
+
+    Raises
+    ------
+    LayoutError
+        If it is one.
+    """
+    if location.on_disk:
+        zipped = location.is_file() and location.read(len(_ZIP)) == _ZIP
+    else:
+        zipped = location.name.lower().endswith((".zip", ".ozx"))
+    if zipped:
+        name = os.path.splitext(location.name)[0]
+        name = name if name.endswith(".zarr") else f"{name}.zarr"
+        raise LayoutError(
+            f"{location} is a zip file, and what lies in one is not read in place: unpack it, as "
+            f"'python -m zipfile -e {location.name} {name}' does, and give {name}"
         )
 
 
@@ -235,7 +262,9 @@ def open_with_zarr(
         layout = detect_layout(node, nested=nested)
         kind = NestedDirectoryStore if layout.nested else LayoutStore
         store = kind(as_local(location), read_only=read_only)
-    opening: Any = zarr.open_array if node.kind == "array" else zarr.open_group
+    # What was consolidated once may be older than what lies there.
+    stale: Any = partial(zarr.open_group, use_consolidated=False)
+    opening: Any = zarr.open_array if node.kind == "array" else stale
     with _naming_errors(location):
         if node.kind == "array" and not location.on_disk:
             # Its metadata are here; zarr would read them once more.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, cached_property, lru_cache, partial
 from typing import Any, cast
 
@@ -35,7 +36,7 @@ from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
 from scout_dask_io.store.fingerprint import Fingerprint
-from scout_dask_io.store.image import find_level
+from scout_dask_io.store.image import find_level, ome_attributes, read_image
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, parse_manifest, read_manifest
@@ -51,6 +52,9 @@ from scout_dask_io.store.nodes import (
 # A dask block of a few whole chunks: long against the scheduler's overhead,
 # small enough that a dozen of them fit anywhere.
 BLOCK_NBYTES = 32 * 2**20
+
+# So many images of a group are named at most.
+_NAMED = 4
 
 
 def default_blocks(
@@ -468,15 +472,36 @@ def open_source(
     return source_of_node(open_node(locate(path)), nested=nested)
 
 
+def _held(node: Node, *, nested: bool) -> str:
+    """Say what a group holds, and what to give: an array, or an image in a group below it."""
+    group = cast("zarr.Group", open_with_zarr(node, nested=nested))
+    names = sorted(name for name, _ in group.arrays())
+    if names:
+        return f"it holds the arrays {', '.join(names)}. Give an array's path."
+    below = [name for name, _ in group.groups()]
+    # A plate's images lie in the fields of its wells.
+    plate = ome_attributes(node).get("plate")
+    wells = plate.get("wells") if isinstance(plate, dict) else None
+    below += [f"{w['path']}/0" for w in wells or () if isinstance(w, dict) and "path" in w]
+    images = []
+    for name in sorted(below):
+        with suppress(LayoutError, PathNotFoundError, ChunkReadError):
+            place = node.location.below(name)
+            if place is not None and read_image(place) is not None:
+                images.append(str(place))
+        if len(images) == _NAMED:
+            break
+    if not images:
+        return "it holds no array. Give an array's path."
+    return f"it holds images. Give one of them, as {', '.join(images)}."
+
+
 def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
     """Describe an array that was opened as a source, as :func:`open_source` does."""
     root = node.location
     if node.kind == "group":
-        array = open_with_zarr(node, nested=nested)
-        names = sorted(name for name, _ in cast("zarr.Group", array).arrays())
-        held = f"it holds the arrays {', '.join(names)}" if names else "it holds no array"
         raise PathNotFoundError(
-            f"{root} is a Zarr group, expected an array; {held}. Give an array's path."
+            f"{root} is a Zarr group, expected an array; {_held(node, nested=nested)}"
         )
     layout = detect_layout(node, nested=nested)
     fmt = None

@@ -21,7 +21,7 @@ from scout_dask_io.core.axes import AXES
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts, iter_block_regions
 from scout_dask_io.core.image_info import ImageInfo
-from scout_dask_io.core.ome_metadata import LABEL_KEY, VERSIONS, Multiscale
+from scout_dask_io.core.ome_metadata import LABEL_KEY, VERSIONS, Multiscale, level_record
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError
@@ -372,10 +372,7 @@ def _metadata(
                 # A level of the image, which its labels lie upon.
                 scale = [own.scale[k] for k in at]
                 shift = [own.translation[k] for k in at]
-        steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if any(shift):
-            steps.append({"type": "translation", "translation": shift})
-        datasets.append({"path": str(number), "coordinateTransformations": steps})
+        datasets.append(level_record(number, scale, shift))
     multiscale: dict[str, Any] = {
         "name": name,
         "axes": axes,

@@ -1,0 +1,100 @@
+"""Zarr as other programs leave it: images below groups, levels that lack, zip files, old lists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from helpers import make_volume
+
+import scout_dask_io as io
+
+VOLUME = make_volume((9, 34, 26))
+CHUNKS = (4, 16, 16)
+
+
+def group(path: Path, **attributes: object) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / ".zgroup").write_text('{"zarr_format": 2}')
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("attributes", "image"),
+    [
+        ({"bioformats2raw.layout": 3}, "2"),
+        ({}, "nested"),
+        ({"plate": {"wells": [{"path": "B/03"}], "version": "0.4"}}, "B/03/0"),
+    ],
+    ids=["bioformats2raw", "no convention", "plate"],
+)
+def test_an_image_below_a_group_is_named_and_its_path_leads_to_it(
+    tmp_path: Path, attributes: dict[str, object], image: str
+):
+    root = group(tmp_path / "r.zarr", **attributes)
+    group(root / "OME", series=["2"])
+    for above in Path(image).parents[:-1]:
+        group(root / above)
+    io.write_ome_zarr(root / image, VOLUME, chunks=CHUNKS, axes="zyx")
+    for call in (io.read_zarr, io.channel_names, lambda p: io.convert(p, tmp_path / "c.zarr")):
+        with pytest.raises(io.PathNotFoundError, match="it holds images") as found:
+            call(root)
+        way_out = re.search(r"as (\S+)\.", str(found.value))
+        assert way_out is not None
+        np.testing.assert_array_equal(io.read_zarr(way_out[1]).compute(), VOLUME)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_a_lower_level_that_is_not_there_is_told_of_and_the_others_are_shown(tmp_path: Path):
+    image = tmp_path / "a.ome.zarr"
+    io.write_ome_zarr(image, make_volume((40, 140, 150)), chunks=CHUNKS, axes="zyx", levels=3)
+    shutil.rmtree(image / "1")
+    report = io.info(image)
+    assert [level.path for level in report.levels] == ["0", "2"]
+    assert "level 1 is stated, and is not there" in report.details
+    with pytest.warns(UserWarning, match="level 1 is stated, and is not there"):
+        assert io.preview(image).image.any()
+    shutil.rmtree(image / "0")
+    with pytest.raises(io.PathNotFoundError, match="0"):
+        io.info(image)
+
+
+@pytest.mark.parametrize("name", ["b.zarr.zip", "b.ozx", "b"])
+def test_a_zip_file_is_named_as_one_and_what_is_said_unpacks_it(tmp_path: Path, name: str):
+    io.write_zarr(tmp_path / "b.zarr", VOLUME, CHUNKS)
+    made = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "b.zarr")
+    shutil.rmtree(tmp_path / "b.zarr")
+    Path(made).rename(tmp_path / name)
+    for call in (io.read_zarr, io.info, lambda p: io.convert(p, tmp_path / "c.zarr")):
+        with pytest.raises(io.LayoutError, match="is a zip file") as found:
+            call(tmp_path / name)
+    command = re.search(r"'python (.*?)'", str(found.value))
+    assert command is not None
+    subprocess.run([sys.executable, *command[1].split()], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "b.zarr").compute(), VOLUME)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_group_shows_what_lies_there_whatever_was_consolidated(tmp_path: Path, zarr_format: int):
+    root = zarr.open_group(tmp_path / "g.zarr", mode="w", zarr_format=zarr_format)
+    root.create_array("y", shape=(3, 5), dtype="i4", chunks=(3, 5))[...] = 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(tmp_path / "g.zarr")
+    zarr.open_array(tmp_path / "g.zarr/y", mode="r+").resize((8, 5))
+    assert io.open(tmp_path / "g.zarr", mode="r")["y"].shape == (8, 5)
+
+
+def test_an_array_has_the_names_of_channels_that_it_stores(tmp_path: Path):
+    io.write_zarr(tmp_path / "p.zarr", VOLUME, CHUNKS)
+    assert io.channel_names(tmp_path / "p.zarr") == []
