@@ -82,6 +82,10 @@ def name_files(target: Path, selection: Selection, n_pages: int) -> Files:
     n_planes = lead[-1] if letters.endswith("z") else 1
     outer = lead[:-1] if letters.endswith("z") else lead
     if len(outer) > 1:
+        # One moment, or one channel, has no folder of its own.
+        kept = [k for k, n in enumerate(outer) if n > 1] or [len(outer) - 1]
+        outer, letters = tuple(outer[k] for k in kept), "".join(letters[k] for k in kept)
+    if len(outer) > 1:
         raise ArgumentError(
             f"a folder holds planes, or channels of planes, and the array has shape "
             f"{selection.view.shape} ({', '.join(selection.axes)}): give a name that ends in .tif "

@@ -40,6 +40,7 @@ from scout_dask_io.store.create import new_zarr
 from scout_dask_io.tiff import write_layout
 from scout_dask_io.tiff import writer as draft
 from scout_dask_io.tiff.write_layout import plan_layout
+from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.zarr import write_zarr
 
 
@@ -283,6 +284,16 @@ def test_what_cannot_fit_is_refused_before_anything_is_created(tmp_path, monkeyp
     with pytest.raises(ArgumentError, match="compress"):
         export(source, tmp_path / "out", compress=11)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 5, 16, 18), (1, 1, 5, 16, 18), (3, 1, 1, 16, 18)])
+def test_an_axis_of_one_element_takes_no_folder(tmp_path, shape):
+    volume = make_volume(shape)
+    write_ome_zarr(tmp_path / "a.ome.zarr", volume, chunks=8, axes="tczyx")
+    export(tmp_path / "a.ome.zarr", tmp_path / "planes")
+    found = imread_channels(tmp_path / "planes").compute()
+    n = max(shape[0], shape[1])
+    np.testing.assert_array_equal(found, volume.reshape(n, *shape[2:]))
 
 
 def test_five_axes_are_one_file_and_no_folder(tmp_path):
