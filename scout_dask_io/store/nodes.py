@@ -302,8 +302,8 @@ def missing_codec(location: Location, err: Exception) -> str:
     name = format_found(quoted[1] if quoted else str(err))
     return (
         f"{location}: its chunks are stored with the codec {name}, which is not installed here. "
-        "Nothing is wrong with the array: install what brings the codec (numcodecs, imagecodecs-numcodecs "
-        "and others do), or have it written with another."
+        "Nothing is wrong with the array: install what brings the codec (numcodecs, "
+        "imagecodecs-numcodecs and others do), or have it written with another."
     )
 
 
