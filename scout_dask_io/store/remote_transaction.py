@@ -386,7 +386,7 @@ class RemoteTransaction:
     def put_beside(self, contents: Mapping[str, str]) -> None:
         """Put objects beside the array, by their suffixes, the last named last."""
         for suffix, text in contents.items():
-            self.destination.suffixed(suffix).write(text.encode())
+            self.destination.suffixed(suffix).write(text.encode(errors="backslashreplace"))
 
     def commit(
         self,

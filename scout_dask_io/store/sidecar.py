@@ -76,7 +76,9 @@ def write_beside(
     """Write files that are to be moved, whole, to their names; ``folder`` is of the write."""
     folder.mkdir(exist_ok=True)
     for suffix, text in contents.items():
-        with (folder / f"{destination.name}{suffix}").open("w", encoding="utf-8") as file:
+        # The source's path is in the text, and may be of bytes that are no UTF-8.
+        path = folder / f"{destination.name}{suffix}"
+        with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             if durable:

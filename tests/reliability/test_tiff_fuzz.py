@@ -283,6 +283,10 @@ def test_row_17_segments_that_were_never_written_are_zeros_only_on_request(
         for k in holes:
             i, j = divmod(k, across)
             expected[i * high : (i + 1) * high, j * wide : (j + 1) * wide] = 0
+    if (kind, which) == ("one strip", "count"):
+        # The other tags say how long the only plain strip is.
+        np.testing.assert_array_equal(io.imread_folder(tmp_path).compute()[1], plane)
+        return
     with pytest.raises(io.TiffReadError, match=r"z1\.tif"):
         io.imread(paths[1])
     with pytest.raises(io.TiffReadError, match=r"z1\.tif"):
