@@ -84,12 +84,12 @@ def test_an_export_states_them(tmp_path: Path, out: str, region: Any):
         assert shown(tmp_path / "b.zarr") == shown(tmp_path / "a.zarr")
 
 
-def test_of_one_channel_the_colour_counts(tmp_path: Path):
+def test_one_channel_keeps_its_name_and_its_colour(tmp_path: Path):
     write_ome(
         tmp_path / "a.ome.tif", {"Name": "DAPI", "Color": ome_color("0000FF")}, BOTH[0], "ZYX"
     )
     io.convert(tmp_path / "a.ome.tif", tmp_path / "a.zarr", ome=True)
-    assert shown(tmp_path / "a.zarr") == [("a", "0000FF")]
+    assert shown(tmp_path / "a.zarr") == [("DAPI", "0000FF")]
     assert io.channel_names(tmp_path / "a.ome.tif") == []
 
 

@@ -146,6 +146,10 @@ def test_pages_of_one_bit_a_pixel_are_read(tmp_path, codec):
     noise[10:30, 20:70], noise[31:40] = 0, 1
     page = noise > 0.6
     Image.fromarray(page).save(tmp_path / "fax.tif", compression=codec)
+    try:
+        tifffile.imread(tmp_path / "fax.tif")
+    except ValueError as err:
+        pytest.skip(f"this tifffile does not read it: {err}")
     check(tmp_path / "fax.tif", page)
 
 
