@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -101,19 +101,21 @@ def _cluster(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     """Give the address of a cluster, and have dask-jobqueue's class begin one like it."""
     from distributed import LocalCluster
 
-    def here(**_: Any) -> Any:
-        cluster = LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
-            protocol="tcp", host="127.0.0.1",
-        )  # fmt: skip
-        cluster.scale = lambda *_, **__: None
-        return cluster
+    running: Any = LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
+        protocol="tcp", host="127.0.0.1",
+    )  # fmt: skip
+    running.scale = lambda *_, **__: None
+
+    def close() -> None:
+        # Its thread has ten seconds to end, which a busy machine may not give it.
+        with suppress(TimeoutError):
+            running.close()
 
     module = ModuleType("dask_jobqueue")
-    module.SLURMCluster = here  # type: ignore[attr-defined]
+    module.SLURMCluster = lambda **_: nullcontext(running)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "dask_jobqueue", module)
-    running = here()
-    request.addfinalizer(running.close)
+    request.addfinalizer(close)
     return str(running.scheduler_address)
 
 
