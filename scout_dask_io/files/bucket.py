@@ -88,6 +88,9 @@ _TIMEOUT = "300s"
 _FORBIDDEN = re.compile("status code: 40[13]")
 # The process in which obstore was first used; its threads do not live on in a forked child.
 _begun_in: list[int] = []
+# Those that were reached, by name and options, with their connections.
+_buckets: dict[tuple[str, str], Bucket] = {}
+_MOST_BUCKETS = 32
 
 
 def check_options(url: str, options: Mapping[str, Any]) -> None:
@@ -137,11 +140,20 @@ def bucket_of(url: str, options: Mapping[str, Any]) -> Bucket | None:
         return None
     # Names that obstore does not take, and what it cannot be told.
     odd = any(part in ("", ".", "..") for part in key.split("/"))
-    settings = None if odd else _settings(options)
-    if settings is None:
+    if odd:
         return None
-    _begun_in[:] = [os.getpid()]
-    return _made(key.partition("/")[0], repr(sorted(options.items())), _Given(settings, url))
+    name = key.partition("/")[0]
+    given = (name, repr(sorted(options.items())))
+    found = _buckets.get(given)
+    if found is None:
+        settings = _settings(options)
+        if settings is None:
+            return None
+        _begun_in[:] = [os.getpid()]
+        found = _buckets[given] = _made(name, settings, url)
+        if len(_buckets) > _MOST_BUCKETS:
+            _buckets.pop(next(iter(_buckets)), None)
+    return found
 
 
 def _settings(options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -179,28 +191,13 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any] | None:
     return found
 
 
-class _Given:
-    """Settings that an LRU cache is given beside what they are looked up by."""
-
-    def __init__(self, settings: dict[str, Any], url: str) -> None:
-        self.settings, self.url = settings, url
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Given)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@lru_cache(32)
-def _made(name: str, options: str, given: _Given) -> Bucket:
+def _made(name: str, settings: dict[str, Any], url: str) -> Bucket:
     from obstore.store import S3Store
 
-    settings = dict(given.settings)
     profile = settings.pop("profile")
     has_keys = "access_key_id" in settings or "AWS_ACCESS_KEY_ID" in os.environ
     if not settings.get("skip_signature") and (profile or not has_keys):
-        settings["credential_provider"] = _credentials(profile, given.url)
+        settings["credential_provider"] = _credentials(profile, url)
     if settings.get("credential_provider", 0) is None:
         del settings["credential_provider"]
     if "region" not in settings:
@@ -209,7 +206,7 @@ def _made(name: str, options: str, given: _Given) -> Bucket:
         one_by_one = S3Store(name, disable_bulk_delete=True, **settings)
         return Bucket(name, S3Store(name, **settings), one_by_one)
     except Exception as err:  # obstore has a family of errors, and Python's own
-        raise ArgumentError(f"{given.url}: storage_options do not fit: {err}") from err
+        raise ArgumentError(f"{url}: storage_options do not fit: {err}") from err
 
 
 def _credentials(profile: str | None, url: str) -> Callable[[], dict[str, Any]] | None:
@@ -447,4 +444,4 @@ def _pool() -> ThreadPoolExecutor:
 
 
 in_forked_child(_pool.cache_clear)
-in_forked_child(_made.cache_clear)
+in_forked_child(_buckets.clear)
