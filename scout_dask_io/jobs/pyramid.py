@@ -50,6 +50,7 @@ from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import open_node, open_with_zarr
 from scout_dask_io.write.ome_zarr import (
+    arrays_of,
     describe_image,
     level_attributes,
     shown_settings,
@@ -415,14 +416,11 @@ class PyramidPlan(JobReport):
             None,
             settings,
             describe,
-            arrays=[
-                {
-                    "compressor": job.compressor,
-                    "fill_value": job.fill_value,
-                    "attributes": level_attributes(level, info),
-                }
-                for level in job.levels[1:]
-            ],
+            arrays=arrays_of(
+                (job.compressor, job.compressor),
+                job.fill_value,
+                (level_attributes(level, info) for level in job.levels[1:]),
+            ),
             overwrite=how.overwrite,
             resume=how.resume,
             durable=how.durable,

@@ -35,7 +35,12 @@ from scout_dask_io.store.layout import chunk_grid
 from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import open_node
 from scout_dask_io.store.source import open_source, source_of_node
-from scout_dask_io.write.ome_zarr import level_attributes, write_levels
+from scout_dask_io.write.ome_zarr import (
+    arrays_of,
+    level_attributes,
+    levels_settings,
+    write_levels,
+)
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_passes
 from scout_dask_io.write.tasks import check_unmasked
@@ -165,8 +170,7 @@ class LabelPlan:
         plan = self.image.write
         settings = {
             **settings_of(plan, self.source, self.array, compressors[0], 0, self.metadata),
-            "levels": [level.shape for level in self.image.levels],
-            "lower_codec": compressors[1] and compressors[1].get_config(),
+            **levels_settings(self.image, compressors),
             "colors": self.colors,
         }
         if compute:
@@ -178,14 +182,9 @@ class LabelPlan:
             self.array,
             settings,
             partial(_describe, metadata=self.metadata, version=self.version, colors=self.colors),
-            arrays=[
-                {
-                    "compressor": compressors[n > 0],
-                    "fill_value": 0,
-                    "attributes": level_attributes(level, self.info),
-                }
-                for n, level in enumerate(self.image.levels)
-            ],
+            arrays=arrays_of(
+                compressors, 0, (level_attributes(v, self.info) for v in self.image.levels)
+            ),
             overwrite=overwrite,
             resume=resume,
             durable=durable,

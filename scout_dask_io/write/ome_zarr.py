@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -185,8 +185,7 @@ def write_ome_zarr(
     attributes[0] = attributes_with_filled({**known.attributes, **attributes[0]}, data) or {}
     settings = {
         **settings_of(plan, source, array, compressors[0], fill_value, metadata),
-        "levels": [level.shape for level in image.levels],
-        "lower_codec": compressors[1] and compressors[1].get_config(),
+        **levels_settings(image, compressors),
         **shown_settings(shown),
     }
     subject = None
@@ -203,10 +202,7 @@ def write_ome_zarr(
         array,
         settings,
         describe,
-        arrays=[
-            {"compressor": compressors[n > 0], "fill_value": fill_value, "attributes": own}
-            for n, own in enumerate(attributes)
-        ],
+        arrays=arrays_of(compressors, fill_value, attributes),
         overwrite=overwrite,
         resume=resume,
         durable=durable,
@@ -455,6 +451,25 @@ def shown_settings(info: ImageInfo) -> dict[str, Any]:
     found: dict[str, Any] = {"shown": [list(info.names), list(info.colors) or None]}
     stated = frame_record(info).get("omero")
     return found | ({"stated": stated} if stated else {})
+
+
+def levels_settings(image: ImagePlan, compressors: Sequence[Any]) -> dict[str, Any]:
+    """Give the levels and their codec, of what a resumed write must share with the first."""
+    lower = compressors[1]
+    return {
+        "levels": [level.shape for level in image.levels],
+        "lower_codec": lower and lower.get_config(),
+    }
+
+
+def arrays_of(
+    compressors: Sequence[Any], fill_value: Any, attributes: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Give the settings of each level's array; the second compressor is of all but the first."""
+    return [
+        {"compressor": compressors[n > 0], "fill_value": fill_value, "attributes": own}
+        for n, own in enumerate(attributes)
+    ]
 
 
 def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
