@@ -36,12 +36,12 @@ VERSIONS = {"0.4": 2, "0.5": 3}
 #: The latest version that is read, and the first whose images name their axes.
 _LATEST, _WITH_AXES = (0, 5), (0, 4)
 _TYPES = {"t": "time", "c": "channel"}
-# What the specification, and bioformats2raw, have in the attributes of a group.
-_OWN_KEYS = frozenset(
-    ("ome", "multiscales", "omero", "image-label", "labels", "plate", "well", "series")
-)
 #: What says that pixels are labels, in the metadata of an image; and in the attributes of an array.
 LABEL_KEY = "image-label"
+# What the specification, and bioformats2raw, have in the attributes of a group.
+_OWN_KEYS = frozenset(
+    ("ome", "multiscales", "omero", LABEL_KEY, "labels", "plate", "well", "series")
+)
 
 
 @dataclass(frozen=True, slots=True)

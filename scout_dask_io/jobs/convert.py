@@ -296,12 +296,12 @@ def plan_convert(
         check_planes(opened, destination, how)
     data, info, channels = opened.array, opened.info, leading_channels(opened)
     names = labels_in(source) if opened.image is not None else ()
-    if how.labels_too and not (how.ome and names):
+    if how.labels_too and not how.ome:
+        raise ArgumentError("labels go along with an image: give " + Option("ome", True) + " too")
+    if how.labels_too and not names:
         raise ArgumentError(
             f"{opened.path} lists no labels that could go along with an image: leave out "
             + Option("labels_too")
-            if how.ome
-            else "labels go along with an image: give " + Option("ome", True) + " too"
         )
     copied = tuple((name, open_any(label_place(source, name))) for name in names if how.labels_too)
     label: LabelPlan | None = None
@@ -347,16 +347,15 @@ def plan_convert(
         with about(source) if not 1 <= data.ndim <= 5 else nullcontext():
             write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
-        stated = bool(channels or info.voxel_size or opened.filled or opened.reading or info.labels)
         asked["voxel_size"] = info.voxel_size
         asked |= stored_alike(opened)
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
-        stated = stated or bool(asked["attributes"])
         if opened.reading is not None:
             record = opened.reading.record | {"axes": info.axes}
             record |= {} if how.position is None else {"position": how.position}
             asked["attributes"]["dataset"] = record
         # zarr.json; or .zarray, and .zattrs where there is something to say.
+        stated = bool(info.voxel_size or opened.filled or info.labels or asked["attributes"])
         n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
     if (fill := fill_value_of(opened)) is not None:
         asked["fill_value"] = fill

@@ -14,7 +14,7 @@ from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.remote_staging import check_free, find_unfinished
 from scout_dask_io.store.staging import check_destination, find_staging
 from scout_dask_io.store.unfinished import in_the_way
-from scout_dask_io.tiff.folder import is_channel, is_tiff
+from scout_dask_io.tiff.folder import holds_planes, is_channel
 
 
 def check_target(
@@ -69,20 +69,16 @@ def _warn_among_channels(src: Path, dst: Path) -> None:
     # Not by resolve(): of links in a loop the writer says what is wrong.
     folder = Path(os.path.realpath(dst)).parent
     source = Path(os.path.realpath(src))
-    if not is_channel(dst.name) or source.parent != folder or not _holds_planes(locate(source)):
+    if not is_channel(dst.name) or source.parent != folder or not holds_planes(locate(source)):
         return
     beside = (p for p, is_folder in locate(folder).entries() if is_folder and is_channel(p.name))
-    other = next((p for p in beside if p.name != source.name and _holds_planes(p)), None)
+    other = next((p for p in beside if p.name != source.name and holds_planes(p)), None)
     if other is not None:
         warn(
             f"{dst} lies among folders of planes ({source.name}, {other.name}), where other "
             f"software takes it for a channel of theirs: name it {dst.name}.zarr, or choose a "
             "place outside"
         )
-
-
-def _holds_planes(folder: Location) -> bool:
-    return any(is_tiff(p.name) for p, _ in folder.entries())
 
 
 def _check_remote(

@@ -263,8 +263,8 @@ def open_with_zarr(
         kind = NestedDirectoryStore if layout.nested else LayoutStore
         store = kind(as_local(location), read_only=read_only)
     # What was consolidated once may be older than what lies there.
-    stale: Any = partial(zarr.open_group, use_consolidated=False)
-    opening: Any = zarr.open_array if node.kind == "array" else stale
+    as_it_is: Any = partial(zarr.open_group, use_consolidated=False)
+    opening: Any = zarr.open_array if node.kind == "array" else as_it_is
     with _naming_errors(location):
         if node.kind == "array" and not location.on_disk:
             # Its metadata are here; zarr would read them once more.
