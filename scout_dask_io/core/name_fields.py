@@ -200,6 +200,11 @@ class NameGrid:
         }
 
     @property
+    def how(self) -> str:
+        """By what it is read, for sentences."""
+        return "by the names of its files"
+
+    @property
     def fields_text(self) -> str:
         """How many values each field has, in words."""
         parts = [format_count(len(f.values), _NOUNS[f.axis]) for f in self.fields]

@@ -43,10 +43,11 @@ from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import find_node, open_array, open_node
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.store.unfinished import Unfinished
-from scout_dask_io.tiff.describe import TiffInfo, describe_path
+from scout_dask_io.tiff.file_info import TiffInfo, describe_path
 from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.tiff.metadata import sizes_beside
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
+from scout_dask_io.tiff.set_folder import SetReading
 from scout_dask_io.tiff.source import TiffSource
 
 
@@ -154,7 +155,8 @@ def _npy(place: Location) -> InfoReport:
 
 
 def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
-    details = [f"{found.byte_order}-endian {'BigTIFF' if found.bigtiff else 'classic TIFF'}"]
+    details = [found.member] if found.member else []
+    details += [f"{found.byte_order}-endian {'BigTIFF' if found.bigtiff else 'classic TIFF'}"]
     if found.n_pages > 1:
         details.append(format_count(found.n_pages, "page"))
     if found.n_series > 1:
@@ -172,7 +174,7 @@ def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
         codec=found.compression,
         nbytes=math.prod(found.shape) * dtype.itemsize,
         stored_nbytes=found.file_nbytes,
-        n_files=1,
+        n_files=found.n_files,
         channels=info.names,
         voxel_size=info.voxel_size,
         details=tuple(details),
@@ -183,7 +185,7 @@ def _planes(path: Location, opened: Opened) -> InfoReport:
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
         raise TypeError(f"the array of {path} was not built from TIFF files")
-    first = describe_path(source.place_of(source.files[0]))
+    first = describe_path(source.place_of(source.files[0]), alone=True)
     codecs = {CODEC_NAMES.get(x.compression, str(x.compression)) for x in source.layouts}
     report = _tiff_file(first, opened.info)
     same = len(source.layouts) == 1
@@ -192,7 +194,7 @@ def _planes(path: Location, opened: Opened) -> InfoReport:
     return replace(
         report,
         path=str(path),
-        kind=_KINDS[opened.kind],
+        kind=_KINDS["set" if isinstance(reading, SetReading) else opened.kind],
         shape=source.shape,
         segment=report.segment if same else None,
         codec=", ".join(sorted(codecs)),
@@ -214,6 +216,7 @@ _KINDS = {
     "folder": "folder of planes",
     "channels": "channel dataset",
     "dataset": "dataset by the names of its files",
+    "set": "dataset of files that make up images",
 }
 
 # As Zarr v2 metadata have it; v3 says it in words.

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.messages import Option, joined
-from scout_dask_io.core.name_fields import AmbiguousNamesError, NameGrid
+from scout_dask_io.core.name_fields import AmbiguousNamesError
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.report import JobReport, Row, table
 from scout_dask_io.read.any import kind_of
-from scout_dask_io.read.dataset import dataset_at, grid_at, odd_about
+from scout_dask_io.read.dataset import Reading, dataset_at, grid_at, odd_about, where_of
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.tiff.dataset import places_of
 from scout_dask_io.tiff.describe import survey_planes
 from scout_dask_io.tiff.folder import (
     check_numbering,
@@ -34,6 +35,7 @@ from scout_dask_io.tiff.folder import (
 from scout_dask_io.tiff.page_chain import check_pages
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.range_reader import answered
+from scout_dask_io.tiff.set_folder import SetReading
 from scout_dask_io.tiff.sidecar import Place
 from scout_dask_io.tiff.stack_check import Survey
 
@@ -88,13 +90,16 @@ def scan(
     path = locate(src, storage_options)
     folders: tuple[FolderScan, ...]
     listed = _list(path)
-    reading, mismatch = _dataset(path, listed, pattern, names)
+    reading, mismatch = _dataset(path, listed, pattern, names, pages)
     if reading is not None:
         one = reading if position is None else grid_at(reading, position, str(path))
-        planes = [path / name for _, name in sorted(one.files.items())]
-        folders = (_summary(str(path), planes, survey, (), (), odd_about(reading)),)
+        if isinstance(one, SetReading):
+            folders = (_of_sets(str(path), one, nb_workers, how),)
+        else:
+            planes = [path / name for _, name in sorted(one.files.items())]
+            folders = (_summary(str(path), planes, survey, (), (), odd_about(reading)),)
         if one.holes:
-            mismatch = f"by the names of the files there is no {'; no '.join(one.holes[:_NAMED])}"
+            mismatch = f"{reading.how} there is no {'; no '.join(one.holes[:_NAMED])}"
             more = len(one.holes) - _NAMED
             mismatch += f"; and {more:,} more are missing" if more > 0 else ": missing"
     elif listed is not None:
@@ -117,18 +122,18 @@ def scan(
         () if reading is None else tuple(reading.rows),
         "" if reading is None else reading.pattern,
         () if reading is None else reading.positions,
-        () if reading is None else tuple(places_of(path, reading)),
+        () if reading is None else tuple(where_of(path, reading)),
     )  # fmt: skip
 
 
 def _dataset(
-    path: Location, listed: _Listed | None, pattern: str | None, names: str
-) -> tuple[NameGrid | None, str]:
+    path: Location, listed: _Listed | None, pattern: str | None, names: str, pages: str | None
+) -> tuple[Reading | None, str]:
     """Give how the files of a dataset are arranged, if it is one, or why that cannot be told."""
     if listed is None:
         return None, ""
     try:
-        return dataset_at(path, kind_of(path), pattern, names), ""
+        return dataset_at(path, kind_of(path), pattern, names, pages), ""
     except AmbiguousNamesError as err:
         return None, str(err)
     except PathNotFoundError:
@@ -199,6 +204,44 @@ def _summary(
         natural=names == sorted(names, key=natural_key),
         names=odd_names(names) if odd is None else tuple(odd),
     )
+
+
+def _of_sets(
+    path: str, reading: SetReading, nb_workers: int | None, how: Mapping[str, Any]
+) -> FolderScan:
+    """Look at the files of sets, position after position."""
+    nbytes: dict[str, int] = {}
+    codecs: dict[str, set[str]] = {}
+    problems: dict[str, Problem] = {}
+    n_pages, shape, dtype = 0, None, ""
+    images = [one.image for one in reading.members.values()]
+    for image, found in zip(images, reading.survey(nb_workers, **how), strict=True):
+        nbytes |= {f.path: f.size for f in found.files}
+        for refused in found.refused:
+            nbytes[refused.file.path] = max(refused.file.size, 0)
+            problems[refused.file.path] = Problem(refused.file.path, refused.kind, refused.reason)
+        rows = found.table[found.table[:, 0] >= 0]
+        n_pages += len(rows)
+        for file, k in {(int(f), int(n)) for f, n in rows[:, :2]}:
+            code = found.layouts[k].compression
+            codecs.setdefault(CODEC_NAMES.get(code, str(code)), set()).add(found.files[file].path)
+        for number, layout in enumerate(found.layouts):
+            first = found.layouts[0]
+            if (layout.shape, layout.dtype[1:]) != (first.shape, first.dtype[1:]):
+                odd = found.files[int(rows[rows[:, 1] == number][0, 0])].path
+                told = f"its planes are {layout.shape} {layout.dtype}, others {first.shape} "
+                problems[odd] = Problem(odd, "odd", told + first.dtype)
+        if shape is None and found.layouts:
+            shape = (*image.shape, *found.layouts[0].shape)
+            dtype = str(np.dtype(found.layouts[0].dtype).newbyteorder("="))
+    compressions = {name: len(files) for name, files in codecs.items()}
+    return FolderScan(
+        path=path, n_files=len(nbytes), nbytes=sum(nbytes.values()), shape=shape, dtype=dtype,
+        compression=max(compressions, key=lambda k: compressions[k], default=""),
+        n_pages=n_pages, compressions=compressions, problems=tuple(problems.values()),
+        gaps=(), duplicates=(), hidden=(), others=(), natural=True,
+        names=tuple(odd_about(reading)), whole=True,
+    )  # fmt: skip
 
 
 def _added(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -272,6 +315,8 @@ class FolderScan(JobReport):
         Whether alphabetical order is the order of the numbers.
     names : tuple of str
         Why the files may be no one stack of planes, by their names.
+    whole : bool
+        Whether the shape is that of what all files hold together, as sets of files do.
     """
 
     path: str
@@ -289,6 +334,7 @@ class FolderScan(JobReport):
     others: tuple[str, ...]
     natural: bool
     names: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def ok(self) -> bool:
@@ -319,7 +365,7 @@ class FolderScan(JobReport):
     def title(self) -> str:
         """Say what the files are like, as most are."""
         what = f"{format_shape(self.shape)} {self.dtype}" if self.shape else "none readable"
-        each = "each " if self.shape and self.n_files > 1 else ""
+        each = "each " if self.shape and self.n_files > 1 and not self.whole else ""
         codecs = ", ".join(
             f"{n:,} {'uncompressed' if name == 'none' else name}"
             for name, n in self.compressions.items()

@@ -16,14 +16,13 @@ import dask.array as da
 from scout_dask_io.core.axes import ORDER, axes_of, in_order
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.messages import RESUME, Option, joined, warn
-from scout_dask_io.core.name_fields import NameGrid
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.channels import imread_channels
-from scout_dask_io.read.dataset import dataset_at, grid_of_stacks, odd_about, open_grid
+from scout_dask_io.read.dataset import Reading, dataset_at, grid_of_stacks, odd_about, open_grid
 from scout_dask_io.read.hdf5 import Hdf5Source, find_dataset, is_hdf5
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.read.npy import NpySource, is_npy
@@ -62,8 +61,8 @@ class Opened:
         What the files state of it.
     image : Multiscale or None
         The OME-Zarr image that lies there, of which the array is level 0.
-    reading : NameGrid or None
-        How the names of a dataset's files were read, those of all positions.
+    reading : NameGrid or SetReading or None
+        How the files of a dataset were read, those of all positions.
     unclear : str
         Why it cannot be told what the axes of a stack of stacks are.
     node : Node or None
@@ -75,7 +74,7 @@ class Opened:
     array: da.Array
     info: ImageInfo
     image: Multiscale | None = None
-    reading: NameGrid | None = None
+    reading: Reading | None = None
     unclear: str = ""
     node: Node | None = None
 
@@ -131,7 +130,7 @@ def open_any(
     order : {"alphabetical", "natural"}
         How planes in a folder are sorted.
     missing : {"error", "fill"}
-        What to do about planes in a folder that cannot be read.
+        What to do about planes in a folder, or of a set of files, that cannot be read.
     voxel_size : VoxelSize or sequence of float, optional
         Counts instead of whatever is stated.
     pattern, position : str, optional
@@ -161,7 +160,7 @@ def open_any(
         data = Hdf5Source(find_dataset(found)) if kind == "hdf5" else NpySource(found)
         return Opened(found, kind, lazy_array(data), data.info_with(given))
     which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
-    grid = dataset_at(found, kind, pattern, names)
+    grid = dataset_at(found, kind, pattern, names, pages)
     if grid is None and position is not None:
         raise ArgumentError(f"{found!r} has no positions by the names of its files")
     if grid is not None:
@@ -169,7 +168,7 @@ def open_any(
     if kind == "zarr":
         return open_zarr(open_node(found), given)
     if kind == "tiff":
-        array: da.Array = imread(found, **{**which, "series": series or 0})
+        array: da.Array = imread(found, missing=missing, **{**which, "series": series or 0})
     elif kind == "folder":
         array = imread_folder(found, nb_workers, order=order, missing=missing, **which)
     else:
@@ -192,7 +191,7 @@ def _said(err: ArgumentError) -> str:
 
 def _open_dataset(
     place: Location,
-    grid: NameGrid,
+    grid: Reading,
     nb_workers: int | None,
     position: str | None,
     given: VoxelSize | None,
@@ -234,7 +233,7 @@ def check_names(opened: Opened, names: str, pattern: str | None = None) -> None:
     """
     if opened.reading is not None and pattern is None:
         warn(
-            f"{opened.path!r} is read by the names of its files: {opened.reading}. "
+            f"{opened.path!r} is read {opened.reading.how}: {opened.reading}. "
             + Option("pattern", "")
             + " reads them otherwise, "
             + Option("names", "ignore")

@@ -12,14 +12,15 @@ from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate_file
-from scout_dask_io.read.dataset import read_names
+from scout_dask_io.read.dataset import channels_of
 from scout_dask_io.run.lazy import lazy_array, turned
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import find_node
 from scout_dask_io.store.source import level_source
-from scout_dask_io.tiff.describe import describe_path, describe_planes
+from scout_dask_io.tiff.describe import describe_planes
+from scout_dask_io.tiff.file_info import describe_path
 from scout_dask_io.tiff.folder import holds_planes, list_planes, list_subfolders
 
 
@@ -153,6 +154,5 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
         info = describe_path(place).info
         return list(info.names) if "c" in info.axes else []
     if place.on_disk and holds_planes(place):
-        channel = read_names(place).along("c")
-        return [] if channel is None else list(channel.labels)
+        return list(channels_of(place))
     return [os.path.basename(str(folder)) for folder in list_subfolders(place)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import dask.array as da
 
@@ -20,7 +20,11 @@ from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
+from scout_dask_io.tiff.set_folder import SetReading, is_told_by_names, sets_in
 from scout_dask_io.tiff.sidecar import Place
+
+#: How the files of a dataset are arranged: by their names, or by the metadata of sets of files.
+Reading: TypeAlias = NameGrid | SetReading
 
 #: What may be done about names: ``"check"`` refuses what is odd, ``"allow"`` warns of it, and
 #: ``"ignore"`` stacks the files of a folder whatever they are named.
@@ -110,7 +114,7 @@ def imread_dataset(
     """
     workers = check_nb_workers(nb_workers)
     place = locate_file(path, storage_options)
-    grid = read_names(place, pattern)
+    grid = read_dataset(place, pattern)
     for text in odd_about(grid):
         warn(f"{str(place)!r}: {text}")
     return open_grid(
@@ -153,13 +157,28 @@ def dataset_positions(
         As for :func:`imread_dataset`.
     """
     place = locate_file(path, storage_options)
-    grid = read_names(place, pattern)
-    places = places_of(place, grid)
+    grid = read_dataset(place, pattern)
+    places = where_of(place, grid)
     return [Position(name, at) for name, at in zip(grid.positions, places, strict=True)]
 
 
-def read_names(place: Location, pattern: str | None = None) -> NameGrid:
-    """Give how the files of a dataset are arranged, by a pattern or by what is found.
+def where_of(place: Location, grid: Reading) -> list[Place | None]:
+    """Give where the stage was at each position, ``(z, y, x)`` in micrometres, if that is stated.
+
+    Raises
+    ------
+    TiffReadError
+        If a store cannot be asked.
+    """
+    return grid.places if isinstance(grid, SetReading) else places_of(place, grid)
+
+
+def read_dataset(
+    place: Location, pattern: str | None = None, pages: str | None = None
+) -> Reading:
+    """Give how the files of a dataset are arranged.
+
+    By a pattern, by the metadata of sets of files, or by what is found in their names.
 
     Raises
     ------
@@ -167,20 +186,39 @@ def read_names(place: Location, pattern: str | None = None) -> NameGrid:
         If there is no TIFF file, or none fits the pattern.
     ArgumentError
         If the place is a file, or more than one reading fits.
+    TiffReadError
+        If a set of files makes no sense.
     """
-    if place.on_disk and not place.is_folder and place.exists():
-        raise ArgumentError(f"{place!r} is a file, not a folder; read it with imread")
-    names = list_tree(place)
+    names = _names_of(place)
     if pattern is not None:
         return grid_of_pattern(names, pattern, repr(str(place)))
-    return grid_of_names(names, repr(str(place)))
+    sets = None if pages == "all" else sets_in(place, names)
+    if sets is None:
+        return grid_of_names(names, repr(str(place)))
+    try:
+        grid = grid_of_names(names, repr(str(place)))
+    except ArgumentError:
+        return sets
+    return grid if is_told_by_names(grid, sets) else sets
+
+
+def _names_of(place: Location) -> list[str]:
+    if place.on_disk and not place.is_folder and place.exists():
+        raise ArgumentError(f"{place!r} is a file, not a folder; read it with imread")
+    return list_tree(place)
 
 
 def dataset_at(
-    place: Location, kind: str, pattern: str | None = None, names: str = "allow"
-) -> NameGrid | None:
-    """Give how files are arranged, where their names make more than one stack or channels of it.
+    place: Location,
+    kind: str,
+    pattern: str | None = None,
+    names: str = "allow",
+    pages: str | None = None,
+) -> Reading | None:
+    """Give how files are arranged, where they are more than one stack or channels of it.
 
+    By the metadata of sets of files (but not where with ``pages="all"`` the pages of each file
+    are asked for), or by their names.
     ``None`` of one file, an array, a folder of planes, and one with a folder a channel; and of
     whatever files are to be stacked as they are, with ``names="ignore"``.
 
@@ -199,15 +237,17 @@ def dataset_at(
             )
         return None
     if pattern is not None or kind == "dataset":
-        return read_names(place, pattern)
+        return read_dataset(place, pattern, pages)
     try:
-        grid = read_names(place)
+        grid = read_dataset(place, pages=pages)
     except AmbiguousNamesError:
         if kind == "channels":
             return None  # a folder a channel, as ever
         raise
     except ArgumentError:
         return None  # files of one number, which are told of where they are stacked
+    if isinstance(grid, SetReading):
+        return grid
     is_stack = _is_one_stack(grid) if kind == "folder" else _is_folder_a_channel(grid)
     return None if is_stack else grid
 
@@ -234,7 +274,7 @@ def grid_of_stacks(place: Location) -> NameGrid:
     ArgumentError
         If the names do not tell it; the message shows the patterns that choose.
     """
-    grid = read_names(place)
+    grid = grid_of_names(_names_of(place), repr(str(place)))
     channel = grid.along("c")
     words = [v for v in channel.values if isinstance(v, str)] if channel else []
     if words and max(map(len, words)) == 1:
@@ -258,11 +298,24 @@ def _is_folder_a_channel(grid: NameGrid) -> bool:
     return per_channel and not grid.holes
 
 
-def odd_about(grid: NameGrid) -> list[str]:
+def channels_of(place: Location) -> tuple[str, ...]:
+    """Give the names of the channels of a folder's files, as metadata or names have them.
+
+    Raises
+    ------
+    PathNotFoundError, ArgumentError, TiffReadError
+        As for :func:`read_dataset`.
+    """
+    grid = read_dataset(place)
+    if isinstance(grid, SetReading):
+        return grid.channels
+    channel = grid.along("c")
+    return () if channel is None else channel.labels
+
+
+def odd_about(grid: Reading) -> list[str]:
     """Say in sentences what may not be meant about the names of a dataset."""
-    found = [
-        f"{name!r} is not named as the others are, and is left out" for name in grid.strays[:5]
-    ]
+    found = [f"{name!r} {_stray_of(grid)}, and is left out" for name in grid.strays[:5]]
     if len(grid.strays) > 5:
         found.append(f"{len(grid.strays) - 5:,} more files are left out")
     if grid.gaps:
@@ -271,9 +324,15 @@ def odd_about(grid: NameGrid) -> list[str]:
     return found
 
 
+def _stray_of(grid: Reading) -> str:
+    if isinstance(grid, SetReading):
+        return f"is no file of {grid.sets[0][1].kind} as the others are"
+    return "is not named as the others are"
+
+
 def open_grid(
     place: Location,
-    grid: NameGrid,
+    grid: Reading,
     nb_workers: int | None = None,
     *,
     position: str | None = None,
@@ -288,11 +347,13 @@ def open_grid(
         If there are several positions and none is given, or not the one that is.
     """
     one = grid_at(grid, position, str(place))
+    if isinstance(one, SetReading):
+        return lazy_array(one.describe(nb_workers, **how), chunks, name="imread")
     source = describe_dataset(place, one, nb_workers, **how)
     return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
 
 
-def grid_at(grid: NameGrid, position: str | None, where: str) -> NameGrid:
+def grid_at(grid: Reading, position: str | None, where: str) -> Reading:
     """Give the grid of a position, which need not be named where there is but one.
 
     Raises

@@ -30,6 +30,7 @@ def imread(
     level: int = 0,
     pages: str | None = None,
     allow_sparse: bool = False,
+    missing: str = "error",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of one image of a TIFF file.
@@ -40,6 +41,10 @@ def imread(
     with samples (RGB) always on the last axis. Building the array reads the
     file's directories; a block, when computed, the segments that it needs. Of
     an object in a store these come by ranges, a request or two a page.
+
+    A file that is one of a set (OME-TIFF of several files, Micro-Manager's stacks, NDTiff) gives
+    the image of the set, each plane from the file beside it that has it.
+    :func:`imread_dataset` of the folder gives each position.
 
     Parameters
     ----------
@@ -60,6 +65,10 @@ def imread(
         Strips and tiles that were never written (no bytes, or at offset 0) are
         zeros. By default they are an error: a writer that was cut off leaves them
         too, and the two cannot be told apart.
+    missing : {"error", "fill"}
+        What to do about files of a set that are not there or cannot be read, and planes that
+        are in none: ``"fill"`` puts planes of zeros there, warns, and :func:`write_zarr` records
+        them.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -72,16 +81,17 @@ def imread(
     Warns
     -----
     UserWarning
-        If the file holds several series and the first is given.
+        If the file, or the set that it is of, holds several series and the first is given; if
+        with ``pages="all"`` a file of a set is read alone; and which planes are filled.
 
     Raises
     ------
     PathNotFoundError
-        If there is no such file (a ``FileNotFoundError``).
+        If there is no such file (a ``FileNotFoundError``), or files of its set are missing.
     ArgumentError
         If the path is a folder, or there is no such series or level.
     TiffReadError
-        If the file is damaged, or other files of the image that it is a part of are missing.
+        If the file is damaged, or the set that it is of lacks planes.
 
     Examples
     --------
@@ -95,7 +105,7 @@ def imread(
             f"{place!r} is a folder, not a file; read a folder of planes with "
             "imread_folder, one of channel folders with imread_channels"
         )
-    source = describe_image(place, series, level, allow_sparse, pages)
+    source = describe_image(place, series, level, allow_sparse, pages, missing)
     return lazy_array(source, chunks, name="imread")
 
 

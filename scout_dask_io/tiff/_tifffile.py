@@ -16,14 +16,6 @@ from typing import Any
 import tifffile
 
 
-def read_ndtiff_index(path: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the entries of an NDTiff index: axes first, then the name of the file of a plane.
-
-    ``tifffile.tifffile.read_ndtiff_index``: the names are looked at before any file is opened.
-    """
-    return iter(tifffile.tifffile.read_ndtiff_index(path))
-
-
 def series_pages(series: tifffile.TiffPageSeries) -> list[Any]:
     """Give the pages that a series lists, ``None`` where one is missing.
 

@@ -32,12 +32,12 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.location import Location, as_local
 from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.files.voxel_csv import csv_size
-from scout_dask_io.tiff.describe import stated_by_first, survey_planes, token_of
+from scout_dask_io.tiff.describe import stated_by_first, survey_planes
 from scout_dask_io.tiff.folder import is_channel, is_tiff
 from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
 from scout_dask_io.tiff.sidecar import Place, Sidecar, of_file, places_beside, sidecars_of
-from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource
+from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource, token_of
 from scout_dask_io.tiff.stack_check import NAMED, check_missing, filled_planes
 
 #: Folders below each other, and folders in all, that are looked into.

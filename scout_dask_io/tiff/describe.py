@@ -5,38 +5,35 @@ What there is to know about a TIFF file without reading its pixels.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.threads import work_ahead
-from scout_dask_io.core.voxel_size import merge_sizes
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
-from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
+from scout_dask_io.tiff.file_set import find_set_of, open_alone
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
-from scout_dask_io.tiff.page_chain import PageChain, check_chain, check_pages, walk_chain
+from scout_dask_io.tiff.page_chain import ALL_PAGES, PageChain, check_chain, check_pages, walk_chain
 from scout_dask_io.tiff.page_layout import (
-    CODEC_NAMES,
     DescribedPage,
     FileTable,
     PageLayout,
     SourceFile,
 )
+from scout_dask_io.tiff.plane_map import FileSet
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
     check_counts,
@@ -47,7 +44,8 @@ from scout_dask_io.tiff.series import (
     open_tiff,
     warn_of_others,
 )
-from scout_dask_io.tiff.source import TiffSource
+from scout_dask_io.tiff.set_source import describe_map
+from scout_dask_io.tiff.source import TiffSource, token_of
 from scout_dask_io.tiff.stack_check import (
     DescribedFile,
     Refused,
@@ -98,7 +96,7 @@ def describe_plane(
             if page is not None and _is_only_page(ifd, window, page.layout):
                 stated = stated_by(fd, file, (), page.layout) if asked else None
                 return DescribedFile(file, (), (page,), stated)
-        chain = _chain_of(window, header, pages)
+        chain = chain_of(window, header, pages)
         ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
         with open_tiff(fd, file, **ome) as tif:
             if pages == "all":
@@ -121,7 +119,7 @@ def describe_plane(
         return DescribedFile(file, lead, found, stated)
 
 
-def _chain_of(window: Window, header: Header | None, pages: str | None) -> PageChain | None:
+def chain_of(window: Window, header: Header | None, pages: str | None) -> PageChain | None:
     """Give the chain of a file's directories, ``None`` where tifffile alone knows them.
 
     Raises
@@ -352,23 +350,26 @@ def describe_image(
     level: int = 0,
     allow_sparse: bool = False,
     pages: str | None = None,
+    missing: str = "error",
 ) -> TiffSource:
     """Describe one image of a TIFF file: a series, at a resolution level.
 
     With ``pages="all"`` that is every page of it, one after the other, whatever its metadata
-    count; with ``"counted"`` what they count, though there are more.
+    count; with ``"counted"`` what they count, though there are more. An image that lies in
+    several files is described as one; ``missing="fill"`` has zeros where some of them lack.
 
     Raises
     ------
     ArgumentError
         If the file has no such series or level.
     TiffReadError
-        If it is damaged, or an OME-TIFF whose pages lie in other files.
+        If it is damaged, or the files that it belongs to lack planes.
     """
     path = locate_file(path)
     _check_number("series", series)
     _check_number("level", level)
     check_pages(pages)
+    check_missing(missing)
     if pages == "all" and (series or level):
         raise ArgumentError(
             'pages="all" gives all pages of a file: it has no series or level beside it'
@@ -376,30 +377,38 @@ def describe_image(
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window)
-        chain = _chain_of(window, header, pages)
+        members = _set_of(path, window, header, pages)
+        if members is not None and pages != "all":
+            return describe_member(
+                path, members, series, level, missing=missing, allow_sparse=allow_sparse,
+                pages=pages,
+            )  # fmt: skip
+        chain = chain_of(window, header, pages)
         if pages == "all":
             with open_tiff(fd, file, is_ome=False) as tif:
                 lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
-            files, numbers = [file], (0,) * len(found)
             stated = _plain(stated_by(fd, file, lead, found[0].layout), lead, found[0].layout)
+            if members is not None and len(members.files) > 1:
+                warn(
+                    f"{file.path!r} is {one_of(members)}, and its own pages alone are read; "
+                    f"imread without {ALL_PAGES} reads the image, and imread_dataset of its folder "
+                    "all that the set holds."
+                )
         else:
-            with open_whole(fd, file, on_disk=path.on_disk) as tif:
+            with open_alone(fd, file, window, header) as tif:
                 chosen = choose_series(tif, file, series, level)
-                look = _Look(window, header, chain, pages, allow_sparse)
-                lead, files, numbers, found = _pages_of(tif, file, chosen, look)
+                check_counts(tif, file, chain, window, header, pages)
+                lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
                 if series == 0:
                     warn_of_others(tif, file.path)
-                stated = _stated_alone(tif, lead, found[0].layout, series, level)
+                stated = stated_alone(tif, lead, found[0].layout, series, level)
     layouts: dict[PageLayout, int] = {}
-    table = [
-        (k, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data)
-        for k, p in zip(numbers, found, strict=True)
-    ]
+    table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in found]
     return TiffSource(
-        FileTable.of(files),
+        FileTable.of([file]),
         tuple(layouts),
         np.array(table, np.int64).reshape(*lead, 4),
-        token_of(files, "\n".join([f"series {series} level {level}", *_which(pages, None)])),
+        token_of([file], "\n".join([f"series {series} level {level}", *_which(pages, None)])),
         series=series,
         level=level,
         options=path.options,
@@ -407,41 +416,56 @@ def describe_image(
     )
 
 
-class _Look(NamedTuple):
-    """What pages are looked at by, and which of them are wanted."""
-
-    window: Window
-    header: Header | None
-    chain: PageChain | None
-    pages: str | None = None
-    allow_sparse: bool = False
-
-
-def _pages_of(
-    tif: tifffile.TiffFile, file: SourceFile, series: tifffile.TiffPageSeries, look: _Look
-) -> tuple[Shape, list[SourceFile], tuple[int, ...], tuple[DescribedPage, ...]]:
-    """Give leading axes and files of a series, and its pages, each with its file's number."""
-    if series.kind == "mmstack":
-        check_summary(tif, file, series.shape, look.pages)
-    if is_set(series):
-        lead, files, members = describe_set(series, file)
-        numbers, found = zip(*members, strict=True)
-        return lead, files, numbers, found
-    window, header, chain, pages, allow_sparse = look
-    check_counts(tif, file, chain, window, header, pages)
-    lead, found = describe_series(tif, file, series, window, header, allow_sparse)
-    return lead, [file], (0,) * len(found), found
+def _set_of(
+    path: Location, window: Window, header: Header | None, pages: str | None
+) -> FileSet | None:
+    """Give the set that a file belongs to; where its own pages are wanted, if that can be told."""
+    try:
+        return find_set_of(path, window, header)
+    except (ScoutIOError, Damaged):
+        if pages == "all":
+            return None
+        raise
 
 
-def token_of(files: Iterable[SourceFile], what: str) -> str:
-    """Name the content of a source by its files, as they were found, and what is made of them."""
-    digest = hashlib.blake2b(what.encode(), digest_size=16)
-    for f in files:
-        digest.update(f"\0{f.path}\0{f.size}\0{f.mtime_ns}".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+def one_of(members: FileSet) -> str:
+    """Say of how many files of which kind a file is one."""
+    return f"one of {len(members.files):,} files of {members.kind}"
 
 
-def _stated_alone(
+def describe_member(
+    path: Location, members: FileSet, series: int, level: int, **how: Any
+) -> TiffSource:
+    """Describe one image of the set that a file belongs to.
+
+    Raises
+    ------
+    ArgumentError
+        If the set has no such series.
+    """
+    images = members.images
+    if series >= len(images):
+        raise ArgumentError(f"{str(path)!r} has no series {series}; it has {_images_of(members)}")
+    own = members.series_of(path.name)
+    if series == 0 and len(images) > 1:
+        text: str = f"{str(path)!r} is {one_of(members)}, which holds {_images_of(members)}; "
+        if 0 in own:
+            text += "this is series 0. Pass " + Option("series", 1) + " and so on for the others"
+        else:
+            text += "this is series 0, which lies in other files, and its own is "
+            text += Option("series", own[0] if own else 1)
+        warn(text + "; imread_dataset of its folder reads each by its name.")
+    image = images[series].squeezed()
+    return describe_map(path.parent, members, image, own=path.name, level=level, **how)
+
+
+def _images_of(members: FileSet) -> str:
+    shown = [f"{k}: {one.name!r}" for k, one in enumerate(members.images[:8])]
+    more = ", ..." if len(members.images) > 8 else ""
+    return f"{len(members.images)} series ({', '.join(shown)}{more})"
+
+
+def stated_alone(
     tif: tifffile.TiffFile, lead: Shape, layout: PageLayout, series: int = 0, level: int = 0
 ) -> Stated:
     """Give what a file that is read by its own metadata states of a series."""
@@ -458,80 +482,3 @@ def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
     """
     axes = "q" * len(lead) + "yxs"[: len(layout.shape)]
     return replace(stated, axes=axes, channels=())
-
-
-@dataclass(frozen=True, slots=True)
-class TiffInfo:
-    """A TIFF file as ``imread`` sees it; series 0 at full resolution.
-
-    ``stated`` has a letter an axis of ``shape``.
-    ``segment`` is ``"strip"`` or ``"tile"``, ``segment_shape`` its extent as
-    stored, ``(rows, columns)``. ``levels`` are the shapes of the resolutions,
-    the full one first.
-    """
-
-    path: str
-    shape: Shape
-    dtype: str
-    stated: Stated
-    compression: str
-    segment: str
-    segment_shape: tuple[int, int]
-    byte_order: str
-    bigtiff: bool
-    n_pages: int
-    n_series: int
-    levels: tuple[Shape, ...]
-    file_nbytes: int
-
-    @property
-    def info(self) -> ImageInfo:
-        """What the file states by itself, whatever lies beside it."""
-        stated = self.stated
-        return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
-
-
-def describe_path(path: Any) -> TiffInfo:
-    """Describe a TIFF file, at a path or at a place in a store; reads its directories, no pixel.
-
-    What lies in several files is described as one, as :func:`describe_image` reads it.
-
-    Raises
-    ------
-    PathNotFoundError
-        If there is no such file.
-    TiffReadError
-        If it is damaged or no regular file.
-    """
-    place = locate_file(path)
-    with opened(place) as (fd, file), open_whole(fd, file, on_disk=place.on_disk) as tif:
-        return _describe_open(tif, fd, file)
-
-
-def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> TiffInfo:
-    window = Window(fd, file.size)
-    header = read_header(window)
-    look = _Look(window, header, _chain_of(window, header, None))
-    series = choose_series(tif, file, 0, 0)
-    lead, _, _, pages = _pages_of(tif, file, series, look)
-    first, layout = series.keyframe, pages[0].layout
-    compression = int(first.compression)
-    return TiffInfo(
-        path=file.path,
-        shape=(*lead, *layout.shape),
-        dtype=str(series.dtype),
-        stated=_stated_alone(tif, lead, layout),
-        compression=CODEC_NAMES.get(compression, str(compression)),
-        segment="tile" if first.is_tiled else "strip",
-        segment_shape=(
-            (first.tilelength, first.tilewidth)
-            if first.is_tiled
-            else (first.rowsperstrip, first.imagewidth)
-        ),
-        byte_order="little" if tif.byteorder == "<" else "big",
-        bigtiff=tif.is_bigtiff,
-        n_pages=len(tif.pages),
-        n_series=len(tif.series),
-        levels=tuple(level.shape for level in series.levels),
-        file_nbytes=file.size,
-    )

@@ -102,6 +102,24 @@ def stage_place(path: Location) -> Place | None:
     return None if not any(v is not None for v in found) else (found[0], found[1], found[2])
 
 
+def pixels_facts(
+    pixels: ElementTree.Element, n_channels: int
+) -> tuple[tuple[VoxelSize, ...], tuple[str, ...], tuple[str, ...], Place | None]:
+    """Give what a ``Pixels`` element states: sizes, names and colours of channels, the stage."""
+    size = ask(lambda: _size_of_ome(pixels))
+    names, colors = ask(lambda: _channels_of_ome(pixels)) or ((), ())
+    plane = next((e for e in pixels if local_name(e) == "Plane"), None)
+    place = None if plane is None else tuple(_stage(plane, a) for a in "ZYX")
+    known = place is not None and any(v is not None for v in place)
+    sized = size is not None and any(v is not None for v in size.micrometres)
+    return (
+        (size,) if size is not None and sized else (),
+        _names(names, n_channels),
+        _colors(colors, n_channels),
+        (place[0], place[1], place[2]) if place is not None and known else None,
+    )
+
+
 def _stage(plane: ElementTree.Element, axis: str) -> float | None:
     value = plane.get(f"Position{axis}")
     scale = micrometres_of(plane.get(f"Position{axis}Unit", "µm"))

@@ -355,6 +355,22 @@ def _describe_page(
     return _describe_by_tifffile(tif, page_at(tif, offset), window.size, allow_sparse)
 
 
+def describe_page_at(
+    tif: tifffile.TiffFile, offset: int, window: Window, allow_sparse: bool = False
+) -> DescribedPage:
+    """Describe the page at an offset as tifffile sees it.
+
+    Raises
+    ------
+    Damaged
+        If its pixels are of no kind that is read, or lie outside of the file.
+    """
+    found = _describe_by_tifffile(tif, page_at(tif, offset), window.size, allow_sparse)
+    if len(found) != 1:
+        raise Damaged("its pages are volumes, which are not read in sets of files")
+    return found[0]
+
+
 def _describe_by_tifffile(
     tif: tifffile.TiffFile, page: tifffile.TiffPage, size: int, allow_sparse: bool
 ) -> list[DescribedPage]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -108,6 +109,11 @@ class TiffSource(Source):
         self.level = level
         self.dtype = _native(layouts[0])
         self.shape = (*pages.shape[:-1], *layouts[0].shape)
+
+    @property
+    def stated(self) -> Stated:
+        """What the first file, or the set of files, says beside its pixels."""
+        return self._stated or Stated()
 
     @property
     def lead_ndim(self) -> int:
@@ -293,6 +299,14 @@ class TiffSource(Source):
         state = dict(self.__dict__, _gate=None)
         del state["dtype"]
         return _load, (state,)
+
+
+def token_of(files: Iterable[SourceFile], what: str) -> str:
+    """Name the content of a source by its files, as they were found, and what is made of them."""
+    digest = hashlib.blake2b(what.encode(), digest_size=16)
+    for f in files:
+        digest.update(f"\0{f.path}\0{f.size}\0{f.mtime_ns}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _load(state: dict[str, Any]) -> TiffSource:

@@ -13,7 +13,7 @@ from helpers import make_volume, read_ome
 
 import scout_dask_io as io
 from scout_dask_io.jobs.convert import plan_convert
-from scout_dask_io.tiff.describe import describe_path
+from scout_dask_io.tiff.file_info import describe_path
 from scout_dask_io.tiff.metadata import ome_color
 
 BOTH = make_volume((2, 3, 40, 50))

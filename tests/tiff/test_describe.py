@@ -12,12 +12,8 @@ from helpers import make_volume, packs_bits, shared_data, write_planes
 
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError, TiffReadError
 from scout_dask_io.tiff import describe
-from scout_dask_io.tiff.describe import (
-    describe_image,
-    describe_path,
-    describe_plane,
-    describe_planes,
-)
+from scout_dask_io.tiff.describe import describe_image, describe_plane, describe_planes
+from scout_dask_io.tiff.file_info import describe_path
 from scout_dask_io.tiff.source import TiffSource
 
 KINDS: dict[str, tuple[np.ndarray, dict[str, Any]]] = {

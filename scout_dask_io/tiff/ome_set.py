@@ -1,0 +1,253 @@
+"""OME-TIFF of several files: which plane of which image lies in which of them, by OME-XML.
+
+Each file has the XML of the whole set in its first description, or (``BinaryOnly``) names the
+file that has it: another member, or a companion of XML alone. Files are known by UUID, and
+where that does not tell by name; names that lead out of the folder are refused.
+
+Source: the OME-TIFF specification and the OME schema 2016-06 (``TiffData``, ``UUID``,
+``BinaryOnly``; ``PlaneCount`` is 1 where ``IFD`` is given, else all pages of the file).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from xml.etree import ElementTree
+
+from scout_dask_io.core.image_info import named_channels
+from scout_dask_io.errors import TiffReadError
+from scout_dask_io.files.location import Location
+from scout_dask_io.tiff.metadata import local_name, pixels_facts
+from scout_dask_io.tiff.plane_map import FileSet, PlaneAt, PlaneMap
+
+#: XML of a set of 100,000 files is some 20 MB.
+_MOST_XML = 256 << 20
+_NONSENSE = (ValueError, TypeError, KeyError, ElementTree.ParseError)
+_UUID = re.compile(rb"""<(?:\w+:)?OME\b[^>]*?\bUUID\s*=\s*["']([^"']+)["']""")
+
+
+def is_ome(text: bytes) -> bool:
+    """Tell whether a description may be OME-XML of more files than its own."""
+    return b"OME" in text[:2000] and (b"FileName" in text or b"BinaryOnly" in text)
+
+
+def name_in(text: bytes) -> str:
+    """Give the one name of a file that OME-XML has; empty where it has none, or several."""
+    if not is_ome(text):
+        return ""
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        return ""
+    names = {e.get("FileName") or "" for e in root.iter() if local_name(e) == "UUID"} - {""}
+    return names.pop() if len(names) == 1 else ""
+
+
+def uuid_of(text: bytes) -> str:
+    """Give the UUID that a file's OME-XML has for the file; empty where it has none."""
+    found = _UUID.search(text[:4000])
+    return "" if found is None else found[1].decode("latin-1")
+
+
+def ome_set(
+    place: Location,
+    text: bytes,
+    beside: Callable[[], Mapping[str, str]],
+    description: Callable[[Location], bytes],
+    count_pages: Callable[[Location], int],
+) -> FileSet | None:
+    """Give the set that a file's OME-XML tells of; ``None`` where it is a file by itself.
+
+    Parameters
+    ----------
+    place : Location
+        The file.
+    text : bytes
+        Its description.
+    beside : callable
+        Gives the names of the TIFF files in its folder, by these names in lower case.
+    description, count_pages : callable
+        Give the first description of a file beside it, and the number of its pages.
+
+    Raises
+    ------
+    TiffReadError
+        If it names files outside of the folder.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+        companion = next((e for e in root.iter() if local_name(e) == "BinaryOnly"), None)
+        own = place.name
+        if companion is not None:
+            name = companion.get("MetadataFile") or ""
+            check_names([name], f"the OME-XML of {str(place)!r}")
+            whole = _companion(place.parent, name, description)
+            if whole is None:
+                return None
+            root, own = whole, name
+    except _NONSENSE:
+        return None
+    names = {e.get("FileName") or "" for e in root.iter() if local_name(e) == "UUID"} - {""}
+    check_names(sorted(names), f"the OME-XML of {str(place)!r}")
+    if companion is None and len(names) < 2:
+        return None  # one file, which may have been renamed or copied
+    who = _Members(place, root, own, beside, description)
+    try:
+        images = _images(root, who, lambda name: count_pages(place.parent / name))
+    except _NONSENSE:
+        return None
+    if not images:
+        return None
+    found = FileSet("an OME-TIFF", tuple(images))
+    if place.name not in found.files:
+        return None  # what describes others and is none of them
+    return replace(
+        found, lacking=frozenset(name for name in found.files if name.lower() not in beside())
+    )
+
+
+def check_names(names: Iterable[str], who: str) -> None:
+    """Refuse names of files that lead out of a folder; ``who`` has them.
+
+    Raises
+    ------
+    TiffReadError
+        If there are any.
+    """
+    strange = [n for n in names if n in (".", "..") or "/" in n or "\\" in n or "\0" in n]
+    if strange:
+        raise TiffReadError(
+            f"{who} names files outside of its folder: {', '.join(map(repr, strange[:3]))}; only "
+            "files beside it are read"
+        )
+
+
+def _companion(
+    folder: Location, name: str, description: Callable[[Location], bytes]
+) -> ElementTree.Element | None:
+    """Give the XML that a file of pages alone points to; ``None`` where that is not there."""
+    if not name:
+        return None
+    if name.lower().endswith((".tif", ".tiff", ".tf2", ".tf8", ".btf")):
+        text: bytes | None = description(folder / name)
+    else:
+        text = (folder / name).read(_MOST_XML)
+    if not text:
+        return None
+    root = ElementTree.fromstring(text)
+    return None if any(local_name(e) == "BinaryOnly" for e in root) else root
+
+
+class _Members:
+    """Which file of a folder is meant by a UUID and a name."""
+
+    def __init__(
+        self,
+        place: Location,
+        root: ElementTree.Element,
+        own: str,
+        beside: Callable[[], Mapping[str, str]],
+        description: Callable[[Location], bytes],
+    ) -> None:
+        self._place = place
+        self._beside = beside
+        self._description = description
+        self.own = own
+        named: dict[str, set[str]] = {}
+        for e in root.iter():
+            if local_name(e) == "UUID" and e.text:
+                named.setdefault(e.text.strip(), set()).add(e.get("FileName") or "")
+        # A UUID that several names have tells nothing.
+        self._unclear = {uuid for uuid, names in named.items() if len(names) > 1}
+        self._by_uuid = {root.get("UUID") or "": own}
+        self._known: dict[tuple[str, str], str] = {}
+        self._uuids: dict[str, str] | None = None
+
+    def resolve(self, element: ElementTree.Element | None) -> str:
+        """Give the name of the file that an ``UUID`` element means, as the folder has it."""
+        if element is None:
+            return self.own
+        uuid, name = (element.text or "").strip(), element.get("FileName") or ""
+        key = uuid, name
+        if key not in self._known:
+            self._known[key] = self._resolve(uuid, name)
+        return self._known[key]
+
+    def _resolve(self, uuid: str, name: str) -> str:
+        if uuid and uuid not in self._unclear and uuid in self._by_uuid:
+            return self._by_uuid[uuid]
+        if name == self.own or (name and name.lower() == self.own.lower()):
+            return self.own
+        beside = self._beside()
+        if name and name.lower() in beside:
+            return beside[name.lower()]
+        if uuid and uuid not in self._unclear:
+            renamed = self._renamed().get(uuid)
+            if renamed:
+                return renamed
+        return name or uuid
+
+    def _renamed(self) -> dict[str, str]:
+        """Give the files of the folder by the UUIDs that they have, each of one file alone."""
+        if self._uuids is None:
+            found: list[tuple[str, str]] = []
+            for name in self._beside().values():
+                try:
+                    found.append((uuid_of(self._description(self._place.parent / name)), name))
+                except TiffReadError:
+                    continue
+            counts = Counter(uuid for uuid, _ in found)
+            self._uuids = {uuid: name for uuid, name in found if uuid and counts[uuid] == 1}
+        return self._uuids
+
+
+def _images(
+    root: ElementTree.Element, who: _Members, count_pages: Callable[[str], int]
+) -> list[PlaneMap]:
+    found: list[PlaneMap] = []
+    for element in root.iter():
+        if local_name(element) != "Image":
+            continue
+        pixels = next((e for e in element if local_name(e) == "Pixels"), None)
+        if pixels is None:
+            continue
+        one = _image(element.get("Name") or element.get("ID") or "", pixels, who, count_pages)
+        if any(p is not None for p in one.planes):
+            found.append(one)
+    return found
+
+
+def _image(
+    name: str, pixels: ElementTree.Element, who: _Members, count_pages: Callable[[str], int]
+) -> PlaneMap:
+    axes = pixels.attrib["DimensionOrder"][:1:-1]  # without X and Y, the slowest first
+    extents = {a: int(pixels.attrib[f"Size{a}"]) for a in axes}
+    channel = next((e for e in pixels if local_name(e) == "Channel"), None)
+    samples = 1 if channel is None else int(channel.get("SamplesPerPixel", 1))
+    extents["C"] = max(extents["C"] // max(samples, 1), 1)
+    shape = tuple(extents[a] for a in axes)
+    total = math.prod(shape)
+    if not 0 < total <= 10**8:
+        raise ValueError(f"{total} planes")
+    steps = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
+    planes: list[PlaneAt | None] = [None] * total
+    for data in pixels:
+        if local_name(data) != "TiffData":
+            continue
+        file = who.resolve(next((e for e in data if local_name(e) == "UUID"), None))
+        page = int(data.get("IFD", 0))
+        start = [int(data.get(f"First{a}", 0)) for a in axes]
+        if any(not 0 <= k < n for k, n in zip(start, shape, strict=True)):
+            continue  # as ImageJ leaves them where it crops
+        first = sum(k * step for k, step in zip(start, steps, strict=True))
+        n = int(data.get("PlaneCount", data.get("NumPlanes", 1 if "IFD" in data.attrib else 0)))
+        n = n or count_pages(file)
+        for k in range(min(n, total - first)):
+            planes[first + k] = PlaneAt(file, page + k)
+    sizes, names, colors, place = pixels_facts(pixels, shape[axes.index("C")])
+    return PlaneMap(
+        name, axes.lower(), shape, planes, sizes, named_channels(names, colors), place=place
+    )
