@@ -268,6 +268,10 @@ def open_with_zarr(
             # Its metadata are here; zarr would read them once more.
             own = {"attributes": node.attributes} if zarr_format == 2 else {}
             return zarr.Array.from_dict(StorePath(store), {**node.metadata, **own})
+        if not location.on_disk:
+            of_group = {**node.metadata, "attributes": node.attributes}
+            of_group.pop("consolidated_metadata", None)  # as below
+            return zarr.Group(zarr.AsyncGroup.from_dict(StorePath(store), of_group))
         opened: zarr.Array[Any] | zarr.Group = opening(
             store=store, mode="r" if read_only else "r+", zarr_format=zarr_format
         )
