@@ -26,6 +26,7 @@ from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
 from scout_dask_io.store.unfinished import NewArray
+from scout_dask_io.write.append import AppendOptions, append_array
 from scout_dask_io.write.arguments import (
     check_fill,
     check_remote,
@@ -99,6 +100,7 @@ def write_zarr(
     durable: bool = False,
     qc: bool = False,
     region: Any = None,
+    append: str | int | None = None,
     compute: bool = True,
     progress: Any = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -181,6 +183,15 @@ def write_zarr(
         given. It must start and end on the edges of them, or at the array's. Each
         chunk is replaced in one step; after a failure some are new. The data must not
         be read from the array itself.
+    append : str or int, optional
+        Let the array that stands at ``path`` grow along this axis, by its letter, name or
+        number: the data come after its last element there, and are as long as it is along all
+        other axes. Settings are its own, and need not be given. Readers see the old shape, and
+        the old elements bit for bit, until all is in; then its metadata are replaced in one
+        step. Chunks that the old end lies in are read back, held against the manifest, and
+        written again. With ``resume``, an append that was interrupted is finished, and one that
+        was finished is not done twice; ``overwrite`` drops one that was interrupted, and nothing
+        else.
     compute : bool
         ``False`` gives a ``dask.delayed.Delayed`` of the array instead, on any
         scheduler; the staging directory is made at once. ``dask.compute`` of
@@ -230,6 +241,17 @@ def write_zarr(
     ((30, 100, 100), (16, 64, 64))
     """
     destination = locate(path, storage_options)
+    if append is not None:
+        if region is not None or qc or any(g is not None for g in (attributes, voxel_size, axes)):
+            raise ArgumentError(
+                "append goes with none of region, qc, attributes, voxel_size and axes: the array "
+                "that stands has its own"
+            )
+        given = _given(chunks, codec, fill_value, zarr_format, shards)
+        how = AppendOptions(overwrite, resume, max_mem, nb_workers, durable, compute, progress)
+        return cast(
+            "zarr.Array[Any] | Delayed", append_array(destination, data, append, how, given)
+        )
     source, array = readable(data)
     subject = None
     if region is not None:
@@ -331,12 +353,17 @@ def _names_of_axes(
 
 def _check_own(*given: Any) -> None:
     """Refuse what an array that stands has of its own, where it is not left as it is."""
-    defaults = {"chunks": (64, 64, 64), "codec": "zstd", "fill_value": 0, "zarr_format": 2}
-    pairs = zip({**defaults, "shards": None}.items(), given, strict=True)
-    if names := [name for (name, default), value in pairs if value != default]:
+    if names := list(_given(*given)):
         raise ArgumentError(
             f"region goes with none of {', '.join(names)}: the array that stands has its own"
         )
+
+
+def _given(*values: Any) -> dict[str, Any]:
+    """Give what is said of how an array is stored: chunks, codec and so on, where not left out."""
+    defaults = {"chunks": (64, 64, 64), "codec": "zstd", "fill_value": 0, "zarr_format": 2}
+    pairs = zip({**defaults, "shards": None}.items(), values, strict=True)
+    return {name: value for (name, default), value in pairs if value != default}
 
 
 def _commit(
