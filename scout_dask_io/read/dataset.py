@@ -173,9 +173,7 @@ def where_of(place: Location, grid: Reading) -> list[Place | None]:
     return grid.places if isinstance(grid, SetReading) else places_of(place, grid)
 
 
-def read_dataset(
-    place: Location, pattern: str | None = None, pages: str | None = None
-) -> Reading:
+def read_dataset(place: Location, pattern: str | None = None, pages: str | None = None) -> Reading:
     """Give how the files of a dataset are arranged.
 
     By a pattern, by the metadata of sets of files, or by what is found in their names.

@@ -69,7 +69,7 @@ def describe_path(path: Any, *, alone: bool = False) -> TiffInfo:
     place = locate_file(path)
     with opened(place) as (fd, file):
         window = Window(fd, file.size)
-        header = read_header(window)
+        header = read_header(window, file.path)
         members = find_set_of(place, window, header)
         with open_alone(fd, file, window, header) as tif:
             if members is None:

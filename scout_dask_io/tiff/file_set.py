@@ -60,7 +60,7 @@ def find_set(place: Location) -> FileSet | None:
     """
     with opened(place) as (fd, file):
         window = Window(fd, file.size)
-        return find_set_of(place, window, read_header(window))
+        return find_set_of(place, window, read_header(window, file.path))
 
 
 def find_set_of(place: Location, window: Window, header: Header | None) -> FileSet | None:
@@ -120,7 +120,7 @@ def _description(place: Location) -> bytes:
     """Give the description of a file's first page."""
     with opened(place) as (fd, file):
         window = Window(fd, file.size)
-        header = read_header(window)
+        header = read_header(window, file.path)
         return b"" if header is None else _text(read_ifd(window, header, header.first), window)
 
 
@@ -129,7 +129,7 @@ def _count_pages(place: Location) -> int:
     try:
         with opened(place) as (fd, file):
             window = Window(fd, file.size)
-            header = read_header(window)
+            header = read_header(window, file.path)
             return 0 if header is None else len(walk_chain(window, header))
     except PathNotFoundError:
         return 0

@@ -20,8 +20,8 @@ from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameGrid
 from scout_dask_io.errors import PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location
 from scout_dask_io.tiff.file_set import BrokenSetError, find_set
-from scout_dask_io.tiff.plane_map import FileSet, PlaneMap
 from scout_dask_io.tiff.micromanager import FULL
+from scout_dask_io.tiff.plane_map import FileSet, PlaneMap
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.set_source import MapSurvey, describe_map, survey_map
 from scout_dask_io.tiff.sidecar import Place

@@ -216,7 +216,7 @@ def _describe_file(
     try:
         with opened(folder / name) as (fd, file):
             window = Window(fd, file.size)
-            header = read_header(window)
+            header = read_header(window, file.path)
             if header is None:
                 raise Damaged("it is no TIFF of pages as sets of files have them")
             planes = [p for k in numbers if (p := image.planes[k]) is not None]
