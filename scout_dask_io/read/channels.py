@@ -33,6 +33,7 @@ def imread_channels(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
@@ -60,6 +61,11 @@ def imread_channels(
         Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given: one that differs is the same error, then. On a disk that seeks or a share
+        2,000 planes open in a tenth of the time.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -107,7 +113,7 @@ def imread_channels(
     every = [p for channel in planes for p in channel]
     source = describe_planes(
         every, workers, lead=lead, channels=list(counts), missing=missing,
-        series=series, pages=pages, allow_sparse=allow_sparse,
+        series=series, pages=pages, allow_sparse=allow_sparse, check=check,
     )  # fmt: skip
     return lazy_array(source, chunks, name="imread")
 

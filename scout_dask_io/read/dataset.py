@@ -42,6 +42,7 @@ def imread_dataset(
     chunks: Any = None,
     missing: str = "error",
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of a folder, or a tree of them, whose names carry its axes.
@@ -74,6 +75,10 @@ def imread_dataset(
         read: ``"fill"`` puts planes of zeros there, warns, and :func:`write_zarr` records them.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given; see :func:`imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -115,7 +120,7 @@ def imread_dataset(
         warn(f"{str(place)!r}: {text}")
     return open_grid(
         place, grid, workers, position=position, chunks=chunks, missing=missing,
-        allow_sparse=allow_sparse,
+        allow_sparse=allow_sparse, check=check,
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from scout_dask_io.tiff.page_layout import (
     PageLayout,
     SourceFile,
 )
+from scout_dask_io.tiff.pending import PendingHeaders, check_check, find_files, sampled
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
     check_counts,
@@ -75,13 +76,15 @@ def describe_plane(
     pages: str | None = None,
     series: int | None = None,
     whole: bool = False,
+    file: SourceFile | None = None,
 ) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
     OME metadata is not followed: in a folder, each file is what it holds; but if ``whole``,
     an image that lies in the file whole has the axes that its OME-XML states. If ``asked``, it
     says what it states beside its pixels, which takes longer than all the rest. ``pages`` and
-    ``series`` choose among the images of a file that has several.
+    ``series`` choose among the images of a file that has several. What is known of the ``file`` is
+    not asked of a store again.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def describe_plane(
         If it is damaged or truncated, or holds pages that would not be read.
     """
     path = locate_file(path)
-    with opened(path) as (fd, file):
+    with opened(path, file) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window, file.path)
         if header is not None:
@@ -195,6 +198,7 @@ def describe_planes(
     allow_sparse: bool = False,
     pages: str | None = None,
     series: int | None = None,
+    check: str = "all",
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -205,7 +209,8 @@ def describe_planes(
     are the names.
     With ``missing="fill"``, files that cannot be read, or differ from most, are
     planes of zeros, named in a warning and in the source's ``filled``. ``pages`` and ``series``
-    are those of :func:`describe_image`, of each file.
+    are those of :func:`describe_image`, of each file. With ``check="first"``, the first header,
+    the last and some between are read now, and each other before a pixel of its file is.
 
     Raises
     ------
@@ -220,8 +225,10 @@ def describe_planes(
     """
     paths = [locate_file(p) for p in paths]
     check_missing(missing)
+    check_check(check, missing)
     which = _which(pages, series)
-    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True, pages=pages, series=series)
+    how: dict[str, Any] = {"pages": pages, "series": series}
+    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True, check=check, **how)
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(missing)
     files, layouts, table = survey.table(left_out)
@@ -244,7 +251,19 @@ def describe_planes(
         options=paths[0].options,
         stated=stated_by_first(paths, survey, left_out, allow_sparse, pages=pages, series=series),
         channels=channels,
+        pending=pending_of(paths, survey, allow_sparse, **how),
     )
+
+
+def pending_of(
+    paths: Sequence[Location], survey: Survey, allow_sparse: bool, **how: Any
+) -> PendingHeaders | None:
+    """Give what the files of a stack must be whose headers are yet to be read, if any are."""
+    if not survey.has_unread or survey.first is None:
+        return None
+    example = replace(survey.first, stated=None)
+    describe = partial(describe_plane, allow_sparse=allow_sparse, **how)
+    return PendingHeaders(example, describe, paths[0].options)
 
 
 def stated_by_first(
@@ -289,11 +308,12 @@ def survey_planes(
     pages: str | None = None,
     series: int | None = None,
     whole: bool = False,
+    check: str = "all",
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
     If ``asked``, the first says what it states beside its pixels; ``whole`` as for
-    :func:`describe_plane`.
+    :func:`describe_plane`. With ``check="first"`` a few are read, and the others looked at.
 
     Raises
     ------
@@ -307,8 +327,14 @@ def survey_planes(
     describe = partial(
         describe_plane, allow_sparse=allow_sparse, pages=pages, series=series, whole=whole
     )
-    for found in _describe_all(paths, nb_workers, describe, paths[0] if asked else None):
-        survey.add(found)
+    known: list[SourceFile | None] = [None] * len(paths)
+    if check == "first":
+        now = sampled(len(paths))
+        known = [None if k in now else f for k, f in enumerate(find_files(paths))]
+    read = [path for path, file in zip(paths, known, strict=True) if file is None]
+    found = _describe_all(read, nb_workers, describe, paths[0] if asked else None)
+    for file in known:
+        survey.add(next(found) if file is None else file)
     return survey
 
 
