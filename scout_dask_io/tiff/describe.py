@@ -24,7 +24,7 @@ from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import merge_sizes
-from scout_dask_io.errors import PathNotFoundError, ScoutIOError, TiffReadError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
@@ -90,7 +90,7 @@ def describe_plane(
     path = locate_file(path)
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
-        header = read_header(window)
+        header = read_header(window, file.path)
         if header is not None:
             ifd = read_ifd(window, header, header.first)
             page = describe_ifd(ifd, window, selection.allow_sparse)
@@ -324,6 +324,31 @@ def describe_image(path: Any, selection: Selection = AS_IT_IS, level: int = 0) -
         options=path.options,
         stated=stated,
     )
+
+
+def survey_image(path: Location, selection: Selection = AS_IT_IS) -> Survey:
+    """Look at one file as :func:`describe_image` does, whatever is found; see :class:`Survey`.
+
+    Raises
+    ------
+    ArgumentError
+        If the file has no such series.
+    """
+    survey = Survey()
+    try:
+        source = describe_image(path, selection)
+    except ArgumentError:
+        raise
+    except ScoutIOError as err:
+        survey.add(refuse(path, err))
+        return survey
+    table = source.table.pages
+    described = [
+        DescribedPage(source.layouts[layout], ifd, data)
+        for _, layout, ifd, data in table.reshape(-1, 4).tolist()
+    ]
+    survey.add(DescribedFile(source.files[0], table.shape[:-1], tuple(described)))
+    return survey
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def read_headers(window: Window, file: SourceFile, selection: Selection) -> Head
     Damaged
         If it goes astray, unless whatever pages there are have been asked for.
     """
-    header, chain = read_header(window), None
+    header, chain = read_header(window, file.path), None
     if header is not None:
         chain = walk_chain(window, header)
         if selection.pages != "all" and chain.trouble:
@@ -103,11 +103,15 @@ def choose_series(
 
 
 def warn_of_others(tif: tifffile.TiffFile, path: str) -> None:
-    """Warn where a file holds more than one series, and say how to get the others."""
-    if len(tif.series) > 1:
+    """Warn where a file holds more than one series, and say how to get the others.
+
+    Thumbnails and reduced resolutions are no images that anybody would miss.
+    """
+    if extra_series(tif):
         warn(
             f"{path!r} holds {len(tif.series)} series ({_listing(tif.series)}); this is series 0. "
-            "Pass series=1 and so on for the others."
+            + Option("series", 1)
+            + " and so on for the others."
         )
 
 
@@ -241,9 +245,9 @@ def describe_pages(
     Damaged
         If there is none, if they differ, or one that is followed by others cannot be read.
     """
-    header, chain, window = headers.header, headers.chain, headers.window
-    if chain is None or header is None:
-        raise Damaged("its directories are not those of a TIFF file: its pages cannot be listed")
+    chain = headers.chain
+    if chain is None:  # tifffile alone knows its directories
+        chain = PageChain(tuple(page.offset for page in tif.pages))
     told = [f"{chain.trouble}; what comes after is lost"] if chain.trouble else []
     described: list[DescribedPage] = []
     usual: PageLayout | None = None
@@ -259,7 +263,7 @@ def describe_pages(
         layout = pages[0].layout
         usual = usual or layout
         if (layout.shape, layout.dtype[1:]) != (usual.shape, usual.dtype[1:]):
-            if read_ifd(window, header, offset).one(254, window, 0) & 1:
+            if page_at(tif, offset).is_reduced:
                 n_small += 1
                 continue
             raise Damaged(
