@@ -40,12 +40,13 @@ from scout_dask_io.tiff.page_layout import (
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
     check_counts,
+    check_only_image,
     choose_series,
     describe_pages,
     describe_series,
-    extra_series,
     open_tiff,
     warn_of_others,
+    with_last_axis,
 )
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.stack_check import (
@@ -106,13 +107,8 @@ def describe_plane(
             else:
                 chosen = choose_series(tif, file, series or 0, 0, is_plane=True)
                 check_counts(tif, file, chain, window, header, pages)
-                extra = extra_series(tif) if series is None else []
-                if extra:
-                    raise TiffReadError(
-                        f"{file.path!r} holds {len(extra)} more image(s) beside the first "
-                        f"{chosen.shape}: {', '.join(map(str, extra))}. One image a file was "
-                        "expected; " + Option("series", 0) + " takes the first of each."
-                    )
+                if series is None:
+                    check_only_image(tif, file)
                 lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
         stated = None
         if asked:
@@ -461,6 +457,7 @@ def _pages_of(
     window, header, chain, pages, allow_sparse = look
     check_counts(tif, file, chain, window, header, pages)
     lead, found = describe_series(tif, file, series, window, header, allow_sparse)
+    lead, found = with_last_axis(series.shape, lead, found)
     return lead, [file], (0,) * len(found), found
 
 

@@ -189,6 +189,12 @@ class Metadata:
         in samples, axes that tifffile or a Zeiss LSM names; and where they are grey.
         """
         found = image.axes.lower()
+        if layout.samples < 2 and image.shape[-3:] == (layout.rows, layout.columns, 1):
+            # tifffile names such axes by their number alone.
+            known = found.endswith("yxs") or found.endswith("yxc")
+            found = found[:-3] + ("yx" + found[-1] if known else "yxs")
+            if not layout.samples:
+                return str(found[:-1])
         if not layout.samples:
             return str(found)
         at = len(found) - (3 if layout.planar else 1)
