@@ -19,10 +19,10 @@ import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import warn
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import merge_sizes
-from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole

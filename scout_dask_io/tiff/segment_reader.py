@@ -273,7 +273,7 @@ class SegmentReader(AreaReader):
                 yield band, range(start, min(start + per_group, down.stop)), across
 
     def _numbers(self, band: int, downs: range, acrosses: range, data: int = -1) -> list[int]:
-        """Give the numbers of segments; ``data`` of a page says which of a volume's planes it is."""
+        """Give the numbers of segments; ``data`` of a page is which of a volume's planes it is."""
         layout = self.layout
         down, across = layout.grid
         start = (band * layout.deep + (-1 - data) // layout.segment_depth) * down * across
