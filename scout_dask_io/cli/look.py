@@ -21,7 +21,9 @@ from scout_dask_io.cli.options import (
 )
 
 
-@command(path_argument("path"), workers, order, dataset, storage_options)
+@command(
+    path_argument("path"), workers, order, dataset, series, pages, allow_sparse, storage_options
+)
 def info(path: str, as_json: bool, **options: Any) -> None:
     """Tell what PATH holds, without reading pixels.
 

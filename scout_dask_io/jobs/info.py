@@ -58,6 +58,9 @@ def info(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> InfoReport:
     """Tell what a path holds, without reading pixels.
@@ -78,6 +81,8 @@ def info(
     pattern, position, names
         How the files of a dataset are read, as for :func:`~scout_dask_io.convert`; of several
         positions the first is told of where none is given.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -97,8 +102,8 @@ def info(
             return zarr_info(node)
     kind = kind_of(found)
     if kind == "tiff":
-        described, place = describe_path(found), found
-        sizes = [*sizes_beside(place, in_dataset=False), *described.stated.sizes]
+        described = describe_path(found, series or 0, pages, allow_sparse)
+        sizes = [*sizes_beside(found, in_dataset=False), *described.stated.sizes]
         return _tiff_file(described, replace(described.info, voxel_size=merge_sizes(sizes)))
     if kind == "hdf5":
         return _hdf5(found)
@@ -108,10 +113,11 @@ def info(
         grid = dataset_at(found, kind, pattern, names)
         if position is None and grid is not None and len(grid.positions) > 1:
             position = grid.positions[0]
+        which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
         opened = open_any(
-            found, nb_workers, order=order, pattern=pattern, position=position, names=names
+            found, nb_workers, order=order, pattern=pattern, position=position, names=names, **which
         )
-        return _planes(found, opened)
+        return _planes(found, opened, which)
     return zarr_info(open_node(found))
 
 
@@ -181,11 +187,13 @@ def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
     )
 
 
-def _planes(path: Location, opened: Opened) -> InfoReport:
+def _planes(path: Location, opened: Opened, which: dict[str, Any]) -> InfoReport:
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
         raise TypeError(f"the array of {path} was not built from TIFF files")
-    first = describe_path(source.place_of(source.files[0]))
+    first = describe_path(
+        source.place_of(source.files[0]), **{**which, "series": which["series"] or 0}
+    )
     codecs = {CODEC_NAMES.get(x.compression, str(x.compression)) for x in source.layouts}
     report = _tiff_file(first, opened.info)
     same = len(source.layouts) == 1

@@ -75,10 +75,8 @@ def open_volume(
     name: str,
     *,
     voxel_size: VoxelSize | None = None,
-    order: str = "alphabetical",
-    pattern: str | None = None,
     position: str | None = None,
-    names: str = "allow",
+    **how: Any,
 ) -> Volume:
     """Open a path, or take an array; reads headers and metadata, no pixels.
 
@@ -93,7 +91,7 @@ def open_volume(
         image, or an array.
     name : str
         Of an array; a path has its own.
-    voxel_size, order, pattern, position, names
+    voxel_size, position, how
         As for :func:`~scout_dask_io.read.any.open_any`.
 
     Raises
@@ -103,10 +101,7 @@ def open_volume(
     """
     image, opened = None, None
     if is_path(what):
-        opened = open_any(
-            what, order=order, voxel_size=voxel_size, pattern=pattern, position=position,
-            names=names,
-        )  # fmt: skip
+        opened = open_any(what, voxel_size=voxel_size, position=position, **how)
         image, info = opened.image, opened.info
         name = opened.place.name or opened.path
         name += f" {position}" if position is not None else ""

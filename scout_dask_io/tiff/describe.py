@@ -490,7 +490,7 @@ def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
 
 @dataclass(frozen=True, slots=True)
 class TiffInfo:
-    """A TIFF file as ``imread`` sees it; series 0 at full resolution.
+    """A TIFF file as ``imread`` sees it; one series at full resolution.
 
     ``stated`` has a letter an axis of ``shape``.
     ``segment`` is ``"strip"`` or ``"tile"``, ``segment_shape`` its extent as
@@ -519,7 +519,9 @@ class TiffInfo:
         return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
 
 
-def describe_path(path: Any) -> TiffInfo:
+def describe_path(
+    path: Any, series: int = 0, pages: str | None = None, allow_sparse: bool = False
+) -> TiffInfo:
     """Describe a TIFF file, at a path or at a place in a store; reads its directories, no pixel.
 
     What lies in several files is described as one, as :func:`describe_image` reads it.
@@ -530,25 +532,40 @@ def describe_path(path: Any) -> TiffInfo:
         If there is no such file.
     TiffReadError
         If it is damaged or no regular file.
+    ArgumentError
+        If it has no such series.
     """
     place = locate_file(path)
-    with opened(place) as (fd, file), open_whole(fd, file, on_disk=place.on_disk) as tif:
-        return _describe_open(tif, fd, file)
+    _check_number("series", series)
+    check_pages(pages)
+    with opened(place) as (fd, file):
+        window = Window(fd, file.size)
+        header = read_header(window, file.path)
+        chain = _chain_of(window, header, pages)
+        if pages == "all":
+            with open_tiff(fd, file, is_ome=False) as tif:
+                lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
+                stated = _plain(stated_by(fd, file, lead, found[0].layout), lead, found[0].layout)
+                return _tiff_info(tif, file, 0, (*lead, *found[0].layout.shape), stated)
+        with open_whole(fd, file, on_disk=place.on_disk) as tif:
+            chosen = choose_series(tif, file, series, 0)
+            look = _Look(window, header, chain, pages, allow_sparse)
+            lead, _, _, found = _pages_of(tif, file, chosen, look)
+            stated = _stated_alone(tif, lead, found[0].layout, series)
+            return _tiff_info(tif, file, series, (*lead, *found[0].layout.shape), stated)
 
 
-def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> TiffInfo:
-    window = Window(fd, file.size)
-    header = read_header(window, file.path)
-    look = _Look(window, header, _chain_of(window, header, None))
-    series = choose_series(tif, file, 0, 0)
-    lead, _, _, pages = _pages_of(tif, file, series, look)
-    first, layout = series.keyframe, pages[0].layout
+def _tiff_info(
+    tif: tifffile.TiffFile, file: SourceFile, number: int, shape: Shape, stated: Stated
+) -> TiffInfo:
+    series = tif.series[number]
+    first = series.keyframe
     compression = int(first.compression)
     return TiffInfo(
         path=file.path,
-        shape=(*lead, *layout.shape),
+        shape=shape,
         dtype=str(series.dtype),
-        stated=_stated_alone(tif, lead, layout),
+        stated=stated,
         compression=CODEC_NAMES.get(compression, str(compression)),
         segment="tile" if first.is_tiled else "strip",
         segment_shape=(

@@ -109,6 +109,9 @@ def viewer(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     host: str = "127.0.0.1",
     port: int = 0,
     storage_options: Mapping[str, Any] | None = None,
@@ -134,6 +137,8 @@ def viewer(
         How planes in a folder are sorted.
     pattern, position, names
         How the files of datasets are read, as for :func:`~scout_dask_io.convert`.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     host : str
         Address to listen on. Whoever reaches it needs the token too.
     port : int
@@ -163,7 +168,7 @@ def viewer(
     found = [next(paths) if p else w for w, p in zip(what, is_path, strict=True)]
     how: dict[str, Any] = {
         "voxel_size": size, "order": order, "pattern": pattern, "position": position,
-        "names": names,
+        "names": names, "series": series, "pages": pages, "allow_sparse": allow_sparse,
     }  # fmt: skip
     return View([_open(k, w, **how) for k, w in enumerate(found)], host, port)
 

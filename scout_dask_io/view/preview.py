@@ -110,6 +110,9 @@ def preview(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Preview:
     """Give a picture of a volume: xy, and beside it zy and xz, in proportion.
@@ -139,6 +142,8 @@ def preview(
         How planes in a folder are sorted.
     pattern, position, names
         How the files of a dataset are read, as for :func:`~scout_dask_io.convert`.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -174,7 +179,7 @@ def preview(
         given = as_voxel_size(voxel_size)
         volume = open_volume(
             locate(data, storage_options), "", voxel_size=given, order=order, pattern=pattern,
-            position=position, names=names,
+            position=position, names=names, series=series, pages=pages, allow_sparse=allow_sparse,
         )  # fmt: skip
         number = volume.level_for(size)
         array, voxel = volume.levels[number], volume.voxel_size_of(number)
