@@ -147,7 +147,12 @@ def test_a_way_out_is_said_as_each_has_it():
 
 # Reached by calls from Python alone, whose arguments no command has.
 OF_FUNCTIONS = {"read/tiff.py", "tiff/range_reader.py", "tiff/folder.py", "write/labels.py"}
-OF_FUNCTIONS |= {"read/channels.py", "jobs/verify_manifest.py", "jobs/export_selection.py"}
+OF_FUNCTIONS |= {
+    "write/append.py",
+    "read/channels.py",
+    "jobs/verify_manifest.py",
+    "jobs/export_selection.py",
+}
 
 
 def test_no_message_sends_the_command_line_to_a_function():
