@@ -19,7 +19,7 @@ from scout_dask_io.core.messages import Option
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ArgumentError, ScoutIOError
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.files.location import Location
+from scout_dask_io.files.location import Location, as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.tiff.open_file import BoundedCache, find_file, what_changed
 from scout_dask_io.tiff.page_layout import DATA, FILE, IFD, LAYOUT, UNREAD, SourceFile
@@ -78,10 +78,7 @@ def find_files(paths: Sequence[Location]) -> Iterator[SourceFile | None]:
 
 def _find(path: Location) -> SourceFile | None:
     try:
-        if isinstance(path, RemoteLocation):
-            found = find_object(path)
-        else:
-            found = find_file(path)
+        found = find_file(path) if path.on_disk else find_object(as_remote(path))
     except ScoutIOError:
         return None
     return found if found.size else None
