@@ -69,6 +69,8 @@ DOORS = {
     "matplotlib": {"write"},
     "tqdm": {"run"},
     "h5py": {"read"},
+    "xarray": {"read"},
+    "bioio_base": {"read"},
     "PIL": {"core"},
     "neuroglancer": {"view"},
 }
