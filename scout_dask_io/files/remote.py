@@ -408,6 +408,21 @@ class RemoteLocation:
                 some = names[at : at + 1000]
                 self.client.copy((f"{self.key}/{n}", f"{to.key}/{n}") for n in some)
 
+    def hand_over(
+        self, to: RemoteLocation, pairs: Sequence[tuple[str, str]], *, durable: bool = False
+    ) -> None:
+        """Have the store copy objects below this place to names below another one of it.
+
+        Raises
+        ------
+        WriteError
+            If the store does not do it.
+        """
+        with to.writing(f"the objects of {self} cannot be copied there"):
+            for at in range(0, len(pairs), 1000):
+                some = pairs[at : at + 1000]
+                self.client.copy((f"{self.key}/{own}", f"{to.key}/{name}") for own, name in some)
+
     #: It has no folders, no rename and no links.
     on_disk = False
     #: Objects that two places share are copies, made by the store.

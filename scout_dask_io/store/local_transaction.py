@@ -45,7 +45,7 @@ from scout_dask_io.files.disk import (
 from scout_dask_io.files.local import DRAFT_PREFIX, LocalLocation
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
-from scout_dask_io.store.create import metadata_documents, write_metadata
+from scout_dask_io.store.create import documents_of
 from scout_dask_io.store.journal import (
     CHUNK_RECORD,
     append_unit,
@@ -144,7 +144,9 @@ class LocalTransaction:
                     if new.level is not None:
                         here.mkdir()
                         begun.journal(new.level).mkdir()
-                    write_metadata(here, new.shape, new.chunks, new.dtype, **new.settings)
+                    # Nothing but these files: where the directory has gone, so has the write.
+                    for name, content in documents_of(new).items():
+                        (here / name).write_bytes(content)
                 staging.write_settings(settings)
                 if durable:
                     sync_files([staging.job / "job.json"])
@@ -239,8 +241,7 @@ class LocalTransaction:
                 here = self.array(new.level)
                 for folder in (here, self.journal(new.level)):
                     folder.mkdir(parents=True, exist_ok=True)
-                documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
-                for name, content in documents.items():
+                for name, content in documents_of(new).items():
                     if not _says(here / name, content):
                         (here / name).write(content, durable=self.durable)
                         _format_in.cache_clear()

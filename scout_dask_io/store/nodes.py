@@ -34,6 +34,7 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.remote import RemoteLocation, fs_options
 from scout_dask_io.store.codecs import as_asked
+from scout_dask_io.store.growth import finish_on_disk
 from scout_dask_io.store.layout import OWN_PREFIX, checked_array, chunk_grid, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
 from scout_dask_io.store.manifest import MANIFEST_NAME
@@ -138,10 +139,11 @@ def open_array(location: Location) -> Node:
 
 
 def _recover(location: Location) -> None:
-    """Undo an overwrite that was cut between its two renames; refuse a file."""
+    """Finish what was cut off while it was published, an overwrite or an append; refuse a file."""
     if not location.on_disk:
         return
     path = as_local(location)
+    finish_on_disk(path)
     if not path.stands():
         recover(path)
     elif path.exists() and not path.is_dir():

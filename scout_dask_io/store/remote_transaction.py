@@ -44,7 +44,7 @@ from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteEr
 from scout_dask_io.files.location import as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.chunk_format import ChunkFormat, format_of
-from scout_dask_io.store.create import metadata_documents
+from scout_dask_io.store.create import documents_of
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.manifest import (
     MANIFEST_NAME,
@@ -125,8 +125,7 @@ class RemoteTransaction:
         names = check_free(path, overwrite=overwrite)
         metadata: dict[str, str] = {}
         for new in arrays:
-            documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
-            for name, content in documents.items():
+            for name, content in documents_of(new).items():
                 metadata[_below(new.level, name)] = content.decode()
         job = uuid.uuid4().hex
         stored = {**settings, "job": job, "metadata": metadata}

@@ -180,6 +180,8 @@ def _record_of(records: np.ndarray | None, region: Region, chunks: Shape) -> tup
     index = tuple(s.start // c for s, c in zip(region, chunks, strict=True))
     if records is None or len(index) != records.ndim:
         return None
+    if any(i >= n for i, n in zip(index, records.shape, strict=True)):
+        return None  # of before the array has grown
     nbytes, checksum = map(int, records[index].item())
     return None if nbytes == UNKNOWN["nbytes"] else (nbytes, checksum)
 

@@ -37,6 +37,8 @@ class NewArray:
         The further arguments of ``new_zarr``.
     level : int or None
         Which level of the image.
+    documents : dict, optional
+        Its metadata files by name, where they are not made of the others.
     """
 
     shape: Shape
@@ -44,6 +46,7 @@ class NewArray:
     dtype: str
     settings: dict[str, Any] = field(default_factory=dict)
     level: int | None = None
+    documents: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,13 @@ from scout_dask_io.store.layout import chunk_grid
 from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import open_node
 from scout_dask_io.store.source import open_source, source_of_node
+from scout_dask_io.write.arguments import (
+    check_fill,
+    compressor_of,
+    plan_write,
+    readable,
+    settings_of,
+)
 from scout_dask_io.write.ome_zarr import (
     arrays_of,
     level_attributes,
@@ -44,7 +51,6 @@ from scout_dask_io.write.ome_zarr import (
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_passes
 from scout_dask_io.write.tasks import check_unmasked
-from scout_dask_io.write.zarr import check_fill, compressor_of, plan_write, readable, settings_of
 
 if TYPE_CHECKING:
     import zarr

@@ -42,6 +42,13 @@ from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.source import open_source
 from scout_dask_io.store.transaction import begin
 from scout_dask_io.store.unfinished import NewArray
+from scout_dask_io.write.arguments import (
+    check_fill,
+    check_remote,
+    compressor_of,
+    readable,
+    settings_of,
+)
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
@@ -49,13 +56,6 @@ from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks
 from scout_dask_io.write.unit import Lower, Target, units_done
 from scout_dask_io.write.uploads import upload_limit
-from scout_dask_io.write.zarr import (
-    check_fill,
-    check_remote,
-    compressor_of,
-    readable,
-    settings_of,
-)
 
 if TYPE_CHECKING:
     import zarr
