@@ -30,6 +30,7 @@ from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option, about, warn
 from scout_dask_io.core.ome_metadata import VERSIONS, frame_record
 from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
@@ -223,14 +224,7 @@ class ConvertOptions:
     codec: LevelCodecs = LEVEL_CODECS
     zarr_format: int = 2
     shards: int | Sequence[int] | None = None
-    order: str = "alphabetical"
-    missing: str = "error"
-    pattern: str | None = None
-    position: str | None = None
-    names: str = "check"
-    series: int | None = None
-    pages: str | None = None
-    allow_sparse: bool = False
+    selection: Selection = AS_IT_IS
     voxel_size: Any = None
     overwrite: bool = False
     resume: bool = False
@@ -250,7 +244,9 @@ def plan_convert(
     before it writes is refused here with the same error.
     """
     start = time.perf_counter()
-    how = ConvertOptions(**options)
+    options = {"names": "check", **options}
+    selection = Selection.taken_from(options)
+    how = ConvertOptions(selection=selection, **options)
     source, destination = locate_all(src, dst, how.storage_options)
     image = destination
     if how.label is not None:
@@ -278,20 +274,8 @@ def plan_convert(
     )
     if is_ome_zarr_name(destination) and not how.ome and how.label is None:
         warn(ome_hint(destination))
-    opened = open_any(
-        source,
-        how.nb_workers,
-        order=how.order,
-        missing=how.missing,
-        voxel_size=how.voxel_size,
-        series=how.series,
-        pages=how.pages,
-        allow_sparse=how.allow_sparse,
-        pattern=how.pattern,
-        position=how.position,
-        names=how.names,
-    )
-    check_names(opened, how.names, how.pattern)
+    opened = open_any(source, how.nb_workers, selection, voxel_size=how.voxel_size)
+    check_names(opened, selection)
     if how.qc:
         check_planes(opened, destination, how)
     data, info, channels = opened.array, opened.info, leading_channels(opened)
@@ -352,7 +336,7 @@ def plan_convert(
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
         if opened.reading is not None:
             record = opened.reading.record | {"axes": info.axes}
-            record |= {} if how.position is None else {"position": how.position}
+            record |= {} if selection.position is None else {"position": selection.position}
             asked["attributes"]["dataset"] = record
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(info.voxel_size or opened.filled or info.labels or asked["attributes"])

@@ -20,7 +20,7 @@ import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -71,6 +71,7 @@ from scout_dask_io.store.staging import (
     sweep,
 )
 from scout_dask_io.store.unfinished import (
+    Describe,
     NewArray,
     Unfinished,
     differences,
@@ -410,8 +411,9 @@ class LocalTransaction:
     def commit(
         self,
         units: Mapping[int | None, Blocks],
-        describe: Callable[[LocalLocation], dict[str, Any]] | None = None,
+        describe: Describe | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
+        known: Mapping[int | None, Mapping[int, np.ndarray]] | None = None,
     ) -> Node | None:
         """Check that every unit is in, write manifests and the group, and give it its name.
 
@@ -458,7 +460,7 @@ class LocalTransaction:
                     )
                 shared.check()
             if describe is not None:
-                attributes = describe(self.array(max(n for n in units if n is not None)))
+                attributes = describe(self.source, max(n for n in units if n is not None))
                 for name, document in group_documents(settings["zarr_format"], attributes).items():
                     (staging.array / name).write_bytes(document)
                 write_manifest(staging.array, np.zeros(0, CHUNK_RECORD), settings, self.name)

@@ -42,7 +42,7 @@ from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import check_region, stored_format
 from scout_dask_io.write.tasks import run_write, unit_tasks
-from scout_dask_io.write.unit import Target, units_done
+from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ def _commit(
     with target.attempt.working():
         if subject is not None:
             put_sheet(target, units, subject)
-        node = txn.commit({None: units})
+        node = txn.commit({None: units}, known=noted_by(written))
         if node is not None:
             return cast("zarr.Array[Any]", open_with_zarr(node, read_only=False))
         return _open(txn.destination)
