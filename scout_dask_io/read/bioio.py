@@ -15,6 +15,7 @@ from bioio_base import constants, exceptions, reader, reader_metadata
 from bioio_base.types import DimensionProperties, DimensionProperty, PhysicalPixelSizes, ureg
 
 from scout_dask_io.core.image_info import Axis, ImageInfo
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import locate
 from scout_dask_io.read.any import kind_of, open_any
@@ -71,7 +72,7 @@ class Reader(reader.Reader):
         self._pattern = pattern
         try:
             kind = kind_of(self._place)
-            grid = dataset_at(self._place, kind, pattern, "allow")
+            grid = dataset_at(self._place, kind, Selection(pattern=pattern))
         except ScoutIOError as err:
             raise exceptions.UnsupportedFileFormatError(
                 type(self).__name__, image, str(err)

@@ -17,6 +17,7 @@ from scout_dask_io.core.axes import ORDER, stated_axes
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import frame_record
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import is_path, locate
@@ -89,7 +90,7 @@ def to_xarray(
     name = None
     if is_path(data):
         place = locate(data, storage_options)
-        opened = open_any(place, pattern=pattern, position=position)
+        opened = open_any(place, selection=Selection(pattern=pattern, position=position))
         array, info, axes = opened.array, opened.info, opened.info.axes or opened.axes
         axes = "" if opened.unclear else axes
         name = place.name
