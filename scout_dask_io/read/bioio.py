@@ -7,7 +7,6 @@ bioio-base (https://github.com/bioio-devs/bioio-base). bioio alone imports this 
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import xarray
@@ -17,7 +16,7 @@ from bioio_base.types import DimensionProperties, DimensionProperty, PhysicalPix
 from scout_dask_io.core.image_info import Axis, ImageInfo
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ScoutIOError
-from scout_dask_io.files.location import locate
+from scout_dask_io.files.location import is_path, locate
 from scout_dask_io.read.any import kind_of, open_any
 from scout_dask_io.read.data_array import to_xarray
 from scout_dask_io.read.dataset import dataset_at
@@ -98,7 +97,7 @@ class Reader(reader.Reader):
         UnsupportedFileFormatError
             If it cannot, with the reason.
         """
-        if not isinstance(image, (str, Path)):
+        if not is_path(image):
             raise exceptions.UnsupportedFileFormatError(cls.__name__, str(type(image)))
         try:
             open_any(locate(str(image), fs_kwargs or None))
