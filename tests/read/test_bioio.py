@@ -11,10 +11,10 @@ import pytest
 import xarray as xr
 from bioio import BioImage
 from bioio_base.exceptions import UnsupportedFileFormatError
+from helpers import write_planes
 
 import scout_dask_io as io
 from scout_dask_io.read.bioio import Reader
-from tests.helpers import write_planes
 
 DATA = np.arange(2 * 6 * 40 * 50, dtype="u2").reshape(2, 6, 40, 50)
 

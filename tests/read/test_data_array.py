@@ -12,9 +12,9 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
+from helpers import write_planes
 
 import scout_dask_io as io
-from tests.helpers import write_planes
 
 DATA = np.arange(2 * 6 * 40 * 50, dtype="u2").reshape(2, 6, 40, 50)
 
