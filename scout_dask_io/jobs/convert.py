@@ -15,9 +15,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import dask.array as da
@@ -71,6 +72,7 @@ from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
+from scout_dask_io.write.tasks import DelayedWrite
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
 
 if TYPE_CHECKING:
@@ -249,8 +251,34 @@ def plan_convert(
     Reads the headers of the source. Whatever :func:`convert` would refuse
     before it writes is refused here with the same error.
     """
-    start = time.perf_counter()
     how = ConvertOptions(**options)
+    return plan_opened(src, dst, how, partial(_opened, how=how))
+
+
+def _opened(source: Location, how: ConvertOptions) -> Opened:
+    return open_any(
+        source,
+        how.nb_workers,
+        order=how.order,
+        missing=how.missing,
+        voxel_size=how.voxel_size,
+        series=how.series,
+        pages=how.pages,
+        allow_sparse=how.allow_sparse,
+        pattern=how.pattern,
+        position=how.position,
+        names=how.names,
+    )
+
+
+def plan_opened(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    how: ConvertOptions,
+    opener: Callable[[Location], Opened],
+) -> ConvertPlan:
+    """Give the plan of a conversion of what ``opener`` makes of the place of the source."""
+    start = time.perf_counter()
     source, destination = locate_all(src, dst, how.storage_options)
     image = destination
     if how.label is not None:
@@ -278,19 +306,7 @@ def plan_convert(
     )
     if is_ome_zarr_name(destination) and not how.ome and how.label is None:
         warn(ome_hint(destination))
-    opened = open_any(
-        source,
-        how.nb_workers,
-        order=how.order,
-        missing=how.missing,
-        voxel_size=how.voxel_size,
-        series=how.series,
-        pages=how.pages,
-        allow_sparse=how.allow_sparse,
-        pattern=how.pattern,
-        position=how.position,
-        names=how.names,
-    )
+    opened = opener(source)
     check_names(opened, how.names, how.pattern)
     if how.qc:
         check_planes(opened, destination, how)
@@ -592,6 +608,25 @@ class ConvertPlan(JobReport):
     advice: str
     labels: tuple[str, ...]
     _job: _Job = field(repr=False, compare=False)
+
+    @property
+    def data(self) -> da.Array:
+        """What is read: lazy, with the axes that the array has."""
+        return self._job.data
+
+    def begin(self) -> DelayedWrite | None:
+        """Begin the write, and give its tasks; ``None`` where all stands finished already.
+
+        The same plan with ``resume`` finishes it.
+        """
+        job = self._job
+        how = job.how
+        write: Any = write_ome_zarr if how.ome else write_zarr
+        again = {"overwrite": how.overwrite, "resume": how.resume, "durable": how.durable}
+        begun = write(
+            job.destination, job.data, how.chunks, qc=how.qc, compute=False, **again, **job.asked
+        )
+        return begun if isinstance(begun, DelayedWrite) else None
 
     def run(self, progress: bool | Report = False) -> ConvertReport:
         """Do it, and give what was written; arguments and errors are those of :func:`convert`."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from helpers import make_volume, write_planes
 
 from scout_dask_io.tiff.arrival import N_CHECKED, Arrivals, state_of
 from scout_dask_io.tiff.describe import describe_plane
-from tests.helpers import make_volume, write_planes
 
 VOLUME = make_volume((6, 20, 30))
 
