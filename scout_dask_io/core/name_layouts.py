@@ -19,7 +19,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_END = r"(?:\.ome)?(?i:\.tiff?)"
+#: What names of TIFF files end in, whoever writes them: the plain ones, BigTIFF, MetaMorph, Zeiss,
+#: and the slide scanners of Aperio, Hamamatsu, Ventana and Akoya.
+TIFF_ENDINGS = (
+    ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".stk", ".lsm",
+    ".svs", ".ndpi", ".bif", ".qptiff", ".ptif", ".ptiff",
+)  # fmt: skip
+#: An expression that each of them fits, in any case.
+TIFF_ENDING = f"(?i:{'|'.join(map(re.escape, TIFF_ENDINGS))})"
+_END = rf"(?:\.ome)?{TIFF_ENDING}"
 _GUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _ANY = "(?:.*/)?"
 
@@ -52,7 +60,7 @@ LAYOUTS = (
     _layout(
         "TeraStitcher or SmartSPIM",
         r"(?:(?P<c>[^/]+)/)?(?P<x>-?[0-9]{5,7})/(?P=x)_(?P<y>-?[0-9]{5,7})/"
-        r"(?:[^/]*_)?(?P<z>-?[0-9]{4,7})(?i:\.tiff?)",
+        r"(?:[^/]*_)?(?P<z>-?[0-9]{4,7})" + TIFF_ENDING,
         0.1,
     ),
     _layout(

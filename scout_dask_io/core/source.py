@@ -26,6 +26,7 @@ from scout_dask_io.core.grid import (
     region_shape,
     region_size,
     relative_to,
+    shifted,
 )
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.indexing import normalize_index, take
@@ -258,3 +259,63 @@ class ViewSource(Source):
             wanted[axis] = slice(start + part.start, start + part.stop)
         for where, values in self.source.iter_pieces(tuple(wanted)):
             yield tuple(where[a] for a in self.axes), values.transpose(self.axes)
+
+
+class JoinedSource(Source):
+    """Regions of sources one after the other along an axis.
+
+    Parameters
+    ----------
+    parts : sequence of (Source, Region)
+        Alike but for their extent along ``axis``; of the same dtype.
+    axis : int
+        Along which they follow one another.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Source, Region]], axis: int) -> None:
+        self.parts = tuple(parts)
+        self.axis = axis
+        extents = [region_shape(region) for _, region in self.parts]
+        n = sum(extent[axis] for extent in extents)
+        self.shape = (*extents[0][:axis], n, *extents[0][axis + 1 :])
+        self.dtype = self.parts[0][0].dtype
+        self.token = "+".join(f"{source.token}[{region}]" for source, region in self.parts)
+        self.band_nbytes = max(source.band_nbytes for source, _ in self.parts)
+        self.has_own_threads = any(source.has_own_threads for source, _ in self.parts)
+        self.asks_at_once = any(source.asks_at_once for source, _ in self.parts)
+
+    @property
+    def read_shape(self) -> Shape:
+        """That of the longest part."""
+        longest = max(self.parts, key=lambda part: region_size(part[1]))
+        return longest[0].read_shape
+
+    def _within(self, region: Region) -> Iterator[tuple[Source, Region, int]]:
+        """Yield what a region touches: a source, where in it, and how far into the region."""
+        axis, start = self.axis, 0
+        for source, inside in self.parts:
+            stop = start + region_shape(inside)[axis]
+            low, high = max(start, region[axis].start), min(stop, region[axis].stop)
+            if low < high:
+                part = (*region[:axis], slice(low - start, high - start), *region[axis + 1 :])
+                yield source, shifted(part, inside), low - region[axis].start
+            start = stop
+
+    def iter_pieces(self, region: Region) -> Iterator[Piece]:
+        """Yield the pieces of each part."""
+        axis = self.axis
+        for source, inside, offset in self._within(region):
+            for where, values in source.iter_pieces(inside):
+                along = slice(where[axis].start + offset, where[axis].stop + offset)
+                yield (*where[:axis], along, *where[axis + 1 :]), values
+
+    def narrow(self, region: Region) -> tuple[Source, Region]:
+        """Narrow each part that the region touches."""
+        parts = [source.narrow(inside) for source, inside, _ in self._within(region)]
+        if len(parts) < 2:
+            return parts[0] if parts else (self, region)
+        return JoinedSource(parts, self.axis), full_region(region_shape(region))
+
+    def sample_files(self) -> list[tuple[str, int]]:
+        """Give those of all parts."""
+        return [file for source, _ in self.parts for file in source.sample_files()]

@@ -20,7 +20,7 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.files.disk import sync_dir, sync_files
+from scout_dask_io.files.disk import make_dirs, sync_dir, sync_files, sync_folders
 
 if TYPE_CHECKING:
     _Base = Path
@@ -166,6 +166,31 @@ class LocalLocation(_Base):
                 continue
             except OSError as err:
                 raise WriteError(f"{path} cannot be removed: {err.strerror or err}") from err
+
+    def hand_over(
+        self, to: LocalLocation, pairs: Sequence[tuple[str, str]], *, durable: bool = False
+    ) -> None:
+        """Move files below this one to names below another place of the same disk, one by one.
+
+        Each takes the place of what stands there in one step. One that is gone was moved already.
+
+        Raises
+        ------
+        OSError
+            If one cannot be moved.
+        """
+        here, there = os.fspath(self), os.fspath(to)
+        for own, name in pairs:
+            target = f"{there}/{name}"
+            try:
+                os.replace(f"{here}/{own}", target)
+            except FileNotFoundError:
+                if not os.path.lexists(f"{here}/{own}"):
+                    continue
+                make_dirs(Path(os.path.dirname(target)), Path(there))
+                os.replace(f"{here}/{own}", target)
+        if durable:
+            sync_folders(there, (name for _, name in pairs))
 
     def identity(self) -> tuple[Any, ...] | None:
         """Give what changes when a file is written again; ``None`` if there is none."""

@@ -86,6 +86,14 @@ class Location(Protocol):
     def remove(self, names: Sequence[str] | None = None) -> None:
         """Remove this file, or those of some names below it; none is no error."""
 
+    def hand_over(
+        self, to: Any, pairs: Sequence[tuple[str, str]], *, durable: bool = False
+    ) -> None:
+        """Have files below this one take names below another place; each is whole there or old.
+
+        On a disk they are moved, in a store they are copied.
+        """
+
     def identity(self) -> tuple[Any, ...] | None:
         """Give what changes when a file is written again; ``None`` if there is none."""
 

@@ -7,11 +7,12 @@ its name at its word.
 from __future__ import annotations
 
 from scout_dask_io.core.messages import Option
+from scout_dask_io.core.name_layouts import TIFF_ENDINGS
 from scout_dask_io.errors import ArgumentError
 
 #: Endings of names that say what another program expects there, with the format that they mean.
 _FORMATS = {
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".qptiff", ".svs", ".lsm", ".stk"), "TIFF"),
+    **dict.fromkeys(TIFF_ENDINGS, "TIFF"),
     **dict.fromkeys((".zarr", ".n5"), "Zarr"),
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jp2": "JPEG 2000", ".gif": "GIF",
     ".bmp": "BMP", ".webp": "WebP", ".svg": "SVG", ".pdf": "PDF", ".mp4": "MP4", ".avi": "AVI",

@@ -190,6 +190,16 @@ class RemoteLocation:
             found[name] = None if data is None else (data, _entry_of(answer) or None)
         return found
 
+    def given(self, answer: Any) -> bytes | None:
+        """Give the bytes that an answer brought, or the error that it was; ``None`` if no object.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store could not be asked.
+        """
+        return self._ask(partial(_given, answer))
+
     def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Ask several things at once; see :func:`~scout_dask_io.files.requests.together`."""
         return together(self.client, calls)
@@ -407,6 +417,21 @@ class RemoteLocation:
             for at in range(0, len(names), 1000):
                 some = names[at : at + 1000]
                 self.client.copy((f"{self.key}/{n}", f"{to.key}/{n}") for n in some)
+
+    def hand_over(
+        self, to: RemoteLocation, pairs: Sequence[tuple[str, str]], *, durable: bool = False
+    ) -> None:
+        """Have the store copy objects below this place to names below another one of it.
+
+        Raises
+        ------
+        WriteError
+            If the store does not do it.
+        """
+        with to.writing(f"the objects of {self} cannot be copied there"):
+            for at in range(0, len(pairs), 1000):
+                some = pairs[at : at + 1000]
+                self.client.copy((f"{self.key}/{own}", f"{to.key}/{name}") for own, name in some)
 
     #: It has no folders, no rename and no links.
     on_disk = False

@@ -49,6 +49,7 @@ from scout_dask_io.store.image import find_level
 from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import open_node, open_with_zarr
+from scout_dask_io.write.arguments import compressor_of, settings_of
 from scout_dask_io.write.ome_zarr import (
     arrays_of,
     describe_image,
@@ -59,7 +60,6 @@ from scout_dask_io.write.ome_zarr import (
 )
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
-from scout_dask_io.write.zarr import compressor_of, settings_of
 
 _OME = Option("ome", True, of="convert")
 

@@ -23,7 +23,7 @@ from scout_dask_io.read.any import kind_of
 from scout_dask_io.read.dataset import dataset_at, grid_at, odd_about
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import places_of
-from scout_dask_io.tiff.describe import survey_planes
+from scout_dask_io.tiff.describe import survey_image, survey_planes
 from scout_dask_io.tiff.folder import (
     check_numbering,
     is_channel_folder,
@@ -105,11 +105,9 @@ def scan(
         else:
             folders = (found,)
         if not any(f.n_files for f in folders):
-            raise PathNotFoundError(f"{path} holds no .tif or .tiff file, nor do its sub-folders")
-    elif is_tiff(path.name):
-        folders = (_summary(str(path), [locate(path)], survey, (), ()),)
+            raise PathNotFoundError(f"{path} holds no TIFF file, nor do its sub-folders")
     else:
-        raise ArgumentError(f"{path} is neither a folder nor a .tif or .tiff file")
+        folders = (_file(path, **how),)
     mismatch = mismatch or _differing(folders)
     return ScanReport(
         str(path), folders, mismatch, time.perf_counter() - start,
@@ -154,6 +152,23 @@ def _list(path: Location) -> _Listed | None:
     if not is_folder:
         return None
     return _Listed([p for p, below in found if not below], [p for p, below in found if below])
+
+
+def _file(path: Location, **how: Any) -> FolderScan:
+    """Look through one file as :func:`~scout_dask_io.imread` reads it.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no TIFF file, neither by its name nor by what is in it.
+    """
+    if not is_tiff(path.name) and (kind := kind_of(path)) != "tiff":
+        raise ArgumentError(f"{path} is neither a folder nor a TIFF file, but {kind}")
+    found = survey_image(path, **how)
+    refused = found.refused()
+    if refused and not is_tiff(path.name):
+        raise ArgumentError(f"{path} is neither a folder nor a TIFF file: " + refused[0].reason)
+    return _summary(str(path), [path], lambda _: found, (), ())
 
 
 def _folder(path: Location, listed: _Listed, survey: Callable[..., Survey]) -> FolderScan:

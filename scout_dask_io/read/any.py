@@ -322,7 +322,7 @@ def kind_of(path: Location) -> Kind:
         return "tiff"
     told = "Give a TIFF file" if path.on_disk else "Check the URL; it may be of a TIFF file"
     raise PathNotFoundError(
-        f"{path} holds no Zarr array (.zarray or zarr.json), no .tif or .tiff file, and no folder "
+        f"{path} holds no Zarr array (.zarray or zarr.json), no TIFF file, and no folder "
         f"with any. {told}, a folder of planes, a folder of such folders, or a Zarr array."
     )
 

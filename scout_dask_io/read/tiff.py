@@ -113,7 +113,7 @@ def imread_folder(
 ) -> da.Array:
     """Give a lazy dask array of the TIFF files of a folder, stacked along a new first axis.
 
-    Files that end in ``.tif`` or ``.tiff``, in any case, count; hidden files
+    Files that end as TIFF files do, ``.tif`` or another of their endings, count; hidden files
     and sub-folders do not. Building the array reads and checks the header of
     every file, in threads; no pixel is read. Compressions, strips and byte
     orders may differ from file to file; shapes and dtypes may not.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import zarr
@@ -22,6 +21,7 @@ from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.store.codecs import array_settings
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore
 from scout_dask_io.store.nodes import make_node, open_alike, open_stored
+from scout_dask_io.store.unfinished import NewArray
 
 MODES = ("r", "r+", "a", "w", "w-", "x")
 
@@ -105,19 +105,9 @@ def new_zarr(
     return make_node(target, kind, lambda s: create(store=s, **settings), overwrite=overwrite)
 
 
-def write_metadata(folder: Path, shape: Any, chunks: Any, dtype: Any, **kwargs: Any) -> None:
-    """Write the metadata files of a new array into a directory that is there.
-
-    Nothing but these files is made: where the directory has gone, so has the
-    write that they belong to.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be written.
-    """
-    for name, content in metadata_documents(shape, chunks, dtype, kwargs).items():
-        (folder / name).write_bytes(content)
+def documents_of(new: NewArray) -> dict[str, bytes]:
+    """Give the metadata files of an array that is to grow, by name."""
+    return new.documents or metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
 
 
 def metadata_documents(

@@ -77,7 +77,8 @@ class Fingerprint:
         """Refuse an array that is no longer the one that was opened.
 
         On a disk that is one look at its metadata file; in a store one request for it and one
-        for the manifest, at the same time.
+        for the manifest, at the same time. One that has grown by an append is the same still:
+        what was there when it was opened is there.
 
         Raises
         ------
@@ -93,7 +94,7 @@ class Fingerprint:
             raw = found[self.name]
             if raw is not None and len(raw) == HEAD_NBYTES:
                 raw = (self.location / self.name).read()
-            same = raw is not None and _described_by(raw) == self.described
+            same = raw is not None and _is_described(raw, self.described, bool(self.written))
             if same and _job(found[MANIFEST_NAME]) == self.written:
                 return
         raise SourceChangedError(
@@ -123,6 +124,22 @@ def _described_by(raw: bytes) -> str:
         return _described(json.loads(raw))
     except (ValueError, AttributeError, RecursionError):
         return ""
+
+
+def _is_described(raw: bytes, described: str, may_grow: bool) -> bool:
+    """Tell whether a metadata file says what it said, but for a shape that has grown."""
+    now = _described_by(raw)
+    if now == described or not (may_grow and now):
+        return now == described
+    here, there = json.loads(now), json.loads(described)
+    after, before = here.pop("shape", None), there.pop("shape", None)
+    return bool(
+        here == there
+        and isinstance(after, list)
+        and isinstance(before, list)
+        and len(after) == len(before)
+        and all(a >= b for a, b in zip(after, before, strict=True))
+    )
 
 
 def _job(head: bytes | None) -> str:

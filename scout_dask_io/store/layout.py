@@ -242,7 +242,9 @@ def stale_files(path: Path) -> Iterator[Path]:
         entries = sorted(scanned, key=lambda e: e.name)
     for entry in entries:
         name, is_dir = entry.name, entry.is_dir(follow_symlinks=False)
-        ours = name.startswith(OWN_PREFIX) and (name.endswith(".tmp") or "-region-" in name)
+        ours = name.startswith(OWN_PREFIX) and (
+            name.endswith(".tmp") or "-region-" in name or "-dead-" in name
+        )
         if ours or (not is_dir and _PARTIAL.fullmatch(name)):
             yield Path(entry.path)
         elif is_dir and not name.startswith("."):

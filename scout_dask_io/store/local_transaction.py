@@ -20,7 +20,7 @@ import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -45,7 +45,7 @@ from scout_dask_io.files.disk import (
 from scout_dask_io.files.local import DRAFT_PREFIX, LocalLocation
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
-from scout_dask_io.store.create import metadata_documents, write_metadata
+from scout_dask_io.store.create import documents_of
 from scout_dask_io.store.journal import (
     CHUNK_RECORD,
     append_unit,
@@ -71,6 +71,7 @@ from scout_dask_io.store.staging import (
     sweep,
 )
 from scout_dask_io.store.unfinished import (
+    Describe,
     NewArray,
     Unfinished,
     adopted,
@@ -145,7 +146,9 @@ class LocalTransaction:
                     if new.level is not None:
                         here.mkdir()
                         begun.journal(new.level).mkdir()
-                    write_metadata(here, new.shape, new.chunks, new.dtype, **new.settings)
+                    # Nothing but these files: where the directory has gone, so has the write.
+                    for name, content in documents_of(new).items():
+                        (here / name).write_bytes(content)
                 staging.write_settings(settings)
                 if durable:
                     sync_files([staging.job / "job.json"])
@@ -244,8 +247,7 @@ class LocalTransaction:
                 here = self.array(new.level)
                 for folder in (here, self.journal(new.level)):
                     folder.mkdir(parents=True, exist_ok=True)
-                documents = metadata_documents(new.shape, new.chunks, new.dtype, new.settings)
-                for name, content in documents.items():
+                for name, content in documents_of(new).items():
                     if not _says(here / name, content):
                         (here / name).write(content, durable=self.durable)
                         _format_in.cache_clear()
@@ -426,8 +428,9 @@ class LocalTransaction:
     def commit(
         self,
         units: Mapping[int | None, Blocks],
-        describe: Callable[[LocalLocation], dict[str, Any]] | None = None,
+        describe: Describe | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
+        known: Mapping[int | None, Mapping[int, np.ndarray]] | None = None,
     ) -> Node | None:
         """Check that every unit is in, write manifests and the group, and give it its name.
 
@@ -474,7 +477,7 @@ class LocalTransaction:
                     )
                 shared.check()
             if describe is not None:
-                attributes = describe(self.array(max(n for n in units if n is not None)))
+                attributes = describe(self.source, max(n for n in units if n is not None))
                 for name, document in group_documents(settings["zarr_format"], attributes).items():
                     (staging.array / name).write_bytes(document)
                 write_manifest(staging.array, np.zeros(0, CHUNK_RECORD), settings, self.name)

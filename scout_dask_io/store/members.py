@@ -14,6 +14,7 @@ from typing import Any
 from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import ChunkReadError, LayoutError, TargetExistsError
 from scout_dask_io.files.location import Location
+from scout_dask_io.store.layout import OWN_PREFIX
 from scout_dask_io.store.metadata import NODE_FILES, Node, read_node
 
 #: What the attributes of a group say where it is an image, or collects some.
@@ -64,7 +65,11 @@ def check_members(location: Location, names: Iterable[str] | None = None) -> Non
 
 def _nodes_among(names: Iterable[str]) -> set[str]:
     found = (name.rpartition("/") for name in names)
-    return {folder for folder, _, name in found if folder and name in NODE_FILES}
+    return {
+        folder
+        for folder, _, name in found
+        if folder and name in NODE_FILES and not folder.startswith(OWN_PREFIX)
+    }
 
 
 def _nodes_below(location: Location, above: str = "") -> Iterator[str]:
@@ -72,7 +77,7 @@ def _nodes_below(location: Location, above: str = "") -> Iterator[str]:
     if not (node := _read(location)) or node.kind != "group":
         return
     for entry, is_folder in location.entries():
-        if is_folder and _read(entry) is not None:
+        if is_folder and not entry.name.startswith(OWN_PREFIX) and _read(entry) is not None:
             name = f"{above}{entry.name}"
             yield name
             yield from _nodes_below(entry, f"{name}/")

@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, chunk_cells, chunk_counts, iter_block_regions
 from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ResumeError, TargetExistsError
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -37,6 +38,8 @@ class NewArray:
         The further arguments of ``new_zarr``.
     level : int or None
         Which level of the image.
+    documents : dict, optional
+        Its metadata files by name, where they are not made of the others.
     """
 
     shape: Shape
@@ -44,6 +47,7 @@ class NewArray:
     dtype: str
     settings: dict[str, Any] = field(default_factory=dict)
     level: int | None = None
+    documents: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,11 @@ def progress_of(
     passes = settings.get("passes") or [(None, settings["units"])]
     n_units = sum(math.prod(len(axis) for axis in units) for _, units in passes)
     return Unfinished(where, sum(n_finished(first) for first, _ in passes), n_units)
+
+
+#: Gives the attributes of an image's group, from what gives a level as a source and the number of
+#: the lowest.
+Describe: TypeAlias = Callable[[Callable[[int | None], Source], int], dict[str, Any]]
 
 
 def in_the_way(destination: object, where: str) -> TargetExistsError:

@@ -58,9 +58,7 @@ def list_tree(root: Location) -> list[str]:
     found = sorted(_tiffs_on_disk(root) if root.on_disk else _tiffs_in_store(root))
     direct = [name for name in found if "/" not in name]
     if not found:
-        raise PathNotFoundError(
-            f"{root!r} holds no .tif or .tiff file, nor do the folders below it"
-        )
+        raise PathNotFoundError(f"{root!r} holds no TIFF file, nor do the folders below it")
     return direct or found
 
 

@@ -91,7 +91,7 @@ def describe_plane(
     path = locate_file(path)
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
-        header = read_header(window)
+        header = read_header(window, file.path)
         if header is not None:
             ifd = read_ifd(window, header, header.first)
             page = describe_ifd(ifd, window, allow_sparse)
@@ -146,8 +146,8 @@ def _all_pages(
     allow_sparse: bool,
 ) -> tuple[Shape, tuple[DescribedPage, ...]]:
     """Give all pages of a file one after the other, whatever its metadata say of them."""
-    if chain is None or header is None:
-        raise Damaged("its directories are not those of a TIFF file: its pages cannot be listed")
+    if chain is None:  # tifffile alone knows its directories
+        chain = PageChain(tuple(page.offset for page in tif.pages))
     found, told = describe_pages(tif, chain, window, header, allow_sparse)
     for text in told:
         warn(f"{file.path!r}: {text}")
@@ -375,7 +375,7 @@ def describe_image(
         )
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
-        header = read_header(window)
+        header = read_header(window, file.path)
         chain = _chain_of(window, header, pages)
         if pages == "all":
             with open_tiff(fd, file, is_ome=False) as tif:
@@ -405,6 +405,37 @@ def describe_image(
         options=path.options,
         stated=stated,
     )
+
+
+def survey_image(
+    path: Location,
+    *,
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
+) -> Survey:
+    """Look at one file as :func:`describe_image` does, whatever is found; see :class:`Survey`.
+
+    Raises
+    ------
+    ArgumentError
+        If the file has no such series.
+    """
+    survey = Survey()
+    try:
+        source = describe_image(path, series or 0, 0, allow_sparse, pages)
+    except ArgumentError:
+        raise
+    except ScoutIOError as err:
+        survey.add(refuse(path, err))
+        return survey
+    table = source.table.pages
+    described = [
+        DescribedPage(source.layouts[layout], ifd, data)
+        for _, layout, ifd, data in table.reshape(-1, 4).tolist()
+    ]
+    survey.add(DescribedFile(source.files[0], table.shape[:-1], tuple(described)))
+    return survey
 
 
 class _Look(NamedTuple):
@@ -510,7 +541,7 @@ def describe_path(path: Any) -> TiffInfo:
 
 def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> TiffInfo:
     window = Window(fd, file.size)
-    header = read_header(window)
+    header = read_header(window, file.path)
     look = _Look(window, header, _chain_of(window, header, None))
     series = choose_series(tif, file, 0, 0)
     lead, _, _, pages = _pages_of(tif, file, series, look)

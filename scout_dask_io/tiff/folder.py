@@ -13,13 +13,13 @@ from typing import Any
 
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.name_fields import AmbiguousNamesError, grid_of_names
+from scout_dask_io.core.name_layouts import TIFF_ENDINGS
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.tiff.range_reader import answered
 
 ORDERS = ("alphabetical", "natural")
-_SUFFIXES = (".tif", ".tiff")
 # A minus before a number is its sign where a separator stands before it: not in 12-30-01.
 _DIGITS = re.compile(r"((?<![A-Za-z0-9])(?<=[_ =,(])-[0-9]+|[0-9]+)")
 
@@ -62,8 +62,8 @@ def _sort_names(names: Sequence[str], order: str, where: str) -> list[str]:
 
 
 def is_tiff(name: str) -> bool:
-    """Tell whether a name is that of a TIFF file: ``.tif`` or ``.tiff``, in any case."""
-    return name.lower().endswith(_SUFFIXES)
+    """Tell whether a name ends as one of a TIFF file does, :data:`TIFF_ENDINGS`, in any case."""
+    return name.lower().endswith(TIFF_ENDINGS)
 
 
 def is_channel(name: str) -> bool:
@@ -86,8 +86,8 @@ def is_channel_folder(folder: Location) -> bool:
 def list_planes(folder: Any, order: str = "alphabetical") -> list[Location]:
     """List the TIFF files of a folder, in stacking order.
 
-    ``.tif`` and ``.tiff`` count, in any case; hidden files and folders do not. The
-    folder is a path, or the place of one in a store.
+    What :func:`is_tiff` is true of counts; hidden files and folders do not. The folder is a
+    path, or the place of one in a store.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def list_planes(folder: Any, order: str = "alphabetical") -> list[Location]:
     planes = {name: p for name, (p, is_folder) in found.items() if is_tiff(name) and not is_folder}
     if not planes:
         raise PathNotFoundError(
-            f"{place!r} holds no .tif or .tiff file (hidden files and sub-folders do not count)"
+            f"{place!r} holds no TIFF file, by its name (hidden files and sub-folders do not count)"
         )
     return [planes[name] for name in _sort_names(list(planes), order, str(place))]
 

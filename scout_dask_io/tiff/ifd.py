@@ -127,8 +127,12 @@ class Ifd:
         return np.frombuffer(data, self.header.order + char).astype(np.int64)
 
 
-def read_header(window: Window) -> Header | None:
-    """Read the first bytes of a file; ``None`` for a relative of TIFF that tifffile may know."""
+def read_header(window: Window, path: str = "") -> Header | None:
+    """Read the first bytes of a file; ``None`` for a relative of TIFF that tifffile may know.
+
+    So are the files of Hamamatsu's scanners: their offsets have 64 bits, which the name alone
+    says.
+    """
     if window.size < 8:
         raise Damaged(
             "it is empty" if window.size == 0 else f"it has {window.size} bytes, too few for a TIFF"
@@ -138,7 +142,7 @@ def read_header(window: Window) -> Header | None:
     if order is None:
         raise Damaged(f"it does not begin as a TIFF file does, but with {bytes(head[:4])!r}")
     version = struct.unpack(order + "H", head[2:4])[0]
-    if version == 42:
+    if version == 42 and not path.lower().endswith(".ndpi"):
         return Header(order, False, struct.unpack(order + "I", head[4:])[0])
     if version == 43 and struct.unpack(order + "HH", head[4:]) == (8, 0):
         return Header(order, True, struct.unpack(order + "Q", window.get(8, 8))[0])

@@ -227,7 +227,7 @@ class SegmentReader(AreaReader):
 
         def make() -> SegmentTable:
             window = Window(page.fd, file.size)
-            header = read_header(window)
+            header = read_header(window, file.path)
             general = self.layout.coding == "general"
             if header is not None:
                 ifd = read_ifd(window, header, page.ifd)

@@ -70,11 +70,15 @@ def choose_series(
 
 
 def warn_of_others(tif: tifffile.TiffFile, path: str) -> None:
-    """Warn where a file holds more than one series, and say how to get the others."""
-    if len(tif.series) > 1:
+    """Warn where a file holds more than one series, and say how to get the others.
+
+    Thumbnails and reduced resolutions are no images that anybody would miss.
+    """
+    if extra_series(tif):
         warn(
             f"{path!r} holds {len(tif.series)} series ({_listing(tif.series)}); this is series 0. "
-            "Pass series=1 and so on for the others."
+            + Option("series", 1)
+            + " and so on for the others."
         )
 
 
@@ -204,7 +208,7 @@ def describe_pages(
     tif: tifffile.TiffFile,
     chain: PageChain,
     window: Window,
-    header: Header,
+    header: Header | None,
     allow_sparse: bool = False,
 ) -> tuple[tuple[DescribedPage, ...], list[str]]:
     """Give all pages of a file, whatever its metadata say, and what people should know of it.
@@ -231,7 +235,7 @@ def describe_pages(
         layout = pages[0].layout
         usual = usual or layout
         if (layout.shape, layout.dtype[1:]) != (usual.shape, usual.dtype[1:]):
-            if read_ifd(window, header, offset).one(254, window, 0) & 1:
+            if page_at(tif, offset).is_reduced:
                 n_small += 1
                 continue
             raise Damaged(

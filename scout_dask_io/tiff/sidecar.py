@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
+from scout_dask_io.core.name_layouts import TIFF_ENDING
 from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location
@@ -94,7 +95,7 @@ def sidecars_of(first: Location, folders: Sequence[Location]) -> tuple[Sidecar, 
 
 def of_file(first: Location) -> Iterator[Sidecar]:
     """Yield what lies beside one file by its own name: mesoSPIM's, with or without extension."""
-    stem = re.sub(r"(?i)(\.ome)?\.(tiff?|btf)$", "", first.name)
+    stem = re.sub(rf"(?i:\.ome)?{TIFF_ENDING}$", "", first.name)
     names = [f"{first.name}_meta.txt", f"{stem}_meta.txt"]
     for name, data in first.parent.read_many(names, _MOST_TEXT).items():
         if data is not None:

@@ -18,12 +18,11 @@ from scout_dask_io.read.tiff import imread_parallel
 from scout_dask_io.read.volume import Volume, open_volume
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.metadata import read_node
+from scout_dask_io.tiff.folder import is_tiff
 
 Paths: TypeAlias = "str | Sequence[str]"
 #: Data, what napari's ``add_image`` or ``add_labels`` takes besides, and the kind of layer.
 Layer: TypeAlias = tuple[Any, dict[str, Any], str]
-
-_SUFFIXES = (".tif", ".tiff")
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[Layer]] | None:
@@ -33,7 +32,7 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Layer]] | None:
     """
     paths = [path] if isinstance(path, str) else list(path)
     if len(paths) > 1:
-        stack = all(p.lower().endswith(_SUFFIXES) and os.path.isfile(p) for p in paths)
+        stack = all(is_tiff(p) and os.path.isfile(p) for p in paths)
         return read_layers if stack else None
     return read_layers if paths and _is_readable(paths[0]) else None
 
@@ -43,7 +42,7 @@ def _is_readable(name: str) -> bool:
         path = locate(name)
         kind = kind_of(path)
         if kind == "tiff":
-            return path.name.lower().endswith(_SUFFIXES) and path.is_file()
+            return is_tiff(path.name) and path.is_file()
         if kind in ("hdf5", "npy"):
             return False  # napari and its plugins have readers of their own
         node = read_node(path) if kind == "zarr" else None

@@ -38,23 +38,23 @@ from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_leve
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
-from scout_dask_io.store.source import open_source
+from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.transaction import begin
-from scout_dask_io.store.unfinished import NewArray
-from scout_dask_io.write.preflight import preflight
-from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
-from scout_dask_io.write.qc.findings import Subject
-from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
-from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks
-from scout_dask_io.write.unit import Lower, Target, units_done
-from scout_dask_io.write.uploads import upload_limit
-from scout_dask_io.write.zarr import (
+from scout_dask_io.store.unfinished import Describe, NewArray
+from scout_dask_io.write.arguments import (
     check_fill,
     check_remote,
     compressor_of,
     readable,
     settings_of,
 )
+from scout_dask_io.write.preflight import preflight
+from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
+from scout_dask_io.write.qc.findings import Subject
+from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
+from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks
+from scout_dask_io.write.unit import Lower, Target, noted_by, units_done
+from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
     import zarr
@@ -218,7 +218,7 @@ def write_levels(
     source: Source | None,
     array: da.Array | None,
     settings: dict[str, Any],
-    describe: Callable[[Any], dict[str, Any]],
+    describe: Describe,
     *,
     arrays: Sequence[dict[str, Any]],
     overwrite: bool,
@@ -231,7 +231,7 @@ def write_levels(
 ) -> zarr.Group | Delayed:
     """Write the levels of a plan, or finish writing them, and give the group its name.
 
-    ``describe`` gives the group's attributes from the path of the lowest level;
+    ``describe`` gives the group's attributes from the lowest level;
     ``arrays`` are the settings of each level's array. With ``shared``, the source of an array that
     stands, that becomes level 0 as it is stored, and the plan's levels come after it. With
     ``subject``, what the planes of level 0 are like is gathered and put beside the group.
@@ -363,14 +363,14 @@ def _image_tasks(
     return tasks, units, ends, already
 
 
-def _wait(above: list[Any]) -> None:
-    return None
+def _wait(above: list[Any]) -> list[Any]:
+    return above
 
 
 def _commit(
     target: Target,
     units: Mapping[int | None, Blocks],
-    describe: Callable[[Any], dict[str, Any]],
+    describe: Describe,
     shared: Any,
     subject: Subject | None,
     written: list[Any],
@@ -379,8 +379,10 @@ def _commit(
     with target.attempt.working():
         if subject is not None:
             put_sheet(target, units[target.level], subject)
-        txn.commit(units, describe, shared)
+        node = txn.commit(units, describe, shared, noted_by(written))
         list_label(txn.destination)
+        if node is not None:
+            return cast("zarr.Group", open_with_zarr(node, read_only=False))
         return _open(txn.destination)
 
 
@@ -487,7 +489,12 @@ def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
 
 
 def describe_image(
-    lowest: Location, *, metadata: dict[str, Any], version: str, info: ImageInfo
+    levels: Callable[[int | None], Source],
+    lowest: int,
+    *,
+    metadata: dict[str, Any],
+    version: str,
+    info: ImageInfo,
 ) -> dict[str, Any]:
     """Give the group's attributes: contrast windows are of the lowest level.
 
@@ -495,7 +502,7 @@ def describe_image(
     """
     if info.labels:
         return metadata
-    source = open_source(lowest)
+    source = levels(lowest)
     # What is stated of each channel needs no look at the pixels.
     samples = [
         np.empty(0) if c.window and c.limits else _real(_sample(source, info.axes, k))

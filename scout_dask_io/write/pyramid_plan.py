@@ -37,7 +37,7 @@ from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
-from scout_dask_io.write.zarr import compressor_of, plan_write, readable
+from scout_dask_io.write.arguments import compressor_of, plan_write, readable
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
 # of its size. Units of a few seconds do for that where they are many: none waits long at the end.

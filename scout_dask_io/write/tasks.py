@@ -41,7 +41,7 @@ from scout_dask_io.run.scratch import (
     spilling_cache,
 )
 from scout_dask_io.store.transaction import Transaction
-from scout_dask_io.write.unit import Target, write_unit
+from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
 
 Tasks = dict[Any, Any]
 
@@ -111,7 +111,9 @@ def level_tasks(
     return tasks
 
 
-def _write_level(target: Target, unit: int, region: Region, source: Source, above: Any) -> int:
+def _write_level(
+    target: Target, unit: int, region: Region, source: Source, above: Any
+) -> WrittenUnit:
     return write_unit(target, unit, region, source, region)
 
 
@@ -125,7 +127,7 @@ def _block_tasks(name: str, data: da.Array, target: Target, skip: Callable[[int]
     return tasks
 
 
-def _write_block(target: Target, unit: int, region: Region, block: Any) -> int:
+def _write_block(target: Target, unit: int, region: Region, block: Any) -> WrittenUnit:
     array = checked_block(block, region, target.format.dtype)
     return write_unit(target, unit, region, ArraySource(array, ""), full_region(array.shape))
 
@@ -148,7 +150,7 @@ def _gather_tasks(
 
 def _write_gathered(
     target: Target, unit: int, region: Region, regions: list[Region], blocks: list[Any]
-) -> int:
+) -> WrittenUnit:
     pieces = []
     for where, block in zip(regions, blocks, strict=True):
         shared = intersect(where, region)
@@ -201,7 +203,7 @@ def _scratch_tasks(
 
 def _write_scratched(
     target: Target, unit: int, region: Region, source: ScratchSource, spilled: list[None]
-) -> int:
+) -> WrittenUnit:
     return write_unit(target, unit, region, source, region)
 
 
@@ -212,7 +214,7 @@ def _spill_block(
         spill(path, checked_block(block, region, dtype))
 
 
-def _drop_block(path: Path, readers: list[int]) -> None:
+def _drop_block(path: Path, readers: list[WrittenUnit]) -> None:
     path.unlink(missing_ok=True)
 
 

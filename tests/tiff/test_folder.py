@@ -72,7 +72,7 @@ def test_natural_keys_tell_padded_numbers_apart():
 def test_missing_empty_or_wrong_folders_are_errors(tmp_path):
     with pytest.raises(PathNotFoundError, match=r"no folder '.*nowhere'"):
         list_planes(tmp_path / "nowhere")
-    with pytest.raises(PathNotFoundError, match=r"holds no \.tif"):
+    with pytest.raises(PathNotFoundError, match=r"holds no TIFF file"):
         list_planes(tmp_path)
     (tmp_path / "a.tif").touch()
     with pytest.raises(ArgumentError, match="is a file, not a folder; read it with imread"):

@@ -11,6 +11,7 @@ import zarr
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
+from scout_dask_io.core.name_layouts import TIFF_ENDINGS
 from scout_dask_io.view.napari import get_reader
 
 npe2 = pytest.importorskip("npe2")
@@ -41,7 +42,7 @@ def test_the_manifest_is_valid_and_names_a_function_that_is_there(plugins: npe2.
     manifest.validate_imports()
     (reader,) = manifest.contributions.readers
     assert reader.accepts_directories
-    assert set(reader.filename_patterns) == {"*.zarr", "*.tif", "*.tiff"}
+    assert set(reader.filename_patterns) == {"*.zarr", *(f"*{end}" for end in TIFF_ENDINGS)}
 
 
 def test_a_folder_of_planes_is_one_lazy_layer(plugins: npe2.PluginManager, tmp_path: Path):
