@@ -21,7 +21,7 @@ import numpy as np
 import tifffile
 import zarr
 
-from scout_dask_io.jobs.convert import ConvertOptions, convert
+from scout_dask_io.jobs.convert import convert, options_of
 from scout_dask_io.jobs.follow import run_follow
 from scout_dask_io.jobs.follow_engine import FollowOptions
 from scout_dask_io.store.manifest import parse_manifest
@@ -71,7 +71,7 @@ class Stage:
             src,
             dst,
             FollowOptions(counts, clock=self.clock, pause=self.pause, **how),
-            ConvertOptions(**({"chunks": (4, 16, 16), "nb_workers": 2} | options)),
+            options_of({"chunks": (4, 16, 16), "nb_workers": 2} | options),
             progress,
         )
 

@@ -11,6 +11,7 @@ from scout_dask_io.cli.base import (
     State,
     as_it_was,
     command,
+    given_to,
     path_argument,
     print_report,
     scheduling,
@@ -39,8 +40,8 @@ def _destination(dst: str | None, into: str | None, label: str | None) -> str:
     opt.src_dst[0], path_argument("dst", required=False), opt.ome, opt.labels, opt.labels_too,
     opt.into, opt.label, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
     opt.shards, opt.voxel_size, opt.workers, opt.max_mem, opt.overwrite, opt.resume, opt.order,
-    opt.missing, opt.dataset_checked, opt.series, opt.pages, opt.allow_sparse, opt.follow,
-    opt.qc, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options, opt.quiet,
+    opt.missing, opt.selection_checked, opt.follow, opt.qc, opt.durable, opt.dry_run,
+    opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -120,12 +121,5 @@ def _follow(
 
 def _check(src: str, checked: str, options: dict[str, Any]) -> str:
     """Give the line that tells how to check what was written."""
-    how = [
-        word
-        for name in ("pattern", "position")
-        if options[name] is not None
-        for word in (f"--{name}", options[name])
-    ]
-    how += ["--names", "ignore"] if options["names"] == "ignore" else []
-    (row,) = table([("check it", typed("verify", src, checked, *how))])
+    (row,) = table([("check it", typed("verify", src, checked, *given_to("verify", options)))])
     return row

@@ -102,16 +102,16 @@ workers = click.option(
     "-n", "--workers", "nb_workers", type=click.IntRange(min=1), metavar="N",
     show_default="one a core", help="Threads on this machine.",
 )  # fmt: skip
-series = click.option(
+_series = click.option(
     "--series", type=click.IntRange(min=0), metavar="N",
     help="Which image of TIFF files that hold several; the first by default.",
 )  # fmt: skip
-pages = click.option(
+_pages = click.option(
     "--pages", type=click.Choice(["all", "counted"]),
     help="All pages of a TIFF file that are whole, one after the other, or those that its "
     "metadata count, where the two differ; which is an error by default.",
 )  # fmt: skip
-allow_sparse = flag("--allow-sparse", help="Strips and tiles that were never written are zeros.")
+_allow_sparse = flag("--allow-sparse", help="Strips and tiles that were never written are zeros.")
 order = click.option(
     "--order", type=click.Choice(["alphabetical", "natural"]), default="alphabetical",
     show_default=True, help="How planes in a folder are sorted; natural puts z2 before z10.",
@@ -128,7 +128,7 @@ _names_help = (
     "Names of files that tell of gaps, of no members or of several stacks: {} warn, or stack the "
     "files as they are whatever they are named."
 )
-names = click.option(
+_names = click.option(
     "--names", type=click.Choice(["check", "allow", "ignore"]), default="check", show_default=True,
     help=_names_help.format("stop,"),
 )  # fmt: skip
@@ -138,14 +138,18 @@ _names_read = click.option(
 )  # fmt: skip
 
 
-def dataset(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how the names of a dataset are read."""
-    return _pattern(_position(_names_read(function)))
+def selection(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says which files, images and pages are read, and how their names are."""
+    for option in (_allow_sparse, _pages, _series, _names_read, _position, _pattern):
+        function = option(function)
+    return function
 
 
-def dataset_checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how the names of a dataset are read, where odd ones are refused."""
-    return _pattern(_position(names(function)))
+def selection_checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the same, where odd names are refused."""
+    for option in (_allow_sparse, _pages, _series, _names, _position, _pattern):
+        function = option(function)
+    return function
 
 
 def _counts(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, int] | None:

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import dask.array as da
@@ -31,6 +30,7 @@ from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option, about, warn
 from scout_dask_io.core.ome_metadata import VERSIONS, frame_record
 from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
@@ -225,14 +225,7 @@ class ConvertOptions:
     codec: LevelCodecs = LEVEL_CODECS
     zarr_format: int = 2
     shards: int | Sequence[int] | None = None
-    order: str = "alphabetical"
-    missing: str = "error"
-    pattern: str | None = None
-    position: str | None = None
-    names: str = "check"
-    series: int | None = None
-    pages: str | None = None
-    allow_sparse: bool = False
+    selection: Selection = AS_IT_IS
     voxel_size: Any = None
     overwrite: bool = False
     resume: bool = False
@@ -251,33 +244,23 @@ def plan_convert(
     Reads the headers of the source. Whatever :func:`convert` would refuse
     before it writes is refused here with the same error.
     """
-    how = ConvertOptions(**options)
-    return plan_opened(src, dst, how, partial(_opened, how=how))
+    return plan_with(src, dst, options_of(options))
 
 
-def _opened(source: Location, how: ConvertOptions) -> Opened:
-    return open_any(
-        source,
-        how.nb_workers,
-        order=how.order,
-        missing=how.missing,
-        voxel_size=how.voxel_size,
-        series=how.series,
-        pages=how.pages,
-        allow_sparse=how.allow_sparse,
-        pattern=how.pattern,
-        position=how.position,
-        names=how.names,
-    )
+def options_of(options: dict[str, Any]) -> ConvertOptions:
+    """Give the options that the keyword arguments of :func:`convert` make."""
+    options = {"names": "check", **options}
+    selection = Selection.taken_from(options)
+    return ConvertOptions(selection=selection, **options)
 
 
-def plan_opened(
+def plan_with(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     how: ConvertOptions,
-    opener: Callable[[Location], Opened],
+    opener: Callable[[Location], Opened] | None = None,
 ) -> ConvertPlan:
-    """Give the plan of a conversion of what ``opener`` makes of the place of the source."""
+    """Give the plan of a conversion of what lies there, or of what ``opener`` gives of it."""
     start = time.perf_counter()
     source, destination = locate_all(src, dst, how.storage_options)
     image = destination
@@ -306,8 +289,12 @@ def plan_opened(
     )
     if is_ome_zarr_name(destination) and not how.ome and how.label is None:
         warn(ome_hint(destination))
-    opened = opener(source)
-    check_names(opened, how.names, how.pattern)
+    selection = how.selection
+    if opener is None:
+        opened = open_any(source, how.nb_workers, selection, voxel_size=how.voxel_size)
+    else:
+        opened = opener(source)
+    check_names(opened, selection)
     if how.qc:
         check_planes(opened, destination, how)
     data, info, channels = opened.array, opened.info, leading_channels(opened)
@@ -368,7 +355,7 @@ def plan_opened(
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
         if opened.reading is not None:
             record = opened.reading.record | {"axes": info.axes}
-            record |= {} if how.position is None else {"position": how.position}
+            record |= {} if selection.position is None else {"position": selection.position}
             asked["attributes"]["dataset"] = record
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(info.voxel_size or opened.filled or info.labels or asked["attributes"])

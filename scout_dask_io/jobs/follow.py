@@ -20,7 +20,7 @@ from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import as_local, locate
-from scout_dask_io.jobs.convert import ConvertOptions, ConvertReport, plan_convert
+from scout_dask_io.jobs.convert import ConvertOptions, ConvertReport, options_of, plan_with
 from scout_dask_io.jobs.destination import check_target
 from scout_dask_io.jobs.follow_engine import Follower, FollowOptions
 from scout_dask_io.jobs.report import JobReport, Row
@@ -106,7 +106,7 @@ def follow(
         idle_s=idle_s,
         marker=marker,
     )
-    return run_follow(src, dst, how, ConvertOptions(**options), progress)
+    return run_follow(src, dst, how, options_of(options), progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def run_follow(
     start_s = how.clock()
     if options.resume and find_staging(destination) is None and destination.stands():
         # It may stand finished; a write that is to be resumed was never begun else.
-        done = plan_convert(src, dst, **_fields(options)).run()
+        done = plan_with(src, dst, options).run()
         return FollowReport(done, how.n_planes, 0, 0.0, how.clock() - start_s)
     check_target(source, destination, overwrite=options.overwrite, resume=options.resume)
     with following(progress, f"follow {destination.name}") as report:
@@ -178,10 +178,6 @@ def run_follow(
             raise
     elapsed_s = how.clock() - start_s
     return FollowReport(done, how.n_planes, follower.n_again, lag_s, elapsed_s)
-
-
-def _fields(options: ConvertOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in ConvertOptions.__dataclass_fields__}
 
 
 def _check(
@@ -212,9 +208,12 @@ def _check(
             Option("idle_s", how.idle_s)
             + f" would give up before a plane has settled ({how.settle_s} s): give more"
         )
-    left = {"missing": "error", "label": None, "labels_too": False, "pages": None, "series": None}
-    for name, default in left.items():
-        if getattr(options, name) != default:
+    selection = options.selection
+    left = {"missing": selection.missing != "error", "pages": selection.pages}
+    left |= {"series": selection.series is not None, "label": options.label}
+    left |= {"labels_too": options.labels_too}
+    for name, given in left.items():
+        if given:
             raise ArgumentError(
                 "a folder that grows is followed without "
                 + Option(name)

@@ -37,8 +37,7 @@ from scout_dask_io.jobs.convert import (
     ConvertOptions,
     ConvertPlan,
     ConvertReport,
-    plan_convert,
-    plan_opened,
+    plan_with,
 )
 from scout_dask_io.read.any import Kind, Opened
 from scout_dask_io.run.lazy import lazy_array, source_of
@@ -69,10 +68,10 @@ _REST = 20
 _NAMED = 10
 
 #: ``pause(running, seconds)``: wait until one of these ends, no longer than that.
-Pause: TypeAlias = Callable[[set[Future[int]], float], None]
+Pause: TypeAlias = Callable[[set[Future[Any]], float], None]
 
 
-def pause(running: set[Future[int]], seconds: float) -> None:
+def pause(running: set[Future[Any]], seconds: float) -> None:
     """Wait for some time, or until something that is written is done."""
     if running:
         wait(running, seconds, FIRST_COMPLETED)
@@ -137,14 +136,7 @@ class Follower:
     # What arrives
 
     def _place_by(self) -> Placement:
-        options = self._options
-        return placement_of(
-            self._root,
-            self._how.planes,
-            order=options.order,
-            pattern=options.pattern,
-            position=options.position,
-        )
+        return placement_of(self._root, self._how.planes, self._options.selection)
 
     def _names(self) -> list[str]:
         if self._growth is None:
@@ -156,7 +148,7 @@ class Follower:
 
     def _describe(self, name: str) -> DescribedFile:
         named = isinstance(self._placement, NamedPlacement)
-        return describe_plane(self._root / name, self._options.allow_sparse, whole=named)
+        return describe_plane(self._root / name, self._options.selection, whole=named)
 
     def _marked(self) -> Callable[[str], bool] | None:
         marker = self._how.marker
@@ -290,7 +282,7 @@ class Follower:
         name = self._placed[min(self._placed)]
         named = isinstance(self._placement, NamedPlacement)
         how = self._options
-        first = describe_plane(self._root / name, how.allow_sparse, asked=True, whole=named)
+        first = describe_plane(self._root / name, how.selection, asked=True, whole=named)
         source = _expected(first, self._placement, self._root)
         given = as_voxel_size(how.voxel_size)
 
@@ -299,7 +291,7 @@ class Follower:
                 place, _kind(self._placement), lazy_array(source), source.info_with(given)
             )
 
-        plan = plan_opened(self._root, self._destination, how, expect)
+        plan = plan_with(self._root, self._destination, how, expect)
         if plan.data.shape != source.shape:
             raise ArgumentError(
                 f"{self._root}: planes of {source.shape} would become an image of "
@@ -339,8 +331,7 @@ class Follower:
 
     def _plan(self, *, resume: bool, overwrite: bool) -> ConvertPlan:
         how = replace(self._options, resume=resume, overwrite=overwrite)
-        fields = {name: getattr(how, name) for name in ConvertOptions.__dataclass_fields__}
-        return plan_convert(self._root, self._destination, **fields)
+        return plan_with(self._root, self._destination, how)
 
     def _checked_token(self, plan: ConvertPlan, growth: Growth) -> str | None:
         """Give what names the content of the folder, where units read just these files."""

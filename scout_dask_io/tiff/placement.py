@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.name_fields import NameField, NameGrid, grid_of_names, grid_of_pattern
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.tiff.dataset import list_tree
@@ -238,12 +239,7 @@ def _known_values(field: NameField, n: int) -> int:
 
 
 def placement_of(
-    root: LocalLocation,
-    planes: Mapping[str, int],
-    *,
-    order: str,
-    pattern: str | None,
-    position: str | None,
+    root: LocalLocation, planes: Mapping[str, int], selection: Selection = AS_IT_IS
 ) -> Placement:
     """Give how planes are placed, by the axes that are counted and what is there by now.
 
@@ -252,12 +248,12 @@ def placement_of(
     """
     axes = "".join(a for a in "tcz" if a in planes)
     extents = tuple(planes[a] for a in axes)
-    if pattern is None and position is None:
+    if selection.pattern is None and selection.position is None:
         if axes == "z":
-            return FolderPlacement(root, extents, order)
+            return FolderPlacement(root, extents, selection.order)
         if axes == "cz" and not _tiffs(os.fspath(root)):
-            return ChannelPlacement(root, extents, order)
-    return NamedPlacement(root, axes, extents, pattern, position)
+            return ChannelPlacement(root, extents, selection.order)
+    return NamedPlacement(root, axes, extents, selection.pattern, selection.position)
 
 
 def missing_places(extents: Shape, there: Mapping[Shape, str]) -> list[Shape]:

@@ -32,7 +32,7 @@ from scout_dask_io.tiff.arrival import Arrived, FileState
 from scout_dask_io.tiff.page_layout import FileTable, PageLayout
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.write.attempt import Cancelled
-from scout_dask_io.write.unit import Target, write_unit
+from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
 
 
 class ReadPlane(NamedTuple):
@@ -128,7 +128,7 @@ class Growth:
         self.excerpt = Excerpt(self.txn, self.levels, axis, group)
         self.excerpt.recover()
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scout-dask-io")
-        self._running: dict[Future[int], tuple[Slab, int]] = {}
+        self._running: dict[Future[WrittenUnit], tuple[Slab, int]] = {}
         self._ended: list[Slab] = []
         self.nbytes = 0
         left = set(undone)
@@ -140,7 +140,7 @@ class Growth:
         self.show()
 
     @property
-    def futures(self) -> set[Future[int]]:
+    def futures(self) -> set[Future[WrittenUnit]]:
         """What is being written."""
         return set(self._running)
 
@@ -192,7 +192,7 @@ class Growth:
             slab.running.discard(unit)
             if (error := work.exception()) is None:
                 slab.done.add(unit)
-                self.nbytes += work.result()
+                self.nbytes += work.result().nbytes
             elif not isinstance(error, Cancelled):
                 slab.failure = slab.failure or error
             if not slab.running:

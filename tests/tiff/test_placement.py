@@ -97,12 +97,11 @@ def test_names_that_carry_another_axis_than_is_counted_have_no_place():
 
 def test_what_is_counted_and_what_is_there_choose_the_placement(tmp_path):
     root = LocalLocation(tmp_path)
-    how = {"order": "alphabetical", "pattern": None, "position": None}
-    assert isinstance(placement_of(root, {"z": 3}, **how), FolderPlacement)
-    assert isinstance(placement_of(root, {"z": 3, "c": 2}, **how), ChannelPlacement)
+    assert isinstance(placement_of(root, {"z": 3}), FolderPlacement)
+    assert isinstance(placement_of(root, {"z": 3, "c": 2}), ChannelPlacement)
     (tmp_path / "c0_z0.tif").touch()
-    assert isinstance(placement_of(root, {"z": 3, "c": 2}, **how), NamedPlacement)
-    named = placement_of(root, {"z": 3, "t": 2}, **how)
+    assert isinstance(placement_of(root, {"z": 3, "c": 2}), NamedPlacement)
+    named = placement_of(root, {"z": 3, "t": 2})
     assert (named.axes, named.extents) == ("tz", (2, 3))
 
 

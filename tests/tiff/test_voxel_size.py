@@ -98,7 +98,7 @@ def test_a_lower_level_has_larger_voxels(tmp_path):
         tif.write(data, subifds=1, metadata={"axes": "ZYX", **sizes})
         tif.write(data[:, ::2, ::2], subfiletype=1)
     path = str(tmp_path / "a.ome.tif")
-    full, half = (describe_image(path, 0, k).info.voxel_size for k in (0, 1))
+    full, half = (describe_image(path, level=k).info.voxel_size for k in (0, 1))
     assert full is not None
     assert half is not None
     assert full.micrometres == (2.0, 0.25, 0.5)
