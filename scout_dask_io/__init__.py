@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scout_dask_io.errors import WriteError as WriteError
     from scout_dask_io.jobs.convert import convert as convert
     from scout_dask_io.jobs.export import export as export
+    from scout_dask_io.jobs.follow import follow as follow
     from scout_dask_io.jobs.info import info as info
     from scout_dask_io.jobs.pyramid import pyramid as pyramid
     from scout_dask_io.jobs.repair import repair as repair
@@ -87,6 +88,7 @@ _HOMES = {
     "write.pyramid_plan": ("plan_ome_zarr",),
     "jobs.convert": ("convert",),
     "jobs.export": ("export",),
+    "jobs.follow": ("follow",),
     "jobs.info": ("info",),
     "view.preview": ("Preview", "preview"),
     "jobs.pyramid": ("pyramid",),
