@@ -8,13 +8,14 @@ from typing import Any, Self, TypeAlias
 import dask.array as da
 
 from scout_dask_io.core.formatting import format_count
-from scout_dask_io.core.messages import Message, Option, joined, warn
+from scout_dask_io.core.messages import Message, Option, Way, joined, warn
 from scout_dask_io.core.name_fields import (
     AmbiguousNamesError,
     NameGrid,
     grid_of_names,
     grid_of_pattern,
 )
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
@@ -26,9 +27,6 @@ from scout_dask_io.tiff.sidecar import Place
 #: How the files of a dataset are arranged: by their names, or by the metadata of sets of files.
 Reading: TypeAlias = NameGrid | SetReading
 
-#: What may be done about names: ``"check"`` refuses what is odd, ``"allow"`` warns of it, and
-#: ``"ignore"`` stacks the files of a folder whatever they are named.
-NAMES = ("check", "allow", "ignore")
 #: Words by which a file alone is known to be of a channel.
 _DYES = frozenset(
     {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
@@ -45,7 +43,10 @@ def imread_dataset(
     nb_workers: int | None = None,
     chunks: Any = None,
     missing: str = "error",
+    series: int | None = None,
+    pages: str | None = None,
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of a folder, or a tree of them, whose names carry its axes.
@@ -76,8 +77,14 @@ def imread_dataset(
     missing : {"error", "fill"}
         What to do about files that the names tell are missing, and about those that cannot be
         read: ``"fill"`` puts planes of zeros there, warns, and :func:`write_zarr` records them.
+    series, pages
+        Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given; see :func:`imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -113,14 +120,15 @@ def imread_dataset(
     >>> io.imread_dataset("run7", "{name}_{z}_{c}.tif")  # doctest: +SKIP
     """
     workers = check_nb_workers(nb_workers)
+    how = Selection(
+        missing=missing, pattern=pattern, position=position,
+        series=series, pages=pages, allow_sparse=allow_sparse,
+    )  # fmt: skip
     place = locate_file(path, storage_options)
-    grid = read_dataset(place, pattern)
+    grid = read_dataset(place, pattern, pages)
     for text in odd_about(grid):
         warn(f"{str(place)!r}: {text}")
-    return open_grid(
-        place, grid, workers, position=position, chunks=chunks, missing=missing,
-        allow_sparse=allow_sparse,
-    )  # fmt: skip
+    return open_grid(place, grid, workers, how, chunks=chunks, check=check)
 
 
 class Position(str):
@@ -176,7 +184,8 @@ def where_of(place: Location, grid: Reading) -> list[Place | None]:
 def read_dataset(place: Location, pattern: str | None = None, pages: str | None = None) -> Reading:
     """Give how the files of a dataset are arranged.
 
-    By a pattern, by the metadata of sets of files, or by what is found in their names.
+    By a pattern, by the metadata of sets of files (but not where with ``pages="all"`` the pages
+    of each file are asked for), or by what is found in their names.
 
     Raises
     ------
@@ -202,42 +211,56 @@ def read_dataset(place: Location, pattern: str | None = None, pages: str | None 
 
 def _names_of(place: Location) -> list[str]:
     if place.on_disk and not place.is_folder and place.exists():
-        raise ArgumentError(f"{place!r} is a file, not a folder; read it with imread")
+        raise ArgumentError(
+            f"{place!r} is a file, not a folder; "
+            + Way("read it with imread", "names tell nothing of one file: leave out --pattern")
+        )
     return list_tree(place)
 
 
-def dataset_at(
-    place: Location,
-    kind: str,
-    pattern: str | None = None,
-    names: str = "allow",
-    pages: str | None = None,
-) -> Reading | None:
+def dataset_at(place: Location, kind: str, selection: Selection = AS_IT_IS) -> Reading | None:
     """Give how files are arranged, where they are more than one stack or channels of it.
 
-    By the metadata of sets of files (but not where with ``pages="all"`` the pages of each file
-    are asked for), or by their names.
+    By the metadata of sets of files, or by their names.
+
     ``None`` of one file, an array, a folder of planes, and one with a folder a channel; and of
     whatever files are to be stacked as they are, with ``names="ignore"``.
 
     Raises
     ------
     ArgumentError
-        If more than one reading fits a folder's names, or a pattern is given of anything else.
+        If more than one reading fits a folder's names, or something is chosen that what lies
+        there does not have.
     """
-    if names not in NAMES:
-        raise ArgumentError(f"names must be one of {', '.join(map(repr, NAMES))}, got {names!r}")
-    if kind in ("tiff", "zarr") or names == "ignore":
-        if pattern is not None:
-            raise ArgumentError(
-                f"a pattern reads the names of files in folders; {place!r} is "
-                + ("no folder of TIFF files" if names != "ignore" else "to be read without")
-            )
+    _check_fits(place, kind, selection)
+    grid = _grid_of(place, kind, selection)
+    if grid is None and selection.position is not None:
+        raise ArgumentError(f"{place!r} has no positions by the names of its files")
+    return grid
+
+
+def _check_fits(place: Location, kind: str, selection: Selection) -> None:
+    """Refuse what is chosen of files of another kind than lie there."""
+    in_folders = kind in ("folder", "channels", "dataset")
+    if selection.pattern is not None and (not in_folders or selection.names == "ignore"):
+        raise ArgumentError(
+            f"a pattern reads the names of files in folders; {place!r} is "
+            + ("to be read without" if in_folders else "no folder of TIFF files")
+        )
+    if selection.chosen and not in_folders and kind != "tiff":
+        ((name, value), *_) = selection.chosen
+        raise ArgumentError(
+            Option(name, value) + f" chooses in TIFF files, and {place!r} is none: leave it out"
+        )
+
+
+def _grid_of(place: Location, kind: str, selection: Selection) -> Reading | None:
+    if kind not in ("folder", "channels", "dataset") or selection.names == "ignore":
         return None
-    if pattern is not None or kind == "dataset":
-        return read_dataset(place, pattern, pages)
+    if selection.pattern is not None or kind == "dataset":
+        return read_dataset(place, selection.pattern, selection.pages)
     try:
-        grid = read_dataset(place, pages=pages)
+        grid = read_dataset(place, pages=selection.pages)
     except AmbiguousNamesError:
         if kind == "channels":
             return None  # a folder a channel, as ever
@@ -332,10 +355,10 @@ def open_grid(
     place: Location,
     grid: Reading,
     nb_workers: int | None = None,
+    selection: Selection = AS_IT_IS,
     *,
-    position: str | None = None,
     chunks: Any = None,
-    **how: Any,
+    check: str = "all",
 ) -> da.Array:
     """Give the lazy array of one position of a dataset whose names were read.
 
@@ -344,10 +367,10 @@ def open_grid(
     ArgumentError
         If there are several positions and none is given, or not the one that is.
     """
-    one = grid_at(grid, position, str(place))
+    one = grid_at(grid, selection.position, str(place))
     if isinstance(one, SetReading):
-        return lazy_array(one.describe(nb_workers, **how), chunks, name="imread")
-    source = describe_dataset(place, one, nb_workers, **how)
+        return lazy_array(one.describe(nb_workers, selection), chunks, name="imread")
+    source = describe_dataset(place, one, nb_workers, selection, check=check)
     return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import dask.array as da
 
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.remote import is_url
@@ -99,13 +100,14 @@ def imread(
     >>> plane = io.imread("organoid.tif")  # doctest: +SKIP
     >>> corner = plane[:64, :64].compute()  # doctest: +SKIP
     """
+    selection = Selection(missing=missing, series=series, pages=pages, allow_sparse=allow_sparse)
     place = locate_file(path, storage_options)
     if place.on_disk and place.is_folder:
         raise ArgumentError(
             f"{place!r} is a folder, not a file; read a folder of planes with "
             "imread_folder, one of channel folders with imread_channels"
         )
-    source = describe_image(place, series, level, allow_sparse, pages, missing)
+    source = describe_image(place, selection, level)
     return lazy_array(source, chunks, name="imread")
 
 
@@ -119,6 +121,7 @@ def imread_folder(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of the TIFF files of a folder, stacked along a new first axis.
@@ -155,6 +158,11 @@ def imread_folder(
         Which pages of each file, where its metadata count others; see :func:`imread`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given: one that differs is the same error, then. On a disk that seeks or a share
+        2,000 planes open in a tenth of the time.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -188,14 +196,9 @@ def imread_folder(
     >>> slab = planes[10:20, :256].compute()  # reads ten files, 256 rows each  # doctest: +SKIP
     """
     workers = check_nb_workers(nb_workers)
-    source = describe_planes(
-        list_planes(locate_file(path, storage_options), order),
-        workers,
-        missing=missing,
-        series=series,
-        pages=pages,
-        allow_sparse=allow_sparse,
-    )
+    how = Selection(order, missing, series=series, pages=pages, allow_sparse=allow_sparse)
+    planes = list_planes(locate_file(path, storage_options), how.order)
+    source = describe_planes(planes, workers, how, check=check)
     return lazy_array(source, chunks, name="imread")
 
 
@@ -208,6 +211,7 @@ def imread_parallel(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of TIFF files, stacked along a new first axis in the given order.
@@ -228,6 +232,11 @@ def imread_parallel(
         Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given: one that differs is the same error, then. On a disk that seeks or a share
+        2,000 planes open in a tenth of the time.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -260,9 +269,8 @@ def imread_parallel(
             "read one file with imread, a folder with imread_folder"
         )
     places = _places(list(paths), storage_options)
-    source = describe_planes(
-        places, workers, missing=missing, series=series, pages=pages, allow_sparse=allow_sparse
-    )
+    how = Selection(missing=missing, series=series, pages=pages, allow_sparse=allow_sparse)
+    source = describe_planes(places, workers, how, check=check)
     return lazy_array(source, chunks, name="imread")
 
 

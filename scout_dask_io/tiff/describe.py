@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,31 +19,35 @@ import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.selection import ALL_PAGES, AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
-from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import find_set_of, open_alone
-from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
+from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
-from scout_dask_io.tiff.page_chain import ALL_PAGES, PageChain, check_chain, check_pages, walk_chain
 from scout_dask_io.tiff.page_layout import (
     DescribedPage,
     FileTable,
     PageLayout,
     SourceFile,
 )
+from scout_dask_io.tiff.pending import PendingHeaders, check_check, find_files, sampled
 from scout_dask_io.tiff.plane_map import FileSet
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
+    Headers,
     check_counts,
+    check_only_image,
     choose_series,
     describe_pages,
     describe_series,
-    extra_series,
     open_tiff,
+    read_headers,
     warn_of_others,
+    with_last_axis,
 )
 from scout_dask_io.tiff.set_source import describe_map
 from scout_dask_io.tiff.source import TiffSource, token_of
@@ -50,7 +55,6 @@ from scout_dask_io.tiff.stack_check import (
     DescribedFile,
     Refused,
     Survey,
-    check_missing,
     filled_planes,
     refuse,
 )
@@ -67,19 +71,18 @@ _BATCH = 64
 
 def describe_plane(
     path: Any,
-    allow_sparse: bool = False,
+    selection: Selection = AS_IT_IS,
     *,
     asked: bool = False,
-    pages: str | None = None,
-    series: int | None = None,
     whole: bool = False,
+    file: SourceFile | None = None,
 ) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
     OME metadata is not followed: in a folder, each file is what it holds; but if ``whole``,
     an image that lies in the file whole has the axes that its OME-XML states. If ``asked``, it
-    says what it states beside its pixels, which takes longer than all the rest. ``pages`` and
-    ``series`` choose among the images of a file that has several.
+    says what it states beside its pixels, which takes longer than all the rest. What is known of
+    the ``file`` is not asked of a store again.
 
     Raises
     ------
@@ -87,69 +90,35 @@ def describe_plane(
         If it is damaged or truncated, or holds pages that would not be read.
     """
     path = locate_file(path)
-    with opened(path) as (fd, file):
+    with opened(path, file) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window, file.path)
         if header is not None:
             ifd = read_ifd(window, header, header.first)
-            page = describe_ifd(ifd, window, allow_sparse)
-            if page is not None and _is_only_page(ifd, window, page.layout):
+            page = describe_ifd(ifd, window, selection.allow_sparse)
+            if (
+                page is not None
+                and not selection.series
+                and _is_only_page(ifd, window, page.layout)
+            ):
                 stated = stated_by(fd, file, (), page.layout) if asked else None
                 return DescribedFile(file, (), (page,), stated)
-        chain = chain_of(window, header, pages)
+        headers, series = read_headers(window, file, selection), selection.series or 0
         ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
         with open_tiff(fd, file, **ome) as tif:
-            if pages == "all":
-                lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
+            if selection.pages == "all":
+                lead, found = describe_pages(tif, headers)
             else:
-                chosen = choose_series(tif, file, series or 0, 0, is_plane=True)
-                check_counts(tif, file, chain, window, header, pages)
-                extra = extra_series(tif) if series is None else []
-                if extra:
-                    raise TiffReadError(
-                        f"{file.path!r} holds {len(extra)} more image(s) beside the first "
-                        f"{chosen.shape}: {', '.join(map(str, extra))}. One image a file was "
-                        "expected; " + Option("series", 0) + " takes the first of each."
-                    )
-                lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
+                chosen = choose_series(tif, file, series, 0, is_plane=True)
+                check_counts(tif, headers)
+                if selection.series is None:
+                    check_only_image(tif, file)
+                lead, found = describe_series(tif, chosen, headers)
         stated = None
         if asked:
-            stated = stated_by(fd, file, lead, found[0].layout, series or 0)
-            stated = _plain(stated, lead, found[0].layout) if pages == "all" else stated
+            stated = stated_by(fd, file, lead, found[0].layout, series)
+            stated = _plain(stated, lead, found[0].layout) if selection.pages == "all" else stated
         return DescribedFile(file, lead, found, stated)
-
-
-def chain_of(window: Window, header: Header | None, pages: str | None) -> PageChain | None:
-    """Give the chain of a file's directories, ``None`` where tifffile alone knows them.
-
-    Raises
-    ------
-    Damaged
-        If it goes astray, unless whatever pages there are have been asked for.
-    """
-    if header is None:
-        return None
-    chain = walk_chain(window, header)
-    if pages != "all" and chain.trouble:
-        check_chain(chain, read_ifd(window, header, header.first), window)
-    return chain
-
-
-def _all_pages(
-    tif: tifffile.TiffFile,
-    file: SourceFile,
-    chain: PageChain | None,
-    window: Window,
-    header: Header | None,
-    allow_sparse: bool,
-) -> tuple[Shape, tuple[DescribedPage, ...]]:
-    """Give all pages of a file one after the other, whatever its metadata say of them."""
-    if chain is None:  # tifffile alone knows its directories
-        chain = PageChain(tuple(page.offset for page in tif.pages))
-    found, told = describe_pages(tif, chain, window, header, allow_sparse)
-    for text in told:
-        warn(f"{file.path!r}: {text}")
-    return ((len(found),) if len(found) > 1 else ()), found
 
 
 def _is_whole_ome(fd: OpenFile, file: SourceFile) -> bool:
@@ -186,13 +155,11 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
 def describe_planes(
     paths: Sequence[Any],
     nb_workers: int | None = None,
+    selection: Selection = AS_IT_IS,
     *,
     lead: Shape | None = None,
     channels: Sequence[str] = (),
-    missing: str = "error",
-    allow_sparse: bool = False,
-    pages: str | None = None,
-    series: int | None = None,
+    check: str = "all",
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -202,8 +169,9 @@ def describe_planes(
     arranges the files in more axes than one, ``(channel, file)``, of which ``channels``
     are the names.
     With ``missing="fill"``, files that cannot be read, or differ from most, are
-    planes of zeros, named in a warning and in the source's ``filled``. ``pages`` and ``series``
-    are those of :func:`describe_image`, of each file.
+    planes of zeros, named in a warning and in the source's ``filled``. With ``check="first"``, the
+    first header, the last and some between are read now, and each other before a pixel of its
+    file is.
 
     Raises
     ------
@@ -213,22 +181,19 @@ def describe_planes(
         If files differ in shape or dtype.
     TiffReadError
         If a file is damaged, truncated or no regular file.
-    ArgumentError
-        If ``missing`` is no policy.
     """
     paths = [locate_file(p) for p in paths]
-    check_missing(missing)
-    which = _which(pages, series)
-    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True, pages=pages, series=series)
+    check_check(check, selection.missing)
+    survey = survey_planes(paths, nb_workers, selection, asked=True, check=check)
     stacked = (len(survey),) if lead is None else lead
-    left_out = survey.check(missing)
+    left_out = survey.check(selection.missing)
     files, layouts, table = survey.table(left_out)
     if left_out:
         warn(
             f"{len(left_out):,} of the {len(survey):,} files "
             f"{survey.list_refused(list(left_out.values()))}. Their planes hold zeros."
         )
-    what = [f"planes {stacked}", *which]
+    what = [f"planes {stacked}", *(f"{k}={v}" for k, v in selection.chosen)]
     what += [f"{place} {r.file} left out" for place, r in left_out.items()]
     kind = survey.kind
     return TiffSource(
@@ -240,58 +205,51 @@ def describe_planes(
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
         options=paths[0].options,
-        stated=stated_by_first(paths, survey, left_out, allow_sparse, pages=pages, series=series),
+        stated=stated_by_first(paths, survey, left_out, selection),
         channels=channels,
+        pending=pending_of(paths, survey, selection),
     )
+
+
+def pending_of(
+    paths: Sequence[Location], survey: Survey, selection: Selection, *, whole: bool = False
+) -> PendingHeaders | None:
+    """Give what the files of a stack must be whose headers are yet to be read, if any are."""
+    if not survey.has_unread or survey.first is None:
+        return None
+    example = replace(survey.first, stated=None)
+    describe = partial(describe_plane, selection=selection, whole=whole)
+    return PendingHeaders(example, describe, paths[0].options)
 
 
 def stated_by_first(
     paths: Sequence[Location],
     survey: Survey,
     left_out: Container[int],
-    allow_sparse: bool,
+    selection: Selection,
     *,
     whole: bool = False,
-    pages: str | None = None,
-    series: int | None = None,
 ) -> Stated | None:
     """Give what the first file of a stack that is read states beside its pixels."""
     first = next(place for place in range(len(survey)) if place not in left_out)
     if first == 0:
         return survey.stated
-    found = describe_plane(
-        paths[first], allow_sparse, asked=True, whole=whole, pages=pages, series=series
-    )
-    return found.stated
-
-
-def _which(pages: str | None, series: int | None) -> list[str]:
-    """Check what chooses among the pages of a file, and give what a token says of it."""
-    check_pages(pages)
-    if series is not None:
-        _check_number("series", series)
-    return [f"{k}={v}" for k, v in (("pages", pages), ("series", series)) if v is not None]
-
-
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
+    return describe_plane(paths[first], selection, asked=True, whole=whole).stated
 
 
 def survey_planes(
     paths: Sequence[Any],
     nb_workers: int | None = None,
-    allow_sparse: bool = False,
+    selection: Selection = AS_IT_IS,
     *,
     asked: bool = False,
-    pages: str | None = None,
-    series: int | None = None,
     whole: bool = False,
+    check: str = "all",
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
     If ``asked``, the first says what it states beside its pixels; ``whole`` as for
-    :func:`describe_plane`.
+    :func:`describe_plane`. With ``check="first"`` a few are read, and the others looked at.
 
     Raises
     ------
@@ -302,11 +260,15 @@ def survey_planes(
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
-    describe = partial(
-        describe_plane, allow_sparse=allow_sparse, pages=pages, series=series, whole=whole
-    )
-    for found in _describe_all(paths, nb_workers, describe, paths[0] if asked else None):
-        survey.add(found)
+    describe = partial(describe_plane, selection=selection, whole=whole)
+    known: list[SourceFile | None] = [None] * len(paths)
+    if check == "first":
+        now = sampled(len(paths))
+        known = [None if k in now else f for k, f in enumerate(find_files(paths))]
+    read = [path for path, file in zip(paths, known, strict=True) if file is None]
+    found = _describe_all(read, nb_workers, describe, paths[0] if asked else None)
+    for file in known:
+        survey.add(next(found) if file is None else file)
     return survey
 
 
@@ -344,14 +306,7 @@ def _describe_or_refuse(
         return refuse(path, err)
 
 
-def describe_image(
-    path: Any,
-    series: int = 0,
-    level: int = 0,
-    allow_sparse: bool = False,
-    pages: str | None = None,
-    missing: str = "error",
-) -> TiffSource:
+def describe_image(path: Any, selection: Selection = AS_IT_IS, level: int = 0) -> TiffSource:
     """Describe one image of a TIFF file: a series, at a resolution level.
 
     With ``pages="all"`` that is every page of it, one after the other, whatever its metadata
@@ -366,49 +321,33 @@ def describe_image(
         If it is damaged, or the files that it belongs to lack planes.
     """
     path = locate_file(path)
-    _check_number("series", series)
-    _check_number("level", level)
-    check_pages(pages)
-    check_missing(missing)
-    if pages == "all" and (series or level):
-        raise ArgumentError(
-            'pages="all" gives all pages of a file: it has no series or level beside it'
-        )
+    selection.check_level(level)
+    series, is_alone = selection.series or 0, selection.pages == "all"
     with opened(path) as (fd, file):
         window = Window(fd, file.size)
-        header = read_header(window, file.path)
-        members = _set_of(path, window, header, pages)
-        if members is not None and pages != "all":
-            return describe_member(
-                path, members, series, level, missing=missing, allow_sparse=allow_sparse,
-                pages=pages,
-            )  # fmt: skip
-        chain = chain_of(window, header, pages)
-        if pages == "all":
-            with open_tiff(fd, file, is_ome=False) as tif:
-                lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
-            stated = _plain(stated_by(fd, file, lead, found[0].layout), lead, found[0].layout)
-            if members is not None and len(members.files) > 1:
-                warn(
-                    f"{file.path!r} is {one_of(members)}, and its own pages alone are read; "
-                    f"imread without {ALL_PAGES} reads the image, and imread_dataset of its folder "
-                    "all that the set holds."
-                )
-        else:
-            with open_alone(fd, file, window, header) as tif:
-                chosen = choose_series(tif, file, series, level)
-                check_counts(tif, file, chain, window, header, pages)
-                lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
-                if series == 0:
-                    warn_of_others(tif, file.path)
-                stated = stated_alone(tif, lead, found[0].layout, series, level)
+        members = set_of(path, window, selection)
+        if members is not None and not is_alone:
+            return describe_member(path, members, selection, level)
+        with looked_at(fd, file, window, selection) as (tif, headers):
+            lead, found = pages_of(tif, headers, level)
+            if not series and not is_alone:
+                warn_of_others(tif, file.path)
+            stated = stated_alone(fd, tif, headers, lead, found[0].layout, level)
+    if members is not None and len(members.files) > 1:
+        warn(
+            f"{file.path!r} is {one_of(members)}, and its own pages alone are read. Without "
+            + ALL_PAGES
+            + " that is the image, of whichever files; and its folder gives all that the set holds."
+        )
     layouts: dict[PageLayout, int] = {}
     table = [(0, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in found]
+    what = [f"series {series} level {level}"]
+    what += [] if selection.pages is None else [f"pages={selection.pages}"]
     return TiffSource(
         FileTable.of([file]),
         tuple(layouts),
         np.array(table, np.int64).reshape(*lead, 4),
-        token_of([file], "\n".join([f"series {series} level {level}", *_which(pages, None)])),
+        token_of([file], "\n".join(what)),
         series=series,
         level=level,
         options=path.options,
@@ -416,13 +355,60 @@ def describe_image(
     )
 
 
-def survey_image(
-    path: Location,
-    *,
-    series: int | None = None,
-    pages: str | None = None,
-    allow_sparse: bool = False,
-) -> Survey:
+def set_of(path: Location, window: Window, selection: Selection) -> FileSet | None:
+    """Give the set that an open file belongs to; of one that is read alone, if that can be told.
+
+    Raises
+    ------
+    TiffReadError
+        If it is of a set whose planes cannot be told.
+    """
+    try:
+        return find_set_of(path, window, read_header(window, str(path)))
+    except (ScoutIOError, Damaged):
+        if selection.pages == "all":
+            return None
+        raise
+
+
+def one_of(members: FileSet) -> str:
+    """Say of how many files of which kind a file is one."""
+    return f"one of {len(members.files):,} files of {members.kind}"
+
+
+def describe_member(
+    path: Location, members: FileSet, selection: Selection, level: int = 0
+) -> TiffSource:
+    """Describe one image of the set that a file belongs to.
+
+    Raises
+    ------
+    ArgumentError
+        If the set has no such series.
+    """
+    images, series = members.images, selection.series or 0
+    if series >= len(images):
+        raise ArgumentError(f"{str(path)!r} has no series {series}; it has {_images_of(members)}")
+    own = members.series_of(path.name)
+    if series == 0 and len(images) > 1:
+        text: str = f"{str(path)!r} is {one_of(members)}, which holds {_images_of(members)}; "
+        if 0 in own:
+            text += "this is series 0. Pass " + Option("series", 1) + " and so on for the others"
+        else:
+            text += "this is series 0, which lies in other files, and its own is "
+            text += Option("series", own[0] if own else 1)
+        warn(text + "; the folder gives each by its name.")
+    image = images[series].squeezed()
+    return describe_map(path.parent, members, image, selection, own=path.name, level=level)
+
+
+def _images_of(members: FileSet) -> str:
+    shown = [f"{k}: {one.name!r}" for k, one in enumerate(members.images[:8])]
+    more = ", ..." if len(members.images) > 8 else ""
+    return f"{len(members.images)} series ({', '.join(shown)}{more})"
+
+
+def survey_image(path: Location, selection: Selection = AS_IT_IS) -> Survey:
     """Look at one file as :func:`describe_image` does, whatever is found; see :class:`Survey`.
 
     Raises
@@ -432,7 +418,7 @@ def survey_image(
     """
     survey = Survey()
     try:
-        source = describe_image(path, series or 0, 0, allow_sparse, pages)
+        source = describe_image(path, selection)
     except ArgumentError:
         raise
     except ScoutIOError as err:
@@ -447,63 +433,52 @@ def survey_image(
     return survey
 
 
-def _set_of(
-    path: Location, window: Window, header: Header | None, pages: str | None
-) -> FileSet | None:
-    """Give the set that a file belongs to; where its own pages are wanted, if that can be told."""
-    try:
-        return find_set_of(path, window, header)
-    except (ScoutIOError, Damaged):
-        if pages == "all":
-            return None
-        raise
+@contextmanager
+def looked_at(
+    fd: OpenFile, file: SourceFile, window: Window, selection: Selection
+) -> Iterator[tuple[tifffile.TiffFile, Headers]]:
+    """Let tifffile look at an open file as its metadata have it, or for its pages alone."""
+    headers = read_headers(window, file, selection)
+    how = (
+        open_tiff(fd, file, is_ome=False)
+        if selection.pages == "all"
+        else open_alone(fd, file, window, headers.header)
+    )
+    with how as tif:
+        yield tif, headers
 
 
-def one_of(members: FileSet) -> str:
-    """Say of how many files of which kind a file is one."""
-    return f"one of {len(members.files):,} files of {members.kind}"
-
-
-def describe_member(
-    path: Location, members: FileSet, series: int, level: int, **how: Any
-) -> TiffSource:
-    """Describe one image of the set that a file belongs to.
-
-    Raises
-    ------
-    ArgumentError
-        If the set has no such series.
-    """
-    images = members.images
-    if series >= len(images):
-        raise ArgumentError(f"{str(path)!r} has no series {series}; it has {_images_of(members)}")
-    own = members.series_of(path.name)
-    if series == 0 and len(images) > 1:
-        text: str = f"{str(path)!r} is {one_of(members)}, which holds {_images_of(members)}; "
-        if 0 in own:
-            text += "this is series 0. Pass " + Option("series", 1) + " and so on for the others"
-        else:
-            text += "this is series 0, which lies in other files, and its own is "
-            text += Option("series", own[0] if own else 1)
-        warn(text + "; imread_dataset of its folder reads each by its name.")
-    image = images[series].squeezed()
-    return describe_map(path.parent, members, image, own=path.name, level=level, **how)
-
-
-def _images_of(members: FileSet) -> str:
-    shown = [f"{k}: {one.name!r}" for k, one in enumerate(members.images[:8])]
-    more = ", ..." if len(members.images) > 8 else ""
-    return f"{len(members.images)} series ({', '.join(shown)}{more})"
+def pages_of(
+    tif: tifffile.TiffFile, headers: Headers, level: int = 0
+) -> tuple[Shape, tuple[DescribedPage, ...]]:
+    """Give leading axes and pages of an image of a file that holds all of them."""
+    selection = headers.selection
+    if selection.pages == "all":
+        return describe_pages(tif, headers)
+    series = choose_series(tif, headers.file, selection.series or 0, level)
+    check_counts(tif, headers)
+    lead, found = describe_series(tif, series, headers)
+    return with_last_axis(series.shape, lead, found)
 
 
 def stated_alone(
-    tif: tifffile.TiffFile, lead: Shape, layout: PageLayout, series: int = 0, level: int = 0
+    fd: OpenFile,
+    tif: tifffile.TiffFile,
+    headers: Headers,
+    lead: Shape,
+    layout: PageLayout,
+    level: int = 0,
 ) -> Stated:
-    """Give what a file that is read by its own metadata states of a series."""
+    """Give what a file that is read by its own metadata states of an image.
+
+    Nothing is to be asked of ``tif`` after it: where it was opened for its pages alone, the
+    metadata take another look at the file.
+    """
+    if headers.selection.pages == "all":
+        return _plain(stated_by(fd, headers.file, lead, layout), lead, layout)
+    series = headers.selection.series or 0
     stated = stated_in(tif, lead, layout, series=series, level=level)
-    if stated.axes:
-        return stated
-    return _plain(stated, lead, layout)
+    return stated if stated.axes else _plain(stated, lead, layout)
 
 
 def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:

@@ -5,24 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.voxel_size import merge_sizes
-from scout_dask_io.files.location import locate_file
-from scout_dask_io.tiff.describe import chain_of, describe_member, one_of, stated_alone
-from scout_dask_io.tiff.file_set import find_set_of, open_alone
-from scout_dask_io.tiff.ifd import Header, Window, read_header
+from scout_dask_io.files.location import Location, locate_file
+from scout_dask_io.tiff.describe import (
+    describe_member,
+    looked_at,
+    one_of,
+    pages_of,
+    set_of,
+    stated_alone,
+)
+from scout_dask_io.tiff.file_set import open_alone
+from scout_dask_io.tiff.ifd import Window, read_header
 from scout_dask_io.tiff.metadata import Stated
 from scout_dask_io.tiff.open_file import opened
 from scout_dask_io.tiff.page_layout import CODEC_NAMES, SourceFile
-from scout_dask_io.tiff.series import check_counts, choose_series, describe_series
+from scout_dask_io.tiff.plane_map import FileSet
 
 
 @dataclass(frozen=True, slots=True)
 class TiffInfo:
-    """A TIFF file as ``imread`` sees it; series 0 at full resolution.
+    """A TIFF file as ``imread`` sees it, at full resolution.
 
     ``stated`` has a letter an axis of ``shape``.
     ``segment`` is ``"strip"`` or ``"tile"``, ``segment_shape`` its extent as
@@ -53,7 +62,7 @@ class TiffInfo:
         return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
 
 
-def describe_path(path: Any, *, alone: bool = False) -> TiffInfo:
+def describe_path(path: Any, selection: Selection = AS_IT_IS, *, alone: bool = False) -> TiffInfo:
     """Describe a TIFF file, at a path or at a place in a store; reads its directories, no pixel.
 
     What lies in several files is described as one, as :func:`describe_image` reads it; if
@@ -63,51 +72,52 @@ def describe_path(path: Any, *, alone: bool = False) -> TiffInfo:
     ------
     PathNotFoundError
         If there is no such file.
+    ArgumentError
+        If it has no such series.
     TiffReadError
         If it is damaged or no regular file.
+    ArgumentError
+        If it has no such series.
     """
     place = locate_file(path)
     with opened(place) as (fd, file):
         window = Window(fd, file.size)
-        header = read_header(window, file.path)
-        members = find_set_of(place, window, header)
-        with open_alone(fd, file, window, header) as tif:
-            if members is None:
-                return _describe_open(tif, file, window, header)
-            own = _facts(tif, file, tif.pages.first)
-            if alone:
-                return own
-            source = describe_member(place, members, 0, 0)
-    images = members.images
-    several = len(members.files) > 1
+        members = set_of(place, window, selection)
+        if members is not None and selection.pages != "all":
+            with open_alone(fd, file, window, read_header(window, file.path)) as tif:
+                own = _facts(tif, file, tif.pages.first)
+            return own if alone else _of_set(own, place, members, selection)
+        with looked_at(fd, file, window, selection) as (tif, headers):
+            lead, pages = pages_of(tif, headers)
+            layout = pages[0].layout
+            if selection.pages == "all":
+                first, levels, n_series = tif.pages.first, [], 1
+            else:
+                series = tif.series[selection.series or 0]
+                first, levels, n_series = series.keyframe, series.levels, len(tif.series)
+            return replace(
+                _facts(tif, file, first),
+                shape=(*lead, *layout.shape),
+                dtype=str(np.dtype(layout.dtype).newbyteorder("=")),
+                n_series=n_series,
+                levels=tuple(level.shape for level in levels),
+                stated=stated_alone(fd, tif, headers, lead, layout),
+            )
+
+
+def _of_set(own: TiffInfo, place: Location, members: FileSet, selection: Selection) -> TiffInfo:
+    """Give what there is to say of the image of a set that a file belongs to."""
+    source = describe_member(place, members, selection)
     return replace(
         own,
         shape=source.shape,
         dtype=str(source.dtype),
         stated=source.stated,
-        n_series=len(images),
+        n_series=len(members.images),
         levels=(source.shape,),
         file_nbytes=sum(f.size for f in source.files),
         n_files=len(source.files),
-        member=one_of(members) if several else "",
-    )
-
-
-def _describe_open(
-    tif: tifffile.TiffFile, file: SourceFile, window: Window, header: Header | None
-) -> TiffInfo:
-    chain = chain_of(window, header, None)
-    series = choose_series(tif, file, 0, 0)
-    check_counts(tif, file, chain, window, header, None)
-    lead, pages = describe_series(tif, file, series, window, header)
-    layout = pages[0].layout
-    return replace(
-        _facts(tif, file, series.keyframe),
-        shape=(*lead, *layout.shape),
-        dtype=str(series.dtype),
-        stated=stated_alone(tif, lead, layout),
-        n_series=len(tif.series),
-        levels=tuple(level.shape for level in series.levels),
+        member=one_of(members) if len(members.files) > 1 else "",
     )
 
 

@@ -15,6 +15,7 @@ from functools import cache, partial
 
 import tifffile
 
+from scout_dask_io.core.selection import ALL_PAGES
 from scout_dask_io.errors import PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location
 from scout_dask_io.tiff.folder import is_tiff
@@ -30,10 +31,7 @@ from scout_dask_io.tiff.micromanager import (
 )
 from scout_dask_io.tiff.ome_set import is_ome, name_in, ome_set
 from scout_dask_io.tiff.open_file import OpenFile, opened
-from scout_dask_io.tiff.page_chain import (
-    ALL_PAGES,
-    walk_chain,
-)
+from scout_dask_io.tiff.page_chain import walk_chain
 from scout_dask_io.tiff.page_layout import SourceFile
 from scout_dask_io.tiff.plane_map import FileSet
 from scout_dask_io.tiff.range_reader import answered

@@ -17,6 +17,7 @@ from typing import Any
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameGrid
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.errors import PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location
 from scout_dask_io.tiff.file_set import BrokenSetError, find_set
@@ -161,7 +162,9 @@ class SetReading:
         """Give what is read of one position alone."""
         return _OnePosition(self.root, self.sets, self.strays, position=position)
 
-    def describe(self, nb_workers: int | None = None, **how: Any) -> TiffSource:
+    def describe(
+        self, nb_workers: int | None = None, selection: Selection = AS_IT_IS
+    ) -> TiffSource:
         """Describe the only image; reads the directories of its pages, no pixel.
 
         Raises
@@ -170,16 +173,14 @@ class SetReading:
             As for :func:`~scout_dask_io.tiff.file_set.describe_map`.
         """
         (member,) = self.members.values()
-        how.pop("series", None)
-        return describe_map(
-            member.folder, member.members, member.image, nb_workers=nb_workers, **how
-        )
+        return describe_map(member.folder, member.members, member.image, selection, nb_workers)
 
-    def survey(self, nb_workers: int | None = None, **how: Any) -> Iterator[MapSurvey]:
+    def survey(
+        self, nb_workers: int | None = None, selection: Selection = AS_IT_IS
+    ) -> Iterator[MapSurvey]:
         """Read and check every file of every image; see :func:`survey_map`."""
-        how.pop("series", None)
         for one in self.members.values():
-            yield survey_map(one.folder, one.members, one.image, nb_workers, **how)
+            yield survey_map(one.folder, one.members, one.image, selection, nb_workers)
 
     def __str__(self) -> str:
         image = self._first

@@ -15,25 +15,20 @@ import numpy as np
 
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Message, Option, joined, warn
+from scout_dask_io.core.selection import ALL_PAGES, AS_IT_IS, COUNTED_PAGES, Selection
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import PathNotFoundError, ScoutIOError, ShapeMismatchError, TiffReadError
 from scout_dask_io.files.location import Location
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, stated_by
 from scout_dask_io.tiff.open_file import opened
-from scout_dask_io.tiff.page_chain import (
-    ALL_PAGES,
-    COUNTED_PAGES,
-    check_chain,
-    miscounted,
-    walk_chain,
-)
+from scout_dask_io.tiff.page_chain import check_chain, miscounted, walk_chain
 from scout_dask_io.tiff.page_layout import NO_FILE, DescribedPage, FileTable, PageLayout, SourceFile
 from scout_dask_io.tiff.plane_map import FileSet, PlaneAt, PlaneMap
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import describe_page_at, open_tiff
 from scout_dask_io.tiff.source import TiffSource, token_of
-from scout_dask_io.tiff.stack_check import NAMED, Refused, check_missing, refuse
+from scout_dask_io.tiff.stack_check import NAMED, Refused, refuse
 
 #: Files that one thread describes in one go.
 _BATCH = 64
@@ -46,13 +41,11 @@ def describe_map(
     folder: Location,
     members: FileSet,
     image: PlaneMap,
+    selection: Selection = AS_IT_IS,
+    nb_workers: int | None = None,
     *,
     own: str = "",
-    nb_workers: int | None = None,
-    missing: str = "error",
-    allow_sparse: bool = False,
     level: int = 0,
-    pages: str | None = None,
 ) -> TiffSource:
     """Describe one image of a set of files; reads the directories of its pages, no pixel.
 
@@ -69,7 +62,7 @@ def describe_map(
     ShapeMismatchError
         If pages differ in shape or dtype.
     """
-    check_missing(missing)
+    missing, pages = selection.missing, selection.pages
     what = str(folder / own) if own else str(folder)
     if pages == "counted":
         image = image.counted().squeezed()
@@ -78,9 +71,7 @@ def describe_map(
         raise _not_there(what, own, lacking, members)
     if image.n_lacking and missing != "fill":
         raise _no_file(what, own, image, members)
-    survey = survey_map(
-        folder, members, image, nb_workers, level=level, allow_sparse=allow_sparse, pages=pages
-    )
+    survey = survey_map(folder, members, image, selection, nb_workers, level)
     _check_refused(what, survey.refused, survey.n_files, missing)
     _check_alike(what, survey)
     page = survey.layouts[0]
@@ -95,7 +86,9 @@ def describe_map(
         warn(f"{what!r} lacks {shown}{more}. Their planes hold zeros.")
     table, files = survey.table, survey.files
     told = f"{members.kind} {image.name} {image.axes} {image.shape} level {level} pages={pages}"
-    told += f" allow_sparse={allow_sparse} " + hashlib.blake2b(table.tobytes()).hexdigest()
+    told += (
+        f" allow_sparse={selection.allow_sparse} " + hashlib.blake2b(table.tobytes()).hexdigest()
+    )
     return TiffSource(
         FileTable.of(files), survey.layouts, table.reshape(*image.shape, 4),
         token_of(files, told), nb_workers=nb_workers, level=level, filled=filled,
@@ -134,11 +127,9 @@ def survey_map(
     folder: Location,
     members: FileSet,
     image: PlaneMap,
+    selection: Selection = AS_IT_IS,
     nb_workers: int | None = None,
-    *,
     level: int = 0,
-    allow_sparse: bool = False,
-    pages: str | None = None,
 ) -> MapSurvey:
     """Read and check the directories of every file of an image, whatever is found.
 
@@ -152,11 +143,11 @@ def survey_map(
         if plane is not None and plane.file not in members.lacking:
             numbers.setdefault(plane.file, []).append(number)
     counted = dict.fromkeys(numbers, 0)
-    if pages is None and members.kind == "an OME-TIFF":
+    if selection.pages is None and members.kind == "an OME-TIFF":
         counted = _counted(members, numbers)
     describe = partial(
-        _describe_file, folder=folder, image=image, allow_sparse=allow_sparse, level=level,
-        counted=counted,
+        _describe_file, folder=folder, image=image, allow_sparse=selection.allow_sparse,
+        level=level,        counted=counted,
     )  # fmt: skip
     items = list(numbers.items())
     n_batch = _BATCH if folder.on_disk else 1
