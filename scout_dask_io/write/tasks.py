@@ -111,6 +111,15 @@ def level_tasks(
     return tasks
 
 
+def wait_task(key: Any, ends: Sequence[Any]) -> Task:
+    """Give a task that is done once others are: what lies above is whole then."""
+    return Task(key, _wait, List(*map(TaskRef, ends)))
+
+
+def _wait(above: list[Any]) -> None:
+    return None
+
+
 def _write_level(target: Target, unit: int, region: Region, source: Source, above: Any) -> int:
     return write_unit(target, unit, region, source, region)
 
