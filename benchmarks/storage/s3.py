@@ -48,6 +48,7 @@ class State:
     changed_at: float = 0.0
     first_at: float = 0.0
     last_at: float = 0.0
+    log: list[tuple[float, float, str]] | None = None  # begin, end and request, where asked for
 
     def flight(self, change: int) -> None:
         """Count a request that begins or ends."""
@@ -82,6 +83,7 @@ class State:
             "most_in_flight": self.most_in_flight,
             "mean_in_flight": round(self.area / busy, 2) if busy else 0.0,
             "objects": len(self.objects),
+            **({} if self.log is None else {"log": self.log}),
         }
 
     def reset(self) -> None:
@@ -89,6 +91,7 @@ class State:
         self.counts.clear()
         self.most_in_flight, self.area = 0, 0.0
         self.first_at = self.last_at = 0.0
+        self.log = None if self.log is None else []
 
 
 class Connection(asyncio.Protocol):
@@ -151,6 +154,10 @@ class Connection(asyncio.Protocol):
         if body and self.state.nbytes_per_s:
             took = time.perf_counter() - self.received_at
             wait += max(0.0, len(body) / self.state.nbytes_per_s - took)
+        if self.state.log is not None:
+            now = time.perf_counter()
+            row = (self.received_at, now + wait, f"{method} {target} {status[:3]}")
+            self.state.log.append(row)
         self.later(wait, lambda: self.send(method, status, extra, answer))
 
     def take_body(self) -> bytes | None:
@@ -184,6 +191,8 @@ class Connection(asyncio.Protocol):
             for name, value in json.loads(body or b"{}").items():
                 if name == "reset":
                     state.reset()
+                elif name == "log":
+                    state.log = [] if value else None
                 elif name == "clear":
                     state.objects.clear()
                     state.keys.clear()

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from scout_dask_io.core.messages import Message, Option
+from scout_dask_io.core.messages import Message, Option, Way
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.jobs.report import to_json
 
 
@@ -94,8 +96,13 @@ def in_options(text: str, running: str) -> str:
     """
     if not isinstance(text, Message):
         return text
-    parts = (_as_option(p, running) if isinstance(p, Option) else p for p in text.parts)
-    return "".join(parts)
+    return "".join(_as_typed(p, running) for p in text.parts)
+
+
+def _as_typed(part: str | Option | Way, running: str) -> str:
+    if isinstance(part, Way):
+        return part.in_command
+    return _as_option(part, running) if isinstance(part, Option) else part
 
 
 def _as_option(argument: Option, running: str) -> str:
@@ -143,10 +150,10 @@ def scheduling(address: str | None, nb_workers: int | None) -> Iterator[None]:
 
 def print_report(report: Any, as_json: bool, quiet: bool = False, text: str = "") -> None:
     """Print a report as JSON, or as text, by default its own; where to be quiet, as JSON alone."""
+    state = click.get_current_context().ensure_object(State)
     if as_json:
-        click.echo(to_json(report))
+        click.echo(to_json(report, lambda told: in_options(told, state.command)))
     elif not quiet:
-        state = click.get_current_context().ensure_object(State)
         click.echo(relative(in_options(text or report.render(), state.command)))
 
 
@@ -158,6 +165,33 @@ def typed(*args: str) -> str:
     else:
         program = ["scout-dask-io" if shutil.which("scout-dask-io") else str(started)]
     return shlex.join([*program, *args])
+
+
+def given_to(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Give options of a command that choose what is read, or let it be reached, as words.
+
+    Of what reaches a store the value is left out where it may be a secret.
+    """
+    words: list[str] = []
+    for option in cli.commands[name].params:
+        value = options.get(str(option.name))
+        if not isinstance(option, click.Option) or value in (None, False, option.default):
+            continue
+        word = max(option.opts, key=len)
+        if option.name == "storage_options":
+            for key, given in value.items():
+                shown = given if isinstance(given, str) else json.dumps(given)
+                words += [word, f"{key}={shown if key in _NO_SECRETS else '…'}"]
+        elif option.name in _SELECTION and (
+            not isinstance(option.type, click.Choice) or value in option.type.choices
+        ):
+            words += [word] if option.is_flag else [word, str(value)]
+    return words
+
+
+_SELECTION = {f.name for f in fields(Selection)}
+#: Keys of ``--storage-option`` whose values may stand on a screen.
+_NO_SECRETS = {"anon", "profile", "endpoint_url", "region", "requester_pays", "project"}
 
 
 def _this_python() -> str:

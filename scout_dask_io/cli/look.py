@@ -10,18 +10,10 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import State, command, path_argument, print_report
-from scout_dask_io.cli.options import (
-    allow_sparse,
-    dataset,
-    order,
-    pages,
-    series,
-    storage_options,
-    workers,
-)
+from scout_dask_io.cli.options import order, selection, storage_options, workers
 
 
-@command(path_argument("path"), workers, order, dataset, storage_options)
+@command(path_argument("path"), workers, order, selection, storage_options)
 def info(path: str, as_json: bool, **options: Any) -> None:
     """Tell what PATH holds, without reading pixels.
 
@@ -38,7 +30,7 @@ def info(path: str, as_json: bool, **options: Any) -> None:
     print_report(info(path, **options), as_json)
 
 
-@command(path_argument("src"), workers, dataset, series, pages, allow_sparse, storage_options)
+@command(path_argument("src"), workers, selection, storage_options)
 @click.pass_obj
 def scan(state: State, /, src: str, as_json: bool, **options: Any) -> int:
     """Name every TIFF file at SRC that does not fit the others.

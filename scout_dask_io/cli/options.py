@@ -102,16 +102,16 @@ workers = click.option(
     "-n", "--workers", "nb_workers", type=click.IntRange(min=1), metavar="N",
     show_default="one a core", help="Threads on this machine.",
 )  # fmt: skip
-series = click.option(
+_series = click.option(
     "--series", type=click.IntRange(min=0), metavar="N",
     help="Which image of TIFF files that hold several; the first by default.",
 )  # fmt: skip
-pages = click.option(
+_pages = click.option(
     "--pages", type=click.Choice(["all", "counted"]),
     help="All pages of a TIFF file that are whole, one after the other, or those that its "
     "metadata count, where the two differ; which is an error by default.",
 )  # fmt: skip
-allow_sparse = flag("--allow-sparse", help="Strips and tiles that were never written are zeros.")
+_allow_sparse = flag("--allow-sparse", help="Strips and tiles that were never written are zeros.")
 order = click.option(
     "--order", type=click.Choice(["alphabetical", "natural"]), default="alphabetical",
     show_default=True, help="How planes in a folder are sorted; natural puts z2 before z10.",
@@ -128,7 +128,7 @@ _names_help = (
     "Names of files that tell of gaps, of no members or of several stacks: {} warn, or stack the "
     "files as they are whatever they are named."
 )
-names = click.option(
+_names = click.option(
     "--names", type=click.Choice(["check", "allow", "ignore"]), default="check", show_default=True,
     help=_names_help.format("stop,"),
 )  # fmt: skip
@@ -138,14 +138,74 @@ _names_read = click.option(
 )  # fmt: skip
 
 
-def dataset(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how the names of a dataset are read."""
-    return _pattern(_position(_names_read(function)))
+def selection(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says which files, images and pages are read, and how their names are."""
+    for option in (_allow_sparse, _pages, _series, _names_read, _position, _pattern):
+        function = option(function)
+    return function
 
 
-def dataset_checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how the names of a dataset are read, where odd ones are refused."""
-    return _pattern(_position(names(function)))
+def selection_checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the same, where odd names are refused."""
+    for option in (_allow_sparse, _pages, _series, _names, _position, _pattern):
+        function = option(function)
+    return function
+
+
+def _counts(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, int] | None:
+    """Give the planes along each axis from a text such as ``400`` or ``c=2,z=400``."""
+    if text is None:
+        return None
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        axis, equals, number = part.strip().partition("=")
+        axis, number = (axis, number) if equals else ("z", axis)
+        if axis not in ("t", "c", "z") or axis in found or not number.isdecimal():
+            raise click.BadParameter(f"{text!r} counts no planes: give 400, or c=2,z=400.")
+        found[axis] = int(number)
+    return found
+
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(_: click.Context, __: click.Parameter, text: str) -> float:
+    """Give seconds from a text such as ``0.5``, ``30s``, ``30m`` or ``2h``."""
+    number, unit = text.strip().rstrip("smh"), text.strip()[-1:]
+    try:
+        seconds = float(number) * _UNITS_S[unit if unit in _UNITS_S else ""]
+        if not 0 <= seconds < math.inf or len(text.strip()) - len(number) > 1:
+            raise ValueError
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time: give e.g. 2, 30s, 30m or 2h.") from None
+    return seconds
+
+
+follow_planes = click.option(
+    "--planes", callback=_counts, metavar="N",
+    help="With --follow: how many planes there will be; of several axes e.g. c=2,z=400.",
+)  # fmt: skip
+_marker = click.option(
+    "--marker", metavar="SUFFIX",
+    help="With --follow: a plane counts once a file of its name and this suffix, e.g. .done, is "
+    "there.",
+)  # fmt: skip
+
+
+def follow(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how a folder is followed that still grows."""
+    for name, default, text in (
+        ("idle", "30m", "give up when nothing comes for so long"),
+        ("poll", "0.5s", "how often folders are listed"),
+        ("settle", "2s", "how long a file must have been left alone before it counts"),
+    ):
+        function = click.option(
+            f"--{name}", f"{name}_s", metavar="TIME", default=default, show_default=True,
+            callback=_seconds, help=f"With --follow: {text}.",
+        )(function)  # fmt: skip
+    return flag("--follow", help="SRC is still being written: convert planes as they arrive.")(
+        follow_planes(_marker(function))
+    )
 
 
 chunks = click.option(

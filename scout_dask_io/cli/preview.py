@@ -10,10 +10,10 @@ import click
 
 from scout_dask_io.cli.base import command, path_argument, print_report
 from scout_dask_io.cli.options import (
-    dataset,
     numbers,
     order,
     overwrite,
+    selection,
     storage_options,
     voxel_size,
 )
@@ -37,7 +37,7 @@ from scout_dask_io.jobs.report import Row, table, voxel_text
         default="1,99.8", show_default=True,
         help="Of the values shown, that are black and full colour.",
     ),
-    voxel_size, order, dataset, overwrite, storage_options,
+    voxel_size, order, selection, overwrite, storage_options,
 )  # fmt: skip
 def preview(path: str, out: str, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Make a picture of PATH: middle planes or projections.

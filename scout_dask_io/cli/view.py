@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import command, flag, path_argument, print_report
-from scout_dask_io.cli.options import dataset, order, storage_options, voxel_size
+from scout_dask_io.cli.options import order, selection, storage_options, voxel_size
 
 
 @command(
     path_argument("paths", nargs=-1, required=True, metavar="PATH..."),
     voxel_size,
     order,
-    dataset,
+    selection,
     click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
                  help="Address to listen on; 0.0.0.0 lets other machines in that know the token."),
     click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="PORT",

@@ -190,6 +190,16 @@ class RemoteLocation:
             found[name] = None if data is None else (data, _entry_of(answer) or None)
         return found
 
+    def given(self, answer: Any) -> bytes | None:
+        """Give the bytes that an answer brought, or the error that it was; ``None`` if no object.
+
+        Raises
+        ------
+        ChunkReadError
+            If the store could not be asked.
+        """
+        return self._ask(partial(_given, answer))
+
     def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Ask several things at once; see :func:`~scout_dask_io.files.requests.together`."""
         return together(self.client, calls)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from functools import lru_cache, partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from scout_dask_io.core.fork import in_forked_child
 
+_T = TypeVar("_T")
 #: Bytes of an object, and what the answer that brought them said of it.
 RangeAnswer: TypeAlias = tuple[Any, dict[str, Any] | None]
 
@@ -109,6 +110,11 @@ def together(client: Client, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     begun = [_questions().submit(call) for call in calls]
     wait(begun)
     return [future.result() for future in begun]
+
+
+def asked_apart(call: Callable[[], _T]) -> Future[_T]:
+    """Ask something in a thread of ours, as :func:`together` does; it asks nothing by this."""
+    return _questions().submit(call)
 
 
 @lru_cache

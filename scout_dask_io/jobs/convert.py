@@ -15,7 +15,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +30,7 @@ from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option, about, warn
 from scout_dask_io.core.ome_metadata import VERSIONS, frame_record
 from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
@@ -71,6 +72,7 @@ from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
+from scout_dask_io.write.tasks import DelayedWrite
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
 
 if TYPE_CHECKING:
@@ -223,14 +225,7 @@ class ConvertOptions:
     codec: LevelCodecs = LEVEL_CODECS
     zarr_format: int = 2
     shards: int | Sequence[int] | None = None
-    order: str = "alphabetical"
-    missing: str = "error"
-    pattern: str | None = None
-    position: str | None = None
-    names: str = "check"
-    series: int | None = None
-    pages: str | None = None
-    allow_sparse: bool = False
+    selection: Selection = AS_IT_IS
     voxel_size: Any = None
     overwrite: bool = False
     resume: bool = False
@@ -249,8 +244,24 @@ def plan_convert(
     Reads the headers of the source. Whatever :func:`convert` would refuse
     before it writes is refused here with the same error.
     """
+    return plan_with(src, dst, options_of(options))
+
+
+def options_of(options: dict[str, Any]) -> ConvertOptions:
+    """Give the options that the keyword arguments of :func:`convert` make."""
+    options = {"names": "check", **options}
+    selection = Selection.taken_from(options)
+    return ConvertOptions(selection=selection, **options)
+
+
+def plan_with(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    how: ConvertOptions,
+    opener: Callable[[Location], Opened] | None = None,
+) -> ConvertPlan:
+    """Give the plan of a conversion of what lies there, or of what ``opener`` gives of it."""
     start = time.perf_counter()
-    how = ConvertOptions(**options)
     source, destination = locate_all(src, dst, how.storage_options)
     image = destination
     if how.label is not None:
@@ -278,20 +289,12 @@ def plan_convert(
     )
     if is_ome_zarr_name(destination) and not how.ome and how.label is None:
         warn(ome_hint(destination))
-    opened = open_any(
-        source,
-        how.nb_workers,
-        order=how.order,
-        missing=how.missing,
-        voxel_size=how.voxel_size,
-        series=how.series,
-        pages=how.pages,
-        allow_sparse=how.allow_sparse,
-        pattern=how.pattern,
-        position=how.position,
-        names=how.names,
-    )
-    check_names(opened, how.names, how.pattern)
+    selection = how.selection
+    if opener is None:
+        opened = open_any(source, how.nb_workers, selection, voxel_size=how.voxel_size)
+    else:
+        opened = opener(source)
+    check_names(opened, selection)
     if how.qc:
         check_planes(opened, destination, how)
     data, info, channels = opened.array, opened.info, leading_channels(opened)
@@ -352,7 +355,7 @@ def plan_convert(
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
         if opened.reading is not None:
             record = opened.reading.record | {"axes": info.axes}
-            record |= {} if how.position is None else {"position": how.position}
+            record |= {} if selection.position is None else {"position": selection.position}
             asked["attributes"]["dataset"] = record
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(info.voxel_size or opened.filled or info.labels or asked["attributes"])
@@ -592,6 +595,25 @@ class ConvertPlan(JobReport):
     advice: str
     labels: tuple[str, ...]
     _job: _Job = field(repr=False, compare=False)
+
+    @property
+    def data(self) -> da.Array:
+        """What is read: lazy, with the axes that the array has."""
+        return self._job.data
+
+    def begin(self) -> DelayedWrite | None:
+        """Begin the write, and give its tasks; ``None`` where all stands finished already.
+
+        The same plan with ``resume`` finishes it.
+        """
+        job = self._job
+        how = job.how
+        write: Any = write_ome_zarr if how.ome else write_zarr
+        again = {"overwrite": how.overwrite, "resume": how.resume, "durable": how.durable}
+        begun = write(
+            job.destination, job.data, how.chunks, qc=how.qc, compute=False, **again, **job.asked
+        )
+        return begun if isinstance(begun, DelayedWrite) else None
 
     def run(self, progress: bool | Report = False) -> ConvertReport:
         """Do it, and give what was written; arguments and errors are those of :func:`convert`."""

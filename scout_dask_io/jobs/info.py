@@ -22,6 +22,7 @@ from scout_dask_io.core.formatting import format_count, format_found, format_nby
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.shards import advise_shards
 from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
 from scout_dask_io.errors import LayoutError, PathNotFoundError
@@ -58,6 +59,9 @@ def info(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> InfoReport:
     """Tell what a path holds, without reading pixels.
@@ -78,6 +82,8 @@ def info(
     pattern, position, names
         How the files of a dataset are read, as for :func:`~scout_dask_io.convert`; of several
         positions the first is told of where none is given.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -85,33 +91,38 @@ def info(
     ------
     PathNotFoundError
         If there is nothing that can be read.
+    ArgumentError
+        If something is chosen that what lies there does not have.
     TiffReadError, ShapeMismatchError, LayoutError
         If what is there is damaged, or does not fit together.
     """
     check_nb_workers(nb_workers)
+    how = Selection(
+        order, pattern=pattern, position=position, names=names,
+        series=series, pages=pages, allow_sparse=allow_sparse,
+    )  # fmt: skip
     found = locate(path, storage_options)
     if not found.on_disk and not is_tiff(found.name):
         # What tells an array at a URL tells the kind too.
         node = find_node(found)
         if node is not None:
+            dataset_at(found, "zarr", how)  # for its errors
             return zarr_info(node)
     kind = kind_of(found)
+    grid = dataset_at(found, kind, how)
     if kind == "tiff":
-        described, place = describe_path(found), found
-        sizes = [*sizes_beside(place, in_dataset=False), *described.stated.sizes]
-        return _tiff_file(described, replace(described.info, voxel_size=merge_sizes(sizes)))
+        described = describe_path(found, how)
+        sizes = [*sizes_beside(found, in_dataset=False), *described.stated.sizes]
+        told = replace(described.info, voxel_size=merge_sizes(sizes))
+        return _tiff_file(described, told, how)
     if kind == "hdf5":
         return _hdf5(found)
     if kind == "npy":
         return _npy(found)
     if kind != "zarr":
-        grid = dataset_at(found, kind, pattern, names)
         if position is None and grid is not None and len(grid.positions) > 1:
-            position = grid.positions[0]
-        opened = open_any(
-            found, nb_workers, order=order, pattern=pattern, position=position, names=names
-        )
-        return _planes(found, opened)
+            how = replace(how, position=grid.positions[0])
+        return _planes(found, open_any(found, nb_workers, how), how)
     return zarr_info(open_node(found))
 
 
@@ -153,14 +164,17 @@ def _npy(place: Location) -> InfoReport:
     )
 
 
-def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
+def _tiff_file(found: TiffInfo, info: ImageInfo, selection: Selection) -> InfoReport:
     details = [f"{found.byte_order}-endian {'BigTIFF' if found.bigtiff else 'classic TIFF'}"]
     if found.n_pages > 1:
         details.append(format_count(found.n_pages, "page"))
     if found.n_series > 1:
-        details.append(f"{found.n_series} series; this is the first")
+        this = f"series {selection.series}" if selection.series else "the first"
+        details.append(f"{found.n_series} series; this is {this}")
     if len(found.levels) > 1:
         details.append("levels " + ", ".join(format_shape(level) for level in found.levels))
+    if found.stated.ignored:
+        details.append(found.stated.ignored)
     dtype = np.dtype(found.dtype)
     return InfoReport(
         path=found.path,
@@ -179,13 +193,13 @@ def _tiff_file(found: TiffInfo, info: ImageInfo) -> InfoReport:
     )
 
 
-def _planes(path: Location, opened: Opened) -> InfoReport:
+def _planes(path: Location, opened: Opened, selection: Selection) -> InfoReport:
     source = source_of(opened.array)
     if not isinstance(source, TiffSource):
         raise TypeError(f"the array of {path} was not built from TIFF files")
-    first = describe_path(source.place_of(source.files[0]))
+    first = describe_path(source.place_of(source.files[0]), selection)
     codecs = {CODEC_NAMES.get(x.compression, str(x.compression)) for x in source.layouts}
-    report = _tiff_file(first, opened.info)
+    report = _tiff_file(first, opened.info, selection)
     same = len(source.layouts) == 1
     reading = opened.reading
     told = () if opened.unclear == "" else (opened.unclear,)
@@ -201,6 +215,7 @@ def _planes(path: Location, opened: Opened) -> InfoReport:
         n_files=len(source.files),
         details=(
             *(report.details[:1] if same else ("files are stored in different ways",)),
+            *filter(None, [first.stated.ignored]),
             *(() if reading is None else odd_about(reading)),
             *told,
         ),

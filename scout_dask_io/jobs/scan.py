@@ -16,6 +16,7 @@ from scout_dask_io.core.formatting import format_count, format_nbytes, format_sh
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.messages import Option, joined
 from scout_dask_io.core.name_fields import AmbiguousNamesError, NameGrid
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.report import JobReport, Row, table
@@ -31,7 +32,6 @@ from scout_dask_io.tiff.folder import (
     natural_key,
     odd_names,
 )
-from scout_dask_io.tiff.page_chain import check_pages
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.range_reader import answered
 from scout_dask_io.tiff.sidecar import Place
@@ -82,13 +82,15 @@ def scan(
     """
     start = time.perf_counter()
     check_nb_workers(nb_workers)
-    check_pages(pages)
-    how: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
-    survey = partial(survey_planes, nb_workers=nb_workers, **how)
+    how = Selection(
+        pattern=pattern, position=position, names=names,
+        series=series, pages=pages, allow_sparse=allow_sparse,
+    )  # fmt: skip
+    survey = partial(survey_planes, nb_workers=nb_workers, selection=how)
     path = locate(src, storage_options)
     folders: tuple[FolderScan, ...]
     listed = _list(path)
-    reading, mismatch = _dataset(path, listed, pattern, names)
+    reading, mismatch = _dataset(path, listed, how)
     if reading is not None:
         one = reading if position is None else grid_at(reading, position, str(path))
         planes = [path / name for _, name in sorted(one.files.items())]
@@ -107,7 +109,7 @@ def scan(
         if not any(f.n_files for f in folders):
             raise PathNotFoundError(f"{path} holds no TIFF file, nor do its sub-folders")
     else:
-        folders = (_file(path, **how),)
+        folders = (_file(path, how),)
     mismatch = mismatch or _differing(folders)
     return ScanReport(
         str(path), folders, mismatch, time.perf_counter() - start,
@@ -120,17 +122,15 @@ def scan(
 
 
 def _dataset(
-    path: Location, listed: _Listed | None, pattern: str | None, names: str
+    path: Location, listed: _Listed | None, selection: Selection
 ) -> tuple[NameGrid | None, str]:
     """Give how the files of a dataset are arranged, if it is one, or why that cannot be told."""
-    if listed is None:
-        return None, ""
     try:
-        return dataset_at(path, kind_of(path), pattern, names), ""
+        return dataset_at(path, "tiff" if listed is None else kind_of(path), selection), ""
     except AmbiguousNamesError as err:
         return None, str(err)
     except PathNotFoundError:
-        if pattern is not None:
+        if selection.pattern is not None:
             raise
         return None, ""
 
@@ -154,7 +154,7 @@ def _list(path: Location) -> _Listed | None:
     return _Listed([p for p, below in found if not below], [p for p, below in found if below])
 
 
-def _file(path: Location, **how: Any) -> FolderScan:
+def _file(path: Location, selection: Selection) -> FolderScan:
     """Look through one file as :func:`~scout_dask_io.imread` reads it.
 
     Raises
@@ -164,7 +164,7 @@ def _file(path: Location, **how: Any) -> FolderScan:
     """
     if not is_tiff(path.name) and (kind := kind_of(path)) != "tiff":
         raise ArgumentError(f"{path} is neither a folder nor a TIFF file, but {kind}")
-    found = survey_image(path, **how)
+    found = survey_image(path, selection)
     refused = found.refused()
     if refused and not is_tiff(path.name):
         raise ArgumentError(f"{path} is neither a folder nor a TIFF file: " + refused[0].reason)

@@ -26,6 +26,7 @@ from scout_dask_io.core.grid import (
 )
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.plan import WritePlan, plan_source
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.files.location import locate
@@ -37,6 +38,7 @@ from scout_dask_io.jobs.verify_manifest import (
     check_node,
 )
 from scout_dask_io.read.any import Opened, image_axes, kind_of, locate_all, open_any
+from scout_dask_io.read.dataset import dataset_at
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef
 from scout_dask_io.run.lazy import source_of, turned
 from scout_dask_io.run.memory import parse_nbytes
@@ -246,34 +248,31 @@ def verify(
     start = time.perf_counter()
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise ArgumentError(f"limit must be a whole number from 0 up, got {limit!r}")
+    how = Selection(
+        order, pattern=pattern, position=position, names=names,
+        series=series, pages=pages, allow_sparse=allow_sparse,
+    )  # fmt: skip
     if dst is None:
-        how: dict[str, Any] = {
-            "deep": deep,
-            "nb_workers": nb_workers,
-            "progress": progress,
-            "limit": limit,
-        }
+        asked: dict[str, Any] = {
+            "deep": deep, "nb_workers": nb_workers, "progress": progress, "limit": limit,
+        }  # fmt: skip
         place = locate(src, storage_options)
         if (kind := kind_of(place)) != "zarr":
             raise ArgumentError(
                 f"{src} is {_KINDS[kind]}, and only a Zarr array has a manifest to be checked "
                 "against. Give what it is to be compared with as the second path."
             )
+        dataset_at(place, kind, how)  # for its errors
         node = open_node(place)
         image = image_of_node(node)
-        return check_node(node, **how) if image is None else check_image(node, image, **how)
+        return check_node(node, **asked) if image is None else check_image(node, image, **asked)
     if max_mem is not None:
         parse_nbytes(max_mem)
     check_nb_workers(nb_workers)
     first, second = locate_all(src, dst, storage_options)
-    right = open_any(second, nb_workers, order=order)
+    right = open_any(second, nb_workers, Selection(order))
     # Whether planes are filled as the record says can be seen, and no more.
-    missing = "fill" if right.filled else "error"
-    left = open_any(
-        first, nb_workers, order=order, missing=missing, pattern=pattern, position=position,
-        names=names, series=series, pages=pages,
-        allow_sparse=allow_sparse,
-    )  # fmt: skip
+    left = open_any(first, nb_workers, replace(how, missing="fill" if right.filled else "error"))
     left = _as_right(left, right)
     _check_record(left, right)
     mismatch = _mismatch(left, right)

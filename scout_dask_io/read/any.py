@@ -15,19 +15,19 @@ import dask.array as da
 
 from scout_dask_io.core.axes import ORDER, axes_of, in_order
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
-from scout_dask_io.core.messages import RESUME, Option, joined, warn
+from scout_dask_io.core.messages import RESUME, Option, Way, joined, warn
 from scout_dask_io.core.name_fields import NameGrid
 from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.files.remote import is_url
-from scout_dask_io.read.channels import imread_channels
+from scout_dask_io.read.channels import describe_channels
 from scout_dask_io.read.dataset import dataset_at, grid_of_stacks, odd_about, open_grid
 from scout_dask_io.read.hdf5 import Hdf5Source, find_dataset, is_hdf5
 from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.read.npy import NpySource, is_npy
-from scout_dask_io.read.tiff import imread, imread_folder
 from scout_dask_io.run.lazy import lazy_array, source_of, turned
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.metadata import NODE_FILES, Node
@@ -35,7 +35,8 @@ from scout_dask_io.store.nodes import check_no_zip, find_node, open_node
 from scout_dask_io.store.source import level_source
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.tiff.dataset import holds_tiffs_below
-from scout_dask_io.tiff.folder import ORDERS, check_numbering, is_tiff, odd_names
+from scout_dask_io.tiff.describe import describe_image, describe_planes
+from scout_dask_io.tiff.folder import check_numbering, is_tiff, list_planes, odd_names
 from scout_dask_io.tiff.source import TiffSource
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
@@ -105,16 +106,9 @@ class Opened:
 def open_any(
     path: str | os.PathLike[str] | Location,
     nb_workers: int | None = None,
+    selection: Selection = AS_IT_IS,
     *,
-    order: str = "alphabetical",
-    missing: str = "error",
     voxel_size: Any = None,
-    pattern: str | None = None,
-    position: str | None = None,
-    names: str = "allow",
-    series: int | None = None,
-    pages: str | None = None,
-    allow_sparse: bool = False,
 ) -> Opened:
     """Open a TIFF file, folders of planes, channels or a dataset, or Zarr, whichever it is.
 
@@ -128,62 +122,46 @@ def open_any(
         What to open; URLs as :func:`locate_all` gives them.
     nb_workers : int, optional
         How many threads of a process read the files at once.
-    order : {"alphabetical", "natural"}
-        How planes in a folder are sorted.
-    missing : {"error", "fill"}
-        What to do about planes in a folder that cannot be read.
+    selection : Selection
+        Which files, images and pages, and what may be odd about them.
     voxel_size : VoxelSize or sequence of float, optional
         Counts instead of whatever is stated.
-    pattern, position : str, optional
-        How the names of a dataset are read, and which of its positions; as for
-        :func:`imread_dataset`.
-    names : {"check", "allow", "ignore"}
-        With ``"ignore"``, files are stacked whatever their names tell.
-    series, pages, allow_sparse
-        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
 
     Raises
     ------
     PathNotFoundError
         If there is nothing at the path that can be read.
     ArgumentError
-        If an argument is not one of the above.
+        If something is chosen that what lies there does not have.
     TiffReadError, ShapeMismatchError, LayoutError
         If what is there is damaged, or does not fit together.
     """
     check_nb_workers(nb_workers)
     given = as_voxel_size(voxel_size)
-    if order not in ORDERS:
-        raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
     found = locate(path)
     kind = kind_of(found)
+    grid = dataset_at(found, kind, selection)
     if kind in ("hdf5", "npy"):
         data = Hdf5Source(find_dataset(found)) if kind == "hdf5" else NpySource(found)
         return Opened(found, kind, lazy_array(data), data.info_with(given))
-    which: dict[str, Any] = {"series": series, "pages": pages, "allow_sparse": allow_sparse}
-    grid = dataset_at(found, kind, pattern, names)
-    if grid is None and position is not None:
-        raise ArgumentError(f"{found!r} has no positions by the names of its files")
     if grid is not None:
-        return _open_dataset(found, grid, nb_workers, position, given, missing=missing, **which)
+        return _open_dataset(found, grid, nb_workers, selection, given)
     if kind == "zarr":
         return open_zarr(open_node(found), given)
     if kind == "tiff":
-        array: da.Array = imread(found, **{**which, "series": series or 0})
+        source = describe_image(found, selection)
     elif kind == "folder":
-        array = imread_folder(found, nb_workers, order=order, missing=missing, **which)
+        source = describe_planes(list_planes(found, selection.order), nb_workers, selection)
     else:
-        array = imread_channels(found, nb_workers, order=order, missing=missing, **which)
-    source = source_of(array)
-    if isinstance(source, TiffSource) and source.lead_ndim > source.file_ndim > 0:
+        source = describe_channels(found, nb_workers, selection)
+    array, info = lazy_array(source, name="imread"), source.info_with(given)
+    if source.lead_ndim > source.file_ndim > 0:
         # Stacks, of which names and files both have axes.
         try:
-            grid = grid_of_stacks(found)
-            return _open_dataset(found, grid, nb_workers, position, given, missing=missing, **which)
+            return _open_dataset(found, grid_of_stacks(found), nb_workers, selection, given)
         except ArgumentError as err:
-            info = replace(source.info_with(given), axes="")
-            return Opened(found, kind, array, info, unclear=_said(err))
-    return Opened(found, kind, array, ImageInfo() if source is None else source.info_with(given))
+            return Opened(found, kind, array, replace(info, axes=""), unclear=_said(err))
+    return Opened(found, kind, array, info)
 
 
 def _said(err: ArgumentError) -> str:
@@ -194,11 +172,10 @@ def _open_dataset(
     place: Location,
     grid: NameGrid,
     nb_workers: int | None,
-    position: str | None,
+    selection: Selection,
     given: VoxelSize | None,
-    **how: Any,
 ) -> Opened:
-    array = open_grid(place, grid, nb_workers, position=position, **how)
+    array = open_grid(place, grid, nb_workers, selection)
     source = source_of(array)
     info = ImageInfo() if source is None else source.info_with(given)
     return Opened(place, "dataset", array, info, reading=grid)
@@ -221,7 +198,7 @@ def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
     return Opened(node.location, "zarr", array, info, image, node=source.node)
 
 
-def check_names(opened: Opened, names: str, pattern: str | None = None) -> None:
+def check_names(opened: Opened, selection: Selection) -> None:
     """Refuse a folder whose names tell of no one stack or dataset, or warn of what is odd.
 
     Only the names are looked at. What is read is what is there: no plane is put in a gap.
@@ -229,10 +206,10 @@ def check_names(opened: Opened, names: str, pattern: str | None = None) -> None:
     Raises
     ------
     ArgumentError
-        If ``names`` is ``"check"`` and numbers are missing or come twice, several fields vary,
+        If names are to be checked, and numbers are missing or come twice, several fields vary,
         or files are not named as the others are.
     """
-    if opened.reading is not None and pattern is None:
+    if opened.reading is not None and selection.pattern is None:
         warn(
             f"{opened.path!r} is read by the names of its files: {opened.reading}. "
             + Option("pattern", "")
@@ -241,7 +218,7 @@ def check_names(opened: Opened, names: str, pattern: str | None = None) -> None:
             + " stacks them as they are."
         )
     found = list(_odd_names(opened))
-    if found and names == "check":
+    if found and selection.names == "check":
         raise ArgumentError(
             joined("; ", [text.removesuffix(".") for text in found])
             + ". If that is meant, give "
@@ -396,7 +373,11 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
     if not set(axes) <= set(ORDER) or not order.endswith("yx") or source_of(array) is None:
         raise ArgumentError(
             f"{opened.path} has the axes {axes!r}, and an OME-Zarr image has (t, c, z, y, x) or "
-            "some of these: read it, bring its axes into that order, and use write_ome_zarr"
+            "some of these: "
+            + Way(
+                "read it, bring its axes into that order, and use write_ome_zarr",
+                "without --ome it becomes an array of its own axes",
+            )
         )
     array = turned(array, axes, order)
     n_channels = array.shape[order.index("c")] if "c" in order else 1

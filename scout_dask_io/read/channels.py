@@ -9,7 +9,9 @@ from typing import Any
 import dask.array as da
 
 from scout_dask_io.core.axes import in_order
+from scout_dask_io.core.messages import Way
 from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.read.dataset import read_names
@@ -21,6 +23,7 @@ from scout_dask_io.store.nodes import find_node
 from scout_dask_io.store.source import level_source
 from scout_dask_io.tiff.describe import describe_path, describe_planes
 from scout_dask_io.tiff.folder import holds_planes, list_planes, list_subfolders
+from scout_dask_io.tiff.source import TiffSource
 
 
 def imread_channels(
@@ -87,29 +90,37 @@ def imread_channels(
     (2, 30, 510, 667)
     """
     workers = check_nb_workers(nb_workers)
+    how = Selection(order, missing, series=series, pages=pages, allow_sparse=allow_sparse)
     place = locate_file(path, storage_options)
     node = find_node(place)
     image = image_of_node(node)
     if node is not None and image is not None:
         return _image_channels(node, image, chunks)
-    planes: list[list[Location]] = []
+    return lazy_array(describe_channels(place, workers, how), chunks, name="imread")
+
+
+def describe_channels(place: Location, nb_workers: int | None, selection: Selection) -> TiffSource:
+    """Describe a folder with a folder of planes a channel; reads headers, no pixel.
+
+    Raises
+    ------
+    PathNotFoundError, ShapeMismatchError, TiffReadError
+        As for :func:`imread_channels`.
+    """
     folders = list_subfolders(place)
-    for folder in folders:
-        planes.append(list_planes(folder, order))
+    planes = [list_planes(folder, selection.order) for folder in folders]
     counts = {os.path.basename(str(f)): len(p) for f, p in zip(folders, planes, strict=True)}
     if len(set(counts.values())) > 1:
         raise ShapeMismatchError(
             f"channels of {str(place)!r} differ in their number of planes: "
             + ", ".join(f"{name!r} has {n}" for name, n in counts.items())
-            + ". Complete them, or read each with imread_folder."
+            + ". Complete them, or "
+            + Way("read each with imread_folder", "give each folder by itself")
+            + "."
         )
     lead = (len(planes), len(planes[0]))
     every = [p for channel in planes for p in channel]
-    source = describe_planes(
-        every, workers, lead=lead, channels=list(counts), missing=missing,
-        series=series, pages=pages, allow_sparse=allow_sparse,
-    )  # fmt: skip
-    return lazy_array(source, chunks, name="imread")
+    return describe_planes(every, nb_workers, selection, lead=lead, channels=list(counts))
 
 
 def _image_channels(node: Node, image: Multiscale, chunks: Any) -> da.Array:

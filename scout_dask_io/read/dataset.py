@@ -8,13 +8,14 @@ from typing import Any, Self
 import dask.array as da
 
 from scout_dask_io.core.formatting import format_count
-from scout_dask_io.core.messages import Message, Option, joined, warn
+from scout_dask_io.core.messages import Message, Option, Way, joined, warn
 from scout_dask_io.core.name_fields import (
     AmbiguousNamesError,
     NameGrid,
     grid_of_names,
     grid_of_pattern,
 )
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
@@ -22,9 +23,6 @@ from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
 from scout_dask_io.tiff.sidecar import Place
 
-#: What may be done about names: ``"check"`` refuses what is odd, ``"allow"`` warns of it, and
-#: ``"ignore"`` stacks the files of a folder whatever they are named.
-NAMES = ("check", "allow", "ignore")
 #: Words by which a file alone is known to be of a channel.
 _DYES = frozenset(
     {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
@@ -41,6 +39,8 @@ def imread_dataset(
     nb_workers: int | None = None,
     chunks: Any = None,
     missing: str = "error",
+    series: int | None = None,
+    pages: str | None = None,
     allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
@@ -72,6 +72,8 @@ def imread_dataset(
     missing : {"error", "fill"}
         What to do about files that the names tell are missing, and about those that cannot be
         read: ``"fill"`` puts planes of zeros there, warns, and :func:`write_zarr` records them.
+    series, pages
+        Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
     storage_options : dict, optional
@@ -109,14 +111,15 @@ def imread_dataset(
     >>> io.imread_dataset("run7", "{name}_{z}_{c}.tif")  # doctest: +SKIP
     """
     workers = check_nb_workers(nb_workers)
+    how = Selection(
+        missing=missing, pattern=pattern, position=position,
+        series=series, pages=pages, allow_sparse=allow_sparse,
+    )  # fmt: skip
     place = locate_file(path, storage_options)
     grid = read_names(place, pattern)
     for text in odd_about(grid):
         warn(f"{str(place)!r}: {text}")
-    return open_grid(
-        place, grid, workers, position=position, chunks=chunks, missing=missing,
-        allow_sparse=allow_sparse,
-    )  # fmt: skip
+    return open_grid(place, grid, workers, how, chunks=chunks)
 
 
 class Position(str):
@@ -169,16 +172,17 @@ def read_names(place: Location, pattern: str | None = None) -> NameGrid:
         If the place is a file, or more than one reading fits.
     """
     if place.on_disk and not place.is_folder and place.exists():
-        raise ArgumentError(f"{place!r} is a file, not a folder; read it with imread")
+        raise ArgumentError(
+            f"{place!r} is a file, not a folder; "
+            + Way("read it with imread", "names tell nothing of one file: leave out --pattern")
+        )
     names = list_tree(place)
     if pattern is not None:
         return grid_of_pattern(names, pattern, repr(str(place)))
     return grid_of_names(names, repr(str(place)))
 
 
-def dataset_at(
-    place: Location, kind: str, pattern: str | None = None, names: str = "allow"
-) -> NameGrid | None:
+def dataset_at(place: Location, kind: str, selection: Selection = AS_IT_IS) -> NameGrid | None:
     """Give how files are arranged, where their names make more than one stack or channels of it.
 
     ``None`` of one file, an array, a folder of planes, and one with a folder a channel; and of
@@ -187,19 +191,36 @@ def dataset_at(
     Raises
     ------
     ArgumentError
-        If more than one reading fits a folder's names, or a pattern is given of anything else.
+        If more than one reading fits a folder's names, or something is chosen that what lies
+        there does not have.
     """
-    if names not in NAMES:
-        raise ArgumentError(f"names must be one of {', '.join(map(repr, NAMES))}, got {names!r}")
-    if kind in ("tiff", "zarr") or names == "ignore":
-        if pattern is not None:
-            raise ArgumentError(
-                f"a pattern reads the names of files in folders; {place!r} is "
-                + ("no folder of TIFF files" if names != "ignore" else "to be read without")
-            )
+    _check_fits(place, kind, selection)
+    grid = _grid_of(place, kind, selection)
+    if grid is None and selection.position is not None:
+        raise ArgumentError(f"{place!r} has no positions by the names of its files")
+    return grid
+
+
+def _check_fits(place: Location, kind: str, selection: Selection) -> None:
+    """Refuse what is chosen of files of another kind than lie there."""
+    in_folders = kind in ("folder", "channels", "dataset")
+    if selection.pattern is not None and (not in_folders or selection.names == "ignore"):
+        raise ArgumentError(
+            f"a pattern reads the names of files in folders; {place!r} is "
+            + ("to be read without" if in_folders else "no folder of TIFF files")
+        )
+    if selection.chosen and not in_folders and kind != "tiff":
+        ((name, value), *_) = selection.chosen
+        raise ArgumentError(
+            Option(name, value) + f" chooses in TIFF files, and {place!r} is none: leave it out"
+        )
+
+
+def _grid_of(place: Location, kind: str, selection: Selection) -> NameGrid | None:
+    if kind not in ("folder", "channels", "dataset") or selection.names == "ignore":
         return None
-    if pattern is not None or kind == "dataset":
-        return read_names(place, pattern)
+    if selection.pattern is not None or kind == "dataset":
+        return read_names(place, selection.pattern)
     try:
         grid = read_names(place)
     except AmbiguousNamesError:
@@ -275,10 +296,9 @@ def open_grid(
     place: Location,
     grid: NameGrid,
     nb_workers: int | None = None,
+    selection: Selection = AS_IT_IS,
     *,
-    position: str | None = None,
     chunks: Any = None,
-    **how: Any,
 ) -> da.Array:
     """Give the lazy array of one position of a dataset whose names were read.
 
@@ -287,8 +307,8 @@ def open_grid(
     ArgumentError
         If there are several positions and none is given, or not the one that is.
     """
-    one = grid_at(grid, position, str(place))
-    source = describe_dataset(place, one, nb_workers, **how)
+    one = grid_at(grid, selection.position, str(place))
+    source = describe_dataset(place, one, nb_workers, selection)
     return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
 
 

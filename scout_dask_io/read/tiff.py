@@ -13,6 +13,7 @@ from typing import Any
 
 import dask.array as da
 
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.remote import is_url
@@ -89,13 +90,14 @@ def imread(
     >>> plane = io.imread("organoid.tif")  # doctest: +SKIP
     >>> corner = plane[:64, :64].compute()  # doctest: +SKIP
     """
+    selection = Selection(series=series, pages=pages, allow_sparse=allow_sparse)
     place = locate_file(path, storage_options)
     if place.on_disk and place.is_folder:
         raise ArgumentError(
             f"{place!r} is a folder, not a file; read a folder of planes with "
             "imread_folder, one of channel folders with imread_channels"
         )
-    source = describe_image(place, series, level, allow_sparse, pages)
+    source = describe_image(place, selection, level)
     return lazy_array(source, chunks, name="imread")
 
 
@@ -178,14 +180,9 @@ def imread_folder(
     >>> slab = planes[10:20, :256].compute()  # reads ten files, 256 rows each  # doctest: +SKIP
     """
     workers = check_nb_workers(nb_workers)
-    source = describe_planes(
-        list_planes(locate_file(path, storage_options), order),
-        workers,
-        missing=missing,
-        series=series,
-        pages=pages,
-        allow_sparse=allow_sparse,
-    )
+    how = Selection(order, missing, series=series, pages=pages, allow_sparse=allow_sparse)
+    planes = list_planes(locate_file(path, storage_options), how.order)
+    source = describe_planes(planes, workers, how)
     return lazy_array(source, chunks, name="imread")
 
 
@@ -250,9 +247,8 @@ def imread_parallel(
             "read one file with imread, a folder with imread_folder"
         )
     places = _places(list(paths), storage_options)
-    source = describe_planes(
-        places, workers, missing=missing, series=series, pages=pages, allow_sparse=allow_sparse
-    )
+    how = Selection(missing=missing, series=series, pages=pages, allow_sparse=allow_sparse)
+    source = describe_planes(places, workers, how)
     return lazy_array(source, chunks, name="imread")
 
 

@@ -13,6 +13,7 @@ from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import Multiscale
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import is_path
@@ -73,12 +74,9 @@ class Volume:
 def open_volume(
     what: Any,
     name: str,
+    selection: Selection = AS_IT_IS,
     *,
     voxel_size: VoxelSize | None = None,
-    order: str = "alphabetical",
-    pattern: str | None = None,
-    position: str | None = None,
-    names: str = "allow",
 ) -> Volume:
     """Open a path, or take an array; reads headers and metadata, no pixels.
 
@@ -93,7 +91,7 @@ def open_volume(
         image, or an array.
     name : str
         Of an array; a path has its own.
-    voxel_size, order, pattern, position, names
+    selection, voxel_size
         As for :func:`~scout_dask_io.read.any.open_any`.
 
     Raises
@@ -103,13 +101,10 @@ def open_volume(
     """
     image, opened = None, None
     if is_path(what):
-        opened = open_any(
-            what, order=order, voxel_size=voxel_size, pattern=pattern, position=position,
-            names=names,
-        )  # fmt: skip
+        opened = open_any(what, selection=selection, voxel_size=voxel_size)
         image, info = opened.image, opened.info
         name = opened.place.name or opened.path
-        name += f" {position}" if position is not None else ""
+        name += f" {selection.position}" if selection.position is not None else ""
         array, info, n_times = _turned(opened)
         name += f", t=0 of {n_times}" if n_times > 1 else ""
     else:

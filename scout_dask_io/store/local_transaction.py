@@ -20,7 +20,7 @@ import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -71,8 +71,10 @@ from scout_dask_io.store.staging import (
     sweep,
 )
 from scout_dask_io.store.unfinished import (
+    Describe,
     NewArray,
     Unfinished,
+    adopted,
     differences,
     gather_records,
     group_documents,
@@ -208,6 +210,8 @@ class LocalTransaction:
         if stored is None:
             drop_staging(staging)
             return None
+        begun = stored
+        stored = adopted(stored, settings)
         details = differences(stored, settings)
         if details:
             raise ResumeError(
@@ -218,6 +222,8 @@ class LocalTransaction:
                 + RESUME.name
                 + "."
             )
+        if stored != begun:
+            staging.write_settings(stored)
         with naming_errors(staging.job, "the unfinished write there cannot be continued"):
             staging.tmp.mkdir(exist_ok=True)
             # A kill in the last moment may leave the draft of a manifest, of the
@@ -245,6 +251,18 @@ class LocalTransaction:
                     if not _says(here / name, content):
                         (here / name).write(content, durable=self.durable)
                         _format_in.cache_clear()
+
+    def note(self, **changes: Any) -> dict[str, Any]:
+        """Change what is noted of the write, in one step, and give all that is.
+
+        Raises
+        ------
+        WriteError
+            If it is gone, or cannot be noted.
+        """
+        settings = {**self._settings_now(), **changes}
+        self.staging.write_settings(settings)
+        return settings
 
     @property
     def name(self) -> str:
@@ -410,8 +428,9 @@ class LocalTransaction:
     def commit(
         self,
         units: Mapping[int | None, Blocks],
-        describe: Callable[[LocalLocation], dict[str, Any]] | None = None,
+        describe: Describe | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
+        known: Mapping[int | None, Mapping[int, np.ndarray]] | None = None,
     ) -> Node | None:
         """Check that every unit is in, write manifests and the group, and give it its name.
 
@@ -458,7 +477,7 @@ class LocalTransaction:
                     )
                 shared.check()
             if describe is not None:
-                attributes = describe(self.array(max(n for n in units if n is not None)))
+                attributes = describe(self.source, max(n for n in units if n is not None))
                 for name, document in group_documents(settings["zarr_format"], attributes).items():
                     (staging.array / name).write_bytes(document)
                 write_manifest(staging.array, np.zeros(0, CHUNK_RECORD), settings, self.name)
@@ -509,8 +528,8 @@ def _says(path: LocalLocation, content: bytes) -> bool:
         return False
 
 
-# What disks say that have no hard links, as exFAT or SMB, or no more of one file.
-_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+#: What disks say that have no hard links, as exFAT or SMB, or no more of one file.
+NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class _Sharing:
@@ -523,7 +542,7 @@ class _Sharing:
         try:
             os.link(src, dst)
         except OSError as err:
-            if err.errno not in _NO_LINK:
+            if err.errno not in NO_LINK:
                 raise
             shutil.copy2(src, dst)
             self.n_copied += 1

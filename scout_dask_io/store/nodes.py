@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import zarr
 import zarr.errors
 from numcodecs.errors import UnknownCodecError
-from zarr.abc.store import ByteRequest, RangeByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore, StorePath
+from zarr.storage import StorePath
 
 from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.grid import chunk_counts
-from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.messages import OVERWRITE, RESUME, Way
 from scout_dask_io.errors import (
     ChunkReadError,
     LayoutError,
@@ -32,10 +29,10 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.disk import naming_errors
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
-from scout_dask_io.files.remote import RemoteLocation, fs_options
+from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.codecs import as_asked
 from scout_dask_io.store.growth import finish_on_disk
-from scout_dask_io.store.layout import OWN_PREFIX, checked_array, chunk_grid, detect_layout
+from scout_dask_io.store.layout import checked_array, chunk_grid, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
 from scout_dask_io.store.manifest import MANIFEST_NAME
 from scout_dask_io.store.metadata import Node, read_node, separator_of
@@ -49,6 +46,7 @@ from scout_dask_io.store.staging import (
     publish,
     recover,
 )
+from scout_dask_io.store.url_store import UrlStore
 
 _Node = TypeVar("_Node")
 #: What numcodecs and zarr raise where a codec is not installed.
@@ -149,8 +147,8 @@ def _recover(location: Location) -> None:
     elif path.exists() and not path.is_dir():
         check_no_zip(location)
         raise LayoutError(
-            f"{path} is a file, expected the directory of a Zarr array or group. "
-            "imread reads a TIFF file."
+            f"{path} is a file, expected the directory of a Zarr array or group"
+            + Way(". imread reads a TIFF file.", ".")
         )
 
 
@@ -272,6 +270,10 @@ def open_with_zarr(
             # Its metadata are here; zarr would read them once more.
             own = {"attributes": node.attributes} if zarr_format == 2 else {}
             return zarr.Array.from_dict(StorePath(store), {**node.metadata, **own})
+        if not location.on_disk:
+            of_group = {**node.metadata, "attributes": node.attributes}
+            of_group.pop("consolidated_metadata", None)  # as below
+            return zarr.Group(zarr.AsyncGroup.from_dict(StorePath(store), of_group))
         opened: zarr.Array[Any] | zarr.Group = opening(
             store=store, mode="r" if read_only else "r+", zarr_format=zarr_format
         )
@@ -420,64 +422,6 @@ def _absent(location: Location, mode: str) -> PathNotFoundError:
     )
 
 
-class _NodeStore(FsspecStore):
-    """zarr's store for a URL, in which the library's own objects are no members of a group.
-
-    A forked child makes connections of its own: no thread answers on those of its parent.
-    """
-
-    _location: RemoteLocation
-    _bound: tuple[int, Any]
-
-    @property
-    def fs(self) -> Any:
-        """The file system of fsspec; one a process."""
-        process, found = self._bound
-        if process != os.getpid():
-            # The parent's is kept: closing it takes a second, and is the parent's to do.
-            self._stranded = found
-            found = type(found)(*found.storage_args, **found.storage_options)
-            self._bound = (os.getpid(), found)
-        return found
-
-    @fs.setter
-    def fs(self, found: Any) -> None:
-        self._bound = (os.getpid(), found)
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        """Give an object, without a question for its size before it is read whole."""
-        client = self._location.client
-        if client.at_once == 1:
-            return await super().get(key, prototype, byte_range)
-        start, stop = 0, None
-        if isinstance(byte_range, RangeByteRequest):
-            start, stop = byte_range.start, byte_range.end
-        elif byte_range is not None:
-            start = getattr(byte_range, "offset", 0) or -getattr(byte_range, "suffix", 0)
-        try:
-            begun = client.begin(f"{self._location.key}/{key}", start, stop)
-            data, _ = await asyncio.wrap_future(begun)
-        except self.allowed_exceptions:
-            return None
-        return prototype.buffer.from_bytes(bytes(data))
-
-    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Yield the names directly below a prefix; zarr warns of those that it does not know."""
-        async for name in super().list_dir(prefix):
-            if not name.startswith(OWN_PREFIX):
-                yield name
-
-
-def store_of(location: Location, *, read_only: bool) -> FsspecStore:
+def store_of(location: Location, *, read_only: bool) -> UrlStore:
     """Give zarr's store for a URL."""
-    path = as_remote(location)
-    _ = path.fs  # for its errors
-    options = fs_options(path.url, path.options)
-    store = cast(
-        _NodeStore,
-        _NodeStore.from_url(path.url, storage_options=options, read_only=read_only),
-    )
-    store._location = path
-    return store
+    return UrlStore(as_remote(location), read_only=read_only)

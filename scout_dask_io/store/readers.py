@@ -6,12 +6,14 @@ place. What is written there could be gone before it is read: zarr then gives ze
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath, WrapperStore, ZipStore
 
 from scout_dask_io.files.location import Location, as_remote
+from scout_dask_io.store.url_store import UrlStore
 
 
 def may_read(found: Any, place: Location) -> bool | None:
@@ -43,6 +45,12 @@ def may_read(found: Any, place: Location) -> bool | None:
         found = found._store
     if isinstance(found, (LocalStore, MemoryStore, ZipStore)):
         return False
+    if isinstance(found, UrlStore):
+        read, written = found.location / path if path else found.location, as_remote(place)
+        addresses = [_stated(read.options), _stated(written.options)]
+        if all(addresses) and addresses[0] != addresses[1]:
+            return False
+        return read.lies_in(written) or written.lies_in(read)
     if not isinstance(found, FsspecStore):
         return True
     # Of stores in memory, zarr makes asynchronous ones.
@@ -69,6 +77,11 @@ def _are_apart(one: Any, other: Any) -> bool:
 
 
 def _address(fs: Any) -> str:
-    options = dict(getattr(fs, "storage_options", None) or {})
-    given = options.get("endpoint_url") or (options.get("client_kwargs") or {}).get("endpoint_url")
+    return _stated(getattr(fs, "storage_options", None) or {})
+
+
+def _stated(options: Mapping[str, Any]) -> str:
+    """Give the address that options name; empty where they name none."""
+    deeper = options.get("client_kwargs") or {}
+    given = options.get("endpoint_url") or options.get("endpoint") or deeper.get("endpoint_url")
     return str(given or "").rstrip("/")

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -60,6 +60,7 @@ from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, f
 from scout_dask_io.store.resumption import misfits, noted_chunks
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, growing_source
 from scout_dask_io.store.unfinished import (
+    Describe,
     NewArray,
     Unfinished,
     differences,
@@ -198,7 +199,9 @@ class RemoteTransaction:
         if whole == begun.name and begun._lies_whole():
             # It was cut off while it was published: all is in, but for metadata perhaps.
             _write_metadata(path, found)
-            begun._retire((path / JOURNAL_NAME).find())
+            above = path / JOURNAL_NAME
+            above.remove([name for name, _ in above.find()])
+            (path / MARKER_NAME).remove()
             return None
         return begun
 
@@ -390,8 +393,9 @@ class RemoteTransaction:
     def commit(
         self,
         units: Mapping[int | None, Blocks],
-        describe: Callable[[RemoteLocation], dict[str, Any]] | None = None,
+        describe: Describe | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
+        known: Mapping[int | None, Mapping[int, np.ndarray]] | None = None,
     ) -> Node | None:
         """Check that every unit is in, and put manifests, metadata and the group.
 
@@ -406,21 +410,37 @@ class RemoteTransaction:
         region = self.region
         if region is not None:
             self.check()
-            records = region.records(units[None], self.finished(None), self.where)
+            here = dict((known or {}).get(None, {}))
+            if len(here) < math.prod(map(len, units[None])):
+                here = self.finished(None)
+            records = region.records(units[None], here, self.where)
             note = self.destination / NOTES_NAME / region.note
             finish_note(self.destination, note, region.cells, records, region.attributes)
             self._discard()
             return None
-        # Names are known: nothing need be listed.
-        names = {n: [str(u) for u in range(math.prod(map(len, b)))] for n, b in units.items()}
-        stored, *found = self.destination.together(
-            [self._settings_now, *(partial(self._noted, *each) for each in names.items())]
+        # Names are known, and of units that this run wrote what is noted: only those of an
+        # earlier run are asked for.
+        written = {level: dict((known or {}).get(level, {})) for level in units}
+        names = {
+            level: [str(u) for u in range(math.prod(map(len, blocks))) if u not in written[level]]
+            for level, blocks in units.items()
+        }
+        above = self.destination / JOURNAL_NAME
+        lowest = max((level for level in units if level is not None), default=0)
+        describing = (dict) if describe is None else partial(describe, self.source, lowest)
+        stored, notes, attributes, *found = self.destination.together(
+            [
+                self._settings_now,
+                lambda: list(above.find()),
+                describing,
+                *(partial(self._noted, *each) for each in names.items()),
+            ]
         )
         settings = {k: v for k, v in stored.items() if k not in ("job", "metadata")}
         arrays = {}
-        for (level, blocks), noted in zip(units.items(), found, strict=True):
-            fmt = self.format(level)
-            records = gather_records(fmt.shape, fmt.chunks, blocks, noted, self.journal(level))
+        for (level, blocks), rest in zip(units.items(), found, strict=True):
+            fmt, in_all = self.format(level), {**written[level], **rest}
+            records = gather_records(fmt.shape, fmt.chunks, blocks, in_all, self.journal(level))
             arrays[level] = fmt.shape, records
         if shared is not None and not shared.root.on_disk:
             as_remote(shared.root).copy_below(self.array(0))
@@ -431,29 +451,32 @@ class RemoteTransaction:
             )
             for level, (shape, records) in arrays.items()
         }
-        above = self.destination / JOURNAL_NAME
-        (notes,) = _write_metadata(self.destination, stored, manifests, lambda: list(above.find()))
-        if describe is not None:
-            attributes = describe(self.array(max(n for n in units if n is not None)))
-            for name, document in group_documents(settings["zarr_format"], attributes).items():
-                (self.destination / name).write(document)
+        # An array that has its manifest is resumed by that; an image by its own, the last.
+        then: list[Callable[[], Any]] = []
+        if notes:
+            then = [partial(above.remove, [name for name, _ in notes])]
+        if describe is None:
+            _write_metadata(self.destination, stored, manifests, then)
+        else:
+            documents = group_documents(settings["zarr_format"], attributes)
+            *beside, last = documents.items()
+            then = [partial((self.destination / name).write, doc) for name, doc in beside]
+            _write_metadata(self.destination, stored, manifests, then)
+            (self.destination / last[0]).write(last[1])
             whole = manifest_bytes(np.zeros(0, CHUNK_RECORD), settings, self.name)
             (self.destination / MANIFEST_NAME).write(whole)
-        self._retire(notes)
-        return None if describe is not None else self._as_put(stored["metadata"])
-
-    def _as_put(self, documents: Mapping[str, str]) -> Node:
-        """Give the array that stands now, of what was put."""
-        name = next(name for name in (".zarray", "zarr.json") if name in documents)
-        metadata = parse_metadata(documents[name].encode(), self.destination / name)
-        beside = {".zattrs": documents[".zattrs"].encode()} if ".zattrs" in documents else {}
-        zarr_format: Any = metadata["zarr_format"]
-        return Node(self.destination, "array", zarr_format, metadata, {".zattrs": None, **beside})
-
-    def _retire(self, notes: Iterable[tuple[str, int]]) -> None:
-        """Remove the journal and, last, the marker: what stands there is whole."""
-        (self.destination / JOURNAL_NAME).remove([name for name, _ in notes])
+            above.remove([name for name, _ in notes])
         (self.destination / MARKER_NAME).remove()
+        if describe is None:
+            documents = {name: text.encode() for name, text in stored["metadata"].items()}
+        return self._as_put(documents, "array" if describe is None else "group")
+
+    def _as_put(self, documents: Mapping[str, bytes], kind: Literal["array", "group"]) -> Node:
+        """Give the array or group that stands now, of what was put."""
+        name = next(n for n in (".zarray", ".zgroup", "zarr.json") if n in documents)
+        metadata = parse_metadata(documents[name], self.destination / name)
+        beside = {".zattrs": documents.get(".zattrs")}
+        return Node(self.destination, kind, metadata["zarr_format"], metadata, beside)
 
     def progress(self) -> Unfinished:
         """Give how much of the write is done; names are listed alone."""
@@ -504,19 +527,17 @@ def _write_metadata(
     path: RemoteLocation,
     stored: dict[str, Any],
     manifests: Mapping[str, bytes] | None = None,
-    *asked: Callable[[], Any],
-) -> list[Any]:
+    then: Sequence[Callable[[], Any]] = (),
+) -> None:
     """Put manifests and attributes, and then the documents that make arrays of what lies there.
 
-    What is ``asked`` meanwhile is given.
+    What is to be done ``then`` is done at the same time as these.
     """
     documents = {name: text.encode() for name, text in stored["metadata"].items()}
     nodes = {n: d for n, d in documents.items() if n.rpartition("/")[2] in NODE_FILES}
     rest = {**(manifests or {}), **{n: d for n, d in documents.items() if n not in nodes}}
-    puts = [partial((path / name).write, data) for name, data in rest.items()]
-    found = path.together([*puts, *asked])[len(puts) :]
-    path.together([partial((path / name).write, data) for name, data in nodes.items()])
-    return found
+    path.together([partial((path / name).write, data) for name, data in rest.items()])
+    path.together([*(partial((path / n).write, data) for n, data in nodes.items()), *then])
 
 
 def _below(level: int | None, name: str) -> str:

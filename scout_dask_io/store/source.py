@@ -213,16 +213,14 @@ class ChunkFileSource(_StoredSource):
         Where the array lies.
     fmt : ChunkFormat
         From its metadata.
-    fingerprint : Fingerprint
+    fingerprint : Fingerprint or None
         Tells the array from one that takes its place.
     token : str
         Names the array's state.
     """
 
-    fingerprint: Fingerprint
-
     def __init__(
-        self, root: Location, fmt: ChunkFormat, fingerprint: Fingerprint, token: str
+        self, root: Location, fmt: ChunkFormat, fingerprint: Fingerprint | None, token: str
     ) -> None:
         self.root = root
         self.format = fmt
@@ -235,7 +233,7 @@ class ChunkFileSource(_StoredSource):
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
-        return self.fingerprint.sample_files()
+        return [] if self.fingerprint is None else self.fingerprint.sample_files()
 
     @property
     def read_shape(self) -> Shape:
@@ -320,6 +318,8 @@ class ChunkFileSource(_StoredSource):
 
         By its record, or else by its age, with which an object comes from some stores.
         """
+        if self.fingerprint is None:
+            return True  # nothing takes its place while it grows
         if not self.fingerprint.written:
             return data is not None and self.fingerprint.stood_before(newest.ns)
         found = (0, 0) if data is None else (len(data), crc32c(data))
@@ -423,8 +423,11 @@ def _all_same(values: Any, fill: np.ndarray) -> bool:
     return bool(np.all(values == fill) or (fill != fill and np.all(values != values)))
 
 
-def growing_source(root: Location, document: dict[str, Any]) -> ZarrSource:
+def growing_source(root: Location, document: dict[str, Any]) -> ChunkFileSource | ZarrSource:
     """Give an array that is not finished, and whose metadata are elsewhere, as a source."""
+    fmt = ArrayFormat.from_metadata(document, "/")
+    if fmt is not None:
+        return ChunkFileSource(root, fmt, None, "")
     place = StorePath(store_of(root, read_only=True))
     return ZarrSource(root, zarr.Array.from_dict(place, document), None, "")
 

@@ -27,7 +27,7 @@ from scout_dask_io.store.remote_transaction import RemoteTransaction
 from scout_dask_io.store.resumption import misfits, noted_chunks
 from scout_dask_io.store.sidecar import check_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
-from scout_dask_io.store.unfinished import NewArray, Unfinished, is_finished
+from scout_dask_io.store.unfinished import Describe, NewArray, Unfinished, is_finished
 
 
 class Transaction(Protocol):
@@ -110,21 +110,25 @@ class Transaction(Protocol):
     def commit(
         self,
         units: Mapping[int | None, Blocks],
-        describe: Callable[[Any], dict[str, Any]] | None = None,
+        describe: Describe | None = None,
         shared: ChunkFileSource | ZarrSource | None = None,
+        known: Mapping[int | None, Mapping[int, np.ndarray]] | None = None,
     ) -> Node | None:
         """Check that every unit is in, and let it stand.
 
-        Gives the array as it was put, where that takes no look at it: of an array in a store.
+        Gives the array or group as it was put, where that takes no look at it: in a store.
 
         Parameters
         ----------
         units : mapping
             Extents of the units of each level.
         describe : callable, optional
-            Of an image: gives the group's attributes, from the place of the lowest level.
+            Of an image: gives the group's attributes, from what gives a level as a source and
+            the number of the lowest.
         shared : ChunkFileSource or ZarrSource, optional
             An array whose files or objects become those of level 0 too.
+        known : mapping, optional
+            What journals are known to say, by level and unit: a store is not asked for it.
         """
 
     def abandon(self) -> Unfinished | None:

@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, chunk_cells, chunk_counts, iter_block_regions
 from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ResumeError, TargetExistsError
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -81,6 +82,11 @@ def progress_of(
     return Unfinished(where, sum(n_finished(first) for first, _ in passes), n_units)
 
 
+#: Gives the attributes of an image's group, from what gives a level as a source and the number of
+#: the lowest.
+Describe: TypeAlias = Callable[[Callable[[int | None], Source], int], dict[str, Any]]
+
+
 def in_the_way(destination: object, where: str) -> TargetExistsError:
     """Give the error for a write that is to begin where an unfinished one lies."""
     return TargetExistsError(
@@ -94,6 +100,22 @@ def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
     here = json.loads(json.dumps(settings))
     differing = [k for k in here if stored.get(k) != here[k]]
     return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
+
+
+#: Of an unfinished write, the names of settings that whoever goes on with it may say anew.
+ADOPTS = "adopts"
+
+
+def adopted(stored: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Give what was noted of a write, with what it leaves open to whoever goes on as that says it.
+
+    So is what the first planes of a folder that grows told of all of it, once all are there.
+    """
+    here, names = json.loads(json.dumps(settings)), stored.get(ADOPTS, ())
+    kept = {k: v for k, v in stored.items() if k not in names and k != ADOPTS}
+    # In the order of a write that is begun, so that its manifest is the same.
+    known = {k: here[k] if k in names else kept[k] for k in here if k in names or k in kept}
+    return known | {k: v for k, v in kept.items() if k not in known}
 
 
 def is_finished(destination: Location, settings: dict[str, Any]) -> bool:

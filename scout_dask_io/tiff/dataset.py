@@ -22,6 +22,7 @@ from scout_dask_io.core.image_info import FilledPlane, named_channels
 from scout_dask_io.core.messages import Option, joined, warn
 from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameField, NameGrid
 from scout_dask_io.core.name_layouts import stage_of_name
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.errors import (
     ArgumentError,
     ChunkReadError,
@@ -38,7 +39,7 @@ from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
 from scout_dask_io.tiff.sidecar import Place, Sidecar, of_file, places_beside, sidecars_of
 from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource
-from scout_dask_io.tiff.stack_check import NAMED, check_missing, filled_planes
+from scout_dask_io.tiff.stack_check import NAMED, filled_planes
 
 #: Folders below each other, and folders in all, that are looked into.
 _DEEPEST, _MOST_FOLDERS = 6, 100_000
@@ -111,11 +112,7 @@ def describe_dataset(
     root: Location,
     grid: NameGrid,
     nb_workers: int | None = None,
-    *,
-    missing: str = "error",
-    allow_sparse: bool = False,
-    series: int | None = None,
-    pages: str | None = None,
+    selection: Selection = AS_IT_IS,
 ) -> TiffSource:
     """Describe the files of one position, arranged by their names; reads headers, no pixel.
 
@@ -131,30 +128,27 @@ def describe_dataset(
     ArgumentError
         If an axis would come twice, or it cannot be told what the pages of a file are.
     """
-    check_missing(missing)
     shape = grid.shape
     indices = sorted(grid.files)
     if grid.holes:
         text = (
             f"{root!r} lacks {_some_of(grid.holes)} by the names of its files ({grid.fields_text})"
         )
-        if missing != "fill":
+        if selection.missing != "fill":
             raise ShapeMismatchError(
                 text + ". Bring them back; or " + Option("missing", "fill")
                 + " puts zeros in their places and says so."
             )  # fmt: skip
         warn(text + ". Their planes hold zeros.")
     paths = [root / grid.files[index] for index in indices]
-    survey = survey_planes(
-        paths, nb_workers, allow_sparse, asked=True, whole=True, series=series, pages=pages
-    )
-    left_out = survey.check(missing)
+    survey = survey_planes(paths, nb_workers, selection, asked=True, whole=True)
+    left_out = survey.check(selection.missing)
     if left_out:
         refused = survey.list_refused(list(left_out.values()))
         warn(f"{len(left_out):,} of the {len(survey):,} files {refused}. Their planes hold zeros.")
     files, layouts, rows = survey.table(left_out)
     lead = survey.kind.lead if survey.kind else ()
-    stated = stated_by_first(paths, survey, left_out, allow_sparse, whole=True) or Stated()
+    stated = stated_by_first(paths, survey, left_out, selection, whole=True) or Stated()
     plane = "yxs"[: len(layouts[0].shape)]
     inner = _inner_axes(root, grid, stated, lead, plane)
     kept = [n for a, n in zip(inner, lead, strict=True) if a != "_"]
@@ -185,6 +179,7 @@ def describe_dataset(
     sizes += [one.size for one in beside if one.size is not None]
     ordered = "".join(axes[k] for k in order)
     what = f"dataset {ordered} {table.shape} {[f.file for f in filled]} {indices}"
+    what += "".join(f" {k}={v}" for k, v in selection.chosen)
     return TiffSource(
         FileTable.of(files), layouts, table, token_of(files, what),
         nb_workers=nb_workers, filled=filled, options=paths[0].options,

@@ -10,26 +10,27 @@ import json
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import warn
+from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import merge_sizes
-from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
-from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
+from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
-from scout_dask_io.tiff.page_chain import PageChain, check_chain, check_pages, walk_chain
 from scout_dask_io.tiff.page_layout import (
     CODEC_NAMES,
     DescribedPage,
@@ -39,20 +40,22 @@ from scout_dask_io.tiff.page_layout import (
 )
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
+    Headers,
     check_counts,
+    check_only_image,
     choose_series,
     describe_pages,
     describe_series,
-    extra_series,
     open_tiff,
+    read_headers,
     warn_of_others,
+    with_last_axis,
 )
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.stack_check import (
     DescribedFile,
     Refused,
     Survey,
-    check_missing,
     filled_planes,
     refuse,
 )
@@ -69,19 +72,16 @@ _BATCH = 64
 
 def describe_plane(
     path: Any,
-    allow_sparse: bool = False,
+    selection: Selection = AS_IT_IS,
     *,
     asked: bool = False,
-    pages: str | None = None,
-    series: int | None = None,
     whole: bool = False,
 ) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
     OME metadata is not followed: in a folder, each file is what it holds; but if ``whole``,
     an image that lies in the file whole has the axes that its OME-XML states. If ``asked``, it
-    says what it states beside its pixels, which takes longer than all the rest. ``pages`` and
-    ``series`` choose among the images of a file that has several.
+    says what it states beside its pixels, which takes longer than all the rest.
 
     Raises
     ------
@@ -94,64 +94,30 @@ def describe_plane(
         header = read_header(window, file.path)
         if header is not None:
             ifd = read_ifd(window, header, header.first)
-            page = describe_ifd(ifd, window, allow_sparse)
-            if page is not None and _is_only_page(ifd, window, page.layout):
+            page = describe_ifd(ifd, window, selection.allow_sparse)
+            if (
+                page is not None
+                and not selection.series
+                and _is_only_page(ifd, window, page.layout)
+            ):
                 stated = stated_by(fd, file, (), page.layout) if asked else None
                 return DescribedFile(file, (), (page,), stated)
-        chain = _chain_of(window, header, pages)
+        headers, series = read_headers(window, file, selection), selection.series or 0
         ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
         with open_tiff(fd, file, **ome) as tif:
-            if pages == "all":
-                lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
+            if selection.pages == "all":
+                lead, found = describe_pages(tif, headers)
             else:
-                chosen = choose_series(tif, file, series or 0, 0, is_plane=True)
-                check_counts(tif, file, chain, window, header, pages)
-                extra = extra_series(tif) if series is None else []
-                if extra:
-                    raise TiffReadError(
-                        f"{file.path!r} holds {len(extra)} more image(s) beside the first "
-                        f"{chosen.shape}: {', '.join(map(str, extra))}. One image a file was "
-                        "expected; " + Option("series", 0) + " takes the first of each."
-                    )
-                lead, found = describe_series(tif, file, chosen, window, header, allow_sparse)
+                chosen = choose_series(tif, file, series, 0, is_plane=True)
+                check_counts(tif, headers)
+                if selection.series is None:
+                    check_only_image(tif, file)
+                lead, found = describe_series(tif, chosen, headers)
         stated = None
         if asked:
-            stated = stated_by(fd, file, lead, found[0].layout, series or 0)
-            stated = _plain(stated, lead, found[0].layout) if pages == "all" else stated
+            stated = stated_by(fd, file, lead, found[0].layout, series)
+            stated = _plain(stated, lead, found[0].layout) if selection.pages == "all" else stated
         return DescribedFile(file, lead, found, stated)
-
-
-def _chain_of(window: Window, header: Header | None, pages: str | None) -> PageChain | None:
-    """Give the chain of a file's directories, ``None`` where tifffile alone knows them.
-
-    Raises
-    ------
-    Damaged
-        If it goes astray, unless whatever pages there are have been asked for.
-    """
-    if header is None:
-        return None
-    chain = walk_chain(window, header)
-    if pages != "all" and chain.trouble:
-        check_chain(chain, read_ifd(window, header, header.first), window)
-    return chain
-
-
-def _all_pages(
-    tif: tifffile.TiffFile,
-    file: SourceFile,
-    chain: PageChain | None,
-    window: Window,
-    header: Header | None,
-    allow_sparse: bool,
-) -> tuple[Shape, tuple[DescribedPage, ...]]:
-    """Give all pages of a file one after the other, whatever its metadata say of them."""
-    if chain is None:  # tifffile alone knows its directories
-        chain = PageChain(tuple(page.offset for page in tif.pages))
-    found, told = describe_pages(tif, chain, window, header, allow_sparse)
-    for text in told:
-        warn(f"{file.path!r}: {text}")
-    return ((len(found),) if len(found) > 1 else ()), found
 
 
 def _is_whole_ome(fd: OpenFile, file: SourceFile) -> bool:
@@ -188,13 +154,10 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
 def describe_planes(
     paths: Sequence[Any],
     nb_workers: int | None = None,
+    selection: Selection = AS_IT_IS,
     *,
     lead: Shape | None = None,
     channels: Sequence[str] = (),
-    missing: str = "error",
-    allow_sparse: bool = False,
-    pages: str | None = None,
-    series: int | None = None,
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -204,8 +167,7 @@ def describe_planes(
     arranges the files in more axes than one, ``(channel, file)``, of which ``channels``
     are the names.
     With ``missing="fill"``, files that cannot be read, or differ from most, are
-    planes of zeros, named in a warning and in the source's ``filled``. ``pages`` and ``series``
-    are those of :func:`describe_image`, of each file.
+    planes of zeros, named in a warning and in the source's ``filled``.
 
     Raises
     ------
@@ -215,22 +177,18 @@ def describe_planes(
         If files differ in shape or dtype.
     TiffReadError
         If a file is damaged, truncated or no regular file.
-    ArgumentError
-        If ``missing`` is no policy.
     """
     paths = [locate_file(p) for p in paths]
-    check_missing(missing)
-    which = _which(pages, series)
-    survey = survey_planes(paths, nb_workers, allow_sparse, asked=True, pages=pages, series=series)
+    survey = survey_planes(paths, nb_workers, selection, asked=True)
     stacked = (len(survey),) if lead is None else lead
-    left_out = survey.check(missing)
+    left_out = survey.check(selection.missing)
     files, layouts, table = survey.table(left_out)
     if left_out:
         warn(
             f"{len(left_out):,} of the {len(survey):,} files "
             f"{survey.list_refused(list(left_out.values()))}. Their planes hold zeros."
         )
-    what = [f"planes {stacked}", *which]
+    what = [f"planes {stacked}", *(f"{k}={v}" for k, v in selection.chosen)]
     what += [f"{place} {r.file} left out" for place, r in left_out.items()]
     kind = survey.kind
     return TiffSource(
@@ -242,7 +200,7 @@ def describe_planes(
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
         options=paths[0].options,
-        stated=stated_by_first(paths, survey, left_out, allow_sparse, pages=pages, series=series),
+        stated=stated_by_first(paths, survey, left_out, selection),
         channels=channels,
     )
 
@@ -251,43 +209,23 @@ def stated_by_first(
     paths: Sequence[Location],
     survey: Survey,
     left_out: Container[int],
-    allow_sparse: bool,
+    selection: Selection,
     *,
     whole: bool = False,
-    pages: str | None = None,
-    series: int | None = None,
 ) -> Stated | None:
     """Give what the first file of a stack that is read states beside its pixels."""
     first = next(place for place in range(len(survey)) if place not in left_out)
     if first == 0:
         return survey.stated
-    found = describe_plane(
-        paths[first], allow_sparse, asked=True, whole=whole, pages=pages, series=series
-    )
-    return found.stated
-
-
-def _which(pages: str | None, series: int | None) -> list[str]:
-    """Check what chooses among the pages of a file, and give what a token says of it."""
-    check_pages(pages)
-    if series is not None:
-        _check_number("series", series)
-    return [f"{k}={v}" for k, v in (("pages", pages), ("series", series)) if v is not None]
-
-
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ArgumentError(f"{name} must be 0 or a positive int, got {value!r}")
+    return describe_plane(paths[first], selection, asked=True, whole=whole).stated
 
 
 def survey_planes(
     paths: Sequence[Any],
     nb_workers: int | None = None,
-    allow_sparse: bool = False,
+    selection: Selection = AS_IT_IS,
     *,
     asked: bool = False,
-    pages: str | None = None,
-    series: int | None = None,
     whole: bool = False,
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
@@ -304,9 +242,7 @@ def survey_planes(
     if not paths:
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
-    describe = partial(
-        describe_plane, allow_sparse=allow_sparse, pages=pages, series=series, whole=whole
-    )
+    describe = partial(describe_plane, selection=selection, whole=whole)
     for found in _describe_all(paths, nb_workers, describe, paths[0] if asked else None):
         survey.add(found)
     return survey
@@ -346,13 +282,7 @@ def _describe_or_refuse(
         return refuse(path, err)
 
 
-def describe_image(
-    path: Any,
-    series: int = 0,
-    level: int = 0,
-    allow_sparse: bool = False,
-    pages: str | None = None,
-) -> TiffSource:
+def describe_image(path: Any, selection: Selection = AS_IT_IS, level: int = 0) -> TiffSource:
     """Describe one image of a TIFF file: a series, at a resolution level.
 
     With ``pages="all"`` that is every page of it, one after the other, whatever its metadata
@@ -366,40 +296,25 @@ def describe_image(
         If it is damaged, or an OME-TIFF whose pages lie in other files.
     """
     path = locate_file(path)
-    _check_number("series", series)
-    _check_number("level", level)
-    check_pages(pages)
-    if pages == "all" and (series or level):
-        raise ArgumentError(
-            'pages="all" gives all pages of a file: it has no series or level beside it'
-        )
-    with opened(path) as (fd, file):
-        window = Window(fd, file.size)
-        header = read_header(window, file.path)
-        chain = _chain_of(window, header, pages)
-        if pages == "all":
-            with open_tiff(fd, file, is_ome=False) as tif:
-                lead, found = _all_pages(tif, file, chain, window, header, allow_sparse)
-            files, numbers = [file], (0,) * len(found)
-            stated = _plain(stated_by(fd, file, lead, found[0].layout), lead, found[0].layout)
-        else:
-            with open_whole(fd, file, on_disk=path.on_disk) as tif:
-                chosen = choose_series(tif, file, series, level)
-                look = _Look(window, header, chain, pages, allow_sparse)
-                lead, files, numbers, found = _pages_of(tif, file, chosen, look)
-                if series == 0:
-                    warn_of_others(tif, file.path)
-                stated = _stated_alone(tif, lead, found[0].layout, series, level)
+    selection.check_level(level)
+    series = selection.series or 0
+    with _looked_at(path, selection) as (fd, tif, headers):
+        lead, files, numbers, found = _pages_of(tif, headers, level)
+        if not series and selection.pages != "all":
+            warn_of_others(tif, headers.file.path)
+        stated = _stated_alone(fd, tif, headers, lead, found[0].layout, level)
     layouts: dict[PageLayout, int] = {}
     table = [
         (k, layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data)
         for k, p in zip(numbers, found, strict=True)
     ]
+    what = [f"series {series} level {level}"]
+    what += [] if selection.pages is None else [f"pages={selection.pages}"]
     return TiffSource(
         FileTable.of(files),
         tuple(layouts),
         np.array(table, np.int64).reshape(*lead, 4),
-        token_of(files, "\n".join([f"series {series} level {level}", *_which(pages, None)])),
+        token_of(files, "\n".join(what)),
         series=series,
         level=level,
         options=path.options,
@@ -407,13 +322,7 @@ def describe_image(
     )
 
 
-def survey_image(
-    path: Location,
-    *,
-    series: int | None = None,
-    pages: str | None = None,
-    allow_sparse: bool = False,
-) -> Survey:
+def survey_image(path: Location, selection: Selection = AS_IT_IS) -> Survey:
     """Look at one file as :func:`describe_image` does, whatever is found; see :class:`Survey`.
 
     Raises
@@ -423,7 +332,7 @@ def survey_image(
     """
     survey = Survey()
     try:
-        source = describe_image(path, series or 0, 0, allow_sparse, pages)
+        source = describe_image(path, selection)
     except ArgumentError:
         raise
     except ScoutIOError as err:
@@ -438,29 +347,40 @@ def survey_image(
     return survey
 
 
-class _Look(NamedTuple):
-    """What pages are looked at by, and which of them are wanted."""
-
-    window: Window
-    header: Header | None
-    chain: PageChain | None
-    pages: str | None = None
-    allow_sparse: bool = False
+@contextmanager
+def _looked_at(
+    place: Location, selection: Selection
+) -> Iterator[tuple[OpenFile, tifffile.TiffFile, Headers]]:
+    """Open a file as its metadata have it, or for its pages alone."""
+    with opened(place) as (fd, file):
+        headers = read_headers(Window(fd, file.size), file, selection)
+        how = (
+            open_tiff(fd, file, is_ome=False)
+            if selection.pages == "all"
+            else open_whole(fd, file, on_disk=place.on_disk)
+        )
+        with how as tif:
+            yield fd, tif, headers
 
 
 def _pages_of(
-    tif: tifffile.TiffFile, file: SourceFile, series: tifffile.TiffPageSeries, look: _Look
+    tif: tifffile.TiffFile, headers: Headers, level: int = 0
 ) -> tuple[Shape, list[SourceFile], tuple[int, ...], tuple[DescribedPage, ...]]:
-    """Give leading axes and files of a series, and its pages, each with its file's number."""
+    """Give leading axes and files of an image, and its pages, each with its file's number."""
+    selection, file = headers.selection, headers.file
+    if selection.pages == "all":
+        lead, found = describe_pages(tif, headers)
+        return lead, [file], (0,) * len(found), found
+    series = choose_series(tif, file, selection.series or 0, level)
     if series.kind == "mmstack":
-        check_summary(tif, file, series.shape, look.pages)
+        check_summary(tif, file, series.shape, selection.pages)
     if is_set(series):
-        lead, files, members = describe_set(series, file)
+        lead, files, members = describe_set(series, file, selection)
         numbers, found = zip(*members, strict=True)
         return lead, files, numbers, found
-    window, header, chain, pages, allow_sparse = look
-    check_counts(tif, file, chain, window, header, pages)
-    lead, found = describe_series(tif, file, series, window, header, allow_sparse)
+    check_counts(tif, headers)
+    lead, found = describe_series(tif, series, headers)
+    lead, found = with_last_axis(series.shape, lead, found)
     return lead, [file], (0,) * len(found), found
 
 
@@ -473,13 +393,23 @@ def token_of(files: Iterable[SourceFile], what: str) -> str:
 
 
 def _stated_alone(
-    tif: tifffile.TiffFile, lead: Shape, layout: PageLayout, series: int = 0, level: int = 0
+    fd: OpenFile,
+    tif: tifffile.TiffFile,
+    headers: Headers,
+    lead: Shape,
+    layout: PageLayout,
+    level: int = 0,
 ) -> Stated:
-    """Give what a file that is read by its own metadata states of a series."""
+    """Give what a file that is read by its own metadata states of an image.
+
+    Nothing is to be asked of ``tif`` after it: where it was opened for its pages alone, the
+    metadata take another look at the file.
+    """
+    if headers.selection.pages == "all":
+        return _plain(stated_by(fd, headers.file, lead, layout), lead, layout)
+    series = headers.selection.series or 0
     stated = stated_in(tif, lead, layout, series=series, level=level)
-    if stated.axes:
-        return stated
-    return _plain(stated, lead, layout)
+    return stated if stated.axes else _plain(stated, lead, layout)
 
 
 def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
@@ -493,7 +423,7 @@ def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
 
 @dataclass(frozen=True, slots=True)
 class TiffInfo:
-    """A TIFF file as ``imread`` sees it; series 0 at full resolution.
+    """A TIFF file as ``imread`` sees it, at full resolution.
 
     ``stated`` has a letter an axis of ``shape``.
     ``segment`` is ``"strip"`` or ``"tile"``, ``segment_shape`` its extent as
@@ -522,7 +452,7 @@ class TiffInfo:
         return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
 
 
-def describe_path(path: Any) -> TiffInfo:
+def describe_path(path: Any, selection: Selection = AS_IT_IS) -> TiffInfo:
     """Describe a TIFF file, at a path or at a place in a store; reads its directories, no pixel.
 
     What lies in several files is described as one, as :func:`describe_image` reads it.
@@ -531,38 +461,38 @@ def describe_path(path: Any) -> TiffInfo:
     ------
     PathNotFoundError
         If there is no such file.
+    ArgumentError
+        If it has no such series.
     TiffReadError
         If it is damaged or no regular file.
+    ArgumentError
+        If it has no such series.
     """
-    place = locate_file(path)
-    with opened(place) as (fd, file), open_whole(fd, file, on_disk=place.on_disk) as tif:
-        return _describe_open(tif, fd, file)
-
-
-def _describe_open(tif: tifffile.TiffFile, fd: OpenFile, file: SourceFile) -> TiffInfo:
-    window = Window(fd, file.size)
-    header = read_header(window, file.path)
-    look = _Look(window, header, _chain_of(window, header, None))
-    series = choose_series(tif, file, 0, 0)
-    lead, _, _, pages = _pages_of(tif, file, series, look)
-    first, layout = series.keyframe, pages[0].layout
-    compression = int(first.compression)
-    return TiffInfo(
-        path=file.path,
-        shape=(*lead, *layout.shape),
-        dtype=str(series.dtype),
-        stated=_stated_alone(tif, lead, layout),
-        compression=CODEC_NAMES.get(compression, str(compression)),
-        segment="tile" if first.is_tiled else "strip",
-        segment_shape=(
-            (first.tilelength, first.tilewidth)
-            if first.is_tiled
-            else (first.rowsperstrip, first.imagewidth)
-        ),
-        byte_order="little" if tif.byteorder == "<" else "big",
-        bigtiff=tif.is_bigtiff,
-        n_pages=len(tif.pages),
-        n_series=len(tif.series),
-        levels=tuple(level.shape for level in series.levels),
-        file_nbytes=file.size,
-    )
+    with _looked_at(locate_file(path), selection) as (fd, tif, headers):
+        lead, _, _, pages = _pages_of(tif, headers)
+        layout = pages[0].layout
+        if selection.pages == "all":
+            first, levels, n_series = tif.pages.first, [], 1
+        else:
+            series = tif.series[selection.series or 0]
+            first, levels, n_series = series.keyframe, series.levels, len(tif.series)
+        compression = int(first.compression)
+        return TiffInfo(
+            path=headers.file.path,
+            shape=(*lead, *layout.shape),
+            dtype=str(np.dtype(layout.dtype).newbyteorder("=")),
+            compression=CODEC_NAMES.get(compression, str(compression)),
+            segment="tile" if first.is_tiled else "strip",
+            segment_shape=(
+                (first.tilelength, first.tilewidth)
+                if first.is_tiled
+                else (first.rowsperstrip, first.imagewidth)
+            ),
+            byte_order="little" if tif.byteorder == "<" else "big",
+            bigtiff=tif.is_bigtiff,
+            n_pages=len(tif.pages),
+            n_series=n_series,
+            levels=tuple(level.shape for level in levels),
+            file_nbytes=headers.file.size,
+            stated=_stated_alone(fd, tif, headers, lead, layout),
+        )

@@ -17,12 +17,12 @@ from xml.etree import ElementTree
 import tifffile
 
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.selection import ALL_PAGES, COUNTED_PAGES, Selection
 from scout_dask_io.errors import PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import locate_file
 from scout_dask_io.tiff._tifffile import read_ndtiff_index, series_pages, silenced
 from scout_dask_io.tiff.ifd import Damaged, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.open_file import OpenFile, opened
-from scout_dask_io.tiff.page_chain import ALL_PAGES, COUNTED_PAGES
 from scout_dask_io.tiff.page_layout import DescribedPage, SourceFile
 from scout_dask_io.tiff.series import open_tiff
 
@@ -161,7 +161,7 @@ def is_set(series: tifffile.TiffPageSeries) -> bool:
 
 
 def describe_set(
-    series: tifffile.TiffPageSeries, file: SourceFile
+    series: tifffile.TiffPageSeries, file: SourceFile, selection: Selection
 ) -> tuple[Shape, list[SourceFile], list[tuple[int, DescribedPage]]]:
     """Give leading axes, files and, in order, the pages of a series, each with its file's number.
 
@@ -200,7 +200,7 @@ def describe_set(
                 at = page.offset or page.keyframe.offset
                 one = None
                 if header is not None:
-                    one = describe_ifd(read_ifd(window, header, at), window)
+                    one = describe_ifd(read_ifd(window, header, at), window, selection.allow_sparse)
                 if one is None:
                     raise Damaged(f"page {number} is of a kind that is not read in sets of files")
                 if not page.offset:

@@ -19,7 +19,6 @@ from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.tiff.range_reader import answered
 
-ORDERS = ("alphabetical", "natural")
 # A minus before a number is its sign where a separator stands before it: not in 12-30-01.
 _DIGITS = re.compile(r"((?<![A-Za-z0-9])(?<=[_ =,(])-[0-9]+|[0-9]+)")
 
@@ -38,15 +37,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:
 
 
 def _sort_names(names: Sequence[str], order: str, where: str) -> list[str]:
-    """Sort file names, and warn where alphabetical order is not the natural one.
-
-    Raises
-    ------
-    ArgumentError
-        If ``order`` is neither ``"alphabetical"`` nor ``"natural"``.
-    """
-    if order not in ORDERS:
-        raise ArgumentError(f"order must be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
+    """Sort file names, and warn where alphabetical order is not the natural one."""
     if order == "natural":
         return sorted(names, key=natural_key)
     alphabetical = sorted(names)
@@ -94,7 +85,7 @@ def list_planes(folder: Any, order: str = "alphabetical") -> list[Location]:
     PathNotFoundError
         If the folder is missing or holds no TIFF file.
     ArgumentError
-        If ``order`` is unknown or ``folder`` is a file.
+        If ``folder`` is a file.
     TiffReadError
         If a store cannot be asked.
     """

@@ -13,15 +13,8 @@ import struct
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from scout_dask_io.core.messages import Option
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.core.selection import ALL_PAGES, COUNTED_PAGES
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, read_ifd
-
-#: What may be asked for where pages and metadata differ: all pages of the file one after the
-#: other, or those alone that the metadata count.
-PAGES = ("all", "counted")
-ALL_PAGES = Option("pages", "all")
-COUNTED_PAGES = Option("pages", "counted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +34,6 @@ class PageChain:
 
     def __len__(self) -> int:
         return len(self.offsets)
-
-
-def check_pages(pages: str | None) -> None:
-    """Refuse what is no choice of pages.
-
-    Raises
-    ------
-    ArgumentError
-        If it is neither ``None`` nor one of :data:`PAGES`.
-    """
-    if pages is not None and pages not in PAGES:
-        raise ArgumentError(
-            f"pages must be one of {', '.join(map(repr, PAGES))}, or None, got {pages!r}"
-        )
 
 
 def walk_chain(window: Window, header: Header) -> PageChain:

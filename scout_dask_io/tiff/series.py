@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,22 +18,56 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import Option, message_of, warn
+from scout_dask_io.core.selection import ALL_PAGES, Selection
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.tiff._tifffile import page_at, series_pages, silenced
 from scout_dask_io.tiff.ifd import (
+    GDAL_NODATA,
     Damaged,
     Header,
     Window,
     check_claims,
     check_segments,
     describe_ifd,
+    hole_of,
+    read_header,
     read_ifd,
 )
 from scout_dask_io.tiff.open_file import OpenFile, SegmentTable
-from scout_dask_io.tiff.page_chain import ALL_PAGES, PageChain, miscounted
+from scout_dask_io.tiff.page_chain import PageChain, check_chain, miscounted, walk_chain
 from scout_dask_io.tiff.page_layout import DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import Handle
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What is read of an open file before tifffile looks at it, and what is wanted of it.
+
+    ``header`` and ``chain`` are ``None`` where tifffile alone knows the directories.
+    """
+
+    file: SourceFile
+    window: Window
+    header: Header | None
+    chain: PageChain | None
+    selection: Selection
+
+
+def read_headers(window: Window, file: SourceFile, selection: Selection) -> Headers:
+    """Follow the chain of a file's directories.
+
+    Raises
+    ------
+    Damaged
+        If it goes astray, unless whatever pages there are have been asked for.
+    """
+    header, chain = read_header(window, file.path), None
+    if header is not None:
+        chain = walk_chain(window, header)
+        if selection.pages != "all" and chain.trouble:
+            check_chain(chain, read_ifd(window, header, header.first), window)
+    return Headers(file, window, header, chain, selection)
 
 
 def choose_series(
@@ -74,10 +109,13 @@ def warn_of_others(tif: tifffile.TiffFile, path: str) -> None:
 
     Thumbnails and reduced resolutions are no images that anybody would miss.
     """
-    if extra_series(tif):
+    if _extra_series(tif):
+        first = "series 0"
+        if tif.series[0].keyframe.is_reduced:
+            first += ", which the file calls a reduced image, a thumbnail"
         warn(
-            f"{path!r} holds {len(tif.series)} series ({_listing(tif.series)}); this is series 0. "
-            + Option("series", 1)
+            f"{path!r} holds {len(tif.series)} series ({_listing(tif.series)}); this is {first}. "
+            + Option("series", _extra_series(tif)[0])
             + " and so on for the others."
         )
 
@@ -87,12 +125,35 @@ def _listing(found: list[tifffile.TiffPageSeries]) -> str:
     return ", ".join(shown) + (", ..." if len(found) > 8 else "")
 
 
-def extra_series(tif: tifffile.TiffFile) -> list[Shape]:
-    """Give the shapes of full-resolution images beside the first series.
+def _extra_series(tif: tifffile.TiffFile) -> list[int]:
+    """Give the numbers of full-resolution images beside the first series.
 
     Thumbnails and reduced resolutions do not count.
     """
-    return [s.shape for s in tif.series[1:] if not s.keyframe.is_reduced]
+    return [k for k, s in enumerate(tif.series) if k and not s.keyframe.is_reduced]
+
+
+def check_only_image(tif: tifffile.TiffFile, file: SourceFile) -> None:
+    """Refuse a file of several images; thumbnails after the first do not count.
+
+    Raises
+    ------
+    TiffReadError
+        If there are more; the message has their shapes, and what chooses one of each file.
+    """
+    extra = _extra_series(tif)
+    if not extra:
+        return
+    found = tif.series
+    first, choice, which = "the first", 0, "the first"
+    if found[0].keyframe.is_reduced:
+        first, choice, which = "a thumbnail that comes first,", extra[0], "the image"
+    raise TiffReadError(
+        f"{file.path!r} holds {len(extra)} more image(s) beside {first} {found[0].shape}: "
+        f"{', '.join(str(found[k].shape) for k in extra)}. One image a file was expected; "
+        + Option("series", choice)
+        + f" takes {which} of each."
+    )
 
 
 def _refuse_split_ome(tif: tifffile.TiffFile, file: SourceFile) -> None:
@@ -152,17 +213,10 @@ def _check_promises(
             )
 
 
-def check_counts(
-    tif: tifffile.TiffFile,
-    file: SourceFile,
-    chain: PageChain | None,
-    window: Window,
-    header: Header | None,
-    pages: str | None,
-) -> None:
+def check_counts(tif: tifffile.TiffFile, headers: Headers) -> None:
     """Refuse a file that has other pages than its metadata count; of others than planes, warn.
 
-    Nothing is asked where ``pages`` says that those which are counted are wanted.
+    Nothing is asked where those which are counted are wanted.
 
     Raises
     ------
@@ -170,8 +224,9 @@ def check_counts(
         If there are pages left of which ImageJ or OME-XML know nothing, and they are like
         those of the first series.
     """
+    header, chain, window = headers.header, headers.chain, headers.window
     found = tif.series
-    if chain is None or header is None or pages == "counted" or not found:
+    if chain is None or header is None or headers.selection.pages == "counted" or not found:
         return
     who = _COUNTING.get(found[0].kind)
     if who is None:
@@ -195,8 +250,10 @@ def check_counts(
     if alike and kind == int(first.sampleformat) and not ifd.one(254, window, 0) & 1:
         raise miscounted(who, counted, len(chain))
     warn(
-        f"{file.path!r}: {who} counts {counted:,} pages, and the file has {len(chain):,}; the "
-        "others are of another kind, and are not read. " + ALL_PAGES + " tells what they are like."
+        f"{headers.file.path!r}: {who} counts {counted:,} pages, and the file has {len(chain):,}; "
+        "the others are of another kind, and are not read. "
+        + ALL_PAGES
+        + " tells what they are like."
     )
 
 
@@ -205,31 +262,30 @@ _COUNTING = {"imagej": "ImageJ's description", "ome": "OME-XML"}
 
 
 def describe_pages(
-    tif: tifffile.TiffFile,
-    chain: PageChain,
-    window: Window,
-    header: Header | None,
-    allow_sparse: bool = False,
-) -> tuple[tuple[DescribedPage, ...], list[str]]:
-    """Give all pages of a file, whatever its metadata say, and what people should know of it.
+    tif: tifffile.TiffFile, headers: Headers
+) -> tuple[Shape, tuple[DescribedPage, ...]]:
+    """Give all pages of a file one after the other, whatever its metadata say of them.
 
-    Thumbnails do not count, nor do pages that are cut at the end of the file.
+    Thumbnails do not count, nor do pages that are cut at the end of the file: a warning tells.
 
     Raises
     ------
     Damaged
         If there is none, if they differ, or one that is followed by others cannot be read.
     """
+    chain = headers.chain
+    if chain is None:  # tifffile alone knows its directories
+        chain = PageChain(tuple(page.offset for page in tif.pages))
     told = [f"{chain.trouble}; what comes after is lost"] if chain.trouble else []
     described: list[DescribedPage] = []
     usual: PageLayout | None = None
     n_small = 0
     for number, offset in enumerate(chain.offsets):
         try:
-            pages = _describe_page(tif, offset, window, header, allow_sparse)
+            pages = _describe_page(tif, offset, headers)
         except Damaged as err:
             if not described or number < len(chain) - 1:
-                raise Damaged(f"page {number} of {len(chain)}: {err}") from err
+                raise Damaged(f"page {number} of {len(chain)}: " + message_of(err)) from err
             told.append(f"page {number}, its last, is left out: {err}")
             break
         layout = pages[0].layout
@@ -250,17 +306,13 @@ def describe_pages(
     if n_small:
         told.append(f"{n_small:,} thumbnails among its pages are left out")
     if told:
-        told.insert(0, f"{len(described):,} pages are read")
-    return tuple(described), ["; ".join(told)] if told else []
+        what = "; ".join([f"{len(described):,} pages are read", *told])
+        warn(f"{headers.file.path!r}: {what}")
+    return ((len(described),) if len(described) > 1 else ()), tuple(described)
 
 
 def describe_series(
-    tif: tifffile.TiffFile,
-    file: SourceFile,
-    series: tifffile.TiffPageSeries,
-    window: Window,
-    header: Header | None,
-    allow_sparse: bool = False,
+    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, headers: Headers
 ) -> tuple[Shape, tuple[DescribedPage, ...]]:
     """Give the leading axes of a series and its pages, in order.
 
@@ -269,7 +321,7 @@ def describe_series(
     Damaged
         If pages are missing, differ, or lie outside of the file.
     """
-    pages = series_pages(series)
+    file, pages = headers.file, series_pages(series)
     listed = [p for p in pages if p is not None]
     missing = len(pages) - len(listed)
     if missing or not listed:
@@ -284,7 +336,7 @@ def describe_series(
         raise Damaged(f"its {series.kind} pixels need a transformation that is not supported")
     described: list[DescribedPage] = []
     for page in listed:
-        described += _describe_page(tif, page.offset, window, header, allow_sparse)
+        described += _describe_page(tif, page.offset, headers)
     first = described[0].layout
     for number, other in enumerate(described):
         a, b = np.dtype(first.dtype), np.dtype(other.layout.dtype)
@@ -294,7 +346,7 @@ def describe_series(
                 f"page 0 is {first.shape} {a}"
             )
     if len(listed) == 1 and series.dataoffset is not None and first.coding == "raw":
-        described = _virtual_pages(series, described, window.size)
+        described = _virtual_pages(series, described, file.size)
     if series.kind == "scanimage" and _n_stated(series.shape, first) != len(described):
         warn(
             f"{file.path!r}: the {len(described)} pages do not fill the {series.shape} "
@@ -303,6 +355,22 @@ def describe_series(
         return (len(described),), tuple(described)
     lead = _leading_axes(series.shape, first, len(described))
     return lead, tuple(described)
+
+
+def with_last_axis(
+    shape: Shape, lead: Shape, pages: tuple[DescribedPage, ...]
+) -> tuple[Shape, tuple[DescribedPage, ...]]:
+    """Give leading axes and pages with the last axis of one element that a series has, if it does.
+
+    A page has no room for it: what was ``(y, x, 1)`` is known by the description alone.
+    """
+    page = pages[0].layout.shape
+    if len(page) != 2 or shape[-3:] != (*page, 1) or math.prod(shape[:-3]) != len(pages):
+        return lead, pages
+    if shape[-2:] == page and math.prod(shape[:-2]) == len(pages):
+        return lead, pages
+    layouts = {p.layout: replace(p.layout, samples=1) for p in pages}
+    return shape[:-3], tuple(replace(p, layout=layouts[p.layout]) for p in pages)
 
 
 def _n_stated(shape: Shape, layout: PageLayout) -> int:
@@ -344,14 +412,10 @@ def _leading_axes(shape: Shape, layout: PageLayout, n_pages: int) -> Shape:
     return lead
 
 
-def _describe_page(
-    tif: tifffile.TiffFile,
-    offset: int,
-    window: Window,
-    header: Header | None,
-    allow_sparse: bool,
-) -> list[DescribedPage]:
+def _describe_page(tif: tifffile.TiffFile, offset: int, headers: Headers) -> list[DescribedPage]:
     """Describe the page at an offset, by the compact reader or else by tifffile."""
+    window, header = headers.window, headers.header
+    allow_sparse = headers.selection.allow_sparse
     if header is not None:
         page = describe_ifd(read_ifd(window, header, offset), window, allow_sparse)
         if page is not None:
@@ -390,7 +454,11 @@ def _describe_by_tifffile(
         coding="raw" if raw else "general",
         extra=0 if raw else _checksum(tif, page),
         sparse=sparse,
+        depth=1 if raw else depth,
+        segment_depth=page.tiledepth if page.is_tiled and not raw else 1,
     )
+    if sparse:
+        layout = replace(layout, hole=hole_of(str(page.tags.valueof(GDAL_NODATA, "")), layout))
     if raw:
         start, step = page.dataoffsets[0], layout.nbytes
         if start < 8 or start + depth * step > size:
@@ -399,11 +467,11 @@ def _describe_by_tifffile(
                 f"but the file has {size} bytes; it is truncated"
             )
         return [DescribedPage(layout, page.offset, start + k * step) for k in range(depth)]
-    if depth > 1:
-        raise Damaged("its segments are volumes (ImageDepth tag), which are read only uncompressed")
+    if not (all(page.dataoffsets) and all(page.databytecounts)):
+        general_table(page, layout, size)  # its error says what to do
     check_claims(layout, size)
     general_table(page, layout, size)
-    return [DescribedPage(layout, page.offset, -1)]
+    return [DescribedPage(layout, page.offset, -1 - k) for k in range(depth)]
 
 
 def _checksum(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> int:

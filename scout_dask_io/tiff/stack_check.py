@@ -17,15 +17,13 @@ import numpy as np
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane
-from scout_dask_io.core.messages import Option, joined, message_of
-from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, ShapeMismatchError
+from scout_dask_io.core.messages import Option, Way, joined, message_of
+from scout_dask_io.errors import PathNotFoundError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.tiff.metadata import Stated
 from scout_dask_io.tiff.page_layout import NO_FILE, DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import find_object
 
-#: What may be done about files that cannot be read.
-MISSING = ("error", "fill")
 #: Files that a message names one by one.
 NAMED = 10
 
@@ -96,20 +94,6 @@ class _Kind:
     @property
     def shape(self) -> Shape:
         return (*self.lead, *self.page)
-
-
-def check_missing(missing: str) -> None:
-    """Refuse what is no policy for files that cannot be read.
-
-    Raises
-    ------
-    ArgumentError
-        If it is neither ``"error"`` nor ``"fill"``.
-    """
-    if missing not in MISSING:
-        raise ArgumentError(
-            f"missing must be one of {', '.join(map(repr, MISSING))}, got {missing!r}"
-        )
 
 
 def refuse(path: Location, error: ScoutIOError) -> Refused:
@@ -295,7 +279,12 @@ def _odd(file: SourceFile, found: _Kind, example: SourceFile, usual: _Kind) -> R
         what, a, b = "shape", str(found.shape), str(usual.shape)
     error = ShapeMismatchError(
         f"planes differ in {what}: {file.path!r} is {a}, {example.path!r} is {b}. "
-        "Correct or remove it, or pass the paths to stack to imread_parallel."
+        "Correct or remove it, or "
+        + Way(
+            "pass the paths to stack to imread_parallel",
+            "put those that belong together in a folder of their own",
+        )
+        + "."
     )
     reason = (
         f"{format_shape(found.shape)} {found.dtype}, most are "

@@ -12,10 +12,11 @@ from typing import Any
 
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.image_info import WHITE, channel_colors
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.voxel_size import as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.read.any import locate_all
-from scout_dask_io.read.volume import open_volume
+from scout_dask_io.read.volume import Volume, open_volume
 from scout_dask_io.view.server import VolumeServer
 from scout_dask_io.view.volume import ServedVolume
 
@@ -109,6 +110,9 @@ def viewer(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     host: str = "127.0.0.1",
     port: int = 0,
     storage_options: Mapping[str, Any] | None = None,
@@ -134,6 +138,8 @@ def viewer(
         How planes in a folder are sorted.
     pattern, position, names
         How the files of datasets are read, as for :func:`~scout_dask_io.convert`.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     host : str
         Address to listen on. Whoever reaches it needs the token too.
     port : int
@@ -158,14 +164,15 @@ def viewer(
     if not what:
         raise ArgumentError("nothing to view: give a path or an array")
     size = as_voxel_size(voxel_size)
+    how = Selection(
+        order, pattern=pattern, position=position, names=names,
+        series=series, pages=pages, allow_sparse=allow_sparse,
+    )  # fmt: skip
     is_path = [isinstance(w, (str, os.PathLike)) for w in what]
     paths = iter(locate_all(*(w for w, p in zip(what, is_path, strict=True) if p), storage_options))
     found = [next(paths) if p else w for w, p in zip(what, is_path, strict=True)]
-    how: dict[str, Any] = {
-        "voxel_size": size, "order": order, "pattern": pattern, "position": position,
-        "names": names,
-    }  # fmt: skip
-    return View([_open(k, w, **how) for k, w in enumerate(found)], host, port)
+    volumes = [open_volume(w, f"array {k}", how, voxel_size=size) for k, w in enumerate(found)]
+    return View([_shown(k, volume) for k, volume in enumerate(volumes)], host, port)
 
 
 def _neuroglancer() -> Any:
@@ -179,8 +186,7 @@ def _neuroglancer() -> Any:
     return neuroglancer
 
 
-def _open(number: int, what: Any, **how: Any) -> _Volume:
-    found = open_volume(what, f"array {number}", **how)
+def _shown(number: int, found: Volume) -> _Volume:
     info, n_channels = found.info, len(found.info.channels)
     layers = tuple(
         ServedVolume(

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import locate
 from scout_dask_io.read.any import kind_of
@@ -64,7 +65,8 @@ def read_layers(path: Paths) -> list[Layer]:
     place = locate(paths[0])
     grid = dataset_at(place, kind_of(place))
     positions = () if grid is None or len(grid.positions) < 2 else grid.positions
-    return [_layer(open_volume(paths[0], "", position=p)) for p in positions or (None,)]
+    chosen = [Selection(position=p) for p in positions or (None,)]
+    return [_layer(open_volume(paths[0], "", one)) for one in chosen]
 
 
 def _layer(volume: Volume) -> Layer:

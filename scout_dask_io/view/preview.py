@@ -21,6 +21,7 @@ from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import COLORS, channel_colors
 from scout_dask_io.core.messages import OVERWRITE, Option, about
 from scout_dask_io.core.picture import blend, lay_out, png_bytes
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
@@ -110,6 +111,9 @@ def preview(
     pattern: str | None = None,
     position: str | None = None,
     names: str = "allow",
+    series: int | None = None,
+    pages: str | None = None,
+    allow_sparse: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Preview:
     """Give a picture of a volume: xy, and beside it zy and xz, in proportion.
@@ -139,6 +143,8 @@ def preview(
         How planes in a folder are sorted.
     pattern, position, names
         How the files of a dataset are read, as for :func:`~scout_dask_io.convert`.
+    series, pages, allow_sparse
+        Which image and which pages of TIFF files, as for :func:`~scout_dask_io.imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -164,6 +170,10 @@ def preview(
     ((20, 25, 30), (1, 1, 1))
     """
     _check(mode, size, percentiles)
+    how = Selection(
+        order, pattern=pattern, position=position, names=names,
+        series=series, pages=pages, allow_sparse=allow_sparse,
+    )  # fmt: skip
     level, array, title, at_level = None, data, "", ""
     channels: Sequence[str] = ()
     labels = False
@@ -172,10 +182,7 @@ def preview(
         voxel = size_for(data, voxel_size)
     elif isinstance(data, (str, os.PathLike)):
         given = as_voxel_size(voxel_size)
-        volume = open_volume(
-            locate(data, storage_options), "", voxel_size=given, order=order, pattern=pattern,
-            position=position, names=names,
-        )  # fmt: skip
+        volume = open_volume(locate(data, storage_options), "", how, voxel_size=given)
         number = volume.level_for(size)
         array, voxel = volume.levels[number], volume.voxel_size_of(number)
         channels, title, labels = volume.info.names, volume.name, volume.info.labels

@@ -42,7 +42,7 @@ from scout_dask_io.store.unfinished import NewArray
 from scout_dask_io.write.arguments import check_remote, plan_stored, readable
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.tasks import run_write, unit_tasks
-from scout_dask_io.write.unit import Target, units_done
+from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _write_tail(
 
 def _commit(target: Target, units: Blocks, place: Location, written: list[Any]) -> zarr.Array[Any]:
     with target.attempt.working():
-        target.transaction.commit({None: units})
+        target.transaction.commit({None: units}, known=noted_by(written))
         return _finish(place)
 
 

@@ -8,7 +8,7 @@ are stored, and then the halved rows of the level above, of which the first may 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -39,7 +39,6 @@ from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.manifest import Manifest, manifest_of
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import open_array, open_node
-from scout_dask_io.store.source import open_source
 from scout_dask_io.store.transaction import Transaction, begin
 from scout_dask_io.store.unfinished import NewArray
 from scout_dask_io.write.append import (
@@ -62,7 +61,7 @@ from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import LEAST_NBYTES
 from scout_dask_io.write.shown import measured_omero
 from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks, wait_task
-from scout_dask_io.write.unit import Target, units_done
+from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -379,7 +378,7 @@ def _commit(
     target: Target, units: dict[int | None, Blocks], shown: Any, place: Location, written: list[Any]
 ) -> zarr.Group:
     with target.attempt.working():
-        target.transaction.commit(units, shown)
+        target.transaction.commit(units, shown, known=noted_by(written))
         return _finish(place)
 
 
@@ -497,7 +496,8 @@ def _grown(
 
 
 def _describe(
-    lowest: Location,
+    tails: Callable[[int | None], Source],
+    lowest: int,
     *,
     standing: StandingImage,
     growth: Growth,
@@ -513,9 +513,8 @@ def _describe(
     ome = dict(attributes["ome"]) if "ome" in attributes else dict(attributes)
     said: dict[str, Any] = dict(growth.metadata)
     if not image.info.labels and "omero" in ome:
-        n = len(levels) - 1
-        tail = open_source(lowest)
-        source = _grown(standing, growth, n, 0, tail, growth.arrays[n])
+        n = lowest
+        source = _grown(standing, growth, n, 0, tails(n), growth.arrays[n])
         after = growth.arrays[n].after
         chunks = standing.arrays[min(n, len(standing.arrays) - 1)].format
         inner = tuple(chunks.described()["chunks"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import colorsys
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from scout_dask_io.store.labels import label_place
 from scout_dask_io.store.layout import chunk_grid
 from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import open_node
-from scout_dask_io.store.source import open_source, source_of_node
+from scout_dask_io.store.source import source_of_node
 from scout_dask_io.write.arguments import (
     check_fill,
     compressor_of,
@@ -394,12 +394,17 @@ def _metadata(
 
 
 def _describe(
-    lowest: Location, *, metadata: dict[str, Any], version: str, colors: bool
+    levels: Callable[[int | None], Source],
+    lowest: int,
+    *,
+    metadata: dict[str, Any],
+    version: str,
+    colors: bool,
 ) -> dict[str, Any]:
     """Give the group's attributes; with the colours of the labels that level 0 holds, if asked."""
     if not colors:
         return metadata
-    values = _values(open_source(lowest.parent / "0"))
+    values = _values(levels(0))
     listed = [{"label-value": v, "rgba": color_of_label(v)} for v in values if v]
     own = metadata["ome"] if version == "0.5" else metadata
     own = {**own, LABEL_KEY: {**own[LABEL_KEY], "colors": listed}}

@@ -8,7 +8,7 @@ What an image says of itself and its levels: names, voxel sizes, and contrast, m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +17,7 @@ import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
 
-from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
+from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
@@ -27,6 +27,7 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
+from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
@@ -35,8 +36,9 @@ from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_leve
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
+from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.transaction import begin
-from scout_dask_io.store.unfinished import NewArray
+from scout_dask_io.store.unfinished import Describe, NewArray
 from scout_dask_io.write.append import AppendOptions
 from scout_dask_io.write.append_image import append_image
 from scout_dask_io.write.arguments import (
@@ -52,7 +54,7 @@ from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.shown import describe_image
 from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks, wait_task
-from scout_dask_io.write.unit import Lower, Target, units_done
+from scout_dask_io.write.unit import Lower, Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -100,9 +102,9 @@ def write_ome_zarr(
     path : str or path-like
         The group's directory. Or a URL, as for :func:`write_zarr`: an unfinished image
         there has no metadata and is refused by the readers.
-    data : dask.array.Array or numpy.ndarray
+    data : dask.array.Array, numpy.ndarray or xarray.DataArray
         ``(y, x)``, ``(z, y, x)``, ``(c, z, y, x)`` or ``(t, c, z, y, x)``, unless ``axes``
-        say otherwise.
+        or the dimensions of a ``DataArray`` say otherwise, whose coordinates are kept.
     chunks : int or sequence of int
         Chunk extents of every level for the last axes, in elements.
     levels : int, optional
@@ -167,6 +169,9 @@ def write_ome_zarr(
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
     destination = locate(path, storage_options)
+    stated = None
+    if is_data_array(data):
+        data, stated = from_xarray(data)
     if append is not None:
         if qc:
             raise ArgumentError("append goes without qc: a sheet tells of an array as a whole")
@@ -180,6 +185,9 @@ def write_ome_zarr(
         how = AppendOptions(overwrite, resume, max_mem, nb_workers, durable, compute, progress)
         said = {name: value for name, value in given.items() if value is not None}
         return cast("zarr.Group | Delayed", append_image(destination, data, append, how, said))
+    if stated is not None:
+        axes = (stated.axes or None) if axes is None else axes
+        voxel_size = stated.voxel_size if voxel_size is None else voxel_size
     if labels is None and lies_under_labels(destination):
         labels = True
     labels, image_label = labels_for(data, labels)
@@ -195,7 +203,7 @@ def write_ome_zarr(
     plan = image.write
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
-    known = ImageInfo() if source is None else source.info
+    known = stated or (ImageInfo() if source is None else source.info)
     info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels, known=known)
     info = replace(info, image_label=image_label)
     shown = with_labels(info, plan.shape, destination)
@@ -239,7 +247,7 @@ def write_levels(
     source: Source | None,
     array: da.Array | None,
     settings: dict[str, Any],
-    describe: Callable[[Any], dict[str, Any]],
+    describe: Describe,
     *,
     arrays: Sequence[dict[str, Any]],
     overwrite: bool,
@@ -252,7 +260,7 @@ def write_levels(
 ) -> zarr.Group | Delayed:
     """Write the levels of a plan, or finish writing them, and give the group its name.
 
-    ``describe`` gives the group's attributes from the path of the lowest level;
+    ``describe`` gives the group's attributes from the lowest level;
     ``arrays`` are the settings of each level's array. With ``shared``, the source of an array that
     stands, that becomes level 0 as it is stored, and the plan's levels come after it. With
     ``subject``, what the planes of level 0 are like is gathered and put beside the group.
@@ -309,12 +317,16 @@ def _new_arrays(
 ) -> list[NewArray]:
     """Give the levels as arrays that are to grow, from the number ``first`` on."""
     plan = image.write
+    # Version 0.5 asks for the axes' names in the arrays too; of Zarr v2, who opens a level alone,
+    # as xarray does, looks for them in an attribute.
     of_v3: dict[str, Any] = {}
+    of_v2: dict[str, Any] = {DIMENSIONS_ATTRIBUTE: list(image.axes)}
     if plan.zarr_format == 3:
-        # Version 0.5 asks for the axes' names in the arrays too; Zarr v2 has no place for them.
-        of_v3 = {"zarr_format": 3, "shards": plan.shards, "dimension_names": list(image.axes)}
+        of_v2, of_v3 = {}, {"zarr_format": 3, "shards": plan.shards}
+        of_v3["dimension_names"] = list(image.axes)
+    arrays = [{**own, "attributes": {**own["attributes"], **of_v2}, **of_v3} for own in arrays]
     return [
-        NewArray(level.shape, plan.chunks, plan.dtype, {**own, **of_v3}, n)
+        NewArray(level.shape, plan.chunks, plan.dtype, own, n)
         for n, (level, own) in enumerate(zip(image.levels, arrays, strict=True), start=first)
     ]
 
@@ -386,7 +398,7 @@ def _image_tasks(
 def _commit(
     target: Target,
     units: Mapping[int | None, Blocks],
-    describe: Callable[[Any], dict[str, Any]],
+    describe: Describe,
     shared: Any,
     subject: Subject | None,
     written: list[Any],
@@ -395,8 +407,10 @@ def _commit(
     with target.attempt.working():
         if subject is not None:
             put_sheet(target, units[target.level], subject)
-        txn.commit(units, describe, shared)
+        node = txn.commit(units, describe, shared, noted_by(written))
         list_label(txn.destination)
+        if node is not None:
+            return cast("zarr.Group", open_with_zarr(node, read_only=False))
         return _open(txn.destination)
 
 
@@ -486,8 +500,6 @@ def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if info.names and info.axes[0] == "c":
         found["channels"] = list(info.names)
-    if axes := names_to_store(info.axes, found.get("channels", ())):
-        found[DIMENSIONS_ATTRIBUTE] = axes  # for who opens the level alone
     if info.labels:
         found[LABEL_KEY] = {}  # so that who opens it alone does not average it
     times = dict(zip(info.axes, level.total, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,6 @@ from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.ome_metadata import omero_metadata
 from scout_dask_io.core.source import Source
-from scout_dask_io.files.location import Location
-from scout_dask_io.store.source import open_source
 
 # Elements of a channel that are read to measure its contrast, and that are sorted for it.
 # Sorting all of them took a tenth of a small write.
@@ -22,7 +21,12 @@ WINDOW = (1.0, 99.9)
 
 
 def describe_image(
-    lowest: Location, *, metadata: dict[str, Any], version: str, info: ImageInfo
+    levels: Callable[[int | None], Source],
+    lowest: int,
+    *,
+    metadata: dict[str, Any],
+    version: str,
+    info: ImageInfo,
 ) -> dict[str, Any]:
     """Give the group's attributes: contrast windows are of the lowest level.
 
@@ -30,7 +34,7 @@ def describe_image(
     """
     if info.labels:
         return metadata
-    omero = measured_omero(open_source(lowest), info)
+    omero = measured_omero(levels(lowest), info)
     if version == "0.5":
         return {**metadata, "ome": {**metadata["ome"], "omero": omero}}
     return {**metadata, "omero": omero}

@@ -41,7 +41,7 @@ from scout_dask_io.run.scratch import (
     spilling_cache,
 )
 from scout_dask_io.store.transaction import Transaction
-from scout_dask_io.write.unit import Target, write_unit
+from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
 
 Tasks = dict[Any, Any]
 
@@ -112,15 +112,20 @@ def level_tasks(
 
 
 def wait_task(key: Any, ends: Sequence[Any]) -> Task:
-    """Give a task that is done once others are: what lies above is whole then."""
+    """Give a task that is done once others are, and gives what they give.
+
+    What lies above a level is whole then.
+    """
     return Task(key, _wait, List(*map(TaskRef, ends)))
 
 
-def _wait(above: list[Any]) -> None:
-    return None
+def _wait(above: list[Any]) -> list[Any]:
+    return above
 
 
-def _write_level(target: Target, unit: int, region: Region, source: Source, above: Any) -> int:
+def _write_level(
+    target: Target, unit: int, region: Region, source: Source, above: Any
+) -> WrittenUnit:
     return write_unit(target, unit, region, source, region)
 
 
@@ -134,7 +139,7 @@ def _block_tasks(name: str, data: da.Array, target: Target, skip: Callable[[int]
     return tasks
 
 
-def _write_block(target: Target, unit: int, region: Region, block: Any) -> int:
+def _write_block(target: Target, unit: int, region: Region, block: Any) -> WrittenUnit:
     array = checked_block(block, region, target.format.dtype)
     return write_unit(target, unit, region, ArraySource(array, ""), full_region(array.shape))
 
@@ -157,7 +162,7 @@ def _gather_tasks(
 
 def _write_gathered(
     target: Target, unit: int, region: Region, regions: list[Region], blocks: list[Any]
-) -> int:
+) -> WrittenUnit:
     pieces = []
     for where, block in zip(regions, blocks, strict=True):
         shared = intersect(where, region)
@@ -210,7 +215,7 @@ def _scratch_tasks(
 
 def _write_scratched(
     target: Target, unit: int, region: Region, source: ScratchSource, spilled: list[None]
-) -> int:
+) -> WrittenUnit:
     return write_unit(target, unit, region, source, region)
 
 
@@ -221,7 +226,7 @@ def _spill_block(
         spill(path, checked_block(block, region, dtype))
 
 
-def _drop_block(path: Path, readers: list[int]) -> None:
+def _drop_block(path: Path, readers: list[WrittenUnit]) -> None:
     path.unlink(missing_ok=True)
 
 
@@ -277,9 +282,19 @@ class DelayedWrite(Delayed):
     Slices are fused into the reads under them, which a plain ``Delayed`` would
     not do, and the blocks that several writes and arrays share are read and
     computed once where all are computed in one call.
+
+    Attributes
+    ----------
+    target : Target
+        What its tasks write; of an image, level 0 with those that are made with it.
+    undone : frozenset of int
+        The units of that which an earlier run has not finished.
     """
 
-    __slots__ = ()
+    __slots__ = ("target", "undone")
+
+    target: Target
+    undone: frozenset[int]
 
     @property
     def __dask_optimize__(self) -> Any:
@@ -357,7 +372,11 @@ def run_write(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
     if not compute:
-        return DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
+        write = DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
+        write.target = target
+        # Those of an image's levels are told apart by the first level that they make.
+        write.undone = frozenset(key[1] for key in units if key[0] in (name, f"{name}-0"))
+        return write
     try:
         with (
             reporting(progress, f"write {target.transaction.destination.name}") as report,

@@ -17,9 +17,10 @@ whole chunks of it, so no more of it is in memory. What is below holds the whole
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,47 @@ class Lower:
     method: str
 
 
-def write_unit(target: Target, unit: int, region: Region, source: Source, inside: Region) -> int:
+@dataclass(frozen=True, slots=True)
+class WrittenUnit:
+    """What a task says of the unit that it wrote. Picklable; as an int, its size.
+
+    Attributes
+    ----------
+    unit : int
+        Its number.
+    nbytes : int
+        Bytes of elements written.
+    noted : dict
+        Of a store, what is in the journal of each level: the records of the unit's chunks.
+    """
+
+    unit: int
+    nbytes: int
+    noted: Mapping[int | None, np.ndarray]
+
+    def __int__(self) -> int:
+        return self.nbytes
+
+
+def noted_by(written: Iterable[Any]) -> dict[int | None, dict[int, np.ndarray]]:
+    """Give what units that were written now have in the journals, by level and unit.
+
+    What is written in several passes comes as lists in lists; what is no unit is left out.
+    """
+    found: dict[int | None, dict[int, np.ndarray]] = {}
+    for each in written:
+        if isinstance(each, WrittenUnit):
+            for level, records in each.noted.items():
+                found.setdefault(level, {})[each.unit] = records
+        elif isinstance(each, list):
+            for level, noted in noted_by(each).items():
+                found.setdefault(level, {}).update(noted)
+    return found
+
+
+def write_unit(
+    target: Target, unit: int, region: Region, source: Source, inside: Region
+) -> WrittenUnit:
     """Write the chunks of one unit and note it in the journal.
 
     Parameters
@@ -117,8 +158,8 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
 
     Returns
     -------
-    int
-        Bytes of elements written.
+    WrittenUnit
+        Its size, and what was noted of it.
 
     Raises
     ------
@@ -136,13 +177,15 @@ def write_unit(target: Target, unit: int, region: Region, source: Source, inside
         )
         lower = Cascade(target.lower, target, region, work) if target.lower else None
         try:
-            _write_unit(target, unit, region, source, inside, work, lower)
+            noted = _write_unit(target, unit, region, source, inside, work, lower)
         finally:
             work.buffer.close()
             if lower is not None:
                 lower.close()
             uploads.close()
-    return int(np.prod(region_shape(region))) * fmt.dtype.itemsize
+    nbytes = int(np.prod(region_shape(region))) * fmt.dtype.itemsize
+    # On a disk the journal is read at the end: one file for many units.
+    return WrittenUnit(unit, nbytes, {} if target.transaction.destination.on_disk else noted)
 
 
 def _write_unit(
@@ -153,7 +196,7 @@ def _write_unit(
     inside: Region,
     work: UnitWork,
     lower: Cascade | None,
-) -> None:
+) -> dict[int | None, np.ndarray]:
     fmt, buffer, uploads = target.format, work.buffer, work.uploads
     writer = ChunkWriter(target, region, uploads)
     planes = PlaneGatherer(fmt.shape, fmt.dtype, region) if target.qc else None
@@ -201,12 +244,14 @@ def _write_unit(
     uploads.end_work()
     # What is noted is there: first all chunks, then what the levels below note of them.
     uploads.confirm()
+    noted = {}
     if lower is not None:
-        lower.finish(unit)
+        noted = lower.finish(unit)
         uploads.confirm()
     # Last: a unit that is in the journal has its lower levels there, and its record.
-    writer.finish(unit)
+    noted[target.level] = writer.finish(unit)
     uploads.confirm()
+    return noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,12 +307,16 @@ class ChunkWriter:
         elif self._removes:
             self._uploads.remove(self._level, key)
 
-    def finish(self, unit: int) -> None:
-        """Have it noted in the journal that the unit is finished, all whose chunks are there."""
+    def finish(self, unit: int) -> np.ndarray:
+        """Have it noted in the journal that the unit is finished, all whose chunks are there.
+
+        Gives what is noted.
+        """
         indices = iter_chunk_indices(self._region, self._format.chunks)
         keys = map(self._format.chunk_key, indices)
         note = self._transaction.finish_unit
         self._uploads.begin(self._records.nbytes, note, self._level, unit, self._records, keys)
+        return self._records.reshape(-1)
 
 
 class Cascade:
@@ -385,8 +434,8 @@ class Cascade:
             self._next.flush()
             self._next.end_unit()
 
-    def finish(self, unit: int) -> None:
-        """Have the unit noted in all levels, once their chunks are there."""
-        if self._next is not None:
-            self._next.finish(unit)
-        self.writer.finish(unit)
+    def finish(self, unit: int) -> dict[int | None, np.ndarray]:
+        """Have the unit noted in all levels, once their chunks are there; give what is noted."""
+        noted = {} if self._next is None else self._next.finish(unit)
+        noted[self._target.level] = self.writer.finish(unit)
+        return noted

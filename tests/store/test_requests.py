@@ -16,6 +16,7 @@ from scout_dask_io.files.bucket import Bucket
 from scout_dask_io.files.location import locate
 from scout_dask_io.store.manifest import CHANGED, manifest_of
 from scout_dask_io.store.nodes import open_node
+from scout_dask_io.store.remote_transaction import RemoteTransaction
 
 DATA = np.arange(8 * 12 * 16, dtype="u2").reshape(8, 12, 16)
 
@@ -99,10 +100,62 @@ def test_round_trips_of_opening_and_of_writing_one_chunk(lab: Lab, monkeypatch: 
     settings: dict[str, Any] = {"storage_options": lab.options}
     write = Deep(monkeypatch)
     io.write_zarr(lab.url, DATA, DATA.shape, **settings)
-    assert write.depth <= 10
+    assert write.depth <= 9
+    image = Deep(monkeypatch)
+    io.write_ome_zarr(lab.url + "2", DATA, DATA.shape, **settings)
+    assert image.depth <= 12
     opening = Deep(monkeypatch)
     io.read_zarr(lab.url, **settings)
     assert opening.depth <= 3
+
+
+def test_a_write_takes_two_requests_a_unit_beside_its_chunks(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("scout_dask_io.core.plan.UNIT_NBYTES", 512)
+    settings: dict[str, Any] = {"storage_options": counted.options, "nb_workers": 2}
+    io.write_zarr(counted.url, DATA, (4, 6, 8), **settings)
+    # Of a unit: is the write still this one, and its note. The journal is not read again.
+    n_units = 8
+    found = counted.kinds()
+    assert found["PUT"] == 8 + n_units + 4
+    assert sum(found.values()) <= 8 + 2 * n_units + 12
+    lazy = io.read_zarr(counted.url, storage_options=counted.options)
+    assert (lazy.compute() == DATA).all()
+
+
+def test_a_region_is_noted_without_reading_its_journal(counted: Counted):
+    settings: dict[str, Any] = {"storage_options": counted.options}
+    io.write_zarr(counted.url, DATA, (4, 6, 8), **settings)
+    counted.seen.clear()
+    io.write_zarr(counted.url, DATA[:4] + 1, region=np.s_[:4], **settings)
+    assert not [r for r in counted.seen if r.method == "GET" and r.name.isdigit()]
+    assert io.verify(counted.url, **settings).ok
+
+
+def test_a_resumed_write_reads_the_notes_of_the_run_before_alone(
+    counted: Counted, lab: Lab, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("scout_dask_io.core.plan.UNIT_NBYTES", 512)
+    settings: dict[str, Any] = {"storage_options": counted.options, "nb_workers": 1}
+    real, n = RemoteTransaction.finish_unit, []
+
+    def stops(*args: Any) -> None:
+        if len(n) == 3:
+            raise RuntimeError("on purpose")
+        n.append(real(*args))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteTransaction, "finish_unit", stops)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            io.write_zarr(counted.url, DATA, (4, 6, 8), **settings)
+    left = {k.rpartition("/")[2] for k in lab.names() if k.startswith(".scout-journal")}
+    counted.seen.clear()
+    io.write_zarr(counted.url, DATA, (4, 6, 8), resume=True, **settings)
+    read = [r.name for r in counted.seen if r.method == "GET" and "?" not in r.name]
+    notes = Counter(name for name in read if name.isdigit())
+    assert set(notes) == left
+    assert (lab.by_zarr() == DATA).all()
 
 
 def test_a_manifest_is_read_without_a_list_of_the_chunks(counted: Counted):

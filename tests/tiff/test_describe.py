@@ -10,10 +10,10 @@ import pytest
 import tifffile
 from helpers import make_volume, packs_bits, shared_data, write_planes
 
+import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError, TiffReadError
 from scout_dask_io.tiff import describe
 from scout_dask_io.tiff.describe import (
-    describe_image,
     describe_path,
     describe_plane,
     describe_planes,
@@ -192,7 +192,7 @@ def test_a_series_or_level_that_is_not_there_is_an_argument_error(tmp_path, opti
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, make_volume((3, 8, 9)), photometric="minisblack")
     with pytest.raises(ArgumentError, match=says):
-        describe_image(str(path), **options)
+        io.imread(path, **options)
 
 
 def test_info_tells_what_a_file_is(tmp_path):

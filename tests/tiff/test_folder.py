@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 
+from scout_dask_io import imread_folder
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.tiff.folder import list_planes, list_subfolders, natural_key
 
@@ -78,7 +79,7 @@ def test_missing_empty_or_wrong_folders_are_errors(tmp_path):
     with pytest.raises(ArgumentError, match="is a file, not a folder; read it with imread"):
         list_planes(tmp_path / "a.tif")
     with pytest.raises(ArgumentError, match="order must be one of 'alphabetical', 'natural'"):
-        list_planes(tmp_path, "numeric")
+        imread_folder(tmp_path, order="numeric")
 
 
 def test_subfolders_are_channels_in_order_of_their_names(tmp_path):
