@@ -295,7 +295,8 @@ class Follower:
         if plan.source_array().shape != source.shape:
             raise ArgumentError(
                 f"{self._root}: planes of {source.shape} would become an image of "
-                f"{plan.source_array().shape}, which cannot be followed: convert them once all are there"
+                f"{plan.source_array().shape}, which cannot be followed: convert them once all "
+                "are there"
             )
         begun = plan.begin()
         if begun is None:
