@@ -39,7 +39,13 @@ from scout_dask_io.store.fingerprint import Fingerprint
 from scout_dask_io.store.image import find_level, ome_attributes, read_image
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, parse_manifest, read_manifest
+from scout_dask_io.store.manifest import (
+    MANIFEST_NAME,
+    UNKNOWN,
+    manifest_data,
+    parse_manifest,
+    read_manifest,
+)
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
 from scout_dask_io.store.nodes import (
     UNKNOWN_CODEC,
@@ -141,7 +147,7 @@ class _StoredSource(Source):
 
     @cached_property
     def _first_records(self) -> np.ndarray | None:
-        data = None if self.node is None else self.node.file(MANIFEST_NAME)
+        data = None if self.node is None else manifest_data(self.node)
         try:
             return None if data is None else parse_manifest(data, MANIFEST_NAME).records
         except LayoutError:
