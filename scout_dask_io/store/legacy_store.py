@@ -61,11 +61,14 @@ class LayoutStore(LocalStore):
         super().__init__(Path(os.path.abspath(os.fspath(path))), read_only=read_only)
         # Arrays whose chunk keys are not what their metadata, as zarr has them, say.
         self._kept: dict[str, Literal["flat", "dotted"]] = {}
+        #: Largest file that is read whole, other than metadata; where the root is an array.
+        self.max_nbytes: int | None = None
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """Give a store on the same directory that does or does not refuse writes."""
         store = type(self)(self.root, read_only=read_only)
         store._kept.update(self._kept)
+        store.max_nbytes = self.max_nbytes
         return store
 
     def __repr__(self) -> str:
@@ -79,7 +82,7 @@ class LayoutStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Give the value of a key, metadata with the separator that fits the disk."""
-        _check_regular(self.root / self._file_key(key))
+        self._check(key, byte_range)
         found = await super().get(self._file_key(key), prototype, byte_range)
         if found is None:
             self._check_missing(key)
@@ -95,13 +98,17 @@ class LayoutStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Give the value of a key as :meth:`get` does, without an event loop."""
-        _check_regular(self.root / self._file_key(key))
+        self._check(key, byte_range)
         found = super().get_sync(self._file_key(key), prototype=prototype, byte_range=byte_range)
         if found is None:
             self._check_missing(key)
         elif byte_range is None and _is_metadata(key):
             return self._fitted(key, found, prototype)
         return found
+
+    def _check(self, key: str, byte_range: ByteRequest | None) -> None:
+        is_chunk = byte_range is None and not _is_metadata(key) and not key.endswith(".zattrs")
+        _check_regular(self.root / self._file_key(key), self.max_nbytes if is_chunk else None)
 
     def _fitted(self, key: str, found: Buffer, prototype: BufferPrototype | None) -> Buffer:
         """Give metadata that fit what lies on disk.
@@ -163,8 +170,8 @@ class LayoutStore(LocalStore):
         pass
 
 
-def _check_regular(path: Path) -> None:
-    """Refuse what is neither a regular file nor nothing, before zarr opens it.
+def _check_regular(path: Path, most: int | None) -> None:
+    """Refuse what is neither a regular file nor nothing, or too large, before zarr opens it.
 
     Raises
     ------
@@ -173,7 +180,7 @@ def _check_regular(path: Path) -> None:
     """
     # One stat, 2 microseconds beside the 100 that zarr takes a chunk.
     try:
-        mode = os.stat(path).st_mode
+        state = os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as err:
         if os.path.islink(path):
             raise ChunkReadError(
@@ -182,9 +189,14 @@ def _check_regular(path: Path) -> None:
         return
     except OSError as err:
         raise ChunkReadError(f"{path}: cannot be read ({err.strerror or err})") from err
-    if not stat.S_ISREG(mode):
-        found = "a folder" if stat.S_ISDIR(mode) else "something else"
+    if not stat.S_ISREG(state.st_mode):
+        found = "a folder" if stat.S_ISDIR(state.st_mode) else "something else"
         raise ChunkReadError(f"{path}: expected a regular file, found {found}")
+    if most is not None and state.st_size > most:
+        raise ChunkReadError(
+            f"{path}: the file has {state.st_size} bytes, more than any encoding of this array's "
+            f"chunks ({most}). It is damaged or belongs to another array."
+        )
 
 
 def _join(*parts: str) -> str:

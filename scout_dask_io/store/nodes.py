@@ -31,6 +31,7 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.codecs import as_asked
+from scout_dask_io.store.decompression import bounded, max_stored_nbytes
 from scout_dask_io.store.growth import finish_on_disk
 from scout_dask_io.store.layout import checked_array, chunk_grid, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
@@ -270,7 +271,7 @@ def open_with_zarr(
         if node.kind == "array" and not location.on_disk:
             # Its metadata are here; zarr would read them once more.
             own = {"attributes": node.attributes} if zarr_format == 2 else {}
-            return zarr.Array.from_dict(StorePath(store), {**node.metadata, **own})
+            return bounded(zarr.Array.from_dict(StorePath(store), {**node.metadata, **own}))
         if not location.on_disk:
             of_group = {**node.metadata, "attributes": node.attributes}
             of_group.pop("consolidated_metadata", None)  # as below
@@ -278,6 +279,10 @@ def open_with_zarr(
         opened: zarr.Array[Any] | zarr.Group = opening(
             store=store, mode="r" if read_only else "r+", zarr_format=zarr_format
         )
+        if isinstance(opened, zarr.Array):
+            opened = bounded(opened)
+            if isinstance(store, LayoutStore):
+                store.max_nbytes = max_stored_nbytes(opened)
     return opened
 
 

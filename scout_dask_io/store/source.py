@@ -35,6 +35,7 @@ from scout_dask_io.files.local import Newest
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
+from scout_dask_io.store.decompression import bounded
 from scout_dask_io.store.fingerprint import Fingerprint
 from scout_dask_io.store.image import find_level, ome_attributes, read_image
 from scout_dask_io.store.image_info import filled_of, stored_info
@@ -435,7 +436,7 @@ def growing_source(root: Location, document: dict[str, Any]) -> ChunkFileSource 
     if fmt is not None:
         return ChunkFileSource(root, fmt, None, "")
     place = StorePath(store_of(root, read_only=True))
-    return ZarrSource(root, zarr.Array.from_dict(place, document), None, "")
+    return ZarrSource(root, bounded(zarr.Array.from_dict(place, document)), None, "")
 
 
 def open_level(
