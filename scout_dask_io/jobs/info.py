@@ -412,7 +412,8 @@ def _codec(meta: dict[str, Any]) -> str:
     if meta["zarr_format"] == 3:
         stages = [c if isinstance(c, dict) else {"name": c} for c in meta["codecs"]]
         return " + ".join(_step(c.get("name"), c.get("configuration")) for c in stages)
-    steps = [*(meta.get("filters") or ()), *([meta["compressor"]] if meta["compressor"] else ())]
+    compressor = meta.get("compressor")
+    steps = [*(meta.get("filters") or ()), *([compressor] if compressor else ())]
     steps = [c if isinstance(c, dict) else {"id": c} for c in steps]
     named = [_step(c.get("id"), {k: v for k, v in c.items() if k != "id"}) for c in steps]
     return " + ".join(named) or "none"

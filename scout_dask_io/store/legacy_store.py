@@ -26,6 +26,7 @@ from zarr.abc.store import ByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
+from scout_dask_io.core.json_document import MAX_JSON_NBYTES
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.store.layout import INDEX, choose_separator
@@ -107,8 +108,9 @@ class LayoutStore(LocalStore):
         return found
 
     def _check(self, key: str, byte_range: ByteRequest | None) -> None:
-        is_chunk = byte_range is None and not _is_metadata(key) and not key.endswith(".zattrs")
-        _check_regular(self.root / self._file_key(key), self.max_nbytes if is_chunk else None)
+        most = MAX_JSON_NBYTES if _is_metadata(key) else self.max_nbytes
+        whole = byte_range is None
+        _check_regular(self.root / self._file_key(key), most if whole else None)
 
     def _fitted(self, key: str, found: Buffer, prototype: BufferPrototype | None) -> Buffer:
         """Give metadata that fit what lies on disk.
@@ -119,6 +121,9 @@ class LayoutStore(LocalStore):
             If no metadata can.
         """
         here, _, name = key.rpartition("/")
+        if name == ".zattrs":
+            parse_metadata(found.to_bytes(), self.root / key)  # for its errors
+            return found
         directory = self.root / here
         v2_names = (".zarray", ".zgroup") if name == "zarr.json" else (name,)
         there = [n for n in v2_names if os.path.lexists(directory / n)]
@@ -194,8 +199,8 @@ def _check_regular(path: Path, most: int | None) -> None:
         raise ChunkReadError(f"{path}: expected a regular file, found {found}")
     if most is not None and state.st_size > most:
         raise ChunkReadError(
-            f"{path}: the file has {state.st_size} bytes, more than any encoding of this array's "
-            f"chunks ({most}). It is damaged or belongs to another array."
+            f"{path}: the file has {state.st_size} bytes, more than the {most} that one of this "
+            "kind can have here. It is damaged or belongs to another array."
         )
 
 
@@ -204,7 +209,7 @@ def _join(*parts: str) -> str:
 
 
 def _is_metadata(key: str) -> bool:
-    return key.rpartition("/")[2] in (".zarray", ".zmetadata", "zarr.json")
+    return key.rpartition("/")[2] in (".zarray", ".zattrs", ".zmetadata", "zarr.json")
 
 
 _INDEX = re.compile(INDEX)

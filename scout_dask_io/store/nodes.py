@@ -252,7 +252,8 @@ def open_with_zarr(
 ) -> zarr.Array[Any] | zarr.Group:
     """Open a node through zarr."""
     location, zarr_format = node.location, node.zarr_format
-    _ = node.attributes  # which are refused here where they are more than is parsed
+    if not location.on_disk:
+        _ = node.attributes  # refused here where they are more than is parsed, as on a disk
     store: Any
     if not location.on_disk:
         store = store_of(location, read_only=read_only)

@@ -216,3 +216,15 @@ def test_attributes_that_are_not_read_are_an_error_of_every_verb(
         for made in ("out.zarr", "out", "image.zarr"):
             shutil.rmtree(path.with_name(made), ignore_errors=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_an_array_that_says_nothing_of_a_compressor_has_none(tmp_path: Path) -> None:
+    path = _made(tmp_path / "a.zarr", 2, [2, 4], [2, 4])
+    document = json.loads((path / ".zarray").read_text())
+    del document["compressor"]
+    (path / ".zarray").write_text(json.dumps(document))
+    data = np.arange(8, dtype="u2").reshape(2, 4)
+    (path / "0").mkdir()
+    (path / "0" / "0").write_bytes(data.tobytes())
+    np.testing.assert_array_equal(io.read_zarr(path).compute(), data)
+    assert io.info(path).codec == "none"
