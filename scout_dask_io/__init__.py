@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.verify import verify as verify
     from scout_dask_io.read.channels import channel_names as channel_names
     from scout_dask_io.read.channels import imread_channels as imread_channels
+    from scout_dask_io.read.data_array import to_xarray as to_xarray
     from scout_dask_io.read.dataset import dataset_positions as dataset_positions
     from scout_dask_io.read.dataset import imread_dataset as imread_dataset
     from scout_dask_io.read.region import read_region as read_region
@@ -94,6 +95,7 @@ _HOMES = {
     "jobs.repair": ("repair",),
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),
+    "read.data_array": ("to_xarray",),
     "read.dataset": ("dataset_positions", "imread_dataset"),
     "read.region": ("read_region",),
     "write.labels": ("write_labels",),
