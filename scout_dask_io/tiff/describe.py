@@ -5,7 +5,6 @@ What there is to know about a TIFF file without reading its pixels.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.selection import ALL_PAGES, AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
@@ -146,7 +146,7 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
         return all(int(n) == 1 for n in counts)
     if text.startswith('{"shape"'):
         try:
-            return bool(math.prod(json.loads(text)["shape"]) == math.prod(layout.shape))
+            return bool(math.prod(parse_json(text)["shape"]) == math.prod(layout.shape))
         except (ValueError, KeyError, TypeError):
             return False
     return not text.startswith("shape=")

@@ -10,7 +10,6 @@ Sources: "Micro-Manager File Formats" of micro-manager.org; the specification of
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.image_info import named_channels
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import TiffReadError
 from scout_dask_io.files.location import Location
@@ -66,7 +66,7 @@ def read_stack(read: Callable[[int, int], bytes]) -> tuple[dict[str, Any], np.nd
     try:
         if mark != _SUMMARY:
             return None
-        summary = json.loads(read(40, n).split(b"\0", 1)[0].decode("utf-8", "replace"))
+        summary = parse_json(read(40, n).split(b"\0", 1)[0].decode("utf-8", "replace"))
         mark, count = struct.unpack(order + "II", read(at, 8))
         if mark != _INDEX_ENTRIES or not isinstance(summary, dict):
             return None
@@ -163,7 +163,7 @@ def _channel_names(summary: Mapping[str, Any], n: int) -> tuple[str, ...]:
     names = summary.get("ChNames") or ()
     if isinstance(names, str):
         try:
-            names = json.loads(names)
+            names = parse_json(names)
         except ValueError:
             return ()
     found = tuple(map(str, names)) if isinstance(names, (list, tuple)) else ()
@@ -187,7 +187,7 @@ def _entries(data: bytes, where: str) -> Iterator[tuple[dict[str, Any], str, tup
     while at < len(data):
         try:
             (n,) = struct.unpack_from("<I", data, at)
-            axes = json.loads(data[at + 4 : at + 4 + n])
+            axes = parse_json(data[at + 4 : at + 4 + n])
             at += 4 + n
             (n,) = struct.unpack_from("<I", data, at)
             name = data[at + 4 : at + 4 + n].decode()
