@@ -39,23 +39,31 @@ _ALIASES = {
 
 # What stands before a number, in lower case, and the axis that it names.
 _KEYS = {
-    "z": {"z", "zpos", "zs", "slice", "sl", "plane", "section", "sec", "depth", "zstep", "zslice"},
+    "z": {
+        "z", "zpos", "zs", "slice", "sl", "plane", "pln", "pl", "section", "sec", "depth", "zstep",
+        "zslice",
+    },
     "c": {
         "c", "ch", "chan", "channel", "channels", "color", "colour", "wl", "w", "wv", "wave",
         "wavelength", "laser", "lambda", "filter", "ex", "em", "dye", "fluor", "chn", "exc",
     },
-    "t": {"t", "tp", "time", "timepoint", "timepoints", "frame", "frames", "l", "tl", "timelapse"},
+    "t": {
+        "t", "tp", "tm", "time", "timepoint", "timepoints", "frame", "frames", "l", "tl",
+        "timelapse", "day",
+    },
     "p": {
         "p", "pos", "position", "s", "site", "tile", "tiles", "f", "fov", "field", "series",
         "scene", "well", "x", "y", "row", "col", "column", "r", "m", "mosaic", "region", "xy",
-        "posx", "posy", "b", "block", "fld", "sample", "chunk",
+        "posx", "posy", "b", "block", "fld", "sample", "chunk", "loc", "location", "point",
     },
     "v": {
-        "v", "view", "angle", "ang", "cam", "camera", "illum", "illumination", "side", "i", "a",
-        "sh", "shutter", "rot", "rotation", "arm", "lightsheet", "ls", "ill", "vs", "setup",
+        "v", "view", "angle", "ang", "cam", "cm", "camera", "illum", "illumination", "side", "i",
+        "a", "sh", "shutter", "rot", "rotation", "arm", "lightsheet", "ls", "ill", "vs", "setup",
     },
 }  # fmt: skip
 _AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
+# Words that tell views apart where something else tells channels.
+_SIDES = frozenset({"left", "right", "l", "r", "top", "bottom", "front", "back", "up", "down"})
 # What stands behind a number.
 _UNITS = {"nm": "c", "um": "z", "µm": "z", "deg": "v", "msec": "t", "msecabs": "t"}
 # A number alone counts planes; more channels than these no microscope has.
@@ -574,9 +582,17 @@ def _axes(
                 raise _ambiguous(bare, chosen, series, where)
     for axis in "tcz":
         same = [c for c in chosen if c.axis == axis]
+        sides = [c for c in same if c.is_word and _SIDES.issuperset(map(_lower, c.values))]
+        if len(same) > 1 == len(sides):
+            chosen = [_with_axis(c, "v") if c is sides[0] else c for c in chosen]
+            same.remove(sides[0])
         if len(same) > 1:
             raise _ambiguous(same, [c for c in chosen if c.axis != axis], series, where)
     return chosen, guessed
+
+
+def _lower(value: Value) -> str:
+    return str(value).lower()
 
 
 def _has(columns: Sequence[_Column], axis: str) -> bool:

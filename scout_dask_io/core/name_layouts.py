@@ -8,9 +8,9 @@ dataset's folder fits, whose groups are named for axes, as those of a pattern ar
 are not told apart without it.
 
 Sources: the file names that Micro-Manager 1.4 (``img_%09d_%s_%03d``), Harmony of Opera and
-Operetta, CellVoyager, CQ1, MetaXpress, IN Cell Analyzer, LAS AF's Matrix Screener, Fluoview,
-mesoSPIM-control and ImspectorPro write, and TeraStitcher's folders (Bria and Iannello, BMC
-Bioinformatics 13:316, 2012), in tenths of a micrometre.
+Operetta, CellVoyager, CQ1, MetaXpress, IN Cell Analyzer, Incucyte, LAS AF's Matrix Screener,
+Fluoview, mesoSPIM-control and ImspectorPro write, and TeraStitcher's folders (Bria and Iannello,
+BMC Bioinformatics 13:316, 2012), in tenths of a micrometre.
 """
 
 from __future__ import annotations
@@ -92,6 +92,11 @@ LAYOUTS = (
         r"(?:.*/)??(?:TimePoint_(?P<t>[0-9]+)/)?(?:ZStep_(?P<z>[0-9]+)/)?"
         r"[^/]*_(?P<well>[A-P][0-9]{2})(?=_[sw][0-9])"
         rf"(?:_(?P<site>s[0-9]+))?(?:_(?P<c>w[0-9]+?))?(?:{_GUID})?" + _END,
+    ),
+    _layout(
+        "Incucyte",
+        _ANY + r"(?:[^/]*_)?(?P<well>[A-P][0-9]{1,2})_(?P<site>[0-9]+)_"
+        r"(?P<t>[0-9]{4}y[0-9]{2}m[0-9]{2}d_[0-9]{2}h[0-9]{2}m)" + _END,
     ),
     _layout(
         "IN Cell Analyzer",

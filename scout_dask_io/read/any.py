@@ -36,7 +36,7 @@ from scout_dask_io.store.source import level_source
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.tiff.dataset import holds_tiffs_below
 from scout_dask_io.tiff.describe import describe_image, describe_planes
-from scout_dask_io.tiff.folder import check_numbering, is_tiff, list_planes, odd_names
+from scout_dask_io.tiff.folder import about_names, is_tiff, list_planes
 from scout_dask_io.tiff.source import TiffSource
 
 _LOG = logging.getLogger(__name__)
@@ -256,22 +256,7 @@ def _odd_names(opened: Opened) -> Iterator[str]:
         folder, name = os.path.split(path)
         folders[folder].append(name)
     for folder, names in folders.items():
-        for what, found in zip(
-            ("numbers that are missing", "files of the same number"),
-            check_numbering(names),
-            strict=True,
-        ):
-            if found:
-                more = f" and {len(found) - 10:,} more" if len(found) > 10 else ""
-                yield (
-                    f"{folder!r} has {what}: {', '.join(found[:10])}{more}. Its planes are stacked "
-                    "as they are, one after the other."
-                )
-        for text in odd_names(names)[:5]:
-            yield (
-                f"{folder!r}: {text}. If that is not meant, put what belongs together in a folder "
-                "of its own (a folder a channel is read as channels), and move what does not away."
-            )
+        yield from about_names(folder, names)
 
 
 def kind_of(path: Location) -> Kind:

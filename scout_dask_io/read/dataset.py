@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self, TypeAlias
 
 import dask.array as da
@@ -21,6 +22,7 @@ from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
+from scout_dask_io.tiff.folder import about_names
 from scout_dask_io.tiff.set_folder import SetReading, is_told_by_names, sets_in
 from scout_dask_io.tiff.sidecar import Place
 
@@ -332,6 +334,25 @@ def channels_of(place: Location) -> tuple[str, ...]:
         return grid.channels
     channel = grid.along("c")
     return () if channel is None else channel.labels
+
+
+def about_folder(place: Location, names: Sequence[str], *, is_set: bool) -> Iterator[str]:
+    """Say why the files of a folder may be no one stack: they are a set, or by their names.
+
+    Where the first file may be one of a set, that is looked at. No I/O otherwise.
+    """
+    sets = sets_in(place, names) if is_set and len(names) > 1 else None
+    if sets is not None:
+        with suppress(ArgumentError):
+            if is_told_by_names(grid_of_names(names, repr(str(place))), sets, quiet=True):
+                sets = None
+    if sets is None:
+        yield from about_names(str(place), names)
+        return
+    yield (
+        f"{str(place)!r} holds {sets}, and its files are stacked one after the other, whatever "
+        "their metadata say. imread_dataset reads them as what they are."
+    )
 
 
 def odd_about(grid: Reading) -> list[str]:

@@ -13,10 +13,12 @@ from typing import Any
 
 import dask.array as da
 
+from scout_dask_io.core.messages import warn
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.remote import is_url
+from scout_dask_io.read.dataset import about_folder
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import describe_image, describe_planes
@@ -175,8 +177,10 @@ def imread_folder(
     Warns
     -----
     UserWarning
-        If alphabetical order puts, say, ``z10`` before ``z2``; and which planes
-        are filled.
+        If alphabetical order puts, say, ``z10`` before ``z2``; which planes are filled; and
+        where the files may be no one stack: a second field varies in their names, numbers are
+        missing, one is not named as the others are, or they are a set of which metadata say
+        what each plane is. :func:`imread_dataset` reads such folders as what they are.
 
     Raises
     ------
@@ -197,8 +201,12 @@ def imread_folder(
     """
     workers = check_nb_workers(nb_workers)
     how = Selection(order, missing, series=series, pages=pages, allow_sparse=allow_sparse)
-    planes = list_planes(locate_file(path, storage_options), how.order)
+    place = locate_file(path, storage_options)
+    planes = list_planes(place, how.order)
     source = describe_planes(planes, workers, how, check=check)
+    is_set = source.stated.names_others
+    for text in about_folder(place, sorted(p.name for p in planes), is_set=is_set):
+        warn(text)
     return lazy_array(source, chunks, name="imread")
 
 

@@ -24,7 +24,7 @@ from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
-from scout_dask_io.tiff.file_set import find_set_of, open_alone
+from scout_dask_io.tiff.file_set import find_set_of, names_others, open_alone
 from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
@@ -101,7 +101,10 @@ def describe_plane(
                 and not selection.series
                 and _is_only_page(ifd, window, page.layout)
             ):
-                stated = stated_by(fd, file, (), page.layout) if asked else None
+                stated = None
+                if asked:
+                    stated = stated_by(fd, file, (), page.layout)
+                    stated = replace(stated, names_others=names_others(window, header))
                 return DescribedFile(file, (), (page,), stated)
         headers, series = read_headers(window, file, selection), selection.series or 0
         ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
@@ -118,6 +121,8 @@ def describe_plane(
         if asked:
             stated = stated_by(fd, file, lead, found[0].layout, series)
             stated = _plain(stated, lead, found[0].layout) if selection.pages == "all" else stated
+            told = selection.pages != "all" and names_others(window, header)
+            stated = replace(stated, names_others=told)
         return DescribedFile(file, lead, found, stated)
 
 

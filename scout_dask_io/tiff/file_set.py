@@ -76,6 +76,16 @@ def find_set_of(place: Location, window: Window, header: Header | None) -> FileS
     return ome_set(place, text, cache(partial(_beside, place.parent)), _description, _count_pages)
 
 
+def names_others(window: Window, header: Header | None) -> bool:
+    """Tell whether a file may be one of a set, by what it has at its head."""
+    if header is None:
+        return False
+    head = bytes(window.get(0, min(40, window.size)))
+    if is_ndtiff(head) or is_stack(head):
+        return True
+    return is_ome(_text(read_ifd(window, header, header.first), window))
+
+
 def _ndtiff_of(place: Location) -> FileSet | None:
     index = read_index(place.parent)
     if index is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -181,11 +181,36 @@ def check_numbering(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, .
     return tuple(gaps), tuple(duplicates)
 
 
-def odd_names(names: Sequence[str]) -> tuple[str, ...]:
+def about_names(folder: str, names: Sequence[str]) -> Iterator[str]:
+    """Say in sentences why the files of a folder may be no one stack, and what to do about it.
+
+    Examples
+    --------
+    >>> next(about_names("run7", ["z0.tif", "z1.tif", "z3.tif"]))[:48]
+    "'run7' has numbers that are missing: z2.tif. Its"
+    """
+    gaps, duplicates = check_numbering(names)
+    whats = ("numbers that are missing", "files of the same number")
+    for what, found in zip(whats, (gaps, duplicates), strict=True):
+        if found:
+            more = f" and {len(found) - 10:,} more" if len(found) > 10 else ""
+            yield (
+                f"{folder!r} has {what}: {', '.join(found[:10])}{more}. Its planes are stacked "
+                "as they are, one after the other."
+            )
+    for text in odd_names(names, has_gaps=bool(gaps))[:5]:
+        yield (
+            f"{folder!r}: {text}. If that is not meant, put what belongs together in a folder "
+            "of its own (a folder a channel is read as channels), and move what does not away."
+        )
+
+
+def odd_names(names: Sequence[str], has_gaps: bool | None = None) -> tuple[str, ...]:
     """Say in sentences why files may be no one stack of planes, by their names alone.
 
     More than one field that varies (channels beside planes), a plane that is missing where its
-    number is not the last one, a file that is not named as the others are.
+    number is not the last one, a file that is not named as the others are. ``has_gaps`` is
+    whether :func:`check_numbering` finds numbers that are missing, where that is known.
 
     Examples
     --------
@@ -208,6 +233,6 @@ def odd_names(names: Sequence[str]) -> tuple[str, ...]:
         )
     if len(grid.files) > 1:
         found += [f"{name!r} is not named as the others are" for name in grid.strays]
-    if not check_numbering(names)[0]:
+    if not (bool(check_numbering(names)[0]) if has_gaps is None else has_gaps):
         found += [f"missing by the names: {hole}" for hole in grid.missing]
     return tuple(found)

@@ -72,12 +72,15 @@ class Stated:
         Empty where nothing is stated of them.
     ignored : str
         What resolution its tags have that is no size of a voxel.
+    names_others : bool
+        Whether it tells of other files, with which it may make up a set.
     """
 
     axes: str = ""
     sizes: tuple[VoxelSize, ...] = ()
     channels: tuple[Channel, ...] = ()
     ignored: str = ""
+    names_others: bool = False
 
 
 def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:

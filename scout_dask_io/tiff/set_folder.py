@@ -264,11 +264,12 @@ def _find(folder: Location, name: str) -> FileSet | None:
         return None
 
 
-def is_told_by_names(grid: NameGrid, reading: SetReading) -> bool:
+def is_told_by_names(grid: NameGrid, reading: SetReading, *, quiet: bool = False) -> bool:
     """Tell whether names put the planes of sets where the metadata do, so that they may be read.
 
     Of a set of which some files are not there, that is so where what is there has all planes
-    along z: then somebody took channels, time points or positions apart, and is told of it.
+    along z: then somebody took channels, time points or positions apart, and unless ``quiet``
+    is told of it.
     """
     if grid.holes or set(grid.strays) != set(reading.strays):
         return False
@@ -283,7 +284,7 @@ def is_told_by_names(grid: NameGrid, reading: SetReading) -> bool:
             return False
         if one.lacking and not _has_all_planes(there, places):
             return False
-        if one.lacking:
+        if one.lacking and not quiet:
             some = sorted(one.lacking)
             warn(
                 f"{str(reading.root)!r} holds {len(there):,} of {len(places):,} files of "

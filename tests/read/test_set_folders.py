@@ -315,3 +315,20 @@ def test_info_of_a_member_says_which_set_it_is_of(tmp_path: Path):
     assert json.loads(report.to_json())["n_files"] == 2
     with pytest.warns(UserWarning, match="one of 2 files of a Micro-Manager data set"):
         assert io.imread(files[1], pages="all").shape == (6, 11, 13)
+
+
+def test_a_folder_that_is_stacked_though_it_is_a_set_or_channels_is_told_of(tmp_path: Path):
+    volume = make_volume((2, 3, 4, 11, 13))
+    ome_files(tmp_path / "set", [volume], "tcz", "img_{n:03d}.ome.tif")
+    with pytest.warns(UserWarning, match=r"24 files of an OME-TIFF: 2 time points x 3 channels"):
+        got = io.imread_folder(tmp_path / "set")
+    np.testing.assert_array_equal(got.compute(), volume.reshape(-1, 11, 13))
+    ome_files(tmp_path / "z", [volume[0, 0]], "z", "img_{n:03d}.ome.tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(io.imread_folder(tmp_path / "z"), volume[0, 0])
+    (tmp_path / "names").mkdir()
+    for c, z in np.ndindex(3, 4):
+        tifffile.imwrite(tmp_path / "names" / f"b_C{c}_Z{z}.tif", volume[0, c, z])
+    with pytest.warns(UserWarning, match=r"the names tell of 3 channels x 4 planes"):
+        io.imread_folder(tmp_path / "names")
