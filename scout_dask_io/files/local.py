@@ -268,7 +268,9 @@ class LocalLocation(_Base):
         """
         try:
             with os.scandir(self) as found:
-                return sorted((self / e.name, _is_dir(e)) for e in found)
+                # By their names: comparing paths takes as long as all the rest of a large folder.
+                named = sorted((e.name, _is_dir(e)) for e in found)
+                return [(self / name, is_folder) for name, is_folder in named]
         except _NOT_THERE:
             return []
         except OSError as err:
