@@ -21,11 +21,11 @@ from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.selection import ALL_PAGES, AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
-from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
-from scout_dask_io.tiff.file_set import find_set_of, names_others, open_alone
-from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
+from scout_dask_io.tiff.file_set import find_set_of, has_index, names_others, open_alone
+from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import (
@@ -106,6 +106,8 @@ def describe_plane(
                     stated = stated_by(fd, file, (), page.layout)
                     stated = replace(stated, names_others=names_others(window, header))
                 return DescribedFile(file, (), (page,), stated)
+            if whole and selection.pages != "all" and (own := _by_index(path, window, header)):
+                return _member_of(file, path, own, selection)
         headers, series = read_headers(window, file, selection), selection.series or 0
         ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
         with open_tiff(fd, file, **ome) as tif:
@@ -124,6 +126,40 @@ def describe_plane(
             told = selection.pages != "all" and names_others(window, header)
             stated = replace(stated, names_others=told)
         return DescribedFile(file, lead, found, stated)
+
+
+def _by_index(path: Location, window: Window, header: Header) -> FileSet | None:
+    """Give the set of a file that has all its planes itself, by an index of Micro-Manager's."""
+    if not has_index(window):
+        return None
+    found = find_set_of(path, window, header)
+    return found if found is not None and len(found.files) == 1 else None
+
+
+def _member_of(
+    file: SourceFile, path: Location, members: FileSet, selection: Selection
+) -> DescribedFile:
+    """Describe a file of a stack whose own index says what its pages are.
+
+    Raises
+    ------
+    TiffReadError
+        If it holds several positions, or not all planes that its summary counts.
+    """
+    image = members.images[0].squeezed()
+    if "r" in image.axes:
+        raise TiffReadError(
+            f"{str(path)!r} holds {len(image.positions)} positions, each of which is an array of "
+            "its own: put it in a folder of its own, which gives each by its name"
+        )
+    source = describe_map(
+        path.parent, members, image, replace(selection, missing="error"), own=path.name
+    )
+    pages = [
+        DescribedPage(source.layouts[layout], ifd, data)
+        for _, layout, ifd, data in source.table.pages.reshape(-1, 4).tolist()
+    ]
+    return DescribedFile(file, image.shape, tuple(pages), source.stated)
 
 
 def _is_whole_ome(fd: OpenFile, file: SourceFile) -> bool:

@@ -76,12 +76,17 @@ def find_set_of(place: Location, window: Window, header: Header | None) -> FileS
     return ome_set(place, text, cache(partial(_beside, place.parent)), _description, _count_pages)
 
 
+def has_index(window: Window) -> bool:
+    """Tell by its head whether a file is of Micro-Manager, with an index of its planes."""
+    head = bytes(window.get(0, min(40, window.size)))
+    return is_ndtiff(head) or is_stack(head)
+
+
 def names_others(window: Window, header: Header | None) -> bool:
     """Tell whether a file may be one of a set, by what it has at its head."""
     if header is None:
         return False
-    head = bytes(window.get(0, min(40, window.size)))
-    if is_ndtiff(head) or is_stack(head):
+    if has_index(window):
         return True
     return is_ome(_text(read_ifd(window, header, header.first), window))
 

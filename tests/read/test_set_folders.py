@@ -332,3 +332,29 @@ def test_a_folder_that_is_stacked_though_it_is_a_set_or_channels_is_told_of(tmp_
         tifffile.imwrite(tmp_path / "names" / f"b_C{c}_Z{z}.tif", volume[0, c, z])
     with pytest.warns(UserWarning, match=r"the names tell of 3 channels x 4 planes"):
         io.imread_folder(tmp_path / "names")
+
+
+@pytest.mark.parametrize("kind", ["channel", "time", "position"])
+def test_a_file_of_micromanager_s_a_channel_a_time_or_a_position_brings_its_own_axes(
+    tmp_path: Path, kind: str
+):
+    volume = make_volume((2, 2, 2, 3, 11, 13))
+    for k, one in enumerate(volume):
+        if kind == "channel":
+            micromanager(tmp_path / "d" / f"ch{k}", one[None, :, :1], prefix="run")
+        elif kind == "time":
+            micromanager(tmp_path / "d", one[None, :1], prefix=f"t{k}")
+        else:
+            micromanager(tmp_path / "d" / f"Pos{k}", one[None], prefix="run")
+    wanted = {
+        "channel": volume[:, :, 0].swapaxes(0, 1),
+        "time": volume[:, 0],
+        "position": volume[1],
+    }[kind]
+    how = {"position": "Pos1"} if kind == "position" else {}
+    check_every_verb(tmp_path / "d", wanted, "tczyx", tmp_path, **how)
+    if kind == "time":
+        micromanager(tmp_path / "p", volume[:, :1], prefix="t0")
+        micromanager(tmp_path / "p", volume[:, :1], prefix="t1")
+        with pytest.raises(io.TiffReadError, match="holds 2 positions"):
+            io.imread_dataset(tmp_path / "p", "t{t}_MMStack.ome.tif")
