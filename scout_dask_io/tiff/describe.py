@@ -421,7 +421,7 @@ def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
     Letters that mean nothing count them, and of channels nothing is known.
     """
     axes = "q" * len(lead) + "yxs"[: len(layout.shape)]
-    return replace(stated, axes=axes, channels=())
+    return replace(stated, axes=axes, channels=(), record={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,7 +452,8 @@ class TiffInfo:
     def info(self) -> ImageInfo:
         """What the file states by itself, whatever lies beside it."""
         stated = self.stated
-        return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        info = ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        return stated.image(stated.axes, self.shape, info, self.path)
 
 
 def describe_path(path: Any, selection: Selection = AS_IT_IS) -> TiffInfo:

@@ -9,10 +9,11 @@ metadata, whose ``LUTs`` have 256 reds, greens and blues a channel.
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 from xml.etree import ElementTree
@@ -21,8 +22,9 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.image_info import WHITE, Channel, named_channels
+from scout_dask_io.core.image_info import WHITE, Channel, ImageInfo, named_channels
 from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.ome_metadata import RECORD_KEY, with_record
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
@@ -43,6 +45,20 @@ _LEAST_UM, _GREATEST_UM = 1e-5, 1e5
 _NO_COLORS = frozenset({0, 1, 5, 8, 9, 10})
 
 _BLACK = "000000"
+
+#: Of the annotation in OME-XML that holds what OME-XML has no place for.
+NAMESPACE = "scout-dask-io/image_frame"
+#: Units of time, by their names in OME-Zarr: as OME-XML has them, and in seconds.
+TIME_UNITS = {
+    "nanosecond": "ns",
+    "microsecond": "µs",
+    "millisecond": "ms",
+    "second": "s",
+    "minute": "min",
+    "hour": "h",
+    "day": "d",
+}
+SECONDS = dict(zip(TIME_UNITS, (1e-9, 1e-6, 1e-3, 1.0, 60.0, 3600.0, 86400.0), strict=True))
 
 _T = TypeVar("_T")
 
@@ -70,11 +86,38 @@ class Stated:
         Of a voxel, the most telling first.
     channels : tuple of Channel
         Empty where nothing is stated of them.
+    record : mapping
+        What else is stated of the image, as ``core.ome_metadata.image_record`` has it.
     """
 
     axes: str = ""
     sizes: tuple[VoxelSize, ...] = ()
     channels: tuple[Channel, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def telling(self, names: Sequence[str]) -> Sequence[str]:
+        """Give names of channels by folders or files, none where the record tells them better.
+
+        Names as an export gives them, ``c0``, ``c1`` …, say nothing.
+        """
+        plain = [re.sub("(?<=c)0+(?=[0-9])", "", name) for name in names]
+        numbered = plain == [f"c{k}" for k in range(len(names))]
+        return () if numbered and "omero" in self.record else names
+
+    def image(self, axes: str, shape: Shape, info: ImageInfo, where: str) -> ImageInfo:
+        """Give what is known of an image of some axes with what the record says of it.
+
+        Of a part of what the record is of, such as one of several channels, what it says of
+        channels does not count.
+        """
+        if not self.record:
+            return info
+        record = {k: v for k, v in self.record.items() if axes or k != "axes"}
+        shown = record.get("omero")
+        n_channels = dict(zip(axes, shape, strict=False)).get("c", 1)
+        if isinstance(shown, dict) and len(shown.get("channels") or ()) != n_channels:
+            record["omero"] = {k: v for k, v in shown.items() if k != "channels"}
+        return with_record(info, record, where)
 
 
 def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
@@ -155,7 +198,12 @@ def stated_in(
     if len(axes) != len(lead) + len(layout.shape):
         axes = ""
     n_channels = dict(zip(axes, (*lead, *layout.shape), strict=False)).get("c", 1)
-    return Stated(axes, tuple(metadata.sizes(level)), metadata.channels(n_channels))
+    record = metadata.record(level) if axes else {}
+    shown = record.get("omero")
+    # The file's own way has names without spaces at their ends, and not every colour.
+    told = isinstance(shown, dict) and len(shown.get("channels") or ()) == n_channels
+    channels = () if told else metadata.channels(n_channels)
+    return Stated(axes, tuple(metadata.sizes(level)), channels, record)
 
 
 class Metadata:
@@ -252,6 +300,29 @@ class Metadata:
             colors = colors or _colors(found[1], n)
         return named_channels(names, colors)
 
+    def record(self, level: int = 0) -> dict[str, Any]:
+        """Give what is stated beside sizes and channels: by this library, or the time step.
+
+        Of a lower level, axes are as much larger as it has fewer pixels.
+        """
+        found: dict[str, Any] = {}
+        for find in (
+            lambda: self._shaped.get(RECORD_KEY),
+            lambda: _annotation_of(self._tif),
+            lambda: _record_of_imagej(self._imagej),
+            lambda: _time_step(*_step_of_ome(self._ome)),
+            lambda: _time_step(*_step_of_imagej(self._imagej)),
+        ):
+            stated = ask(find)
+            if isinstance(stated, dict) and stated:
+                found = stated
+                break
+        times = dict(zip("zyx", self._factors(level), strict=True))
+        axes = found.get("axes")
+        if level == 0 or not isinstance(axes, list):
+            return found
+        return {**found, "axes": [_coarser(axis, times) for axis in axes]}
+
     def _factors(self, level: int) -> tuple[float, float, float]:
         if level == 0:
             return 1.0, 1.0, 1.0
@@ -259,6 +330,53 @@ class Metadata:
         extents = [dict(zip(s.axes, s.shape, strict=True)) for s in (levels[0], levels[level])]
         z, y, x = (extents[0].get(a, 1) / max(extents[1].get(a, 1), 1) for a in "ZYX")
         return z, y, x
+
+
+def _coarser(axis: Any, times: dict[str, float]) -> Any:
+    """Give the record of an axis at a lower level, whose pixels are the means of so many."""
+    n = times.get(axis.get("name", ""), 1.0) if isinstance(axis, dict) else 1.0
+    if n == 1.0:
+        return axis
+    scale, shift = axis.get("scale"), axis.get("translation", 0.0)
+    step = 1.0 if scale is None else scale
+    found = ask(lambda: {"scale": step * n, "translation": shift + step * (n - 1) / 2})
+    return {**axis, **(found or {})}
+
+
+def _annotation_of(tif: tifffile.TiffFile) -> Any:
+    """Give the record that this library puts in OME-XML; the first, of several images."""
+    if not tif.is_ome or NAMESPACE not in (tif.ome_metadata or ""):
+        return None
+    for note in ElementTree.fromstring(tif.ome_metadata or "").iter():
+        if note.get("Namespace") == NAMESPACE:
+            return json.loads("".join(note.itertext()))
+    return None
+
+
+def _record_of_imagej(meta: dict[str, Any]) -> Any:
+    for line in str(meta.get("Info", "")).splitlines():
+        if line.startswith(f"{RECORD_KEY}: "):
+            return json.loads(line.removeprefix(f"{RECORD_KEY}: "))
+    return None
+
+
+def _step_of_ome(pixels: ElementTree.Element | None) -> tuple[Any, Any]:
+    given = {} if pixels is None else pixels.attrib
+    units = {symbol: name for name, symbol in TIME_UNITS.items()}
+    return given.get("TimeIncrement"), units.get(given.get("TimeIncrementUnit", "s"))
+
+
+def _step_of_imagej(meta: dict[str, Any]) -> tuple[Any, Any]:
+    unit = str(meta.get("tunit", "sec")).strip().lower()
+    return meta.get("finterval"), "second" if unit in ("s", "sec", "second", "seconds") else None
+
+
+def _time_step(step: Any, unit: Any) -> dict[str, Any] | None:
+    """Give a record of the time from one moment to the next; ``None`` where it is none."""
+    seconds = 0.0 if step is None or unit is None else float(step)
+    if not (math.isfinite(seconds) and seconds > 0):
+        return None
+    return {"axes": [{"name": "t", "scale": seconds, "unit": unit}]}
 
 
 def ask(find: Callable[[], _T | None]) -> _T | None:
