@@ -15,7 +15,7 @@ import dask.array as da
 
 from scout_dask_io.core.axes import ORDER, axes_of, in_order, pages_as_planes
 from scout_dask_io.core.image_info import Axis, FilledPlane, ImageInfo, named_channels
-from scout_dask_io.core.messages import RESUME, Option, joined, warn
+from scout_dask_io.core.messages import RESUME, Option, Way, joined, warn
 from scout_dask_io.core.name_fields import NameGrid
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import AS_IT_IS, Selection
@@ -403,7 +403,11 @@ def as_image(opened: Opened) -> tuple[da.Array, ImageInfo]:
     if not set(axes) <= set(ORDER) or not order.endswith("yx") or source_of(array) is None:
         raise ArgumentError(
             f"{opened.path} has the axes {axes!r}, and an OME-Zarr image has (t, c, z, y, x) or "
-            "some of these: read it, bring its axes into that order, and use write_ome_zarr"
+            "some of these: "
+            + Way(
+                "read it, bring its axes into that order, and use write_ome_zarr",
+                "without --ome it becomes an array of its own axes",
+            )
         )
     array = turned(array, axes, order)
     n_channels = array.shape[order.index("c")] if "c" in order else 1

@@ -18,7 +18,7 @@ from zarr.storage import StorePath
 
 from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.grid import chunk_counts
-from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.messages import OVERWRITE, RESUME, Way
 from scout_dask_io.errors import (
     ChunkReadError,
     LayoutError,
@@ -148,8 +148,8 @@ def _recover(location: Location) -> None:
     elif path.exists() and not path.is_dir():
         check_no_zip(location)
         raise LayoutError(
-            f"{path} is a file, expected the directory of a Zarr array or group. "
-            "imread reads a TIFF file."
+            f"{path} is a file, expected the directory of a Zarr array or group"
+            + Way(". imread reads a TIFF file.", ".")
         )
 
 

@@ -183,7 +183,7 @@ def describe_dataset(
     return TiffSource(
         FileTable.of(files), layouts, table, token_of(files, what),
         nb_workers=nb_workers, filled=filled, options=paths[0].options,
-        stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels, stated.record),
+        stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels, record=stated.record),
     )  # fmt: skip
 
 
