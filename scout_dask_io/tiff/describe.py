@@ -29,7 +29,8 @@ from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
 from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
-from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
+from scout_dask_io.tiff.image_record import ask
+from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import (
     CODEC_NAMES,

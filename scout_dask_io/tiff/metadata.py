@@ -9,13 +9,12 @@ metadata, whose ``LUTs`` have 256 reds, greens and blues a channel.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,11 +23,12 @@ import tifffile
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import WHITE, Channel, ImageInfo, named_channels
 from scout_dask_io.core.messages import Option, warn
-from scout_dask_io.core.ome_metadata import RECORD_KEY, with_record
+from scout_dask_io.core.ome_metadata import with_record
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.voxel_csv import csv_size
+from scout_dask_io.tiff.image_record import ask, coarser, record_of
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.series import open_tiff
@@ -45,33 +45,6 @@ _LEAST_UM, _GREATEST_UM = 1e-5, 1e5
 _NO_COLORS = frozenset({0, 1, 5, 8, 9, 10})
 
 _BLACK = "000000"
-
-#: Of the annotation in OME-XML that holds what OME-XML has no place for.
-NAMESPACE = "scout-dask-io/image_frame"
-#: Units of time, by their names in OME-Zarr: as OME-XML has them, and in seconds.
-TIME_UNITS = {
-    "nanosecond": "ns",
-    "microsecond": "µs",
-    "millisecond": "ms",
-    "second": "s",
-    "minute": "min",
-    "hour": "h",
-    "day": "d",
-}
-SECONDS = dict(zip(TIME_UNITS, (1e-9, 1e-6, 1e-3, 1.0, 60.0, 3600.0, 86400.0), strict=True))
-
-_T = TypeVar("_T")
-
-# What metadata that make no sense raise, here and in tifffile.
-_NONSENSE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    ZeroDivisionError,
-    IndexError,
-    ElementTree.ParseError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,27 +307,10 @@ class Metadata:
         return named_channels(names, colors)
 
     def record(self, level: int = 0) -> dict[str, Any]:
-        """Give what is stated beside sizes and channels: by this library, or the time step.
-
-        Of a lower level, axes are as much larger as it has fewer pixels.
-        """
-        found: dict[str, Any] = {}
-        for find in (
-            lambda: self._shaped.get(RECORD_KEY),
-            lambda: _annotation_of(self._tif),
-            lambda: _record_of_imagej(self._imagej),
-            lambda: _time_step(*_step_of_ome(self._ome)),
-            lambda: _time_step(*_step_of_imagej(self._imagej)),
-        ):
-            stated = ask(find)
-            if isinstance(stated, dict) and stated:
-                found = stated
-                break
+        """Give what is stated beside sizes and channels, as :func:`record_of` does."""
         times = dict(zip("zyx", self._factors(level), strict=True))
-        axes = found.get("axes")
-        if level == 0 or not isinstance(axes, list):
-            return found
-        return {**found, "axes": [_coarser(axis, times) for axis in axes]}
+        found = record_of(self._tif, self._shaped, self._ome, self._imagej)
+        return found if level == 0 else coarser(found, times)
 
     def _factors(self, level: int) -> tuple[float, float, float]:
         if level == 0:
@@ -363,61 +319,6 @@ class Metadata:
         extents = [dict(zip(s.axes, s.shape, strict=True)) for s in (levels[0], levels[level])]
         z, y, x = (extents[0].get(a, 1) / max(extents[1].get(a, 1), 1) for a in "ZYX")
         return z, y, x
-
-
-def _coarser(axis: Any, times: dict[str, float]) -> Any:
-    """Give the record of an axis at a lower level, whose pixels are the means of so many."""
-    n = times.get(axis.get("name", ""), 1.0) if isinstance(axis, dict) else 1.0
-    if n == 1.0:
-        return axis
-    scale, shift = axis.get("scale"), axis.get("translation", 0.0)
-    step = 1.0 if scale is None else scale
-    found = ask(lambda: {"scale": step * n, "translation": shift + step * (n - 1) / 2})
-    return {**axis, **(found or {})}
-
-
-def _annotation_of(tif: tifffile.TiffFile) -> Any:
-    """Give the record that this library puts in OME-XML; the first, of several images."""
-    if not tif.is_ome or NAMESPACE not in (tif.ome_metadata or ""):
-        return None
-    for note in ElementTree.fromstring(tif.ome_metadata or "").iter():
-        if note.get("Namespace") == NAMESPACE:
-            return json.loads("".join(note.itertext()))
-    return None
-
-
-def _record_of_imagej(meta: dict[str, Any]) -> Any:
-    for line in str(meta.get("Info", "")).splitlines():
-        if line.startswith(f"{RECORD_KEY}: "):
-            return json.loads(line.removeprefix(f"{RECORD_KEY}: "))
-    return None
-
-
-def _step_of_ome(pixels: ElementTree.Element | None) -> tuple[Any, Any]:
-    given = {} if pixels is None else pixels.attrib
-    units = {symbol: name for name, symbol in TIME_UNITS.items()}
-    return given.get("TimeIncrement"), units.get(given.get("TimeIncrementUnit", "s"))
-
-
-def _step_of_imagej(meta: dict[str, Any]) -> tuple[Any, Any]:
-    unit = str(meta.get("tunit", "sec")).strip().lower()
-    return meta.get("finterval"), "second" if unit in ("s", "sec", "second", "seconds") else None
-
-
-def _time_step(step: Any, unit: Any) -> dict[str, Any] | None:
-    """Give a record of the time from one moment to the next; ``None`` where it is none."""
-    seconds = 0.0 if step is None or unit is None else float(step)
-    if not (math.isfinite(seconds) and seconds > 0):
-        return None
-    return {"axes": [{"name": "t", "scale": seconds, "unit": unit}]}
-
-
-def ask(find: Callable[[], _T | None]) -> _T | None:
-    """Give what a function finds, ``None`` where the metadata make no sense."""
-    try:
-        return find()
-    except _NONSENSE:
-        return None
 
 
 def _length(value: Any, unit: Any) -> float | None:

@@ -29,7 +29,8 @@ from scout_dask_io.files.location import locate_file
 from scout_dask_io.tiff.describe import describe_image, describe_plane
 from scout_dask_io.tiff.encode import Tag
 from scout_dask_io.tiff.ifd import Window, read_header, read_ifd
-from scout_dask_io.tiff.metadata import NAMESPACE, SECONDS, TIME_UNITS, ome_color
+from scout_dask_io.tiff.image_record import NAMESPACE, SECONDS, TIME_UNITS
+from scout_dask_io.tiff.metadata import ome_color
 from scout_dask_io.tiff.open_file import opened
 from scout_dask_io.tiff.write_layout import TiffLayout
 
