@@ -26,7 +26,8 @@ from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import find_set_of, has_index, names_others, open_alone
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
-from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
+from scout_dask_io.tiff.image_record import ask
+from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import (
     DescribedPage,
@@ -528,4 +529,4 @@ def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
     Letters that mean nothing count them, and of channels nothing is known.
     """
     axes = "q" * len(lead) + "yxs"[: len(layout.shape)]
-    return replace(stated, axes=axes, channels=())
+    return replace(stated, axes=axes, channels=(), record={})

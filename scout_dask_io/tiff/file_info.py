@@ -59,7 +59,8 @@ class TiffInfo:
     def info(self) -> ImageInfo:
         """What the file states by itself, whatever lies beside it."""
         stated = self.stated
-        return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        info = ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        return stated.image(stated.axes, self.shape, info, self.path)
 
 
 def describe_path(path: Any, selection: Selection = AS_IT_IS, *, alone: bool = False) -> TiffInfo:
