@@ -5,6 +5,8 @@ Each kind of metadata of an open file is parsed once, whatever is in it; no pixe
 Sources: the OME schema 2016-06, ``Channel`` (``Name``, and ``Color`` as a signed 32-bit
 integer of red, green, blue and alpha, from the highest byte to the lowest); and ImageJ's
 metadata, whose ``LUTs`` have 256 reds, greens and blues a channel.
+
+Why it is long: what each kind states is a few lines, and in which order they count is one list.
 """
 
 from __future__ import annotations
