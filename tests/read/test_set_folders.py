@@ -257,24 +257,33 @@ def test_a_stopped_acquisition_says_what_lacks_and_either_way_out_works(tmp_path
     np.testing.assert_array_equal(got.compute(), volume[0])
 
 
-def test_a_set_in_a_store_is_read_as_one_on_a_disk(tmp_path: Path):
-    fsspec = pytest.importorskip("fsspec")
+@pytest.mark.parametrize("store", ["memory", "s3"])
+def test_a_set_in_a_store_is_read_as_one_on_a_disk(tmp_path: Path, request, memory, store: str):
     volume = make_volume((2, 2, 3, 11, 13))
-    store = fsspec.filesystem("memory")
+    if store == "s3":
+        lab = request.getfixturevalue("lab")
+        fs, above, url, options = lab.fs, lab.bucket, f"s3://{lab.bucket}", lab.options
+    else:
+        fs, above = memory.fs, memory.key.rpartition("/")[0]
+        url, options = memory.url.rpartition("/")[0], None
     for kind, make in {
         "ome": lambda f: ome_files(f, [volume], "tcz", "p{n}.ome.tif", in_file="z"),
+        "companion": lambda f: ome_files(
+            f, [volume], "tcz", "p{n}.ome.tif", in_file="z", companion="a.companion.ome"
+        ),
         "mm": lambda f: micromanager(f, volume[None], split=5),
         "nd": lambda f: ndtiff(f, list(grid_planes(volume, ("time", "channel", "z"))), 5),
     }.items():
         make(tmp_path / kind)
         for path in (tmp_path / kind).iterdir():
-            store.pipe(f"/sets/{kind}/{path.name}", path.read_bytes())
-        got = io.imread_dataset(f"memory://sets/{kind}")
+            fs.pipe_file(f"{above}/{kind}/{path.name}", path.read_bytes())
+        how = {"storage_options": options}
+        got = io.imread_dataset(f"{url}/{kind}", **how)
         np.testing.assert_array_equal(got.compute(), volume)
-        assert io.scan(f"memory://sets/{kind}").ok
-        assert io.info(f"memory://sets/{kind}").axes == "tczyx"
-        first = sorted(p.name for p in (tmp_path / kind).glob("*.tif"))[0]
-        alone = io.imread(f"memory://sets/{kind}/{first}").compute()
+        assert io.scan(f"{url}/{kind}", **how).ok
+        assert io.info(f"{url}/{kind}", **how).axes == "tczyx"
+        first = min(p.name for p in (tmp_path / kind).glob("*.tif"))
+        alone = io.imread(f"{url}/{kind}/{first}", **how).compute()
         np.testing.assert_array_equal(alone, io.imread(tmp_path / kind / first).compute())
 
 
