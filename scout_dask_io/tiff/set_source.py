@@ -214,18 +214,32 @@ def _describe_file(
             places = _offsets(planes, window, header, counted[name])
             found: list[DescribedPage] = []
             with _Opener(fd, file) as tif:
-                for plane, at in zip(planes, places, strict=True):
-                    if level:
-                        at = _level_of(read_ifd(window, header, at), window, level)
-                    one = describe_ifd(read_ifd(window, header, at), window, allow_sparse)
-                    if one is None:
-                        one = describe_page_at(tif(), at, window, allow_sparse)
+                for number, (plane, at) in enumerate(zip(planes, places, strict=True)):
+                    try:
+                        if level:
+                            at = _level_of(read_ifd(window, header, at), window, level)
+                        one = describe_ifd(read_ifd(window, header, at), window, allow_sparse)
+                        if one is None:
+                            one = describe_page_at(tif(), at, window, allow_sparse)
+                    except Damaged as err:
+                        if plane.ifd < 0:
+                            raise
+                        raise _cut_off(number, len(planes), err) from err
                     found.append(_moved(one, plane.data, file) if plane.data >= 0 else one)
             return file, found
     except ScoutIOError as err:
         if not folder.on_disk and is_unreached(err):
             raise  # a store that does not answer would not for the others either
         return refuse(folder / name, err)
+
+
+def _cut_off(number: int, n_planes: int, err: Damaged) -> Damaged:
+    """Give the error of a file whose index lists a page that cannot be read."""
+    return Damaged(
+        f"page {number} of the {n_planes} that its index lists cannot be read ({err}); it is "
+        "truncated or damaged. " + ALL_PAGES + " reads the pages that are whole, " + _FILL
+        + " puts zeros in the place of those of the file"
+    )  # fmt: skip
 
 
 class _Opener:
