@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 from xml.etree import ElementTree
@@ -72,12 +72,15 @@ class Stated:
         Empty where nothing is stated of them.
     ignored : str
         What resolution its tags have that is no size of a voxel.
+    attributes : mapping
+        What images that are made of it note; of a dataset, how its names were read.
     """
 
     axes: str = ""
     sizes: tuple[VoxelSize, ...] = ()
     channels: tuple[Channel, ...] = ()
     ignored: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:

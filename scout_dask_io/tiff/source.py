@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -147,6 +148,14 @@ class TiffSource(Source):
         """
         return self._filled
 
+    def with_attributes(self, attributes: Mapping[str, Any]) -> TiffSource:
+        """Give the same source with what images that are made of it are to note."""
+        noted = object.__new__(TiffSource)
+        noted.__dict__.update(self.__dict__)
+        noted._stated = replace(self._stated or Stated(), attributes=attributes)
+        noted._info = None
+        return noted
+
     def _look(self, given: VoxelSize | None = None) -> ImageInfo:
         """Give what the first file states, its sizes after those that lie beside the files."""
         stated = self._stated
@@ -164,6 +173,7 @@ class TiffSource(Source):
             given,
             stated.channels if self.file_ndim < 2 else named_channels(self._channels),
             self._filled,
+            attributes=stated.attributes,
         )
 
     @property
