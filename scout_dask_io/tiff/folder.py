@@ -130,6 +130,31 @@ def list_subfolders(folder: Any) -> list[Location]:
     return folders
 
 
+def list_channels(folder: Any, order: str = "natural") -> list[tuple[Location, list[Location]]]:
+    """List the sub-folders of a folder that hold planes, each with these in stacking order.
+
+    Others, that hold notes or nothing or may not be listed, are passed over, and a warning
+    names them.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing, or none holds planes.
+    """
+    found: list[tuple[Location, list[Location]]] = []
+    others: list[str] = []
+    for below in list_subfolders(folder):
+        try:
+            found.append((below, list_planes(below, order)))
+        except PathNotFoundError as err:
+            others.append(str(err))
+    if not found:
+        raise PathNotFoundError(others[0])
+    for text in others:
+        warn(f"{text}: it is no channel, and passed over")
+    return found
+
+
 def _list(place: Location, if_file: str) -> dict[str, tuple[Location, bool]]:
     """Give what is in a folder and not hidden: by its name where it is, and whether a folder."""
     with answered():

@@ -30,7 +30,7 @@ from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.series import open_tiff
-from scout_dask_io.tiff.sidecar import Place
+from scout_dask_io.tiff.sidecar import Place, sidecars_of
 
 #: Dots per inch that programs write when they know of no size.
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
@@ -84,7 +84,13 @@ class Stated:
 
 
 def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
-    """Yield what is stated in the folder of planes of which the first is given, and above it."""
+    """Yield what is stated in the folder of planes of which the first is given, and above it.
+
+    What lies on a disk beside one file by its own name, as mesoSPIM's metadata do, comes first.
+    """
+    if not in_dataset and first.on_disk:
+        beside = sidecars_of(first, ())
+        yield from (one.size for one in beside if one.size is not None)
     for place in first.parents[: 1 + in_dataset]:
         found = csv_size(place)
         if found is not None:
