@@ -353,7 +353,7 @@ def describe_series(
             f"({series.axes}) that ScanImage states; they are read one after the other."
         )
         return (len(described),), tuple(described)
-    lead = _leading_axes(series.shape, first, len(described))
+    lead = _leading_axes(series.shape, series.axes, first, len(described))
     return lead, tuple(described)
 
 
@@ -391,23 +391,29 @@ def _virtual_pages(
     end = first.data + count * first.layout.nbytes
     if end > size:
         raise Damaged(
-            f"its {count} pages end at byte {end}, but the file has {size} bytes; it is truncated"
+            f"its {count} pages end at byte {end}, but the file has {size} bytes; it is truncated. "
+            + ALL_PAGES
+            + " reads the one page that has a directory"
         )
     step = first.layout.nbytes
     return [DescribedPage(first.layout, first.ifd, first.data + k * step) for k in range(count)]
 
 
-def _leading_axes(shape: Shape, layout: PageLayout, n_pages: int) -> Shape:
+def _leading_axes(shape: Shape, axes: str, layout: PageLayout, n_pages: int) -> Shape:
     page: Shape = layout.shape
     if layout.planar:
         page = (layout.samples, layout.rows, layout.columns)
+        at = axes.rfind("S", 0, len(shape) - 3)
+        if at >= 0 and shape[at] == layout.samples and shape[-2:] == page[1:]:
+            # Of volumes the planes come after the samples.
+            shape = (*shape[:at], *shape[at + 1 : -2], *page)
     lead = shape[: len(shape) - len(page)]
     if shape[len(lead) :] != page:
         lead = (n_pages,) if n_pages > 1 else ()
     if math.prod(lead) != n_pages:
         raise Damaged(
             f"its metadata says shape {shape}, which needs {math.prod(lead)} pages of "
-            f"{page}; it has {n_pages}"
+            f"{page}; it has {n_pages}. " + ALL_PAGES + " reads these one after the other"
         )
     return lead
 
