@@ -111,6 +111,18 @@ def level_tasks(
     return tasks
 
 
+def wait_task(key: Any, ends: Sequence[Any]) -> Task:
+    """Give a task that is done once others are, and gives what they give.
+
+    What lies above a level is whole then.
+    """
+    return Task(key, _wait, List(*map(TaskRef, ends)))
+
+
+def _wait(above: list[Any]) -> list[Any]:
+    return above
+
+
 def _write_level(
     target: Target, unit: int, region: Region, source: Source, above: Any
 ) -> WrittenUnit:
@@ -270,9 +282,19 @@ class DelayedWrite(Delayed):
     Slices are fused into the reads under them, which a plain ``Delayed`` would
     not do, and the blocks that several writes and arrays share are read and
     computed once where all are computed in one call.
+
+    Attributes
+    ----------
+    target : Target
+        What its tasks write; of an image, level 0 with those that are made with it.
+    undone : frozenset of int
+        The units of that which an earlier run has not finished.
     """
 
-    __slots__ = ()
+    __slots__ = ("target", "undone")
+
+    target: Target
+    undone: frozenset[int]
 
     @property
     def __dask_optimize__(self) -> Any:
@@ -350,7 +372,11 @@ def run_write(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
     if not compute:
-        return DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
+        write = DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
+        write.target = target
+        # Those of an image's levels are told apart by the first level that they make.
+        write.undone = frozenset(key[1] for key in units if key[0] in (name, f"{name}-0"))
+        return write
     try:
         with (
             reporting(progress, f"write {target.transaction.destination.name}") as report,
