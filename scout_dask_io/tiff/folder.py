@@ -20,7 +20,9 @@ from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.tiff.range_reader import answered
 
 # A minus before a number is its sign where a separator stands before it: not in 12-30-01.
-_DIGITS = re.compile(r"((?<![A-Za-z0-9])(?<=[_ =,(])-[0-9]+|[0-9]+)")
+# Digits of an identifier that follows a number, as MetaXpress has it in s189A35A04-20E3, are none.
+_GUID = r"(?=[0-9-]*[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4})+(?:[0-9A-Fa-f]{8})?"
+_DIGITS = re.compile(rf"([0-9]+?(?={_GUID})|{_GUID}|(?<![A-Za-z0-9])(?<=[_ =,(])-[0-9]+|[0-9]+)")
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:

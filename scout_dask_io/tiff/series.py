@@ -35,7 +35,13 @@ from scout_dask_io.tiff.ifd import (
     read_ifd,
 )
 from scout_dask_io.tiff.open_file import OpenFile, SegmentTable
-from scout_dask_io.tiff.page_chain import PageChain, check_chain, miscounted, walk_chain
+from scout_dask_io.tiff.page_chain import (
+    PageChain,
+    check_chain,
+    miscounted,
+    own_count,
+    walk_chain,
+)
 from scout_dask_io.tiff.page_layout import DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import Handle
 
@@ -255,6 +261,30 @@ def check_counts(tif: tifffile.TiffFile, headers: Headers) -> None:
         + ALL_PAGES
         + " tells what they are like."
     )
+
+
+def as_counted(
+    lead: Shape, pages: tuple[DescribedPage, ...], headers: Headers
+) -> tuple[Shape, tuple[DescribedPage, ...]]:
+    """Hold a stack that is read as it lies against what OME-XML counts, if that is of it alone.
+
+    A single page may tell of a whole stack, and a file of a set of all files.
+
+    Raises
+    ------
+    Damaged
+        If there are other pages than that; the message has both numbers.
+    """
+    chain, header = headers.chain, headers.header
+    if chain is None or header is None or lead != (len(chain),):
+        return lead, pages
+    ifd = read_ifd(headers.window, header, header.first)
+    counted = own_count(ifd, headers.window, os.path.basename(headers.file.path))
+    if counted is None or counted == len(pages):
+        return lead, pages
+    if headers.selection.pages != "counted" or counted > len(pages):
+        raise miscounted("OME-XML", counted, len(pages))
+    return ((counted,) if counted > 1 else ()), pages[:counted]
 
 
 #: Kinds of series whose metadata count the pages of the whole file.
