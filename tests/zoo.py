@@ -77,6 +77,16 @@ def _storage(rng: np.random.Generator, ndim: int) -> dict[str, Any]:
     return {k: v for k, v in how.items() if v is not None}
 
 
+def _stored(how: dict[str, Any], segments: dict[str, Any]) -> dict[str, Any]:
+    """Put both together; fewer bits than the pixels have go with codecs of bytes alone.
+
+    Codecs of images take the pixels as they are, whatever the tag says of their bits.
+    """
+    if "bitspersample" in how and segments.get("compression") not in (None, "lzw", "packbits"):
+        raise ValueError("no such file")
+    return how | segments
+
+
 def _image(rng: np.random.Generator, lead: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Give pixels with some leading axes, and how their samples are said to be."""
     plane = tuple(int(k) for k in rng.integers(1, 70, 2))
@@ -108,7 +118,7 @@ def _image(rng: np.random.Generator, lead: int) -> tuple[np.ndarray, dict[str, A
 def plain(path: Path, rng: np.random.Generator) -> str:
     """One call of tifffile's: pages without or with a description of its own."""
     values, how = _image(rng, int(rng.integers(0, 4)))
-    how |= _storage(rng, values.ndim)
+    how = _stored(how, _storage(rng, values.ndim))
     if rng.random() < 0.4:
         how["metadata"] = None
     file = {"bigtiff": bool(rng.random() < 0.3), "byteorder": _pick(rng, "<", ">")}
@@ -124,7 +134,7 @@ def ome(path: Path, rng: np.random.Generator) -> str:
     values, how = _image(rng, lead)
     samples = {0: "", 1: "S"}["planarconfig" in how]
     full = axes + ("S" + "YX" if how.get("planarconfig") == "separate" else "YX" + samples)
-    how |= _storage(rng, 2)
+    how = _stored(how, _storage(rng, 2))
     file = {"bigtiff": bool(rng.random() < 0.3), "byteorder": _pick(rng, "<", ">")}
     n_levels = int(_pick(rng, 0, 0, 1, 2))
     n_images = int(_pick(rng, 1, 1, 2))
@@ -158,7 +168,7 @@ def series(path: Path, rng: np.random.Generator) -> str:
     with tifffile.TiffWriter(path, bigtiff=bool(rng.random() < 0.5)) as out:
         for _ in range(int(rng.integers(1, 4))):
             values, how = _image(rng, int(rng.integers(0, 2)))
-            how |= _storage(rng, 2)
+            how = _stored(how, _storage(rng, 2))
             n = int(_pick(rng, 0, 0, 1, 2))
             first = int(_pick(rng, 0, 0, 1))
             out.write(values, subifds=n, metadata=None, subfiletype=first, **how)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from zoo import animals
 
+from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import TiffReadError
 from scout_dask_io.jobs.info import info
 from scout_dask_io.read.tiff import imread
@@ -41,8 +43,14 @@ def assert_read_as(path: Path, how: str, expected: list[np.ndarray]) -> None:
         try:
             lazy = imread(path, series=number)
         except TiffReadError as err:
-            assert_names_a_way(path, str(err), how)
-            lazy = imread(path, series=number, allow_sparse=True)
+            way = way_out(path, str(err), how)
+            if "pages" in way:  # a miscount, of which tifffile's log says that it is one
+                with tifffile.TiffFile(path) as tif:
+                    plain = [page.asarray() for page in tif.pages]
+                found = imread(path, **way).compute(scheduler="sync")
+                np.testing.assert_array_equal(found.reshape(-1, *plain[0].shape), plain)
+                return
+            lazy = imread(path, series=number, **way)
         assert (lazy.shape, lazy.dtype) == (whole.shape, whole.dtype), how
         np.testing.assert_array_equal(lazy.compute(scheduler="sync"), whole, err_msg=how)
         source = source_of(lazy)
@@ -52,9 +60,14 @@ def assert_read_as(path: Path, how: str, expected: list[np.ndarray]) -> None:
     assert info(path, allow_sparse=True).shape == expected[0].shape, how
 
 
-def assert_names_a_way(path: Path, refusal: str, how: str) -> None:
+def way_out(path: Path, refusal: str, how: str) -> dict[str, Any]:
+    """Give the argument that an error names as the way out."""
     assert path.name in refusal, how
-    assert "allow_sparse=True" in refusal, f"{how}: {refusal}"
+    ways: list[dict[str, Any]] = [{"allow_sparse": True}, {"pages": "all"}]
+    for way in ways:
+        if str(Option(*next(iter(way.items())))) in refusal:
+            return way
+    raise AssertionError(f"{how}: {refusal}")
 
 
 def walk_through(folder: Path, seed: int, n: int) -> int:
