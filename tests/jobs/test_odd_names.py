@@ -66,7 +66,7 @@ def test_an_image_says_how_the_names_were_read_that_it_was_made_of(tmp_path: Pat
         assert record["axes"] == "czyx"
         assert record["position"] == "S1"
         assert record["fields"]["z"] == ["Z0", "Z1", "Z2", "Z3"]
-        again = io.imread_dataset(src, record["pattern"], position="S1")
+        again = io.imread_dataset(src, record["pattern"], position="1")
         np.testing.assert_array_equal(again.compute(), volume.compute())
     io.write_zarr(tmp_path / "c.zarr", volume[:, 1:3].rechunk(5))
     assert "dataset" not in io.open(tmp_path / "c.zarr", mode="r").attrs
