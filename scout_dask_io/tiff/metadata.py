@@ -61,18 +61,18 @@ class Stated:
         Empty where nothing is stated of them.
     ignored : str
         What resolution its tags have that is no size of a voxel.
-    attributes : mapping
-        What images that are made of it note; of a dataset, how its names were read.
     record : mapping
         What else is stated of the image, as ``core.ome_metadata.image_record`` has it.
+    attributes : mapping
+        What images that are made of it note; of a dataset, how its names were read.
     """
 
     axes: str = ""
     sizes: tuple[VoxelSize, ...] = ()
     channels: tuple[Channel, ...] = ()
     ignored: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     record: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def telling(self, names: Sequence[str]) -> Sequence[str]:
         """Give names of channels by folders or files, none where the record tells them better.
