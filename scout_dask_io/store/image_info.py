@@ -25,12 +25,15 @@ FILLED_ATTRIBUTE = "filled_planes"
 CHANNELS_ATTRIBUTE = "channels"
 #: Attribute of a stored array that was an image: where it lies and how it is shown.
 FRAME_ATTRIBUTE = "image_frame"
+#: Attribute of an array that still grows: how far it is whole, and how long it will be.
+GROWING_ATTRIBUTE = "scout_growing"
 # What a reader makes something of, and a writer writes anew.
 _OWN_ATTRIBUTES = frozenset(
     (
         FILLED_ATTRIBUTE,
         CHANNELS_ATTRIBUTE,
         FRAME_ATTRIBUTE,
+        GROWING_ATTRIBUTE,
         ATTRIBUTE,
         DIMENSIONS_ATTRIBUTE,
         LABEL_KEY,

@@ -128,7 +128,7 @@ def test_readers_see_whole_slabs_whose_extent_grows_and_nothing_else(tmp_path):
             array = zarr.open_array(str(dst), mode="r")
             seen.append(array.shape[0])
             assert np.array_equal(array[...], VOLUME[: array.shape[0]])
-            told = array.attrs["growing"]
+            told = array.attrs["scout_growing"]
             assert told == {"axis": 0, "whole": array.shape[0], "planned": 18}
             ours = io.read_zarr(dst)
             assert np.array_equal(ours.compute(), VOLUME[: len(ours)])
@@ -138,7 +138,7 @@ def test_readers_see_whole_slabs_whose_extent_grows_and_nothing_else(tmp_path):
     assert set(seen) <= {4, 8, 12, 16, 18}
     assert len(set(seen)) > 2
     array = zarr.open_array(str(dst), mode="r")
-    assert "growing" not in array.attrs
+    assert "scout_growing" not in array.attrs
     assert not (dst / ".scout-excerpt").exists()
 
 
