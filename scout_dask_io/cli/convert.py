@@ -89,6 +89,10 @@ def convert(
                 "--follow goes with none of --dry-run, --scheduler and --into: it runs here, into "
                 "an array or image of its own."
             )
+        state.if_interrupted = (
+            "What is converted is kept: the same command with --resume goes on, and begins where "
+            "nothing is."
+        )
         _follow(src, dst, following, options, quiet=quiet, as_json=as_json)
         return
     if any(following[name] is not None for name in ("planes", "until", "marker")):

@@ -69,6 +69,8 @@ _OPEN = ("attributes", "shown", "stated")
 _REST = 20
 #: How often at most it is told that nothing has been converted since.
 _TOLD_S = 1.0
+#: How long it is waited before a folder is listed again that could not be.
+_RETRY_S = 5.0
 #: Planes that there is room for at first where their number is not known.
 _ROOM = 256
 #: Files and places that a message names.
@@ -135,6 +137,8 @@ class Follower:
         # How often planes were placed; with how often slabs were struck, when this was looked at.
         self._n_placed, self._looked_at = 0, (-1, -1)
         self._first: DescribedFile | None = None
+        #: Why the folder could not be listed last.
+        self._trouble = ""
         #: Whether the file is there that says that no plane is to come.
         self._is_over = False
         self._growth: Growth | None = None
@@ -210,7 +214,14 @@ class Follower:
     def _poll(self, now_s: float) -> None:
         until = self._how.until
         over = until is not None and until.exists()  # before the folder is listed
-        found = self._arrivals.poll(now_s)
+        try:
+            found = self._arrivals.poll(now_s)
+        except PathNotFoundError as err:
+            # A share that does not answer for a while is no reason to end the night.
+            self._trouble = f"; the folder could not be listed last: {err}"
+            self._next_poll_s = now_s + max(self._how.poll_s, _RETRY_S)
+            return
+        self._trouble = ""
         self._is_over = over and not self._arrivals.n_waiting
         if found.stirred:
             self._stirred_s = now_s
@@ -466,7 +477,12 @@ class Follower:
                 f"{a} {n}" for a, n in zip(self._placement.axes, lacking[0], strict=True)
             )
             told.append(f"the first place without a plane is {at}")
-        text = joined("; ", told) + ". If more is to come, the same call with " + RESUME
+        text = (
+            joined("; ", told)
+            + self._trouble
+            + ". If more is to come, the same call with "
+            + RESUME
+        )
         return PathNotFoundError(
             text + " goes on; if not, convert takes what is there, with " + OVERWRITE + " and "
             "without following."
