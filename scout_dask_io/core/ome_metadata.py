@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.axes import ORDER, letters_of
-from scout_dask_io.core.formatting import cut
+from scout_dask_io.core.axes import ORDER, axis_letter, letters_of
+from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.image_info import (
     Axis,
     Channel,
@@ -38,6 +38,13 @@ _LATEST, _WITH_AXES = (0, 5), (0, 4)
 _TYPES = {"t": "time", "c": "channel"}
 #: What says that pixels are labels, in the metadata of an image; and in the attributes of an array.
 LABEL_KEY = "image-label"
+#: What holds a record of an image: an attribute of an array, a key in the text of a TIFF file.
+RECORD_KEY = "image_frame"
+# Of a record: what users noted with the array.
+_ARRAY_KEY = "array_attributes"
+#: Most levels, axes, and transformations of a level that are looked at: 2**64 elements along an
+#: axis halve to one in 64 levels, numpy has 64 axes, and writers state two transformations.
+MAX_LEVELS, MAX_AXES, MAX_STEPS = 64, 64, 64
 # What the specification, and bioformats2raw, have in the attributes of a group.
 _OWN_KEYS = frozenset(
     ("ome", "multiscales", "omero", LABEL_KEY, "labels", "plate", "well", "series")
@@ -229,6 +236,10 @@ def parse_image(
         first = found[0]
         version = str(image.get("version") or first.get("version") or "")
         number = _check_version(version, first, where)
+        for name, most in (("axes", MAX_AXES), ("datasets", MAX_LEVELS)):
+            stated = first.get(name) or ()
+            if len(stated) > most:
+                raise ValueError(f"it lists {len(stated):,} {name}, and at most {most} are read")
         axes = [a if isinstance(a, dict) else {"name": a} for a in first.get("axes") or ()]
         early = not version or (number is not None and number < _WITH_AXES)
         if not axes and early:
@@ -309,7 +320,10 @@ def _stored_level(number: int, image: Mapping[str, Any], ndim: int, where: str) 
     key, dataset = "coordinateTransformations", image["datasets"][number]
     # Those of the whole image come after those of a level.
     for holder, name in ((dataset, f"datasets[{number}].{key}"), (image, key)):
-        for kind, values in _steps(holder.get(key), ndim, f"{where}: {name}"):
+        steps = _steps(holder.get(key), ndim, f"{where}: {name}")
+        for n, (kind, values) in enumerate(steps):
+            if n == MAX_STEPS:
+                raise ValueError(f"{name} lists more than {MAX_STEPS}")
             given = np.array(values, float)
             known = np.isfinite(given)
             if kind == "scale":
@@ -353,7 +367,9 @@ def _steps(found: Any, ndim: int, name: str) -> Iterator[tuple[str, list[float]]
 
 
 def _not_understood(kind: Any, name: str, step: Mapping[str, Any]) -> LayoutError:
-    what = f"{kind!r} by the path {step['path']!r}" if "path" in step else repr(kind)
+    what = format_found(kind)
+    if "path" in step:
+        what += f" by the path {format_found(step['path'])}"
     return LayoutError(
         f"{name} has a transformation {what}; a scale and a translation in numbers are understood. "
         "Read a level as a plain array, by its own path: it says nothing of where it lies then."
@@ -370,8 +386,8 @@ def _numbers(found: Any, ndim: int, name: str, above: float = -math.inf) -> list
     if not all(good):
         what = "finite numbers" if above < 0 else "numbers above 0"
         warn(
-            f"{name} is {found!r}, expected {ndim} {what}: what is no such number is not used, "
-            "and nothing is known along these axes"
+            f"{name} is {format_found(found)}, expected {ndim} {what}: what is no such number is "
+            "not used, and nothing is known along these axes"
         )
     return [float(v) if ok else math.nan for v, ok in zip(values, good, strict=True)]
 
@@ -393,8 +409,8 @@ def _channel(found: Mapping[str, Any], number: int, where: str) -> Channel:
     extras = {k: v for k, v in found.items() if k not in ("label", "color", "window", "active")}
     if color is not None and color_of(color) is None:
         warn(
-            f"{where}: the color of channel {number} is {color!r}, expected six hexadecimal "
-            "digits: it is not used"
+            f"{where}: the color of channel {number} is {format_found(color)}, expected six "
+            "hexadecimal digits: it is not used"
         )
     window = window if isinstance(window, dict) else {}
     more = {k: v for k, v in window.items() if k not in ("start", "end", "min", "max")}
@@ -459,6 +475,23 @@ def frame_record(info: ImageInfo) -> dict[str, Any]:
     return found
 
 
+def image_record(info: ImageInfo) -> dict[str, Any]:
+    """Give all that is known of an image beside its pixels, for a file of another format.
+
+    What :func:`frame_record` gives, with the names and colours of channels, whether the pixels
+    are labels, and what users noted with the array.
+    """
+    found = frame_record(info)
+    if any(c != Channel() for c in info.channels):
+        channels = [_channel_record(c) for c in info.channels]
+        found["omero"] = {**found.get("omero", {}), "channels": channels}
+    if info.labels:
+        found[LABEL_KEY] = dict(info.image_label)
+    if info.attributes:
+        found[_ARRAY_KEY] = dict(info.attributes)
+    return found
+
+
 def _channel_record(channel: Channel) -> dict[str, Any]:
     extras = dict(channel.extras)
     window = extras.pop("window", {})
@@ -470,13 +503,18 @@ def _channel_record(channel: Channel) -> dict[str, Any]:
 
 
 def with_record(info: ImageInfo, found: Any, where: str) -> ImageInfo:
-    """Give what is known with what :func:`frame_record` gave; a record that makes no sense is none.
+    """Give what is known with what a record says; one that makes no sense says nothing.
 
-    Axes go by their letters, and channels by their number.
+    Axes go by their letters, and channels by their number. Where the axes are not known, they
+    are those of the record. See :func:`image_record`.
     """
     if not isinstance(found, dict):
         return info
     axes = found.get("axes")
+    if not info.axes and isinstance(axes, list):
+        letters = [a.get("name") if isinstance(a, dict) else None for a in axes]
+        if all(isinstance(a, str) and axis_letter(a) == a for a in letters):
+            info = replace(info, axes="".join(map(str, letters)))
     known = {}
     for entry in axes if isinstance(axes, list) else ():
         if isinstance(entry, dict):
@@ -501,11 +539,14 @@ def with_record(info: ImageInfo, found: Any, where: str) -> ImageInfo:
     else:
         channels = info.channels
     size = info.voxel_size or (_voxel_size(info.axes, frame, where) if known else None)
-    more = found.get("attributes")
+    more, own = (found.get(key) for key in ("attributes", _ARRAY_KEY))
     return replace(
         info,
         frame=frame,
         channels=channels,
         display=display or info.display,
+        labels=info.labels or LABEL_KEY in found,
+        image_label=info.image_label or label_record(found.get(LABEL_KEY)),
+        attributes=own if isinstance(own, dict) else info.attributes,
         group_attributes=more if isinstance(more, dict) else info.group_attributes,
     ).sized(size)

@@ -294,6 +294,7 @@ class Follower:
     def _lose(self, names: tuple[str, ...]) -> bool:
         """Take in that planes changed or went; tell whether any did."""
         if names:
+            self._is_over = False  # until the next poll finds all of them whole
             self._stirred_s = self._how.clock()
             self._place()
         return bool(names)
@@ -340,10 +341,11 @@ class Follower:
             )
 
         plan = plan_with(self._root, self._destination, how, expect)
-        if plan.data.shape != source.shape:
+        if plan.source_array().shape != source.shape:
             raise ArgumentError(
                 f"{self._root}: planes of {source.shape} would become an image of "
-                f"{plan.data.shape}, which cannot be followed: convert them once all are there"
+                f"{plan.source_array().shape}, which cannot be followed: convert them once all "
+                "are there"
             )
         return plan
 
@@ -379,6 +381,8 @@ class Follower:
         convert says of it is given.
         """
         n_planes = len(self._arrivals.whole)
+        if not self._placed:
+            return None
         if self._is_over:
             self._is_closed = True
         elif n_planes > self.n_planes:
@@ -438,7 +442,7 @@ class Follower:
 
     def _checked_token(self, plan: ConvertPlan, growth: Growth) -> str | None:
         """Give what names the content of the folder, where units read just these files."""
-        source = source_of(plan.data)
+        source = source_of(plan.source_array())
         if not isinstance(source, TiffSource) or source.shape[:-2] != self._placement.extents:
             return None
         files, numbers = source.files, source.table.pages[..., FILE]

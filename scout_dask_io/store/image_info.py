@@ -8,23 +8,28 @@ from dataclasses import replace
 from typing import Any
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, stated_axes
+from scout_dask_io.core.formatting import format_found
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
-from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, label_record, with_record
+from scout_dask_io.core.ome_metadata import (
+    LABEL_KEY,
+    RECORD_KEY,
+    Multiscale,
+    label_record,
+    with_record,
+)
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.store.image import image_above, lies_under_labels
-from scout_dask_io.store.manifest import MANIFEST_NAME, noted, parse_manifest
+from scout_dask_io.store.manifest import MANIFEST_NAME, manifest_data, noted, parse_manifest
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
 
 #: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
 FILLED_ATTRIBUTE = "filled_planes"
 #: Attribute of a stored array: the names of the channels.
 CHANNELS_ATTRIBUTE = "channels"
-#: Attribute of a stored array that was an image: where it lies and how it is shown.
-FRAME_ATTRIBUTE = "image_frame"
 #: Attribute of an array that still grows: how far it is whole, and how long it will be.
 GROWING_ATTRIBUTE = "scout_growing"
 # What a reader makes something of, and a writer writes anew.
@@ -32,7 +37,7 @@ _OWN_ATTRIBUTES = frozenset(
     (
         FILLED_ATTRIBUTE,
         CHANNELS_ATTRIBUTE,
-        FRAME_ATTRIBUTE,
+        RECORD_KEY,
         GROWING_ATTRIBUTE,
         ATTRIBUTE,
         DIMENSIONS_ATTRIBUTE,
@@ -70,9 +75,9 @@ def stored_info(
     else:
         axes = stated_axes(axis_names(node), len(shape))
         info = ImageInfo(axes, channels=named_channels(_names(attributes, axes, shape)))
-        info = with_record(
-            info.sized(size), attributes.get(FRAME_ATTRIBUTE), f"{path}: {FRAME_ATTRIBUTE}"
-        )
+        record, where = attributes.get(RECORD_KEY), f"{path}: {RECORD_KEY}"
+        known = with_record(info.sized(size), record, where)
+        info = known if len(known.axes) in (0, len(shape)) else info
     size = given or size or info.voxel_size
     if size is None and path.on_disk:
         size = csv_size(path.parent)
@@ -132,8 +137,10 @@ def filled_of_node(node: Node | None) -> tuple[FilledPlane, ...]:
         return ()
     found = node.attributes.get(FILLED_ATTRIBUTE)
     if found is None:
-        data = node.file(MANIFEST_NAME)
-        settings = {} if data is None else parse_manifest(data, node.location).settings
+        data = manifest_data(node)
+        settings = (
+            {} if data is None else parse_manifest(data, node.location / MANIFEST_NAME).settings
+        )
         attributes = settings.get("attributes")
         found = attributes.get(FILLED_ATTRIBUTE) if isinstance(attributes, dict) else None
     elif not node.location.on_disk:
@@ -150,4 +157,4 @@ def _parsed(entries: Sequence[Any]) -> Iterable[FilledPlane]:
             yield FilledPlane(plane, str(entry["file"]), str(entry["reason"]))
         except (TypeError, ValueError, KeyError):
             # Never silent: whoever changed the record, something was filled.
-            yield FilledPlane((), "?", f"its record cannot be understood: {entry!r}")
+            yield FilledPlane((), "?", f"its record cannot be understood: {format_found(entry)}")

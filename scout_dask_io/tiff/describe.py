@@ -6,7 +6,6 @@ What there is to know about a TIFF file without reading its pixels.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
@@ -29,7 +29,8 @@ from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
 from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
-from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
+from scout_dask_io.tiff.image_record import ask
+from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import (
     CODEC_NAMES,
@@ -148,7 +149,7 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
         return all(int(n) == 1 for n in counts)
     if text.startswith('{"shape"'):
         try:
-            return bool(math.prod(json.loads(text)["shape"]) == math.prod(layout.shape))
+            return bool(math.prod(parse_json(text)["shape"]) == math.prod(layout.shape))
         except (ValueError, KeyError, TypeError):
             return False
     return not text.startswith("shape=")
@@ -444,7 +445,7 @@ def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
     Letters that mean nothing count them, and of channels nothing is known.
     """
     axes = "q" * len(lead) + "yxs"[: len(layout.shape)]
-    return replace(stated, axes=axes, channels=())
+    return replace(stated, axes=axes, channels=(), record={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,7 +476,8 @@ class TiffInfo:
     def info(self) -> ImageInfo:
         """What the file states by itself, whatever lies beside it."""
         stated = self.stated
-        return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        info = ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        return stated.image(stated.axes, self.shape, info, self.path)
 
 
 def describe_path(path: Any, selection: Selection = AS_IT_IS) -> TiffInfo:

@@ -217,6 +217,8 @@ def describe_ifd(ifd: Ifd, window: Window, allow_sparse: bool = False) -> Descri
     if rows < 1 or columns < 1:
         raise Damaged(f"its page has {rows} rows and {columns} columns")
     samples = ifd.one(277, window, 1)
+    if samples < 1:
+        raise Damaged(f"its pixels have {samples} samples")
     planar = ifd.one(284, window, 1)
     compression = ifd.one(259, window, 1)
     predictor = ifd.one(317, window, 1)
@@ -230,7 +232,6 @@ def describe_ifd(ifd: Ifd, window: Window, allow_sparse: bool = False) -> Descri
         or bit not in ((16, 32, 64) if kind == "f" else (8, 16, 32, 64))
         or compression not in DIRECT_CODECS
         or predictor not in (1, 2)
-        or samples < 1
         or planar not in (1, 2)
         or ifd.one(266, window, 1) != 1
         or ifd.one(262, window, 1) == 6
@@ -361,6 +362,8 @@ def _tables(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndarray, n
     counts = ifd.numbers(325 if layout.tiled and 325 in ifd.entries else 279, window)
     if layout.coding == "general" or layout.compression not in DIRECT_CODECS:
         return offsets, counts
+    if len(offsets) < n:
+        return offsets, counts  # before anything is made for each segment that is claimed
     if layout.compression == 1 and not len(counts):
         return offsets, _needed(layout)
     if len(offsets) < n or len(counts) < n or bool((offsets[:n] <= 0).any()):
