@@ -64,7 +64,7 @@ from scout_dask_io.tiff.stack_check import DescribedFile, Survey
 from scout_dask_io.write.growth import Growing, Growth, Slab, moved
 
 #: What the first planes tell of the whole only for the time being; see ``adopted``.
-_OPEN = ("attributes", "shown", "stated")
+_OPEN = ("attributes", "axes", "shown", "stated")
 #: A poll may take at most a twentieth of the time.
 _REST = 20
 #: How often at most it is told that nothing has been converted since.
