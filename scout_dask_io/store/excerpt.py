@@ -30,13 +30,9 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.disk import make_dirs, naming_errors, remove_tree
 from scout_dask_io.files.local import LocalLocation
-<<<<<<< HEAD
-from scout_dask_io.store.image_info import GROWING_ATTRIBUTE
-from scout_dask_io.store.local_transaction import NO_LINK, LocalTransaction
-=======
 from scout_dask_io.files.system import NO_LINK, replace
+from scout_dask_io.store.image_info import GROWING_ATTRIBUTE
 from scout_dask_io.store.local_transaction import LocalTransaction
->>>>>>> main
 from scout_dask_io.store.unfinished import group_documents
 
 EXCERPT_NAME = ".scout-excerpt"
