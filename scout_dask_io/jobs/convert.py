@@ -56,6 +56,7 @@ from scout_dask_io.read.any import (
     Opened,
     as_image,
     check_names,
+    is_guess,
     leading_channels,
     locate_all,
     open_any,
@@ -305,7 +306,7 @@ def plan_with(
     check_names(opened, selection)
     if how.axes is not None:
         opened = with_axes(opened, how.axes)
-    elif how.ome and not opened.info.axes and not opened.unclear and opened.array.ndim > 2:
+    elif how.ome and not opened.unclear and is_guess(opened):
         say_guess(opened.path, opened.axes)
     if how.qc:
         check_planes(opened, destination, how)
@@ -365,10 +366,6 @@ def plan_with(
         asked["voxel_size"] = info.voxel_size
         asked |= stored_alike(opened, how)
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
-        if opened.reading is not None:
-            record = opened.reading.record | {"axes": info.axes}
-            record |= {} if selection.position is None else {"position": selection.position}
-            asked["attributes"]["dataset"] = record
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(info.voxel_size or opened.filled or info.labels or asked["attributes"])
         n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)

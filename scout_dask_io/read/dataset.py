@@ -28,6 +28,9 @@ from scout_dask_io.tiff.sidecar import Place
 
 #: How the files of a dataset are arranged: by their names, or by the metadata of sets of files.
 Reading: TypeAlias = NameGrid | SetReading
+#: The attribute of an array, or of level 0 of an image, that says how the names of the files
+#: were read that it was made of.
+READING_ATTRIBUTE = "dataset"
 
 #: Words by which a file alone is known to be of a channel.
 _DYES = frozenset(
@@ -390,9 +393,14 @@ def open_grid(
     """
     one = grid_at(grid, selection.position, str(place))
     if isinstance(one, SetReading):
-        return lazy_array(one.describe(nb_workers, selection), chunks, name="imread")
-    source = describe_dataset(place, one, nb_workers, selection, check=check)
-    return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
+        source = one.describe(nb_workers, selection)
+    else:
+        source = describe_dataset(place, one, nb_workers, selection, check=check)
+        chunks = blocks_of(source, one) if chunks is None else chunks
+    record = grid.record | {"axes": source.info.axes}
+    record |= {} if selection.position is None else {"position": selection.position}
+    source = source.with_attributes({READING_ATTRIBUTE: record})
+    return lazy_array(source, chunks, name="imread")
 
 
 def grid_at(grid: Reading, position: str | None, where: str) -> Reading:

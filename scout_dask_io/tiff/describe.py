@@ -40,6 +40,7 @@ from scout_dask_io.tiff.plane_map import FileSet
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
     Headers,
+    as_counted,
     check_counts,
     check_only_image,
     choose_series,
@@ -120,6 +121,8 @@ def describe_plane(
                 if selection.series is None:
                     check_only_image(tif, file)
                 lead, found = describe_series(tif, chosen, headers)
+                if "is_ome" in ome and chosen.kind != "imagej":
+                    lead, found = as_counted(lead, found, headers)
         stated = None
         if asked:
             stated = stated_by(fd, file, lead, found[0].layout, series)
