@@ -319,6 +319,7 @@ def plan_with(
         "shards": how.shards, "max_mem": how.max_mem, "nb_workers": how.nb_workers,
     }  # fmt: skip
     shapes: tuple[Shape, ...] = ()
+    totals: tuple[Shape, ...] = ((1,) * data.ndim,)
     if how.label is not None:
         # Axes of no meaning, such as pages, and those that are guessed are the image's.
         known = bool(opened.info.axes) and set(opened.info.axes) <= set(ORDER)
@@ -339,6 +340,7 @@ def plan_with(
         asked |= {"version": versions[how.zarr_format], "codec": how.codec}
         levels = plan_ome_zarr(data, how.chunks, **asked)
         write, shapes = levels.write, tuple(level.shape for level in levels.levels)
+        totals = tuple(level.total for level in levels.levels)
         n_units = levels.n_units
         # One task a unit, one that waits for each pass, the last of which publishes the image.
         n_tasks = n_units + len(levels.passes)
@@ -386,6 +388,7 @@ def plan_with(
             n_units,
             label,
             copied,
+            totals,
             took_s=time.perf_counter() - start,
         ),
     )
@@ -429,6 +432,8 @@ class _Job:
     label: LabelPlan | None
     #: Names of the labels that go along, and what is read of each.
     copied: tuple[tuple[str, Opened], ...]
+    #: How many elements of the full level are one of each level, per axis.
+    totals: tuple[Shape, ...]
     took_s: float
 
 
@@ -600,6 +605,14 @@ class ConvertPlan(JobReport):
     def data(self) -> da.Array:
         """What is read: lazy, with the axes that the array has."""
         return self._job.data
+
+    def place(self) -> Location:
+        """Give the destination as a location."""
+        return self._job.destination
+
+    def totals(self) -> tuple[Shape, ...]:
+        """Give how many elements of the full level are one of each level, per axis."""
+        return self._job.totals
 
     def begin(self) -> DelayedWrite | None:
         """Begin the write, and give its tasks; ``None`` where all stands finished already.

@@ -27,6 +27,7 @@ from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
 from scout_dask_io.store.readers import may_read
+from scout_dask_io.write.planes import planes_noted
 from scout_dask_io.write.tasks import check_unmasked
 
 
@@ -182,6 +183,7 @@ def settings_of(
         "codec": None if compressor is None else compressor.get_config(),
         "fill_value": repr(fill),
         "attributes": _json(attributes),
+        **planes_noted(source),
     }
 
 
