@@ -27,6 +27,7 @@ from scout_dask_io.core.grid import (
     iter_regions,
     uniform_blocks,
 )
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, RESUME, Option
 from scout_dask_io.core.plan import MAX_UNITS, UNIT_NBYTES
 from scout_dask_io.core.source import Source
@@ -130,7 +131,7 @@ def plan_update(
     node = open_node(destination)
     plan = plan_with(src, dst, how)
     arrays = _standing(node, plan)
-    now = planes_of(source_of(plan.data))
+    now = planes_of(source_of(plan.source_array()))
     if now is None:
         raise ArgumentError(
             f"{plan.source} is no folder of TIFF planes and no TIFF file, whose planes could be "
@@ -216,7 +217,7 @@ def _standing(node: Node, plan: ConvertPlan) -> _Arrays:
 
 def _check_alike(place: object, plan: ConvertPlan, found: Mapping[int | None, Standing]) -> None:
     """Refuse arrays whose chunks hold other elements than those that would be written."""
-    now = planes_of(source_of(plan.data))
+    now = planes_of(source_of(plan.source_array()))
     shapes: dict[int | None, Shape] = dict(enumerate(plan.levels)) or {None: plan.write.shape}
     for level, standing in found.items():
         fmt, shape = standing.format, shapes.get(level)
@@ -248,7 +249,7 @@ def _check_settings(place: object, there: Mapping[str, Any], asked: Mapping[str,
     ArgumentError
         If their codec, fill value, or what lower levels are made by, is another.
     """
-    there, asked = (json.loads(json.dumps(dict(each))) for each in (there, asked))
+    there, asked = (parse_json(json.dumps(dict(each))) for each in (there, asked))
     pairs: list[tuple[str, Any, Any]] = [
         (name, there.get(name), asked.get(name)) for name in _STORED_ALIKE
     ]
@@ -309,7 +310,7 @@ def _differing(before: Planes | None, now: Planes) -> np.ndarray:
 
 def _compared(plan: ConvertPlan, now: Planes, place: LocalLocation) -> np.ndarray:
     """Tell of each plane whether its pixels are others than those that stand at its place."""
-    source: Any = source_of(plan.data)
+    source: Any = source_of(plan.source_array())
     stands = open_level(place)
     mask = np.ones(now.lead, bool)
     same = len(stands.shape) == len(source.shape) and stands.dtype == source.dtype

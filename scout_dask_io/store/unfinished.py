@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, chunk_cells, chunk_counts, iter_block_regions
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ResumeError, TargetExistsError
@@ -97,7 +98,7 @@ def in_the_way(destination: object, where: str) -> TargetExistsError:
 
 def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
     """Give in words how the settings of two writes differ, empty where they do not."""
-    here = json.loads(json.dumps(settings))
+    here = parse_json(json.dumps(settings))
     # Files that are others have another source, which is said in fewer words.
     differing = [k for k in here if k != PLANES and stored.get(k) != here[k]]
     return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
@@ -116,7 +117,7 @@ def adopted(stored: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
 
     So is what the first planes of a folder that grows told of all of it, once all are there.
     """
-    here, names = json.loads(json.dumps(settings)), {*stored.get(ADOPTS, ()), PLANES}
+    here, names = parse_json(json.dumps(settings)), {*stored.get(ADOPTS, ()), PLANES}
     kept = {k: v for k, v in stored.items() if k not in names and k != ADOPTS}
     # In the order of a write that is begun, so that its manifest is the same.
     known = {k: here[k] if k in names else kept[k] for k in here if k in names or k in kept}
