@@ -577,19 +577,21 @@ class UpdateReport(JobReport):
     went = Planned[tuple[str, ...]]("went")
     moved = Planned[tuple[str, ...]]("moved")
     n_chunks = Planned[int]("n_chunks")
+    n_all_chunks = Planned[int]("n_all_chunks")
+    current = Planned[bool]("current")
     plan: UpdatePlan
     elapsed_s: float
 
     def title(self) -> str:
         """Say what became of it."""
-        if self.plan.current:
+        if self.current:
             return f"{self.path} is up to date; nothing was written"
         return f"Updated {self.path}"
 
     def rows(self) -> list[Row]:
         """Name the planes, and say how much was written again."""
-        of = f"{self.n_chunks:,} of {format_count(self.plan.n_all_chunks, 'chunk')}"
-        again = "" if self.plan.current else f"{of} written, the others taken as they were"
+        of = f"{self.n_chunks:,} of {format_count(self.n_all_chunks, 'chunk')}"
+        again = "" if self.current else f"{of} written, the others taken as they were"
         return [
             *self.plan.plane_rows(),
             ("again", again),
