@@ -18,9 +18,10 @@ import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Region, chunk_cells, iter_block_regions
 from scout_dask_io.files.disk import make_dirs, naming_errors
+from scout_dask_io.files.system import NO_LINK
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.journal import append_unit
-from scout_dask_io.store.local_transaction import NO_LINK, LocalTransaction
+from scout_dask_io.store.local_transaction import LocalTransaction
 
 
 @dataclass(frozen=True)
