@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -553,10 +553,10 @@ def _begun(plan: ConvertPlan) -> LocalTransaction:
             raise
         drop_staging(found.staging)
         write = plan.begin()
-    txn = None if write is None else write.target.transaction
-    if not isinstance(txn, LocalTransaction):
+    if write is None:
         raise PathNotFoundError(f"{plan.destination}: nothing stands there that can be updated")
-    return txn
+    # What lies on a disk alone is updated.
+    return cast(LocalTransaction, write.target.transaction)
 
 
 @dataclass(frozen=True, slots=True)
