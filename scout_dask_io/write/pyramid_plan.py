@@ -37,7 +37,9 @@ from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
-from scout_dask_io.write.arguments import compressor_of, plan_write, readable
+from scout_dask_io.write.arguments import compressor_of, plan_write
+from scout_dask_io.write.inputs import readable
+from scout_dask_io.write.options import Limits, Storage
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
 # of its size. Units of a few seconds do for that where they are many: none waits long at the end.
@@ -88,7 +90,7 @@ def fuse_levels(
             least_units = MANY_UNITS
         if n > 1 and (
             math.prod(found.unit) * plan.itemsize > LARGE_UNIT_NBYTES
-            or found.n_units < least_units * plan.n_parallel
+            or found.n_units < least_units * plan.room.n_parallel
         ):
             continue
         held = _held_nbytes(found, levels[: n + 1])
@@ -124,20 +126,17 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
             n if m >= n or b >= n else math.lcm(b, m)
             for n, m, b in zip(shape, least, plan.band, strict=True)
         )
-        unit = grow_unit(shape, step, itemsize, unit_target(plan.nbytes, plan.n_parallel))
+        unit = grow_unit(shape, step, itemsize, unit_target(plan.nbytes, plan.room.n_parallel))
         return replace(plan, units=uniform_blocks(shape, unit))
     if blocks is None:
         return None
     try:
         found = plan_computed(
             blocks,
-            plan.dtype,
-            itemsize,
+            np.dtype(plan.dtype),
             least,
-            nb_workers=plan.nb_workers,
-            max_mem=plan.max_mem,
+            plan.room,
             n_copies=copies_of(sharded=plan.shards is not None),
-            n_threads=plan.n_threads,
         )
     except MemoryLimitError:
         return None
@@ -247,14 +246,15 @@ def plan_ome_zarr(
     if method is not None and method not in METHODS:
         raise ArgumentError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     labels, _ = labels_for(data, labels)
-    source, array = readable(data)
-    plan = plan_write(source, array, chunks, max_mem, nb_workers, VERSIONS[version], shards)
+    pixels = readable(data)
+    storage = Storage(chunks, codec, VERSIONS[version], shards)
+    plan = plan_write(pixels, storage, Limits(max_mem, nb_workers))
     for each in codecs_of_levels(codec):
         compressor_of(plan, each)
     letters = axes_of(len(plan.shape), channels=channels is not None, axes=axes)
     found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
     method = method or method_for(np.dtype(plan.dtype), labels)
-    return plan_passes(plan, array, letters, found, method)
+    return plan_passes(plan, pixels.array, letters, found, method)
 
 
 def plan_passes(
@@ -283,14 +283,11 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
                  zip(extent, levels[first - 1].shape, level.factors, strict=True))  # fmt: skip
     found = plan_source(
         level.shape,
-        plan.dtype,
-        plan.itemsize,
+        np.dtype(plan.dtype),
         extent,
         tuple(max(n, 1) for n in read),
-        nb_workers=plan.nb_workers,
-        max_mem=plan.max_mem,
+        plan.room,
         n_copies=copies_of(sharded=plan.shards is not None),
-        n_threads=plan.n_threads,
     )
     if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:
         unit = grow_unit(level.shape, found.band, plan.itemsize, LEAST_NBYTES)
