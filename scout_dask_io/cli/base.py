@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from scout_dask_io.core.messages import Message, Option
+from scout_dask_io.core.messages import Message, Option, Way
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.jobs.report import to_json
 
@@ -96,8 +96,13 @@ def in_options(text: str, running: str) -> str:
     """
     if not isinstance(text, Message):
         return text
-    parts = (_as_option(p, running) if isinstance(p, Option) else p for p in text.parts)
-    return "".join(parts)
+    return "".join(_as_typed(p, running) for p in text.parts)
+
+
+def _as_typed(part: str | Option | Way, running: str) -> str:
+    if isinstance(part, Way):
+        return part.in_command
+    return _as_option(part, running) if isinstance(part, Option) else part
 
 
 def _as_option(argument: Option, running: str) -> str:
@@ -145,10 +150,10 @@ def scheduling(address: str | None, nb_workers: int | None) -> Iterator[None]:
 
 def print_report(report: Any, as_json: bool, quiet: bool = False, text: str = "") -> None:
     """Print a report as JSON, or as text, by default its own; where to be quiet, as JSON alone."""
+    state = click.get_current_context().ensure_object(State)
     if as_json:
-        click.echo(to_json(report))
+        click.echo(to_json(report, lambda told: in_options(told, state.command)))
     elif not quiet:
-        state = click.get_current_context().ensure_object(State)
         click.echo(relative(in_options(text or report.render(), state.command)))
 
 

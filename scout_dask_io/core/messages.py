@@ -64,15 +64,48 @@ class Option:
         return Message(other, self)
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What to do, where functions and the command line have no word for it in common.
+
+    Attributes
+    ----------
+    in_python : str
+        With the name of a function.
+    in_command : str
+        As someone at the command line would do it.
+
+    Examples
+    --------
+    >>> "it is a file: " + Way("read it with imread", "leave out --pattern")
+    'it is a file: read it with imread'
+    """
+
+    in_python: str
+    in_command: str
+
+    def __str__(self) -> str:
+        """Give it as functions have it."""
+        return self.in_python
+
+    def __add__(self, other: str) -> Message:
+        """Give a message that begins with it."""
+        return Message(self, other)
+
+    def __radd__(self, other: str) -> Message:
+        """Give a message that ends with it."""
+        return Message(other, self)
+
+
 class Message(str):
     """A text that knows which of its words are arguments; else a ``str`` as any other.
 
     ``+`` and :func:`joined` keep them; formatting gives an ordinary text.
     """
 
-    parts: tuple[str | Option, ...]
+    parts: tuple[str | Option | Way, ...]
 
-    def __new__(cls, *parts: str | Option) -> Message:
+    def __new__(cls, *parts: str | Option | Way) -> Message:
         """Put texts, messages and arguments together."""
         message = super().__new__(cls, "".join(map(str, parts)))
         message.parts = tuple(
@@ -80,7 +113,7 @@ class Message(str):
         )
         return message
 
-    def __add__(self, other: str | Option) -> Message:
+    def __add__(self, other: str | Option | Way) -> Message:
         """Give both, one after the other."""
         return Message(self, other)
 
@@ -93,9 +126,9 @@ class Message(str):
         return Message, self.parts
 
 
-def joined(between: str, texts: Iterable[str | Option]) -> str:
+def joined(between: str, texts: Iterable[str | Option | Way]) -> str:
     """Give texts as one, as ``str.join`` does; messages keep the arguments that they name."""
-    parts: list[str | Option] = []
+    parts: list[str | Option | Way] = []
     for text in texts:
         parts += [between, text] if parts else [text]
     return Message(*parts)

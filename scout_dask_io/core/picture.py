@@ -25,7 +25,9 @@ def blend(
     """
     total = np.zeros((*channels[0].shape, 3), np.float32)
     for values, (low, high), color in zip(channels, limits, colors, strict=True):
-        shown = np.nan_to_num((values.astype(np.float32) - low) / (high - low), posinf=1, neginf=0)
+        # In the precision of the values: those of float64 may be beyond what float32 has.
+        exact = np.asarray(values, np.result_type(values.dtype, np.float32))
+        shown = np.nan_to_num((exact - low) / (high - low), posinf=1, neginf=0)
         rgb = np.array([int(color[k : k + 2], 16) for k in (1, 3, 5)], np.float32)
         total += np.clip(shown, 0, 1)[..., np.newaxis] * rgb
     clipped: np.ndarray = np.clip(np.rint(total), 0, 255).astype(np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 from scout_dask_io.core.axes import guessed_axes
 from scout_dask_io.core.grid import Region, Shape, full_region
 from scout_dask_io.core.image_info import ImageInfo
-from scout_dask_io.core.messages import about
+from scout_dask_io.core.messages import Way, about
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError
@@ -157,7 +157,11 @@ def _axes(source: Source, stated: str, channels: Sequence[str]) -> str:
         if not {"y", "x"} <= set(stated):
             raise ArgumentError(
                 f"a TIFF holds planes (y, x), and the array of shape {source.shape} states that "
-                f"its axes are {', '.join(stated)}: read it, and write planes of it with imsave"
+                f"its axes are {', '.join(stated)}: "
+                + Way(
+                    "read it, and write planes of it with imsave",
+                    "planes of it can be written from Python alone",
+                )
             )
         return stated
     if ndim > 11:

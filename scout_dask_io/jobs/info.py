@@ -173,6 +173,8 @@ def _tiff_file(found: TiffInfo, info: ImageInfo, selection: Selection) -> InfoRe
         details.append(f"{found.n_series} series; this is {this}")
     if len(found.levels) > 1:
         details.append("levels " + ", ".join(format_shape(level) for level in found.levels))
+    if found.stated.ignored:
+        details.append(found.stated.ignored)
     dtype = np.dtype(found.dtype)
     return InfoReport(
         path=found.path,
@@ -213,6 +215,7 @@ def _planes(path: Location, opened: Opened, selection: Selection) -> InfoReport:
         n_files=len(source.files),
         details=(
             *(report.details[:1] if same else ("files are stored in different ways",)),
+            *filter(None, [first.stated.ignored]),
             *(() if reading is None else odd_about(reading)),
             *told,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
@@ -81,8 +81,10 @@ def table(rows: Iterable[Row]) -> list[str]:
     return ["  " + label + text for label, text in lines]
 
 
-def to_json(report: Any) -> str:
+def to_json(report: Any, said: Callable[[str], str] = str) -> str:
     """Give a report's fields and properties as JSON; sizes are ``_nbytes``, times ``_s``.
+
+    ``said`` is made of each text, so that the command line can name its own options.
 
     Examples
     --------
@@ -92,7 +94,7 @@ def to_json(report: Any) -> str:
       "filled": []
     }
     """
-    return _laid_out(_plain(report), "")
+    return _laid_out(_plain(report, said), "")
 
 
 def _laid_out(value: Any, indent: str) -> str:
@@ -107,22 +109,22 @@ def _laid_out(value: Any, indent: str) -> str:
     return "[\n" + ",\n".join(inner + _laid_out(v, inner) for v in value) + f"\n{indent}]"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, said: Callable[[str], str]) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         known = vars(type(value))
         names = [n for n, v in known.items() if isinstance(v, Planned)]
         names += [f.name for f in dataclasses.fields(value) if f.name != "plan"]
         names += [n for n, v in known.items() if isinstance(v, property)]
-        return {n: _plain(getattr(value, n)) for n in names if not n.startswith("_")}
+        return {n: _plain(getattr(value, n), said) for n in names if not n.startswith("_")}
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v, said) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_plain(v, said) for v in value]
     if isinstance(value, slice):
         return [value.start, value.stop]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has neither NaN nor infinities
-    return value
+    return said(value) if isinstance(value, str) else value
 
 
 def array_text(report: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import dask.array as da
 
 from scout_dask_io.core.axes import in_order
+from scout_dask_io.core.messages import Way
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
@@ -113,7 +114,9 @@ def describe_channels(place: Location, nb_workers: int | None, selection: Select
         raise ShapeMismatchError(
             f"channels of {str(place)!r} differ in their number of planes: "
             + ", ".join(f"{name!r} has {n}" for name, n in counts.items())
-            + ". Complete them, or read each with imread_folder."
+            + ". Complete them, or "
+            + Way("read each with imread_folder", "give each folder by itself")
+            + "."
         )
     lead = (len(planes), len(planes[0]))
     every = [p for channel in planes for p in channel]

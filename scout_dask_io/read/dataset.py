@@ -8,7 +8,7 @@ from typing import Any, Self
 import dask.array as da
 
 from scout_dask_io.core.formatting import format_count
-from scout_dask_io.core.messages import Message, Option, joined, warn
+from scout_dask_io.core.messages import Message, Option, Way, joined, warn
 from scout_dask_io.core.name_fields import (
     AmbiguousNamesError,
     NameGrid,
@@ -172,7 +172,10 @@ def read_names(place: Location, pattern: str | None = None) -> NameGrid:
         If the place is a file, or more than one reading fits.
     """
     if place.on_disk and not place.is_folder and place.exists():
-        raise ArgumentError(f"{place!r} is a file, not a folder; read it with imread")
+        raise ArgumentError(
+            f"{place!r} is a file, not a folder; "
+            + Way("read it with imread", "names tell nothing of one file: leave out --pattern")
+        )
     names = list_tree(place)
     if pattern is not None:
         return grid_of_pattern(names, pattern, repr(str(place)))

@@ -18,7 +18,7 @@ from zarr.storage import StorePath
 
 from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.grid import chunk_counts
-from scout_dask_io.core.messages import OVERWRITE, RESUME
+from scout_dask_io.core.messages import OVERWRITE, RESUME, Way
 from scout_dask_io.errors import (
     ChunkReadError,
     LayoutError,
@@ -147,15 +147,15 @@ def _recover(location: Location) -> None:
     elif path.exists() and not path.is_dir():
         check_no_zip(location)
         raise LayoutError(
-            f"{path} is a file, expected the directory of a Zarr array or group. "
-            "imread reads a TIFF file."
+            f"{path} is a file, expected the directory of a Zarr array or group"
+            + Way(". imread reads a TIFF file.", ".")
         )
 
 
-def check_no_zip(location: Location) -> None:
+def check_no_zip(location: Location, head: bytes | None = None) -> None:
     """Refuse a Zarr array or image that lies in one zip file: ``a.zarr.zip``, or ``a.ozx``.
 
-    On a disk it is told by its first bytes, at a URL by its name.
+    On a disk it is told by its first bytes, ``head`` where they are known, at a URL by its name.
 
     Raises
     ------
@@ -163,7 +163,9 @@ def check_no_zip(location: Location) -> None:
         If it is one.
     """
     if location.on_disk:
-        zipped = location.is_file() and location.read(len(_ZIP)) == _ZIP
+        if head is None:
+            head = location.read(len(_ZIP)) if location.is_file() else b""
+        zipped = (head or b"").startswith(_ZIP)
     else:
         zipped = location.name.lower().endswith((".zip", ".ozx"))
     if zipped:

@@ -20,11 +20,11 @@ import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo, named_channels
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import warn
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import merge_sizes
-from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
@@ -43,13 +43,14 @@ from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
     Headers,
     check_counts,
+    check_only_image,
     choose_series,
     describe_pages,
     describe_series,
-    extra_series,
     open_tiff,
     read_headers,
     warn_of_others,
+    with_last_axis,
 )
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.stack_check import (
@@ -110,13 +111,8 @@ def describe_plane(
             else:
                 chosen = choose_series(tif, file, series, 0, is_plane=True)
                 check_counts(tif, headers)
-                extra = extra_series(tif) if selection.series is None else []
-                if extra:
-                    raise TiffReadError(
-                        f"{file.path!r} holds {len(extra)} more image(s) beside the first "
-                        f"{chosen.shape}: {', '.join(map(str, extra))}. One image a file was "
-                        "expected; " + Option("series", 0) + " takes the first of each."
-                    )
+                if selection.series is None:
+                    check_only_image(tif, file)
                 lead, found = describe_series(tif, chosen, headers)
         stated = None
         if asked:
@@ -385,6 +381,7 @@ def _pages_of(
         return lead, files, numbers, found
     check_counts(tif, headers)
     lead, found = describe_series(tif, series, headers)
+    lead, found = with_last_axis(series.shape, lead, found)
     return lead, [file], (0,) * len(found), found
 
 
@@ -469,6 +466,8 @@ def describe_path(path: Any, selection: Selection = AS_IT_IS) -> TiffInfo:
         If it has no such series.
     TiffReadError
         If it is damaged or no regular file.
+    ArgumentError
+        If it has no such series.
     """
     with _looked_at(locate_file(path), selection) as (fd, tif, headers):
         lead, _, _, pages = _pages_of(tif, headers)

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from scout_dask_io.core.messages import Option
 from scout_dask_io.tiff.open_file import OpenFile, read_bytes
 from scout_dask_io.tiff.page_layout import CODEC_NAMES, DescribedPage, PageLayout
 
@@ -185,6 +187,8 @@ _SLACK_NBYTES = 1 << 16
 #: Tags that change how pixels are laid out in ways that only tifffile knows.
 _QUIRKS = frozenset({32997, 32998, 34412, 65420, 65426, 28672})
 _KINDS = {1: "u", 2: "i", 3: "f"}
+#: Tag of the value that GDAL has for pixels of no data, as text.
+GDAL_NODATA = 42113
 #: Tag of what the JPEG segments of a page share.
 JPEG_TABLES = 347
 
@@ -254,8 +258,13 @@ def describe_ifd(ifd: Ifd, window: Window, allow_sparse: bool = False) -> Descri
         coding="direct",
     )
     if allow_sparse and _has_holes(ifd, window, layout):
-        layout = replace(layout, sparse=True)
-    check_claims(layout, window.size)
+        layout = replace(layout, sparse=True, hole=hole_of(ifd.text(GDAL_NODATA, window), layout))
+    try:
+        check_claims(layout, window.size)
+    except Damaged:
+        if 4 * layout.n_segments <= window.size and _has_holes(ifd, window, layout):
+            read_segments(ifd, window, layout)  # for its error, which says what to do
+        raise
     data = _place_of_pixels(ifd, window, layout)
     if data >= 0:
         layout = _as_raw(layout)
@@ -279,6 +288,23 @@ def _as_raw(layout: PageLayout) -> PageLayout:
     )
 
 
+def hole_of(nodata: str, layout: PageLayout) -> bytes:
+    """Give the pixel that stands for no data, by the text of GDAL's tag; empty for zero.
+
+    A text that is no value of the pixels' type says nothing, as for tifffile.
+    """
+    dtype = np.dtype(layout.dtype)
+    text = nodata.strip().replace(",", ".")
+    try:
+        value: Any = float(text) if dtype.kind == "f" else int(text)
+        pixel = np.array(value).astype(dtype)
+    except (ValueError, OverflowError):
+        return b""
+    if dtype.kind != "f" and int(pixel) != value:
+        return b""
+    return pixel.tobytes() if np.isnan(pixel) or pixel else b""
+
+
 def check_claims(layout: PageLayout, size: int) -> None:
     """Refuse a page that a file of this size cannot hold.
 
@@ -292,10 +318,11 @@ def check_claims(layout: PageLayout, size: int) -> None:
     ratio = _MAX_RATIO.get(layout.compression)
     if ratio is not None and layout.coding == "general":
         ratio *= 8  # bits may be packed
-    if ratio is not None and layout.nbytes > ratio * size and not layout.sparse:
+    nbytes = layout.nbytes * layout.depth
+    if ratio is not None and nbytes > ratio * size and not layout.sparse:
         raise Damaged(
             f"its page claims {layout.rows} rows of {layout.columns} columns, "
-            f"{layout.nbytes} bytes ({codec}), but the file has {size} bytes; "
+            f"{nbytes} bytes ({codec}), but the file has {size} bytes; "
             "it is truncated or its header is wrong"
         )
     if layout.n_segments > 1 and 4 * layout.n_segments > size:
@@ -401,8 +428,9 @@ def check_segments(
         bad = int(np.flatnonzero(unwritten)[0])
         raise Damaged(
             f"segment {bad} of its {n} {what} has offset {offsets[bad]} and "
-            f"{counts[bad]} bytes: it was never written (the readers' allow_sparse=True gives "
-            "zeros there)"
+            f"{counts[bad]} bytes: it was never written; "
+            + Option("allow_sparse", True)
+            + " gives zeros there, or what GDAL's tag for no data says"
         )
     # Compared without adding: offset + count may not fit 64 bits.
     beyond = (counts > size) | (offsets > size - counts)

@@ -70,11 +70,14 @@ class Stated:
         Of a voxel, the most telling first.
     channels : tuple of Channel
         Empty where nothing is stated of them.
+    ignored : str
+        What resolution its tags have that is no size of a voxel.
     """
 
     axes: str = ""
     sizes: tuple[VoxelSize, ...] = ()
     channels: tuple[Channel, ...] = ()
+    ignored: str = ""
 
 
 def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
@@ -155,7 +158,8 @@ def stated_in(
     if len(axes) != len(lead) + len(layout.shape):
         axes = ""
     n_channels = dict(zip(axes, (*lead, *layout.shape), strict=False)).get("c", 1)
-    return Stated(axes, tuple(metadata.sizes(level)), metadata.channels(n_channels))
+    sizes = tuple(metadata.sizes(level))
+    return Stated(axes, sizes, metadata.channels(n_channels), metadata.ignored)
 
 
 class Metadata:
@@ -167,6 +171,7 @@ class Metadata:
     def __init__(self, tif: tifffile.TiffFile, series: int = 0) -> None:
         self._tif = tif
         self._series = series
+        self._is_stated = False
 
     @cached_property
     def _shaped(self) -> dict[str, Any]:
@@ -189,6 +194,12 @@ class Metadata:
         in samples, axes that tifffile or a Zeiss LSM names; and where they are grey.
         """
         found = image.axes.lower()
+        if layout.samples < 2 and image.shape[-3:] == (layout.rows, layout.columns, 1):
+            # tifffile names such axes by their number alone.
+            known = found.endswith(("yxs", "yxc"))
+            found = found[:-3] + ("yx" + found[-1] if known else "yxs")
+            if not layout.samples:
+                return str(found[:-1])
         if not layout.samples:
             return str(found)
         at = len(found) - (3 if layout.planar else 1)
@@ -216,20 +227,42 @@ class Metadata:
         metadata, and the resolution tags. Values without a unit of length, zeros, and
         print resolutions such as 72 dpi are no sizes. Lower levels are as much larger
         as they have fewer pixels.
+
+        Warns
+        -----
+        UserWarning
+            If a unit cannot be read, or if resolution tags that are no size of a voxel, and
+            nobody's print, are all that is stated of the plane; see :meth:`ignored`.
         """
         factors = self._factors(level)
+        name = self._tif.filehandle.path or self._tif.filehandle.name
+        self._is_stated = False
         for find in (
             lambda: from_attribute(self._shaped.get(ATTRIBUTE), "description"),
             lambda: _size_of_ome(self._ome),
             lambda: _size_of_imagej(self._imagej, self._tif),
             lambda: _size_of_metamorph(self._tif),
             lambda: _size_of_lsm(self._tif),
-            lambda: _size_of_tags(self._tif),
+            lambda: _size_of_tags(self._imagej, self._tif),
         ):
             found = ask(find)
             if found is not None and any(v is not None for v in found.micrometres):
-                name = self._tif.filehandle.path or self._tif.filehandle.name
+                self._is_stated = self._is_stated or found.x is not None
                 yield VoxelSize(*found.scaled(factors).micrometres, f"{found.source} of {name}")
+        if self.ignored and not ask(lambda: _is_print(self._tif)):
+            warn(
+                f"{name}: {self.ignored}. "
+                + Option("voxel_size", "")
+                + " says what the size of a pixel is."
+            )
+
+    @cached_property
+    def ignored(self) -> str:
+        """What resolution is no size of a voxel; empty where there is one. After :meth:`sizes`."""
+        if self._is_stated:
+            return ""
+        said = ask(lambda: _ignored_resolution(self._imagej, self._tif))
+        return f"the resolution tags state {said}; they are ignored" if said else ""
 
     def channels(self, n: int) -> tuple[Channel, ...]:
         """Give what is stated about the ``n`` channels.
@@ -298,14 +331,44 @@ def _size_of_ome(pixels: ElementTree.Element | None) -> VoxelSize | None:
     return VoxelSize(z, y, x, "OME-XML")
 
 
+#: What ImageJ writes for a unit where there is none.
+_NO_UNITS = ("", "pixel", "pixels", "px", "null", "none", "unknown")
+
+
 def _size_of_imagej(meta: dict[str, Any], tif: tifffile.TiffFile) -> VoxelSize | None:
     if "unit" not in meta:
         return None
     unit = meta["unit"]
-    x = _length(_per_pixel(tif, 282), unit)
-    y = _length(_per_pixel(tif, 283), meta.get("yunit", unit))
-    z = _length(meta.get("spacing"), meta.get("zunit", unit))
-    return VoxelSize(z, y, x, "ImageJ metadata")
+    units = {"X": unit, "Y": meta.get("yunit", unit), "Z": meta.get("zunit", unit)}
+    for one in dict.fromkeys(map(str, units.values())):
+        if micrometres_of(one) is None and one.strip().lower() not in _NO_UNITS:
+            warn(
+                f"ImageJ's metadata state the size of a pixel in {one!r}, which is no unit of "
+                "length that is known; the size is not used. "
+                + Option("voxel_size", "")
+                + " says what it is."
+            )
+    x, y = _length(_per_pixel(tif, 282), units["X"]), _length(_per_pixel(tif, 283), units["Y"])
+    impossible = any(v is not None and not _is_possible(v) for v in (x, y))
+    if impossible or _no_size(tif) or _counts_by_tags(meta, tif):
+        x = y = None
+    return VoxelSize(_length(meta.get("spacing"), units["Z"]), y, x, "ImageJ metadata")
+
+
+def _counts_by_tags(meta: dict[str, Any], tif: tifffile.TiffFile) -> bool:
+    """Tell whether resolution tags count pixels by their own unit, and not by that of ImageJ.
+
+    ImageJ writes no unit in the tags but inches and centimetres, where its own is the same;
+    Micro-Manager counts pixels a centimetre, and has ImageJ's text say micrometres. Others leave
+    a unit in the tags that means nothing. Pixels below 10 nm in a microscope's image, or of
+    millimetres, tell which of the two was meant.
+    """
+    scale, pixels = micrometres_of(meta["unit"]), _per_pixel(tif, 282)
+    by_tags = _length(pixels, _tag_unit(tif))
+    if by_tags is None or scale is None or pixels is None:
+        return False
+    least = 0.01 if _tag_unit(tif) == "cm" else 0.001
+    return pixels * scale < least and 0.001 <= by_tags <= 1000
 
 
 def _size_of_metamorph(tif: tifffile.TiffFile) -> VoxelSize | None:
@@ -344,24 +407,68 @@ def _size_of_lsm(tif: tifffile.TiffFile) -> VoxelSize | None:
     return VoxelSize(z, y, x, "Zeiss LSM metadata")
 
 
-def _size_of_tags(tif: tifffile.TiffFile) -> VoxelSize | None:
-    code = int(tif.pages.first.tags.valueof(296, 1))
-    unit, inches = {2: ("inch", 1.0), 3: ("cm", 1 / 2.54)}.get(code, ("", 0.0))
-    x, y = _per_pixel(tif, 282), _per_pixel(tif, 283)
-    if not unit or x is None or y is None or x == 1:
+def _tag_unit(tif: tifffile.TiffFile) -> str:
+    """Give the unit of the resolution tags, empty where they have none."""
+    return {2: "inch", 3: "cm"}.get(int(tif.pages.first.tags.valueof(296, 1)), "")
+
+
+def _size_of_tags(meta: dict[str, Any], tif: tifffile.TiffFile) -> VoxelSize | None:
+    unit, x, y = _tag_unit(tif), _per_pixel(tif, 282), _per_pixel(tif, 283)
+    if not unit or x is None or y is None or x == 1 or _no_size(tif):
         return None
-    dpi = 1 / (x * inches)
-    if any(abs(dpi - n) < 0.005 * n for n in _PRINT_RESOLUTIONS):
+    across, down = _length(x, unit), _length(y, unit)
+    if across is None or down is None or not (_is_possible(across) and _is_possible(down)):
         return None
+    own = micrometres_of(meta.get("unit"))
+    if own is not None:
+        if own != micrometres_of(unit) and not _counts_by_tags(meta, tif) and across > 1000:
+            return None  # the tags count pixels by ImageJ's unit, whatever they say
+        if micrometres_of(meta.get("yunit", meta["unit"])) != own:
+            down = None  # so does their second number by a unit of its own
+    return VoxelSize(None, down, across, "resolution tags")
+
+
+def _is_possible(length_um: float) -> bool:
+    return _LEAST_UM < length_um < _GREATEST_UM
+
+
+def _is_print(tif: tifffile.TiffFile) -> bool:
+    """Tell whether the resolution is that of a print, which programs write as they like."""
+    unit, x = _tag_unit(tif), _per_pixel(tif, 282)
+    dpi = 0.0 if not unit or x is None else 1 / (x * (1.0 if unit == "inch" else 1 / 2.54))
+    return any(abs(dpi - n) < 0.005 * n for n in _PRINT_RESOLUTIONS)
+
+
+def _no_size(tif: tifffile.TiffFile) -> bool:
+    """Tell whether the resolution is one that programs write where they know of no size.
+
+    That of a print or a screen, or the placeholder of Bio-Formats and SCIFIO.
+    """
+    unit, x, y = _tag_unit(tif), _per_pixel(tif, 282), _per_pixel(tif, 283)
+    if not unit or x is None or y is None:
+        return False
+    if _is_print(tif):
+        return True
     if any(abs(1 / x - n) < 0.005 * n for n in (72, 96)):
-        return None  # a print's or a screen's, whatever the unit says
+        return True  # whatever the unit says
     text = tif.pages.first.description
-    if code == 3 and x == y == 1e-4 and (tif.is_ome or text.startswith("SCIFIO")):
-        return None  # what Bio-Formats and SCIFIO write where they know of no size
-    lengths = [_length(v, unit) for v in (y, x)]
-    if not all(v is not None and _LEAST_UM < v < _GREATEST_UM for v in lengths):
-        return None
-    return VoxelSize(None, _length(y, unit), _length(x, unit), "resolution tags")
+    return unit == "cm" and x == y == 1e-4 and (tif.is_ome or text.startswith("SCIFIO"))
+
+
+def _ignored_resolution(meta: dict[str, Any], tif: tifffile.TiffFile) -> str:
+    """Say what resolution the tags state where it is no size of a voxel; empty where it is one."""
+    unit, x = _tag_unit(tif), _per_pixel(tif, 282)
+    if not unit and micrometres_of(meta.get("unit")) is not None:
+        unit = str(meta["unit"])
+    if not unit or x is None or x == 1:
+        return ""
+    across = _length(x, unit)
+    said = f"{1 / x:,.10g} pixels {'an' if unit == 'inch' else 'a'} {unit}"
+    if _no_size(tif):
+        return f"{said}, which programs write where they know of no size"
+    if across is None or not _is_possible(across):
+        return f"{said}, which no pixel has"
+    return ""
 
 
 def _per_pixel(tif: tifffile.TiffFile, code: int) -> float | None:

@@ -75,10 +75,15 @@ class PageLayout:
     coding : str
         ``"raw"``: all pixels lie in one run of bytes. ``"direct"``: segments
         that one codec call decodes. ``"general"``: tifffile decodes.
-    sparse : bool
-        Some segments were never written, and it is allowed to read them as zeros.
     extra : int
         Checksum of whatever else a general decoder depends on.
+    sparse : bool
+        Some segments were never written, and it is allowed to read them as holes.
+    hole : bytes
+        The pixel that stands where they are, in the byte order of ``dtype``; empty for zero.
+    depth, segment_depth : int
+        Planes of the directory that a page is one of, and of its segments where those are
+        volumes; plane ``k`` has ``-1 - k`` in the page table's last column.
     """
 
     rows: int
@@ -94,6 +99,9 @@ class PageLayout:
     coding: str
     extra: int = 0
     sparse: bool = False
+    hole: bytes = b""
+    depth: int = 1
+    segment_depth: int = 1
 
     @property
     def shape(self) -> Shape:
@@ -123,14 +131,19 @@ class PageLayout:
 
     @property
     def n_segments(self) -> int:
-        """Number of segments of the whole page."""
+        """Number of segments of the whole directory."""
         down, across = self.grid
-        return down * across * self.bands
+        return down * across * self.bands * self.deep
+
+    @property
+    def deep(self) -> int:
+        """Number of segments along the planes of a directory."""
+        return -(-self.depth // self.segment_depth)
 
     @property
     def segment_nbytes(self) -> int:
         """Size of one whole decoded segment, in bytes."""
-        size = self.segment_rows * self.segment_columns * self.interleaved
+        size = self.segment_rows * self.segment_columns * self.interleaved * self.segment_depth
         return size * np.dtype(self.dtype).itemsize
 
     @property

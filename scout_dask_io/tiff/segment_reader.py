@@ -65,7 +65,7 @@ class SegmentReader(AreaReader):
 
     def _ranges(self, page: Page) -> list[tuple[int, int]]:
         table = self._table(page)
-        picks = [n for group in self._groups(1) for n in self._numbers(*group)]
+        picks = [n for group in self._groups(1) for n in self._numbers(*group, page.data)]
         offsets, counts = table.offsets[picks].tolist(), table.counts[picks].tolist()
         return [(o, n) for o, n in zip(offsets, counts, strict=True) if n]
 
@@ -127,7 +127,15 @@ class SegmentReader(AreaReader):
                 buffer = self.scratch.pixels(layout.segment_nbytes)
                 self._decode_into(page, coded, buffer, picks[at])
                 values = self._unpredict(buffer.view(layout.dtype).reshape(high, wide, inter))
+                if not coded and layout.hole:
+                    values[:] = self._hole
                 yield self._clip(values, first, (acrosses.start + at) * wide, band)
+
+    @cached_property
+    def _hole(self) -> Any:
+        """What a pixel is where a segment was never written."""
+        dtype = np.dtype(self.layout.dtype)
+        return np.frombuffer(self.layout.hole or bytes(dtype.itemsize), dtype)[0]
 
     def _per_group(self) -> int:
         """Give how many rows of segments are decoded side by side into one piece: of tiles, one."""
@@ -152,7 +160,11 @@ class SegmentReader(AreaReader):
         for at, coded in self._runs(page, self._table(page), picks):
             self._decode_into(page, coded, out[at * nbytes : (at + 1) * nbytes], picks[at])
         shape = (-1, layout.segment_columns, layout.interleaved)
-        return self._unpredict(out.view(layout.dtype).reshape(shape))
+        values = self._unpredict(out.view(layout.dtype).reshape(shape))
+        if layout.hole:
+            for at in np.flatnonzero(self._table(page).counts[picks] == 0).tolist():
+                values[at * layout.segment_rows : (at + 1) * layout.segment_rows] = self._hole
+        return values
 
     def _decode_into(self, page: Page, coded: memoryview, out: np.ndarray, number: int) -> None:
         if not coded:
@@ -208,19 +220,20 @@ class SegmentReader(AreaReader):
             extra = {"jpegtables": table.jpeg_tables, "jpegheader": table.jpeg_header}
         dtype = np.dtype(layout.dtype)
         for band, downs, acrosses in self._groups(1):
-            picks = self._numbers(band, downs, acrosses)
+            picks = self._numbers(band, downs, acrosses, page.data)
             for at, coded in self._runs(page, table, picks):
                 # Of a sparse page, a segment that was never written has no bytes.
                 values, place, shape = decode(bytes(coded) or None, picks[at], **extra)
                 if values is None:
-                    values = np.zeros((1, *shape[1:]), dtype)
+                    values = np.full(shape, self._hole)
                 if values.dtype == np.uint8 and dtype == np.bool_:
                     values = values != 0  # a byte a bit, as decoders of fax give them
-                if values.ndim != 4 or values.shape[0] != 1 or values.dtype != dtype:
+                plane = -1 - page.data - place[1]
+                if values.ndim != 4 or len(values) <= plane or values.dtype != dtype:
                     raise Damaged(
                         f"segment {picks[at]} decodes to {values.dtype} of shape {values.shape}"
                     )
-                yield self._clip(values[0], place[2], place[3], band)
+                yield self._clip(values[plane], place[2], place[3], band)
 
     def _table(self, page: Page) -> SegmentTable:
         file = page.file
@@ -259,9 +272,11 @@ class SegmentReader(AreaReader):
             for start in range(down.start, down.stop, per_group):
                 yield band, range(start, min(start + per_group, down.stop)), across
 
-    def _numbers(self, band: int, downs: range, acrosses: range) -> list[int]:
-        down, across = self.layout.grid
-        start = band * down * across
+    def _numbers(self, band: int, downs: range, acrosses: range, data: int = -1) -> list[int]:
+        """Give the numbers of segments; ``data`` of a page is which of a volume's planes it is."""
+        layout = self.layout
+        down, across = layout.grid
+        start = (band * layout.deep + (-1 - data) // layout.segment_depth) * down * across
         return [start + i * across + j for i in downs for j in acrosses]
 
     def _runs(

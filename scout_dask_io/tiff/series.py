@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,17 +18,19 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import Option, message_of, warn
 from scout_dask_io.core.selection import ALL_PAGES, Selection
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.tiff._tifffile import page_at, series_pages, silenced
 from scout_dask_io.tiff.ifd import (
+    GDAL_NODATA,
     Damaged,
     Header,
     Window,
     check_claims,
     check_segments,
     describe_ifd,
+    hole_of,
     read_header,
     read_ifd,
 )
@@ -107,10 +109,13 @@ def warn_of_others(tif: tifffile.TiffFile, path: str) -> None:
 
     Thumbnails and reduced resolutions are no images that anybody would miss.
     """
-    if extra_series(tif):
+    if _extra_series(tif):
+        first = "series 0"
+        if tif.series[0].keyframe.is_reduced:
+            first += ", which the file calls a reduced image, a thumbnail"
         warn(
-            f"{path!r} holds {len(tif.series)} series ({_listing(tif.series)}); this is series 0. "
-            + Option("series", 1)
+            f"{path!r} holds {len(tif.series)} series ({_listing(tif.series)}); this is {first}. "
+            + Option("series", _extra_series(tif)[0])
             + " and so on for the others."
         )
 
@@ -120,12 +125,35 @@ def _listing(found: list[tifffile.TiffPageSeries]) -> str:
     return ", ".join(shown) + (", ..." if len(found) > 8 else "")
 
 
-def extra_series(tif: tifffile.TiffFile) -> list[Shape]:
-    """Give the shapes of full-resolution images beside the first series.
+def _extra_series(tif: tifffile.TiffFile) -> list[int]:
+    """Give the numbers of full-resolution images beside the first series.
 
     Thumbnails and reduced resolutions do not count.
     """
-    return [s.shape for s in tif.series[1:] if not s.keyframe.is_reduced]
+    return [k for k, s in enumerate(tif.series) if k and not s.keyframe.is_reduced]
+
+
+def check_only_image(tif: tifffile.TiffFile, file: SourceFile) -> None:
+    """Refuse a file of several images; thumbnails after the first do not count.
+
+    Raises
+    ------
+    TiffReadError
+        If there are more; the message has their shapes, and what chooses one of each file.
+    """
+    extra = _extra_series(tif)
+    if not extra:
+        return
+    found = tif.series
+    first, choice, which = "the first", 0, "the first"
+    if found[0].keyframe.is_reduced:
+        first, choice, which = "a thumbnail that comes first,", extra[0], "the image"
+    raise TiffReadError(
+        f"{file.path!r} holds {len(extra)} more image(s) beside {first} {found[0].shape}: "
+        f"{', '.join(str(found[k].shape) for k in extra)}. One image a file was expected; "
+        + Option("series", choice)
+        + f" takes {which} of each."
+    )
 
 
 def _refuse_split_ome(tif: tifffile.TiffFile, file: SourceFile) -> None:
@@ -257,7 +285,7 @@ def describe_pages(
             pages = _describe_page(tif, offset, headers)
         except Damaged as err:
             if not described or number < len(chain) - 1:
-                raise Damaged(f"page {number} of {len(chain)}: {err}") from err
+                raise Damaged(f"page {number} of {len(chain)}: " + message_of(err)) from err
             told.append(f"page {number}, its last, is left out: {err}")
             break
         layout = pages[0].layout
@@ -327,6 +355,22 @@ def describe_series(
         return (len(described),), tuple(described)
     lead = _leading_axes(series.shape, first, len(described))
     return lead, tuple(described)
+
+
+def with_last_axis(
+    shape: Shape, lead: Shape, pages: tuple[DescribedPage, ...]
+) -> tuple[Shape, tuple[DescribedPage, ...]]:
+    """Give leading axes and pages with the last axis of one element that a series has, if it does.
+
+    A page has no room for it: what was ``(y, x, 1)`` is known by the description alone.
+    """
+    page = pages[0].layout.shape
+    if len(page) != 2 or shape[-3:] != (*page, 1) or math.prod(shape[:-3]) != len(pages):
+        return lead, pages
+    if shape[-2:] == page and math.prod(shape[:-2]) == len(pages):
+        return lead, pages
+    layouts = {p.layout: replace(p.layout, samples=1) for p in pages}
+    return shape[:-3], tuple(replace(p, layout=layouts[p.layout]) for p in pages)
 
 
 def _n_stated(shape: Shape, layout: PageLayout) -> int:
@@ -410,7 +454,11 @@ def _describe_by_tifffile(
         coding="raw" if raw else "general",
         extra=0 if raw else _checksum(tif, page),
         sparse=sparse,
+        depth=1 if raw else depth,
+        segment_depth=page.tiledepth if page.is_tiled and not raw else 1,
     )
+    if sparse:
+        layout = replace(layout, hole=hole_of(str(page.tags.valueof(GDAL_NODATA, "")), layout))
     if raw:
         start, step = page.dataoffsets[0], layout.nbytes
         if start < 8 or start + depth * step > size:
@@ -419,11 +467,11 @@ def _describe_by_tifffile(
                 f"but the file has {size} bytes; it is truncated"
             )
         return [DescribedPage(layout, page.offset, start + k * step) for k in range(depth)]
-    if depth > 1:
-        raise Damaged("its segments are volumes (ImageDepth tag), which are read only uncompressed")
+    if not (all(page.dataoffsets) and all(page.databytecounts)):
+        general_table(page, layout, size)  # its error says what to do
     check_claims(layout, size)
     general_table(page, layout, size)
-    return [DescribedPage(layout, page.offset, -1)]
+    return [DescribedPage(layout, page.offset, -1 - k) for k in range(depth)]
 
 
 def _checksum(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> int:

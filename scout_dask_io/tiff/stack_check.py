@@ -17,7 +17,7 @@ import numpy as np
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane
-from scout_dask_io.core.messages import Option, joined, message_of
+from scout_dask_io.core.messages import Option, Way, joined, message_of
 from scout_dask_io.errors import PathNotFoundError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.tiff.metadata import Stated
@@ -279,7 +279,12 @@ def _odd(file: SourceFile, found: _Kind, example: SourceFile, usual: _Kind) -> R
         what, a, b = "shape", str(found.shape), str(usual.shape)
     error = ShapeMismatchError(
         f"planes differ in {what}: {file.path!r} is {a}, {example.path!r} is {b}. "
-        "Correct or remove it, or pass the paths to stack to imread_parallel."
+        "Correct or remove it, or "
+        + Way(
+            "pass the paths to stack to imread_parallel",
+            "put those that belong together in a folder of their own",
+        )
+        + "."
     )
     reason = (
         f"{format_shape(found.shape)} {found.dtype}, most are "

@@ -159,14 +159,16 @@ def sample(
     Returns
     -------
     list of numpy.ndarray
-        The mean of what was read of each bin, float32, of shape ``plan.bins``; of ``labels``
-        the element in its middle. With ``projections``, the maximum instead, along each of
-        these axes in turn.
+        The mean of what was read of each bin, float32, or float64 of an array of float64, of
+        shape ``plan.bins``; of ``labels`` the element in its middle. With ``projections``, the
+        maximum instead, along each of these axes in turn.
     """
+    kind = np.float64 if reader.data.dtype == np.float64 else np.float32
+    outs: list[np.ndarray]
     if projections:
-        outs = [np.full(_without(plan.bins, k), -np.inf, np.float32) for k in projections]
+        outs = [np.full(_without(plan.bins, k), -np.inf, kind) for k in projections]
     else:
-        outs = [np.zeros(plan.bins, np.float32)]
+        outs = [np.zeros(plan.bins, kind)]
     jobs = list(_bands(reader, plan, itemsize))
     for start in range(0, len(jobs), N_THREADS):
         some = jobs[start : start + N_THREADS]
@@ -176,7 +178,7 @@ def sample(
                 outs[0][where] = parts
                 continue
             function = np.maximum if projections else np.add
-            where, parts = _reduce(region, np.asarray(values, np.float32), plan.step, function)
+            where, parts = _reduce(region, np.asarray(values, kind), plan.step, function)
             if not projections:
                 outs[0][where] += parts
                 continue

@@ -20,7 +20,7 @@ from dask.delayed import Delayed, delayed
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
-from scout_dask_io.core.grid import Blocks, Shape
+from scout_dask_io.core.grid import Blocks, Shape, chunk_counts
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata, omero_metadata
 from scout_dask_io.core.pyramid import Level
@@ -501,9 +501,8 @@ def describe_image(
 def _sample(source: Source, axes: str, channel: int) -> np.ndarray:
     """Read a channel, or of a large one as many chunks here and there as are 2 million elements."""
     chunks = source.read_shape
-    grid = [
-        1 if a == "c" else -(-n // c) for a, n, c in zip(axes, source.shape, chunks, strict=True)
-    ]
+    counts = zip(axes, chunk_counts(source.shape, chunks), strict=True)
+    grid = [1 if a == "c" else n for a, n in counts]
     n_chunks = math.prod(grid)
     wanted = min(n_chunks, max(1, SAMPLED // math.prod(chunks)))
     if wanted == n_chunks:

@@ -19,7 +19,14 @@ import numpy as np
 
 from scout_dask_io.core.axes import axes_of
 from scout_dask_io.core.downsample import METHODS, method_for
-from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, uniform_blocks, window_of
+from scout_dask_io.core.grid import (
+    Blocks,
+    Shape,
+    chunk_counts,
+    uniform_blocks,
+    whole_chunks,
+    window_of,
+)
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import (
     UNIT_NBYTES,
@@ -168,8 +175,7 @@ def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
         held = plan.unit
         if level is levels[1]:
             held = tuple(map(min, plan.unit, window_of(plan.band, times, extent)))
-        halved = (-(-u // t) for u, t in zip(held, times, strict=True))
-        total += math.prod(-(-h // c) * c for h, c in zip(halved, extent, strict=True))
+        total += math.prod(whole_chunks(chunk_counts(held, times), extent))
     return total * plan.itemsize
 
 

@@ -13,7 +13,8 @@ import pytest
 from helpers import make_volume, write_planes
 
 import scout_dask_io as io
-from scout_dask_io.core.messages import OVERWRITE, RESUME, Message, Option, joined
+from scout_dask_io.cli.base import in_options
+from scout_dask_io.core.messages import OVERWRITE, RESUME, Message, Option, Way, joined
 from scout_dask_io.jobs.scan import scan
 
 
@@ -135,3 +136,36 @@ def test_no_message_names_an_argument_to_be_given_as_plain_text():
 def test_the_check_finds_plain_arguments(code: str):
     assert list(_plain_arguments(ast.parse(code)))
     assert not list(_plain_arguments(ast.parse('raise WriteError(f"{path}: " + RESUME)')))
+
+
+def test_a_way_out_is_said_as_each_has_it():
+    told = "it is a file: " + Way("read it with imread", "leave out --pattern") + "."
+    assert told == "it is a file: read it with imread."
+    assert in_options(told, "convert") == "it is a file: leave out --pattern."
+    assert pickle.loads(pickle.dumps(told)).parts == told.parts
+
+
+# Reached by calls from Python alone, whose arguments no command has.
+OF_FUNCTIONS = {"read/tiff.py", "tiff/range_reader.py", "tiff/folder.py", "write/labels.py"}
+OF_FUNCTIONS |= {
+    "write/append.py",
+    "read/channels.py",
+    "jobs/verify_manifest.py",
+    "jobs/export_selection.py",
+}
+
+
+def test_no_message_sends_the_command_line_to_a_function():
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        calls = [n for n in nodes if isinstance(n, ast.Call)]
+        for call in calls:
+            if ast.unparse(call.func) == "Way":
+                call.args.clear()
+        if str(path.relative_to(PACKAGE)) in OF_FUNCTIONS:
+            continue
+        told = [n for c in calls if ast.unparse(c.func).endswith("Error") for n in ast.walk(c)]
+        texts = [str(n.value) for n in told if isinstance(n, ast.Constant)]
+        found += [f"{path}: {t}" for t in texts if re.search(r"\bim(read|save)|\bwrite_\w", t)]
+    assert found == []

@@ -342,3 +342,153 @@ def test_a_zeiss_lsm_says_how_large_its_voxels_are(tmp_path):
     found = io.voxel_size(tmp_path / "z.lsm")
     assert found is not None
     np.testing.assert_allclose(found.micrometres, (1.2, 0.3, 0.2))
+
+
+# ------------------------------------------------------------------ a last axis of one element
+@pytest.mark.parametrize(
+    "shape", [(31, 42, 1), (5, 31, 42, 1), (2, 1, 31, 42, 1), (1, 31, 42), (6, 1, 1), (6, 5, 1)]
+)
+@pytest.mark.parametrize("compression", [None, "zlib", "lzma"])
+def test_axes_of_one_element_stay(tmp_path, shape, compression):
+    data = make_volume(shape)
+    path = tmp_path / "ones.tif"
+    tifffile.imwrite(path, data, compression=compression, photometric="minisblack")
+    lazy = imread(path)
+    np.testing.assert_array_equal(lazy.compute(), tifffile.imread(path))
+    assert io.info(path).shape == io.scan(path).folders[0].shape == lazy.shape == data.shape
+    np.testing.assert_array_equal(lazy[..., :4, :].compute(), data[..., :4, :])
+    io.convert(path, tmp_path / "o.zarr")
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "o.zarr").compute(), data)
+
+
+def test_planes_of_a_folder_have_no_axis_of_one_sample(tmp_path):
+    volume = make_volume((3, 12, 15))
+    for k, plane in enumerate(volume):
+        tifffile.imwrite(tmp_path / f"z{k}.tif", plane[..., None])
+    np.testing.assert_array_equal(io.imread_folder(tmp_path).compute(), volume)
+    assert io.info(tmp_path).axes == "zyx"
+
+
+def test_one_sample_is_one_channel(tmp_path):
+    data = make_volume((5, 31, 42, 1))
+    tifffile.imwrite(tmp_path / "a.tif", data, metadata={"axes": "ZYXS"})
+    io.convert(tmp_path / "a.tif", tmp_path / "o.zarr", ome=True)
+    assert io.info(tmp_path / "o.zarr").axes == "czyx"
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "o.zarr")[0].compute(), data[..., 0])
+
+
+# ------------------------------------------------------------------ segments never written
+def write_sparse(path: Path, plane: np.ndarray, nodata: str, **options: Any) -> np.ndarray:
+    """Write a plane of which some segments lack, and give what it is then."""
+    text = [(42113, "s", 0, nodata, True)] if nodata else []
+    tifffile.imwrite(path, plane, metadata=None, extratags=text, **options)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        page = tif.pages.first
+        tags = [page.tags[k] for k in ((324, 325) if page.is_tiled else (273, 279))]
+        for tag in tags:
+            tag.overwrite([0 if k in (0, 3) else v for k, v in enumerate(tag.value)])
+    return np.asarray(tifffile.imread(path))
+
+
+@pytest.mark.parametrize("segments", [{"tile": (32, 16)}, {"rowsperstrip": 9}], ids=["t", "s"])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"compression": "lzw"}, {"compression": "zlib", "predictor": True}, {"byteorder": ">"},
+     {"compression": "lzma"}],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [("f4", "nan"), ("f4", "-9999"), ("f4", "-1,5"), ("u2", "65535"), ("u2", "-1"), ("u2", "no"),
+     ("i2", "-32768"), ("u1", ""), ("f8", "0"), ("u2", "1.5")],
+)  # fmt: skip
+def test_what_was_never_written_is_no_data(tmp_path, segments, how, dtype, nodata):
+    if dtype[0] == "f" and "predictor" in how:
+        how = {"compression": "zlib"}
+    path = tmp_path / "holes.tif"
+    expected = write_sparse(path, make_volume((2, 61, 45), dtype)[1], nodata, **segments, **how)
+    with pytest.raises(TiffReadError, match=r"holes\.tif.*never written; allow_sparse=True"):
+        imread(path)
+    lazy = imread(path, allow_sparse=True)
+    np.testing.assert_array_equal(lazy.compute(), expected)
+    np.testing.assert_array_equal(lazy[5:40, 3:33].compute(), expected[5:40, 3:33])
+
+
+def test_a_sparse_file_of_next_to_no_bytes_is_not_called_truncated(tmp_path):
+    n = 64
+    out = Bytes()
+    tags = tags_of((512 * 8, 512 * 8), (32,)) | {259: (3, [5]), 339: (3, [3])}
+    tags |= {322: (3, [512]), 323: (3, [512]), 324: (4, [0] * n), 325: (4, [0] * n)}
+    out.page(tags | {42113: (2, b"-7\0")})
+    path = tmp_path / "empty.tif"
+    path.write_bytes(out.data)
+    with pytest.raises(TiffReadError, match=r"never written; allow_sparse=True"):
+        imread(path)
+    corner = imread(path, allow_sparse=True)[-2:, -2:].compute()
+    np.testing.assert_array_equal(corner, np.full((2, 2), -7, "f4"))
+
+
+# ------------------------------------------------------------------ volumes as segments
+@pytest.mark.parametrize("tile", [(4, 16, 32), (16, 16, 16), (2, 64, 64)])
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "zstd", "lzma"])
+@pytest.mark.parametrize("samples", [0, 3])
+def test_tiles_that_are_volumes_are_read(tmp_path, tile, compression, samples):
+    shape = (11, 37, 53) + ((samples,) if samples else ())
+    data = make_volume(shape, "u1" if samples else "u2")
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(
+        path, data, tile=tile, compression=compression, volumetric=True,
+        photometric="rgb" if samples else "minisblack",
+    )  # fmt: skip
+    np.testing.assert_array_equal(tifffile.imread(path), data)
+    lazy = imread(path)
+    np.testing.assert_array_equal(lazy.compute(), data)
+    part = (slice(3, 9), slice(7, 30), slice(11, 50))
+    np.testing.assert_array_equal(lazy[part].compute(), data[part])
+    np.testing.assert_array_equal(lazy[10].compute(), data[10])
+
+
+def test_planar_volumes_are_read_with_samples_last(tmp_path):
+    data = make_volume((3, 7, 37, 53), "u1")
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(
+        path, data, tile=(4, 16, 16), compression="zlib", volumetric=True, photometric="rgb",
+        planarconfig="separate",
+    )  # fmt: skip
+    np.testing.assert_array_equal(imread(path).compute(), data.transpose(1, 2, 3, 0))
+
+
+# ------------------------------------------------------------------ thumbnails that come first
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("below", [True, False], ids=["image in a SubIFD", "image after it"])
+def test_a_thumbnail_that_comes_first_is_told_of_with_the_way_to_the_image(tmp_path, n, below):
+    image, small = make_volume((n, 64, 96)), make_volume((n, 16, 24), "u1")
+    path = tmp_path / "t.tif"
+    with tifffile.TiffWriter(path) as out:
+        for k in range(n):
+            options = {"photometric": "minisblack", "metadata": None, "contiguous": False}
+            out.write(small[k], subfiletype=1, subifds=int(below), **options)
+            out.write(image[k], **options)
+    with pytest.warns(UserWarning, match=r"t\.tif.*a thumbnail\. series=1"):
+        first = imread(path)
+    np.testing.assert_array_equal(first.compute(), tifffile.imread(path))
+    np.testing.assert_array_equal(imread(path, series=1).compute(), np.squeeze(image))
+    with pytest.raises(TiffReadError, match=r"t\.tif.*a thumbnail that comes first.*series=1"):
+        io.imread_parallel([path])
+    np.testing.assert_array_equal(
+        io.imread_parallel([path], series=1).compute()[0], np.squeeze(image)
+    )
+
+
+def test_a_thumbnail_among_the_levels_is_a_level(tmp_path):
+    full, small = make_volume((1, 64, 96))[0], make_volume((1, 8, 12), "u1")[0]
+    path = tmp_path / "t.tif"
+    with tifffile.TiffWriter(path) as out:
+        options = {"photometric": "minisblack", "metadata": None, "contiguous": False}
+        out.write(full, subifds=2, **options)
+        out.write(small, subfiletype=1, **options)
+        out.write(full[::2, ::2], subfiletype=1, **options)
+    np.testing.assert_array_equal(imread(path).compute(), full)
+    with tifffile.TiffFile(path) as tif:
+        for k in range(len(tif.series[0].levels)):
+            expected = tif.series[0].levels[k].asarray()
+            np.testing.assert_array_equal(imread(path, level=k).compute(), expected)

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from helpers import shared_data
 
-from scout_dask_io import voxel_size
+from scout_dask_io import info, voxel_size
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.tiff.describe import describe_image
 from scout_dask_io.tiff.metadata import file_sizes
@@ -144,4 +144,95 @@ def test_a_unit_that_lost_its_letter_is_told_of(tmp_path):
     )
     tifffile.imwrite(path, np.zeros((5, 6), "u1"), metadata=None, description=xml.encode())
     with pytest.warns(UserWarning, match=r"in '\?m', which is no unit"):
+        assert voxel_size(path) is None
+
+
+@pytest.mark.parametrize(
+    ("per_unit", "code", "units", "expected"),
+    [
+        # Micro-Manager: the tags count pixels a centimetre, the text says micrometres.
+        ((1912, 1912), 3, {"unit": "um", "spacing": 2.0}, (2.0, 5.2301, 5.2301)),
+        ((625, 400), 3, {"unit": "micron"}, (None, 25.0, 16.0)),
+        # What some programs leave in the tag of the unit means nothing: a pixel has no millimetres.
+        ((2.5, 2.5), 3, {"unit": "um"}, (None, 0.4, 0.4)),
+        ((4.0, 2.0), 2, {"unit": "\\u00B5m", "spacing": 3}, (3.0, 0.5, 0.25)),
+        # Each axis has its own unit, of which the tags know that of x.
+        ((5, 6), 3, {"unit": "cm", "yunit": "mm"}, (None, 1000 / 6, 2000.0)),
+        (
+            (5, 6),
+            1,
+            {"unit": "mm", "yunit": "um", "zunit": "nm", "spacing": 7},
+            (0.007, 1 / 6, 200),
+        ),
+        # ImageJ itself.
+        ((2.5, 2.5), 3, {"unit": "cm"}, (None, 4000.0, 4000.0)),
+        ((2.5, 5), 1, {"unit": "nm"}, (None, 0.0002, 0.0004)),
+    ],
+)
+def test_units_of_imagej_and_of_the_tags_are_told_apart(
+    tmp_path, recwarn, per_unit, code, units, expected
+):
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((3, 8, 9), "u1"), imagej=True, resolution=per_unit,
+        resolutionunit=code, metadata=units,
+    )  # fmt: skip
+    found = voxel_size(tmp_path / "a.tif")
+    assert found is not None
+    for got, want in zip(found.micrometres, expected, strict=True):
+        assert got == (None if want is None else pytest.approx(want, rel=1e-3))
+    assert not [str(w.message) for w in recwarn]
+
+
+@pytest.mark.parametrize(
+    ("per_unit", "code", "units"),
+    [
+        ((2**32 - 1, 2**32 - 1), 1, {"unit": "um"}),
+        ((96, 96), 3, None),
+        ((2**32 - 1, 2**32 - 1), 3, None),
+    ],
+)
+def test_a_resolution_that_is_ignored_is_told_of(tmp_path, per_unit, code, units):
+    path = tmp_path / "a.tif"
+    how = {"imagej": True, "metadata": units} if units else {"metadata": None}
+    tifffile.imwrite(
+        path, np.zeros((3, 8, 9), "u1"), resolution=per_unit, resolutionunit=code,
+        photometric="minisblack", **how,
+    )  # fmt: skip
+    n = per_unit[0]
+    with pytest.warns(UserWarning, match=rf"a\.tif: .* state {n:,} pixels.*ignored.*voxel_size="):
+        assert voxel_size(path) is None
+
+
+@pytest.mark.parametrize("per_inch", [72, 300, 2**32 - 1])
+def test_info_says_which_resolution_is_ignored(tmp_path, per_inch):
+    path = tmp_path / "planes" / "a.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(
+        path, np.zeros((8, 9), "u1"), resolution=(per_inch, per_inch), resolutionunit=2,
+    )  # fmt: skip
+    for place in (path, path.parent):
+        assert any(f"state {per_inch:,} pixels an inch" in d for d in info(place).details)
+
+
+def test_a_resolution_is_not_told_of_where_the_size_is_known(tmp_path, recwarn):
+    sizes = {f"PhysicalSize{a}": 0.5 for a in "XY"}
+    written(
+        tmp_path / "a.ome.tif", ome=True, metadata={"axes": "ZYX", **sizes},
+        resolution=(72, 72), resolutionunit="INCH",
+    )  # fmt: skip
+    written(tmp_path / "b.tif", metadata=None)
+    for name in ("a.ome.tif", "b.tif"):
+        voxel_size(tmp_path / name)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("unit", ["?m", "\ufffdm", "furlong"])
+def test_a_unit_of_imagej_that_cannot_be_read_is_told_of(tmp_path, unit):
+    path = tmp_path / "a.tif"
+    text = f"ImageJ=1.53t\nimages=1\nunit={unit}\n".encode("latin-1", "replace")
+    tifffile.imwrite(
+        path, np.zeros((8, 9), "u1"), metadata=None, description=text, resolution=(2, 2),
+        resolutionunit=1,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="ImageJ's metadata state.*no unit"):
         assert voxel_size(path) is None

@@ -354,3 +354,15 @@ def test_the_command_says_what_its_picture_shows(
     with pytest.raises(SystemExit, match="0"):
         main(["preview", str(tmp_path / "a.zarr"), str(tmp_path / "a.png"), "--mode", mode])
     assert re.search(rf"^ +shows +{shows}$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+@pytest.mark.parametrize("mode", ["slices", "max"])
+def test_values_that_float32_has_not_are_shown(tmp_path, recwarn, scale, mode):
+    ramp = np.linspace(0, 1, 5 * 30 * 40).reshape(5, 30, 40)
+    tifffile.imwrite(tmp_path / "f8.tif", ramp * scale, photometric="minisblack")
+    picture = io.preview(tmp_path / "f8.tif", mode=mode)
+    ((low, high),) = picture.limits
+    assert 0 <= low < high <= scale
+    assert len(np.unique(picture.image)) > 100
+    assert not [str(w.message) for w in recwarn if "names" not in str(w.message)]
