@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scout_dask_io.errors import WriteError as WriteError
     from scout_dask_io.jobs.convert import convert as convert
     from scout_dask_io.jobs.export import export as export
+    from scout_dask_io.jobs.follow import follow as follow
     from scout_dask_io.jobs.info import info as info
     from scout_dask_io.jobs.pyramid import pyramid as pyramid
     from scout_dask_io.jobs.repair import repair as repair
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.verify import verify as verify
     from scout_dask_io.read.channels import channel_names as channel_names
     from scout_dask_io.read.channels import imread_channels as imread_channels
+    from scout_dask_io.read.data_array import to_xarray as to_xarray
     from scout_dask_io.read.dataset import dataset_positions as dataset_positions
     from scout_dask_io.read.dataset import imread_dataset as imread_dataset
     from scout_dask_io.read.region import read_region as read_region
@@ -86,12 +88,14 @@ _HOMES = {
     "write.pyramid_plan": ("plan_ome_zarr",),
     "jobs.convert": ("convert",),
     "jobs.export": ("export",),
+    "jobs.follow": ("follow",),
     "jobs.info": ("info",),
     "view.preview": ("Preview", "preview"),
     "jobs.pyramid": ("pyramid",),
     "jobs.repair": ("repair",),
     "jobs.scan": ("scan",),
     "jobs.verify": ("verify",),
+    "read.data_array": ("to_xarray",),
     "read.dataset": ("dataset_positions", "imread_dataset"),
     "read.region": ("read_region",),
     "write.labels": ("write_labels",),

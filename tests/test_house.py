@@ -69,6 +69,8 @@ DOORS = {
     "matplotlib": {"write"},
     "tqdm": {"run"},
     "h5py": {"read"},
+    "xarray": {"read"},
+    "bioio_base": {"read"},
     "PIL": {"core"},
     "neuroglancer": {"view"},
 }
@@ -282,7 +284,8 @@ def test_each_library_that_is_imported_is_a_declared_dependency(module: str):
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     named = [*project["dependencies"], *(extras["view"] if ".view." in module else ())]
-    named += extras["hdf5"] if ".read." in module else []
+    if ".read." in module:
+        named += [*extras["hdf5"], *extras["xarray"], *extras["bioio"]]
     named += extras["s3"] if ".files." in module else []
     declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in named}
     declared |= {"PIL"} if "pillow" in declared else set()

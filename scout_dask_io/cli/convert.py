@@ -20,6 +20,8 @@ from scout_dask_io.cli.base import (
 from scout_dask_io.core.messages import joined
 from scout_dask_io.jobs.report import table
 
+_FOLLOWING = ("planes", "marker", "settle_s", "poll_s", "idle_s")
+
 
 def _destination(dst: str | None, into: str | None, label: str | None) -> str:
     """Give where the pixels go: to DST, or below the image that they are labels of."""
@@ -38,8 +40,8 @@ def _destination(dst: str | None, into: str | None, label: str | None) -> str:
     opt.src_dst[0], path_argument("dst", required=False), opt.ome, opt.labels, opt.labels_too,
     opt.into, opt.label, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
     opt.shards, opt.voxel_size, opt.workers, opt.max_mem, opt.overwrite, opt.resume, opt.order,
-    opt.missing, opt.selection_checked, opt.qc, opt.durable, opt.dry_run, opt.scheduler,
-    opt.storage_options, opt.quiet,
+    opt.missing, opt.selection_checked, opt.follow, opt.qc, opt.durable, opt.dry_run,
+    opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -52,6 +54,7 @@ def convert(
     scheduler: str | None,
     quiet: bool,
     as_json: bool,
+    follow: bool,
     **options: Any,
 ) -> None:
     """Convert SRC to a Zarr array, or an OME-Zarr image, at DST.
@@ -75,9 +78,21 @@ def convert(
       scout-dask-io convert brain brain.zarr --zarr-format 3 --shards 512,512,512
       scout-dask-io convert brain brain.zarr --missing fill --qc
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
+      scout-dask-io convert brain/ch0 ch0.zarr --follow --planes 400
     """
     dst = _destination(dst, into, options["label"])
     state.if_interrupted = as_it_was(dst)
+    following = {name: options.pop(name) for name in _FOLLOWING}
+    if follow:
+        if dry_run or scheduler is not None or into is not None:
+            raise click.UsageError(
+                "--follow goes with none of --dry-run, --scheduler and --into: it runs here, into "
+                "an array or image of its own."
+            )
+        _follow(src, dst, following, options, quiet=quiet, as_json=as_json)
+        return
+    if following["planes"] is not None or following["marker"] is not None:
+        raise click.UsageError("--planes and --marker go with --follow.")
     from scout_dask_io.jobs.convert import plan_convert
 
     with scheduling(scheduler, options["nb_workers"]):
@@ -87,5 +102,24 @@ def convert(
             return
         report = plan.run(progress=not quiet)
     checked = dst if into is None else f"{dst.rstrip('/')}/labels/{options['label']}"
-    (check,) = table([("check it", typed("verify", src, checked, *given_to("verify", options)))])
+    check = _check(src, checked, options)
     print_report(report, as_json, quiet, joined("\n", [report.render(), check]))
+
+
+def _follow(
+    src: str, dst: str, how: dict[str, Any], options: dict[str, Any], *, quiet: bool, as_json: bool
+) -> None:
+    """Convert planes as they arrive, and say what came of it."""
+    if how["planes"] is None:
+        raise click.UsageError("--follow needs --planes N: how many planes there will be.")
+    from scout_dask_io.jobs.follow import follow
+
+    report = follow(src, dst, progress=not quiet, **how, **options)
+    check = _check(src, dst, options)
+    print_report(report, as_json, quiet, joined("\n", [report.render(), check]))
+
+
+def _check(src: str, checked: str, options: dict[str, Any]) -> str:
+    """Give the line that tells how to check what was written."""
+    (row,) = table([("check it", typed("verify", src, checked, *given_to("verify", options)))])
+    return row

@@ -152,6 +152,62 @@ def selection_checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _counts(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, int] | None:
+    """Give the planes along each axis from a text such as ``400`` or ``c=2,z=400``."""
+    if text is None:
+        return None
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        axis, equals, number = part.strip().partition("=")
+        axis, number = (axis, number) if equals else ("z", axis)
+        if axis not in ("t", "c", "z") or axis in found or not number.isdecimal():
+            raise click.BadParameter(f"{text!r} counts no planes: give 400, or c=2,z=400.")
+        found[axis] = int(number)
+    return found
+
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(_: click.Context, __: click.Parameter, text: str) -> float:
+    """Give seconds from a text such as ``0.5``, ``30s``, ``30m`` or ``2h``."""
+    number, unit = text.strip().rstrip("smh"), text.strip()[-1:]
+    try:
+        seconds = float(number) * _UNITS_S[unit if unit in _UNITS_S else ""]
+        if not 0 <= seconds < math.inf or len(text.strip()) - len(number) > 1:
+            raise ValueError
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time: give e.g. 2, 30s, 30m or 2h.") from None
+    return seconds
+
+
+follow_planes = click.option(
+    "--planes", callback=_counts, metavar="N",
+    help="With --follow: how many planes there will be; of several axes e.g. c=2,z=400.",
+)  # fmt: skip
+_marker = click.option(
+    "--marker", metavar="SUFFIX",
+    help="With --follow: a plane counts once a file of its name and this suffix, e.g. .done, is "
+    "there.",
+)  # fmt: skip
+
+
+def follow(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how a folder is followed that still grows."""
+    for name, default, text in (
+        ("idle", "30m", "give up when nothing comes for so long"),
+        ("poll", "0.5s", "how often folders are listed"),
+        ("settle", "2s", "how long a file must have been left alone before it counts"),
+    ):
+        function = click.option(
+            f"--{name}", f"{name}_s", metavar="TIME", default=default, show_default=True,
+            callback=_seconds, help=f"With --follow: {text}.",
+        )(function)  # fmt: skip
+    return flag("--follow", help="SRC is still being written: convert planes as they arrive.")(
+        follow_planes(_marker(function))
+    )
+
+
 chunks = click.option(
     "--chunks", type=_extents, metavar="EXTENTS", default="64,64,64", show_default=True,
     help="Extents of a chunk along the last axes, e.g. 32,256,256; -1 is a whole axis.",

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -73,6 +73,7 @@ from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.options import Limits, Storage, WriteMode
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
+from scout_dask_io.write.tasks import DelayedWrite
 from scout_dask_io.write.zarr import plan_zarr, write_zarr
 
 if TYPE_CHECKING:
@@ -244,10 +245,24 @@ def plan_convert(
     Reads the headers of the source. Whatever :func:`convert` would refuse
     before it writes is refused here with the same error.
     """
-    start = time.perf_counter()
+    return plan_with(src, dst, options_of(options))
+
+
+def options_of(options: dict[str, Any]) -> ConvertOptions:
+    """Give the options that the keyword arguments of :func:`convert` make."""
     options = {"names": "check", **options}
     selection = Selection.taken_from(options)
-    how = ConvertOptions(selection=selection, **options)
+    return ConvertOptions(selection=selection, **options)
+
+
+def plan_with(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    how: ConvertOptions,
+    opener: Callable[[Location], Opened] | None = None,
+) -> ConvertPlan:
+    """Give the plan of a conversion of what lies there, or of what ``opener`` gives of it."""
+    start = time.perf_counter()
     source, destination = locate_all(src, dst, how.storage_options)
     image = destination
     if how.label is not None:
@@ -275,7 +290,11 @@ def plan_convert(
     )
     if is_ome_zarr_name(destination) and not how.ome and how.label is None:
         warn(ome_hint(destination))
-    opened = open_any(source, how.nb_workers, selection, voxel_size=how.voxel_size)
+    selection = how.selection
+    if opener is None:
+        opened = open_any(source, how.nb_workers, selection, voxel_size=how.voxel_size)
+    else:
+        opened = opener(source)
     check_names(opened, selection)
     if how.qc:
         check_planes(opened, destination, how)
@@ -577,6 +596,25 @@ class ConvertPlan(JobReport):
     advice: str
     labels: tuple[str, ...]
     _job: _Job = field(repr=False, compare=False)
+
+    @property
+    def data(self) -> da.Array:
+        """What is read: lazy, with the axes that the array has."""
+        return self._job.data
+
+    def begin(self) -> DelayedWrite | None:
+        """Begin the write, and give its tasks; ``None`` where all stands finished already.
+
+        The same plan with ``resume`` finishes it.
+        """
+        job = self._job
+        how = job.how
+        write: Any = write_ome_zarr if how.ome else write_zarr
+        again = {"overwrite": how.overwrite, "resume": how.resume, "durable": how.durable}
+        begun = write(
+            job.destination, job.data, how.chunks, qc=how.qc, compute=False, **again, **job.asked
+        )
+        return begun if isinstance(begun, DelayedWrite) else None
 
     def run(self, progress: bool | Report = False) -> ConvertReport:
         """Do it, and give what was written; arguments and errors are those of :func:`convert`."""

@@ -36,6 +36,7 @@ def imread_channels(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
@@ -63,6 +64,11 @@ def imread_channels(
         Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given: one that differs is the same error, then. On a disk that seeks or a share
+        2,000 planes open in a tenth of the time.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -96,10 +102,12 @@ def imread_channels(
     image = image_of_node(node)
     if node is not None and image is not None:
         return _image_channels(node, image, chunks)
-    return lazy_array(describe_channels(place, workers, how), chunks, name="imread")
+    return lazy_array(describe_channels(place, workers, how, check), chunks, name="imread")
 
 
-def describe_channels(place: Location, nb_workers: int | None, selection: Selection) -> TiffSource:
+def describe_channels(
+    place: Location, nb_workers: int | None, selection: Selection, check: str = "all"
+) -> TiffSource:
     """Describe a folder with a folder of planes a channel; reads headers, no pixel.
 
     Raises
@@ -120,7 +128,9 @@ def describe_channels(place: Location, nb_workers: int | None, selection: Select
         )
     lead = (len(planes), len(planes[0]))
     every = [p for channel in planes for p in channel]
-    return describe_planes(every, nb_workers, selection, lead=lead, channels=list(counts))
+    return describe_planes(
+        every, nb_workers, selection, lead=lead, channels=list(counts), check=check
+    )
 
 
 def _image_channels(node: Node, image: Multiscale, chunks: Any) -> da.Array:

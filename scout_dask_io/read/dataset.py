@@ -42,6 +42,7 @@ def imread_dataset(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of a folder, or a tree of them, whose names carry its axes.
@@ -76,6 +77,10 @@ def imread_dataset(
         Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given; see :func:`imread_folder`.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -119,7 +124,7 @@ def imread_dataset(
     grid = read_names(place, pattern)
     for text in odd_about(grid):
         warn(f"{str(place)!r}: {text}")
-    return open_grid(place, grid, workers, how, chunks=chunks)
+    return open_grid(place, grid, workers, how, chunks=chunks, check=check)
 
 
 class Position(str):
@@ -299,6 +304,7 @@ def open_grid(
     selection: Selection = AS_IT_IS,
     *,
     chunks: Any = None,
+    check: str = "all",
 ) -> da.Array:
     """Give the lazy array of one position of a dataset whose names were read.
 
@@ -308,7 +314,7 @@ def open_grid(
         If there are several positions and none is given, or not the one that is.
     """
     one = grid_at(grid, selection.position, str(place))
-    source = describe_dataset(place, one, nb_workers, selection)
+    source = describe_dataset(place, one, nb_workers, selection, check=check)
     return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
 
 

@@ -111,6 +111,7 @@ def imread_folder(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of the TIFF files of a folder, stacked along a new first axis.
@@ -147,6 +148,11 @@ def imread_folder(
         Which pages of each file, where its metadata count others; see :func:`imread`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given: one that differs is the same error, then. On a disk that seeks or a share
+        2,000 planes open in a tenth of the time.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -182,7 +188,7 @@ def imread_folder(
     workers = check_nb_workers(nb_workers)
     how = Selection(order, missing, series=series, pages=pages, allow_sparse=allow_sparse)
     planes = list_planes(locate_file(path, storage_options), how.order)
-    source = describe_planes(planes, workers, how)
+    source = describe_planes(planes, workers, how, check=check)
     return lazy_array(source, chunks, name="imread")
 
 
@@ -195,6 +201,7 @@ def imread_parallel(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
+    check: str = "all",
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give a lazy dask array of TIFF files, stacked along a new first axis in the given order.
@@ -215,6 +222,11 @@ def imread_parallel(
         Which image and which pages of each file; see :func:`imread_folder`.
     allow_sparse : bool
         Strips and tiles that were never written are zeros; see :func:`imread`.
+    check : {"all", "first"}
+        Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
+        at the size and time of the others, of which each is read before the first pixel of its
+        plane is given: one that differs is the same error, then. On a disk that seeks or a share
+        2,000 planes open in a tenth of the time.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -248,7 +260,7 @@ def imread_parallel(
         )
     places = _places(list(paths), storage_options)
     how = Selection(missing=missing, series=series, pages=pages, allow_sparse=allow_sparse)
-    source = describe_planes(places, workers, how)
+    source = describe_planes(places, workers, how, check=check)
     return lazy_array(source, chunks, name="imread")
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TextIO, TypeAlias
 
 from scout_dask_io.core.formatting import format_nbytes, format_s
@@ -104,6 +105,10 @@ class _Bar:
             self._bar.set_postfix_str(rate, refresh=False)
         self._bar.update(done - self._bar.n)
 
+    def tell(self, text: str) -> None:
+        """Put a text beside the bar."""
+        self._bar.set_postfix_str(text.removeprefix(", "))
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.refresh()
@@ -153,6 +158,101 @@ class _Lines:
             left = elapsed * (total - done) / (done - self._before)
             text += f", about {format_s(left)} left"
         print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing to undo: every line was whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How far it is to follow a folder that grows.
+
+    Attributes
+    ----------
+    n_arrived, n_converted, n_planes : int
+        Planes that are whole, that are written, and that there will be.
+    lag_s : float
+        How long the oldest plane that is whole has waited for being written.
+    nbytes : int
+        Bytes of elements that were written.
+    """
+
+    n_arrived: int
+    n_converted: int
+    n_planes: int
+    lag_s: float
+    nbytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n_arrived:,} of {self.n_planes:,} planes have come, {self.n_converted:,} are "
+            f"converted, {self.lag_s:.1f} s behind"
+        )
+
+
+#: Called with each :class:`Followed` that differs from the last one.
+FollowReporter: TypeAlias = Callable[[Followed], None]
+
+
+@contextmanager
+def following(progress: bool | FollowReporter, label: str) -> Iterator[FollowReporter | None]:
+    """Give what is called as planes come and are written, or ``None`` for silence.
+
+    As :func:`reporting`: a bar on a terminal, elsewhere a line at most every ten seconds.
+
+    Raises
+    ------
+    ArgumentError
+        If ``progress`` is neither a bool nor callable.
+    """
+    if not isinstance(progress, bool):
+        if not callable(progress):
+            raise ArgumentError(f"progress must be True, False or a callable, got {progress!r}")
+        yield progress
+        return
+    if not progress:
+        yield None
+        return
+    sink: Any = _FollowBar(label) if sys.stderr.isatty() else _FollowLines(label, sys.stderr)
+    try:
+        yield sink.update
+    finally:
+        sink.close()
+
+
+class _FollowBar:
+    """A bar of planes that are converted, with those that have come and the lag beside it."""
+
+    def __init__(self, label: str) -> None:
+        self._bar = _Bar(label)
+
+    def update(self, found: Followed) -> None:
+        self._bar.update(found.n_converted, found.n_planes, 0)
+        self._bar.tell(f", {found.n_arrived:,} have come, {found.lag_s:.1f} s behind")
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _FollowLines:
+    """Whole lines for logs: one when something has moved, not more than one in ten seconds."""
+
+    every_s = 10.0
+
+    def __init__(
+        self, label: str, stream: TextIO, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._label, self._stream, self._clock = label, stream, clock
+        self._last_s = -float("inf")
+        self._told: tuple[int, int] = (0, 0)
+
+    def update(self, found: Followed) -> None:
+        now_s, moved = self._clock(), (found.n_arrived, found.n_converted)
+        whole = found.n_converted == found.n_planes
+        if moved == self._told or not (whole or now_s - self._last_s >= self.every_s):
+            return
+        self._told, self._last_s = moved, now_s
+        print(f"{self._label}: {found}", file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing to undo: every line was whole."""

@@ -74,6 +74,7 @@ from scout_dask_io.store.unfinished import (
     Describe,
     NewArray,
     Unfinished,
+    adopted,
     differences,
     gather_records,
     group_documents,
@@ -209,6 +210,8 @@ class LocalTransaction:
         if stored is None:
             drop_staging(staging)
             return None
+        begun = stored
+        stored = adopted(stored, settings)
         details = differences(stored, settings)
         if details:
             raise ResumeError(
@@ -219,6 +222,8 @@ class LocalTransaction:
                 + RESUME.name
                 + "."
             )
+        if stored != begun:
+            staging.write_settings(stored)
         with naming_errors(staging.job, "the unfinished write there cannot be continued"):
             staging.tmp.mkdir(exist_ok=True)
             # A kill in the last moment may leave the draft of a manifest, of the
@@ -246,6 +251,18 @@ class LocalTransaction:
                     if not _says(here / name, content):
                         (here / name).write(content, durable=self.durable)
                         _format_in.cache_clear()
+
+    def note(self, **changes: Any) -> dict[str, Any]:
+        """Change what is noted of the write, in one step, and give all that is.
+
+        Raises
+        ------
+        WriteError
+            If it is gone, or cannot be noted.
+        """
+        settings = {**self._settings_now(), **changes}
+        self.staging.write_settings(settings)
+        return settings
 
     @property
     def name(self) -> str:
@@ -511,8 +528,8 @@ def _says(path: LocalLocation, content: bytes) -> bool:
         return False
 
 
-# What disks say that have no hard links, as exFAT or SMB, or no more of one file.
-_NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+#: What disks say that have no hard links, as exFAT or SMB, or no more of one file.
+NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class _Sharing:
@@ -525,7 +542,7 @@ class _Sharing:
         try:
             os.link(src, dst)
         except OSError as err:
-            if err.errno not in _NO_LINK:
+            if err.errno not in NO_LINK:
                 raise
             shutil.copy2(src, dst)
             self.n_copied += 1

@@ -102,6 +102,22 @@ def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
     return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
 
 
+#: Of an unfinished write, the names of settings that whoever goes on with it may say anew.
+ADOPTS = "adopts"
+
+
+def adopted(stored: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Give what was noted of a write, with what it leaves open to whoever goes on as that says it.
+
+    So is what the first planes of a folder that grows told of all of it, once all are there.
+    """
+    here, names = json.loads(json.dumps(settings)), stored.get(ADOPTS, ())
+    kept = {k: v for k, v in stored.items() if k not in names and k != ADOPTS}
+    # In the order of a write that is begun, so that its manifest is the same.
+    known = {k: here[k] if k in names else kept[k] for k in here if k in names or k in kept}
+    return known | {k: v for k, v in kept.items() if k not in known}
+
+
 def is_finished(destination: Location, settings: dict[str, Any]) -> bool:
     """Tell whether what stands at the destination was written whole with these very settings."""
     manifest = read_manifest(destination)

@@ -33,11 +33,12 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.location import Location, as_local
 from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.files.voxel_csv import csv_size
-from scout_dask_io.tiff.describe import stated_by_first, survey_planes, token_of
+from scout_dask_io.tiff.describe import pending_of, stated_by_first, survey_planes, token_of
 from scout_dask_io.tiff.folder import is_channel, is_tiff
 from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
 from scout_dask_io.tiff.page_table import PageTable
+from scout_dask_io.tiff.pending import check_check
 from scout_dask_io.tiff.sidecar import Place, Sidecar, of_file, places_beside, sidecars_of
 from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource
 from scout_dask_io.tiff.stack_check import NAMED, filled_planes
@@ -114,6 +115,8 @@ def describe_dataset(
     grid: NameGrid,
     nb_workers: int | None = None,
     selection: Selection = AS_IT_IS,
+    *,
+    check: str = "all",
 ) -> TiffSource:
     """Describe the files of one position, arranged by their names; reads headers, no pixel.
 
@@ -129,6 +132,7 @@ def describe_dataset(
     ArgumentError
         If an axis would come twice, or it cannot be told what the pages of a file are.
     """
+    check_check(check, selection.missing)
     shape = grid.shape
     indices = sorted(grid.files)
     if grid.holes:
@@ -142,7 +146,7 @@ def describe_dataset(
             )  # fmt: skip
         warn(text + ". Their planes hold zeros.")
     paths = [root / grid.files[index] for index in indices]
-    survey = survey_planes(paths, nb_workers, selection, asked=True, whole=True)
+    survey = survey_planes(paths, nb_workers, selection, asked=True, whole=True, check=check)
     left_out = survey.check(selection.missing)
     if left_out:
         refused = survey.list_refused(list(left_out.values()))
@@ -185,6 +189,7 @@ def describe_dataset(
         PageTable(FileTable.of(files), layouts, table), token_of(files, what),
         nb_workers=nb_workers, filled=filled, options=paths[0].options,
         stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels),
+        pending=pending_of(paths, survey, selection, whole=True),
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ from scout_dask_io.tiff.page_layout import (
     SourceFile,
 )
 from scout_dask_io.tiff.page_table import PageTable
+from scout_dask_io.tiff.pending import PendingHeaders, check_check, find_files, sampled
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
     Headers,
@@ -77,12 +78,14 @@ def describe_plane(
     *,
     asked: bool = False,
     whole: bool = False,
+    file: SourceFile | None = None,
 ) -> DescribedFile:
     """Describe one file of a folder: its header is read and checked, no pixel is.
 
     OME metadata is not followed: in a folder, each file is what it holds; but if ``whole``,
     an image that lies in the file whole has the axes that its OME-XML states. If ``asked``, it
-    says what it states beside its pixels, which takes longer than all the rest.
+    says what it states beside its pixels, which takes longer than all the rest. What is known of
+    the ``file`` is not asked of a store again.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def describe_plane(
         If it is damaged or truncated, or holds pages that would not be read.
     """
     path = locate_file(path)
-    with opened(path) as (fd, file):
+    with opened(path, file) as (fd, file):
         window = Window(fd, file.size)
         header = read_header(window, file.path)
         if header is not None:
@@ -159,6 +162,7 @@ def describe_planes(
     *,
     lead: Shape | None = None,
     channels: Sequence[str] = (),
+    check: str = "all",
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -168,7 +172,9 @@ def describe_planes(
     arranges the files in more axes than one, ``(channel, file)``, of which ``channels``
     are the names.
     With ``missing="fill"``, files that cannot be read, or differ from most, are
-    planes of zeros, named in a warning and in the source's ``filled``.
+    planes of zeros, named in a warning and in the source's ``filled``. With ``check="first"``, the
+    first header, the last and some between are read now, and each other before a pixel of its
+    file is.
 
     Raises
     ------
@@ -180,7 +186,8 @@ def describe_planes(
         If a file is damaged, truncated or no regular file.
     """
     paths = [locate_file(p) for p in paths]
-    survey = survey_planes(paths, nb_workers, selection, asked=True)
+    check_check(check, selection.missing)
+    survey = survey_planes(paths, nb_workers, selection, asked=True, check=check)
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(selection.missing)
     files, layouts, table = survey.table(left_out)
@@ -205,7 +212,19 @@ def describe_planes(
         filled=filled_planes(left_out, stacked),
         options=paths[0].options,
         stated=stated,
+        pending=pending_of(paths, survey, selection),
     )
+
+
+def pending_of(
+    paths: Sequence[Location], survey: Survey, selection: Selection, *, whole: bool = False
+) -> PendingHeaders | None:
+    """Give what the files of a stack must be whose headers are yet to be read, if any are."""
+    if not survey.has_unread or survey.first is None:
+        return None
+    example = replace(survey.first, stated=None)
+    describe = partial(describe_plane, selection=selection, whole=whole)
+    return PendingHeaders(example, describe, paths[0].options)
 
 
 def stated_by_first(
@@ -230,11 +249,12 @@ def survey_planes(
     *,
     asked: bool = False,
     whole: bool = False,
+    check: str = "all",
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
     If ``asked``, the first says what it states beside its pixels; ``whole`` as for
-    :func:`describe_plane`.
+    :func:`describe_plane`. With ``check="first"`` a few are read, and the others looked at.
 
     Raises
     ------
@@ -246,8 +266,14 @@ def survey_planes(
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
     describe = partial(describe_plane, selection=selection, whole=whole)
-    for found in _describe_all(paths, nb_workers, describe, paths[0] if asked else None):
-        survey.add(found)
+    known: list[SourceFile | None] = [None] * len(paths)
+    if check == "first":
+        now = sampled(len(paths))
+        known = [None if k in now else f for k, f in enumerate(find_files(paths))]
+    read = [path for path, file in zip(paths, known, strict=True) if file is None]
+    found = _describe_all(read, nb_workers, describe, paths[0] if asked else None)
+    for file in known:
+        survey.add(next(found) if file is None else file)
     return survey
 
 
@@ -317,7 +343,6 @@ def describe_image(path: Any, selection: Selection = AS_IT_IS, level: int = 0) -
     return TiffSource(
         PageTable(FileTable.of(files), tuple(layouts), pages),
         token_of(files, "\n".join(what)),
-        level=level,
         options=path.options,
         stated=stated,
     )

@@ -72,12 +72,15 @@ class Stated:
         Empty where nothing is stated of them.
     ignored : str
         What resolution its tags have that is no size of a voxel.
+    level : int
+        At which resolution the image is.
     """
 
     axes: str = ""
     sizes: tuple[VoxelSize, ...] = ()
     channels: tuple[Channel, ...] = ()
     ignored: str = ""
+    level: int = 0
 
 
 def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
@@ -159,7 +162,7 @@ def stated_in(
         axes = ""
     n_channels = dict(zip(axes, (*lead, *layout.shape), strict=False)).get("c", 1)
     sizes = tuple(metadata.sizes(level))
-    return Stated(axes, sizes, metadata.channels(n_channels), metadata.ignored)
+    return Stated(axes, sizes, metadata.channels(n_channels), metadata.ignored, level)
 
 
 class Metadata:

@@ -73,12 +73,31 @@ def _find_file(path: LocalLocation) -> os.stat_result:
     return found
 
 
+def find_file(path: Location) -> SourceFile:
+    """Give the facts that identify a regular file on a disk, without opening it.
+
+    Raises
+    ------
+    PathNotFoundError, TiffReadError
+        If there is none, or it is none.
+    """
+    found = _find_file(as_local(path))
+    return _facts(str(path), found)
+
+
+def _facts(path: str, found: os.stat_result) -> SourceFile:
+    return SourceFile(path, found.st_size, found.st_mtime_ns & _MASK, found.st_ino)
+
+
 @contextmanager
-def _open_found(path: Location) -> Iterator[tuple[OpenFile, SourceFile]]:
-    """Open a regular file for reading, with the facts that identify it."""
+def _open_found(path: Location, known: SourceFile | None) -> Iterator[tuple[OpenFile, SourceFile]]:
+    """Open a regular file for reading, with the facts that identify it.
+
+    What is ``known`` of an object is not asked for again: each answer says what it is from.
+    """
     if not path.on_disk:
         remote = as_remote(path)
-        file = find_object(remote)
+        file = known or find_object(remote)
         yield RemoteFile(remote, file), file
         return
     path = as_local(path)
@@ -91,16 +110,18 @@ def _open_found(path: Location) -> Iterator[tuple[OpenFile, SourceFile]]:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise TiffReadError(f"{path!r} is not a regular file")
-        yield fd, SourceFile(str(path), found.st_size, found.st_mtime_ns & _MASK, found.st_ino)
+        yield fd, _facts(str(path), found)
     finally:
         os.close(fd)
 
 
 @contextmanager
-def opened(path: Location) -> Iterator[tuple[OpenFile, SourceFile]]:
+def opened(
+    path: Location, known: SourceFile | None = None
+) -> Iterator[tuple[OpenFile, SourceFile]]:
     """Open a file; whatever goes wrong with it becomes one error that names it."""
     try:
-        with _open_found(path) as found:
+        with _open_found(path, known) as found:
             yield found
     except (ScoutIOError, MemoryError):
         raise
@@ -134,25 +155,26 @@ def open_checked(file: SourceFile) -> int:
             or now.st_mtime_ns & _MASK != file.mtime_ns
             or now.st_ino != file.inode
         ):
-            raise SourceChangedError(_what_changed(file, now))
+            raise what_changed(file, _facts(file.path, now), stat.S_ISREG(now.st_mode))
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _what_changed(file: SourceFile, now: os.stat_result) -> str:
+def what_changed(file: SourceFile, now: SourceFile, is_regular: bool = True) -> SourceChangedError:
+    """Give the error of a file that is another one than was described."""
     changes = []
-    if not stat.S_ISREG(now.st_mode):
+    if not is_regular:
         changes.append("it is no longer a regular file")
-    if now.st_size != file.size:
-        changes.append(f"size was {file.size} bytes, is {now.st_size}")
-    if now.st_mtime_ns & _MASK != file.mtime_ns:
-        before, after = _moment(file.mtime_ns), _moment(now.st_mtime_ns)
+    if now.size != file.size:
+        changes.append(f"size was {file.size} bytes, is {now.size}")
+    if now.mtime_ns != file.mtime_ns:
+        before, after = _moment(file.mtime_ns), _moment(now.mtime_ns)
         changes.append(f"last modified {before}, is {after}")
-    if now.st_ino != file.inode:
+    if now.inode != file.inode:
         changes.append("another file stands at this path")
-    return (
+    return SourceChangedError(
         f"{file.path!r} changed after the array was built: {'; '.join(changes)}. "
         "Build the array again to read what is there now."
     )

@@ -23,6 +23,9 @@ from scout_dask_io.core.grid import Shape
 FILE, LAYOUT, IFD, DATA = range(4)
 #: In the column of files: no file, the page holds zeros.
 NO_FILE = -1
+#: In the column of directories: the file's header is yet to be read, and its page has the number
+#: that the column of pixels holds.
+UNREAD = -2
 
 CODEC_NAMES = {
     1: "none",

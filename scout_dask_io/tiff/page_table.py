@@ -81,6 +81,10 @@ class PageTable:
         pages[..., FILE][read] = renamed.reshape(-1)
         return PageTable(self.files.pick((used - self._first_file).tolist()), layouts, pages)
 
+    def with_pages(self, layouts: tuple[PageLayout, ...], pages: np.ndarray) -> PageTable:
+        """Give a table of the same files with other rows, which count layouts in these."""
+        return PageTable(self.files, layouts, pages, self._first_file)
+
     def __reduce__(self) -> tuple[Any, ...]:
         pages = self.pages
         return _load, (self.files, self.layouts, self._first_file, pages.shape, pages.tobytes())

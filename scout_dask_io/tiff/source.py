@@ -22,6 +22,7 @@ from scout_dask_io.tiff.open_file import shared_gate
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.page_reader import AreaReader, Scratch, iter_stacks, naming, open_pages
 from scout_dask_io.tiff.page_table import PageTable
+from scout_dask_io.tiff.pending import PendingHeaders
 from scout_dask_io.tiff.raw_reader import RawReader, area_reader
 
 #: A dask block is a page by default, up to this size.
@@ -51,8 +52,6 @@ class TiffSource(Source):
     file_ndim : int
         How many of the leading axes count files; those after them count the
         pages of a file.
-    level : int
-        At which resolution the pages are.
     filled : sequence of FilledPlane
         What the pages of no file stand for.
     stated : Stated
@@ -62,6 +61,8 @@ class TiffSource(Source):
     options : dict, optional
         What it takes to reach files in an object store; ``None`` says that they are
         local. No part of the token, and shown nowhere: there may be secrets in it.
+    pending : PendingHeaders, optional
+        What files must be whose headers are read when their pixels are.
 
     Raises
     ------
@@ -69,6 +70,8 @@ class TiffSource(Source):
         On reading, if a file is not the one that was described.
     TiffReadError
         On reading, if a file is damaged.
+    ShapeMismatchError
+        On reading, if the header of a file is read then, and it has another shape or dtype.
     """
 
     def __init__(
@@ -78,15 +81,16 @@ class TiffSource(Source):
         *,
         nb_workers: int | None = None,
         file_ndim: int = 0,
-        level: int = 0,
         filled: Sequence[FilledPlane] = (),
         stated: Stated | None = None,
         options: dict[str, Any] | None = None,
+        pending: PendingHeaders | None = None,
     ) -> None:
         self.table = table
         self._filled = tuple(filled)
         self._stated = stated
         self._options = options
+        self._pending = pending
         self.has_own_threads = options is not None  # pages are fetched ahead
         self.band_nbytes = 0 if options is None else STORE_BAND_NBYTES
         self._gate_key = token
@@ -94,7 +98,6 @@ class TiffSource(Source):
         self.token = token
         self.nb_workers = nb_workers
         self.file_ndim = file_ndim
-        self.level = level
         self.dtype = _native(table.layouts[0])
         self.shape = (*table.pages.shape[:-1], *table.layouts[0].shape)
 
@@ -143,7 +146,7 @@ class TiffSource(Source):
             return ImageInfo(voxel_size=given)
         if given is None:
             sizes: list[VoxelSize] = []
-            if self.level == 0:
+            if stated.level == 0:
                 first = self.place_of(self.table.files[0])
                 sizes += sizes_beside(first, in_dataset=self.file_ndim > 0)
             given = merge_sizes([*sizes, *stated.sizes])
@@ -190,8 +193,9 @@ class TiffSource(Source):
         n = self.lead_ndim
         new_axes = (*(np.newaxis,) * n, ...)
         has_samples = len(region) - n > 2
-        readers = self._readers(region[n:])
-        pages = open_pages(self.table, region[:n], readers, self._options)
+        table, lead = self._settled(region[:n])
+        readers = self._readers(table, region[n:])
+        pages = open_pages(table, lead, readers, self._options)
         zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
         whole = tuple(slice(0, k) for k in zeros.shape[n:])
         first = readers[0]
@@ -214,10 +218,16 @@ class TiffSource(Source):
                     else:
                         yield (*place, where[0], where[1]), values[..., 0][new_axes]
 
-    def _readers(self, inner: Region) -> list[AreaReader]:
+    def _settled(self, lead: Region) -> tuple[PageTable, Region]:
+        """Give the table with the pages of a region all known, and where the region is in it."""
+        return (
+            (self.table, lead) if self._pending is None else self._pending.settle(self.table, lead)
+        )
+
+    def _readers(self, table: PageTable, inner: Region) -> list[AreaReader]:
         area = (inner[0], inner[1], inner[2] if len(inner) > 2 else slice(0, 1))
         gate, scratch = self._own_gate(), Scratch()
-        return [area_reader(layout, area, gate, scratch) for layout in self.table.layouts]
+        return [area_reader(layout, area, gate, scratch) for layout in table.layouts]
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         """Read one region into an array of its shape, in native byte order."""
@@ -225,12 +235,13 @@ class TiffSource(Source):
         inner = region[n:]
         whole_rows = region_shape(inner[1:]) == self.shape[n + 1 :]
         as_in_memory = whole_rows and out.size and out[(0,) * n].flags.c_contiguous
-        if not as_in_memory or not all(_is_memory_image(layout) for layout in self.table.layouts):
+        table, lead = self._settled(region[:n]) if as_in_memory else (self.table, region[:n])
+        if not as_in_memory or not all(_is_memory_image(layout) for layout in table.layouts):
             super().read_into(region, out)
             return
         # Pixels lie in the file as they will in memory: no copy is needed.
-        readers = cast("list[RawReader]", self._readers(inner))
-        for place, number, page in open_pages(self.table, region[:n], readers, self._options):
+        readers = cast("list[RawReader]", self._readers(table, inner))
+        for place, number, page in open_pages(table, lead, readers, self._options):
             if page is None:
                 out[place] = 0
                 continue

@@ -21,12 +21,20 @@ from scout_dask_io.core.messages import Option, Way, joined, message_of
 from scout_dask_io.errors import PathNotFoundError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.tiff.metadata import Stated
-from scout_dask_io.tiff.page_layout import NO_FILE, DescribedPage, PageLayout, SourceFile
+from scout_dask_io.tiff.page_layout import (
+    NO_FILE,
+    UNREAD,
+    DescribedPage,
+    PageLayout,
+    SourceFile,
+)
 from scout_dask_io.tiff.range_reader import find_object
 
 #: Files that a message names one by one.
 NAMED = 10
 
+#: In the place of a file's kind: its header is yet to be read.
+_LATER = -2
 _FILL = Option("missing", "fill")
 #: What the system says where nothing is known of the file: it may be read another time.
 _UNREACHABLE = {
@@ -130,12 +138,19 @@ class Survey:
         self._refused: dict[int, Refused] = {}
         #: What the first file states beside its pixels.
         self.stated: Stated | None = None
+        #: The first file, where it could be read.
+        self.first: DescribedFile | None = None
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def add(self, found: DescribedFile | Refused) -> None:
-        """Take in the next file."""
+    def add(self, found: DescribedFile | Refused | SourceFile) -> None:
+        """Take in the next file; one of which its facts alone are known is read later."""
+        if isinstance(found, SourceFile):
+            self._kind_of.append(_LATER)
+            self._pages.append(())
+            self._files.append(found)
+            return
         if isinstance(found, Refused):
             self._refused[len(self._files)] = found
             self._kind_of.append(-1)
@@ -143,7 +158,7 @@ class Survey:
             self._files.append(found.file)
             return
         if not self._files:
-            self.stated = found.stated
+            self.stated, self.first = found.stated, found
         layouts = self._layouts
         pages = tuple(
             (layouts.setdefault(p.layout, len(layouts)), p.ifd, p.data) for p in found.pages
@@ -157,6 +172,11 @@ class Survey:
         self._kind_of.append(kind)
         self._pages.append(pages)
         self._files.append(found.file)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether headers are yet to be read."""
+        return _LATER in self._kind_of
 
     @property
     def nbytes(self) -> int:
@@ -190,7 +210,7 @@ class Survey:
         kinds = list(self._kinds)
         found = dict(self._refused)
         for place, number in enumerate(self._kind_of):
-            if number not in (-1, usual):
+            if number not in (-1, _LATER, usual):
                 example = self._files[self._kind_of.index(usual)]
                 found[place] = _odd(self._files[place], kinds[number], example, kinds[usual])
         return dict(sorted(found.items()))
@@ -256,6 +276,10 @@ class Survey:
         for place, (file, pages) in enumerate(zip(self._files, self._pages, strict=True)):
             if place in left_out:
                 rows += [(NO_FILE, 0, 0, -1)] * n_pages
+                continue
+            if self._kind_of[place] == _LATER:
+                rows += [(len(files), 0, UNREAD, k) for k in range(n_pages)]
+                files.append(file)
                 continue
             rows += [
                 (len(files), used.setdefault(number, len(used)), ifd, data)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from dask.delayed import Delayed, delayed
 
-from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
+from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks, Shape, chunk_counts
@@ -28,6 +28,7 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
+from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
@@ -100,9 +101,9 @@ def write_ome_zarr(
     path : str or path-like
         The group's directory. Or a URL, as for :func:`write_zarr`: an unfinished image
         there has no metadata and is refused by the readers.
-    data : dask.array.Array or numpy.ndarray
+    data : dask.array.Array, numpy.ndarray or xarray.DataArray
         ``(y, x)``, ``(z, y, x)``, ``(c, z, y, x)`` or ``(t, c, z, y, x)``, unless ``axes``
-        say otherwise.
+        or the dimensions of a ``DataArray`` say otherwise, whose coordinates are kept.
     chunks : int or sequence of int
         Chunk extents of every level for the last axes, in elements.
     levels : int, optional
@@ -161,6 +162,11 @@ def write_ome_zarr(
     destination = locate(path, storage_options)
     if labels is None and lies_under_labels(destination):
         labels = True
+    stated = None
+    if is_data_array(data):
+        data, stated = from_xarray(data)
+        axes = (stated.axes or None) if axes is None else axes
+        voxel_size = stated.voxel_size if voxel_size is None else voxel_size
     labels, image_label = labels_for(data, labels)
     pixels = readable(data)
     size = size_for(data, voxel_size)
@@ -173,7 +179,7 @@ def write_ome_zarr(
     plan = image.write
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
-    known = pixels.info
+    known = stated or pixels.info
     info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels, known=known)
     info = replace(info, image_label=image_label)
     shown = with_labels(info, plan.shape, destination)
@@ -271,12 +277,16 @@ def _new_arrays(
 ) -> list[NewArray]:
     """Give the levels as arrays that are to grow, from the number ``first`` on."""
     plan = image.write
+    # Version 0.5 asks for the axes' names in the arrays too; of Zarr v2, who opens a level alone,
+    # as xarray does, looks for them in an attribute.
     of_v3: dict[str, Any] = {}
+    of_v2: dict[str, Any] = {DIMENSIONS_ATTRIBUTE: list(image.axes)}
     if plan.zarr_format == 3:
-        # Version 0.5 asks for the axes' names in the arrays too; Zarr v2 has no place for them.
-        of_v3 = {"zarr_format": 3, "shards": plan.shards, "dimension_names": list(image.axes)}
+        of_v2, of_v3 = {}, {"zarr_format": 3, "shards": plan.shards}
+        of_v3["dimension_names"] = list(image.axes)
+    arrays = [{**own, "attributes": {**own["attributes"], **of_v2}, **of_v3} for own in arrays]
     return [
-        NewArray(level.shape, plan.chunks, plan.dtype, {**own, **of_v3}, n)
+        NewArray(level.shape, plan.chunks, plan.dtype, own, n)
         for n, (level, own) in enumerate(zip(image.levels, arrays, strict=True), start=first)
     ]
 
@@ -454,8 +464,6 @@ def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if info.names and info.axes[0] == "c":
         found["channels"] = list(info.names)
-    if axes := names_to_store(info.axes, found.get("channels", ())):
-        found[DIMENSIONS_ATTRIBUTE] = axes  # for who opens the level alone
     if info.labels:
         found[LABEL_KEY] = {}  # so that who opens it alone does not average it
     times = dict(zip(info.axes, level.total, strict=True))

@@ -40,6 +40,7 @@ from scout_dask_io.core.plan import (
 )
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
@@ -251,6 +252,10 @@ def plan_ome_zarr(
         raise ArgumentError(f"version must be one of {', '.join(VERSIONS)}, got {version!r}")
     if method is not None and method not in METHODS:
         raise ArgumentError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if is_data_array(data):
+        data, stated = from_xarray(data)
+        axes = (stated.axes or None) if axes is None else axes
+        voxel_size = stated.voxel_size if voxel_size is None else voxel_size
     labels, _ = labels_for(data, labels)
     pixels = readable(data)
     storage = Storage(chunks, codec, VERSIONS[version], shards)

@@ -271,9 +271,19 @@ class DelayedWrite(Delayed):
     Slices are fused into the reads under them, which a plain ``Delayed`` would
     not do, and the blocks that several writes and arrays share are read and
     computed once where all are computed in one call.
+
+    Attributes
+    ----------
+    target : Target
+        What its tasks write; of an image, level 0 with those that are made with it.
+    undone : frozenset of int
+        The units of that which an earlier run has not finished.
     """
 
-    __slots__ = ()
+    __slots__ = ("target", "undone")
+
+    target: Target
+    undone: frozenset[int]
 
     @property
     def __dask_optimize__(self) -> Any:
@@ -339,7 +349,12 @@ def run_write(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
     if not mode.compute:
-        return DelayedWrite(final, layers)  # type: ignore[no-untyped-call]
+        write = DelayedWrite(final, layers)  # type: ignore[no-untyped-call]
+        write.target = target
+        # Those of an image's levels are told apart by the first level that they make.
+        first = (graph.name, f"{graph.name}-0")
+        write.undone = frozenset(key[1] for key in graph.units if key[0] in first)
+        return write
     try:
         with (
             reporting(mode.progress, f"write {target.transaction.destination.name}") as report,

@@ -16,6 +16,7 @@ from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
+from scout_dask_io.read.data_array import from_xarray, is_data_array, stored_arguments
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import Pixels
@@ -75,6 +76,8 @@ def plan_zarr(
     ArgumentError, ChunkError, MemoryLimitError
         As for :func:`write_zarr`.
     """
+    if is_data_array(data):
+        data, _ = from_xarray(data)
     storage = Storage(chunks, codec, zarr_format, shards)
     plan = plan_write(readable(data), storage, Limits(max_mem, nb_workers))
     compressor_of(plan, codec)
@@ -120,8 +123,10 @@ def write_zarr(
         the URL of a place that fsspec reaches, such as ``"s3://bucket/a.zarr"``: there is
         no rename there, so an unfinished array lies at its own place, without metadata
         and refused by the readers, and ``overwrite`` removes the old one first.
-    data : dask.array.Array or numpy.ndarray
-        1 to 5 axes, bool, integer, float or complex.
+    data : dask.array.Array, numpy.ndarray or xarray.DataArray
+        1 to 5 axes, bool, integer, float or complex. What the coordinates of a
+        ``DataArray`` state is kept, as :func:`to_xarray` gives it: axes, in OME-Zarr's order,
+        names of channels, and where elements lie.
     chunks : int or sequence of int
         Chunk extents for the last axes, in elements; axes before them get 1,
         and -1 is a whole axis.
@@ -243,6 +248,13 @@ def write_zarr(
     destination = locate(path, storage_options)
     mode = WriteMode(overwrite, resume, durable, compute, progress)
     limits = Limits(max_mem, nb_workers)
+    if is_data_array(data):
+        data, stated = from_xarray(data)
+        if region is None and append is None:
+            known = stored_arguments(stated)
+            attributes = {**known["attributes"], **(attributes or {})}
+            axes = known["axes"] if axes is None else axes
+            voxel_size = known["voxel_size"] if voxel_size is None else voxel_size
     if append is not None:
         if region is not None or qc or any(g is not None for g in (attributes, voxel_size, axes)):
             raise ArgumentError(
