@@ -114,8 +114,15 @@ class LocalLocation(_Base):
             except ChunkReadError as err:
                 yield name, err
 
-    def write(self, data: bytes, *, new: bool = False, durable: bool = False) -> None:
-        """Write a file whole, in one step: beside its place, then renamed.
+    def write(
+        self,
+        data: bytes,
+        *,
+        new: bool = False,
+        durable: bool = False,
+        drafts: Path | None = None,
+    ) -> None:
+        """Write a file whole, in one step: beside its place, or in ``drafts``, then renamed.
 
         With ``durable``, it and its name are on the disk when this returns.
 
@@ -126,7 +133,7 @@ class LocalLocation(_Base):
         WriteError
             If it cannot be written; what stood there stands.
         """
-        draft = self.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.tmp")
+        draft = (drafts or self.parent) / f"{DRAFT_PREFIX}{uuid.uuid4().hex}.tmp"
         try:
             draft.write_bytes(data)
             if durable:

@@ -54,7 +54,6 @@ from scout_dask_io.write.inputs import WriteInput
 from scout_dask_io.write.ome_zarr import (
     LevelsRecord,
     arrays_of,
-    describe_image,
     level_attributes,
     shown_settings,
     with_labels,
@@ -63,6 +62,7 @@ from scout_dask_io.write.ome_zarr import (
 from scout_dask_io.write.options import WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
+from scout_dask_io.write.shown import describe_image
 
 _OME = Option("ome", True, of="convert")
 

@@ -43,7 +43,7 @@ from scout_dask_io.write.inputs import WriteInput, readable
 from scout_dask_io.write.options import Limits, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.tasks import run_write, unit_tasks
-from scout_dask_io.write.unit import Target, units_done
+from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def append_array(
     check_settings(standing, given, own.after)
     own = with_attributes(own, along, data, attributes, letters[along])
     growth = Growth(along, (own,), pixels.digest, standing.job, mode.durable)
-    if _is_done(standing, growth, resume=mode.resume):
+    if is_done(standing.manifest, growth, resume=mode.resume):
         return _open(place) if mode.compute else cast(Any, delayed(_open)(place))
     check_lossless(standing, own, along)
     return _write_tail(standing, growth, joined(standing, own, along, pixels), mode, limits)
@@ -185,7 +185,7 @@ def _write_tail(
 
 def _commit(target: Target, units: Blocks, place: Location, written: list[Any]) -> zarr.Array[Any]:
     with target.attempt.working():
-        target.transaction.commit({None: units})
+        target.transaction.commit({None: units}, known=noted_by(written))
         return _finish(place)
 
 
@@ -208,7 +208,7 @@ def tail_settings(growth: Growth, zarr_format: int) -> dict[str, Any]:
     }
 
 
-def _is_done(standing: Standing, growth: Growth, *, resume: bool) -> bool:
+def is_done(manifest: Manifest | None, growth: Growth, *, resume: bool) -> bool:
     """Tell whether there is nothing to do: no rows, or, to resume, these very ones were appended.
 
     ``growth`` counts from what stands, which would have them already.
@@ -216,7 +216,7 @@ def _is_done(standing: Standing, growth: Growth, *, resume: bool) -> bool:
     before, after = growth.rows
     if after == before:
         return True
-    last = None if standing.manifest is None else standing.manifest.settings.get("appended")
+    last = None if manifest is None else manifest.settings.get("appended")
     rows = [2 * before - after, before]
     return resume and last == {**growth.record, "rows": rows}
 

@@ -131,6 +131,18 @@ def level_tasks(
     return WriteGraph(name, tasks, set(tasks), [above, *tasks], len(done))
 
 
+def wait_task(key: Any, ends: Sequence[Any]) -> Task:
+    """Give a task that is done once others are, and gives what they give.
+
+    What lies above a level is whole then.
+    """
+    return Task(key, _wait, List(*map(TaskRef, ends)))
+
+
+def _wait(above: list[Any]) -> list[Any]:
+    return above
+
+
 def _write_level(
     target: Target, unit: int, region: Region, source: Source, above: Any
 ) -> WrittenUnit:
