@@ -275,9 +275,9 @@ def _check_stored(node: Node, destination: Location) -> None:
         layout.zarr_format == 2 and "dimension_separator" not in layout.metadata
     ):  # fmt: skip
         raise ArgumentError(
-            f"{array} does not say that its chunks are nested, or is no plain array of numbers, "
-            "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
-            + _OME
+            f"{array} does not say that its chunks are nested, or is no plain array of numbers "
+            "(dtype, filters, compressor), as OME-Zarr asks: use repair where only the metadata "
+            "are old, else convert with " + _OME
         )
     if not destination.can_share_files(array):
         raise ArgumentError(
