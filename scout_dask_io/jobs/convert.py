@@ -597,9 +597,8 @@ class ConvertPlan(JobReport):
     labels: tuple[str, ...]
     _job: _Job = field(repr=False, compare=False)
 
-    @property
-    def data(self) -> da.Array:
-        """What is read: lazy, with the axes that the array has."""
+    def source_array(self) -> da.Array:
+        """Give what is read: lazy, with the axes that the array has."""
         return self._job.data
 
     def begin(self) -> DelayedWrite | None:

@@ -310,10 +310,11 @@ class Follower:
             )
 
         plan = plan_with(self._root, self._destination, how, expect)
-        if plan.data.shape != source.shape:
+        if plan.source_array().shape != source.shape:
             raise ArgumentError(
                 f"{self._root}: planes of {source.shape} would become an image of "
-                f"{plan.data.shape}, which cannot be followed: convert them once all are there"
+                f"{plan.source_array().shape}, which cannot be followed: convert them once all "
+                "are there"
             )
         begun = plan.begin()
         if begun is None:
@@ -353,7 +354,7 @@ class Follower:
 
     def _checked_token(self, plan: ConvertPlan, growth: Growth) -> str | None:
         """Give what names the content of the folder, where units read just these files."""
-        source = source_of(plan.data)
+        source = source_of(plan.source_array())
         if not isinstance(source, TiffSource) or source.shape[:-2] != self._placement.extents:
             return None
         files, numbers = source.files, source.table.pages[..., FILE]

@@ -5,7 +5,9 @@ Running the tasks of a write, or giving them as a Delayed; what a failure leaves
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import (
     Region,
     full_region,
@@ -45,6 +48,8 @@ from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write.inputs import WriteInput, check_unmasked
 from scout_dask_io.write.options import WriteMode
 from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
+
+_LOG = logging.getLogger(__name__)
 
 Tasks = dict[Any, Any]
 
@@ -367,12 +372,18 @@ def run_write(
         first = (graph.name, f"{graph.name}-0")
         write.undone = frozenset(key[1] for key in graph.units if key[0] in first)
         return write
+    began, destination = time.perf_counter(), target.transaction.destination
+    _LOG.info(
+        "%s: %s of %s in chunks of %s, %s units (%s done before), %s at once, about %s of memory",
+        destination, plan.shape, plan.dtype, plan.chunks, len(graph.units), graph.already, plan.nb_workers,
+        format_nbytes(plan.projected_mem),
+    )  # fmt: skip
     try:
         with (
             reporting(mode.progress, f"write {target.transaction.destination.name}") as report,
             nullcontext() if array is None else _waiting(array, plan, target) as cache,
         ):
-            return run_tasks(
+            written = run_tasks(
                 layers,
                 final,
                 graph.units,
@@ -382,7 +393,10 @@ def run_write(
                 attempt=target.attempt,
                 cache=cache,
             )
+        _LOG.info("%s: published after %.1f s", destination, time.perf_counter() - began)
+        return written
     except BaseException as err:
+        _LOG.info("%s: stopped by %s", destination, type(err).__name__)
         _abandon(target.transaction, err)
         raise
 
