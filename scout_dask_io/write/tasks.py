@@ -375,8 +375,8 @@ def run_write(
     began, destination = time.perf_counter(), target.transaction.destination
     _LOG.info(
         "%s: %s of %s in chunks of %s, %s units (%s done before), %s at once, about %s of memory",
-        destination, plan.shape, plan.dtype, plan.chunks, len(graph.units), graph.already, plan.nb_workers,
-        format_nbytes(plan.projected_mem),
+        destination, plan.shape, plan.dtype, plan.chunks, len(graph.units), graph.already,
+        plan.nb_workers, format_nbytes(plan.projected_mem),
     )  # fmt: skip
     try:
         with (
