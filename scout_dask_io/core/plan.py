@@ -73,6 +73,11 @@ class Room(NamedTuple):
         return self.n_threads or self.nb_workers
 
 
+def room_of(plan: WritePlan) -> Room:
+    """Give what the tasks of a plan have to work in."""
+    return Room(plan.nb_workers, plan.max_mem, plan.n_threads)
+
+
 def copies_of(*, sharded: bool) -> int:
     """Give the room that encoding takes beside the band, in chunks or in shards."""
     return SHARD_COPIES if sharded else COPIES
@@ -131,9 +136,9 @@ class WritePlan:
     n_threads: int = 0
 
     @property
-    def room(self) -> Room:
-        """What its tasks have to work in."""
-        return Room(self.nb_workers, self.max_mem, self.n_threads)
+    def n_parallel(self) -> int:
+        """Tasks that run at once in all: units are cut so that none of them is idle."""
+        return room_of(self).n_parallel
 
     @property
     def nbytes(self) -> int:

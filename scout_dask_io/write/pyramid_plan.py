@@ -36,6 +36,7 @@ from scout_dask_io.core.plan import (
     grow_unit,
     plan_computed,
     plan_source,
+    room_of,
     unit_target,
 )
 from scout_dask_io.core.pyramid import Level, plan_levels
@@ -98,7 +99,7 @@ def fuse_levels(
             least_units = MANY_UNITS
         if n > 1 and (
             math.prod(found.unit) * plan.itemsize > LARGE_UNIT_NBYTES
-            or found.n_units < least_units * plan.room.n_parallel
+            or found.n_units < least_units * plan.n_parallel
         ):
             continue
         held = _held_nbytes(found, levels[: n + 1])
@@ -134,7 +135,7 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
             n if m >= n or b >= n else math.lcm(b, m)
             for n, m, b in zip(shape, least, plan.band, strict=True)
         )
-        unit = grow_unit(shape, step, itemsize, unit_target(plan.nbytes, plan.room.n_parallel))
+        unit = grow_unit(shape, step, itemsize, unit_target(plan.nbytes, plan.n_parallel))
         return replace(plan, units=uniform_blocks(shape, unit))
     if blocks is None:
         return None
@@ -143,7 +144,7 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
             blocks,
             np.dtype(plan.dtype),
             least,
-            plan.room,
+            room_of(plan),
             n_copies=copies_of(sharded=plan.shards is not None),
         )
     except MemoryLimitError:
@@ -297,7 +298,7 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
         np.dtype(plan.dtype),
         extent,
         tuple(max(n, 1) for n in read),
-        plan.room,
+        room_of(plan),
         n_copies=copies_of(sharded=plan.shards is not None),
     )
     if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:
