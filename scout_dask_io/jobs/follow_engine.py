@@ -428,13 +428,13 @@ def _expected(first: DescribedFile, placement: Placement, root: LocalLocation) -
     table[...] = (0, 0, page.ifd, page.data)
     stated = first.stated or Stated()
     n_channels = extents[axes.index("c")] if "c" in axes else 0
-    channels = named_channels(list(map(str, range(n_channels))))
+    names = list(map(str, range(n_channels)))
     file_ndim = len(extents)
     if isinstance(placement, NamedPlacement):
-        stated = replace(stated, axes=f"{axes}yx", channels=channels)
+        stated = replace(stated, axes=f"{axes}yx", channels=named_channels(names))
         file_ndim = 0
     elif file_ndim > 1:
-        stated = replace(stated, channels=channels)
+        stated = replace(stated, channels=named_channels(stated.telling(names)))
     pages = PageTable(FileTable.of([first.file]), (page.layout,), table)
     token = f"follow {root} {axes} {extents}"
     return TiffSource(pages, token, file_ndim=file_ndim, stated=stated)

@@ -29,7 +29,8 @@ from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
 from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
-from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
+from scout_dask_io.tiff.image_record import ask
+from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import (
     CODEC_NAMES,
@@ -203,7 +204,7 @@ def describe_planes(
     )
     stated = stated_by_first(paths, survey, left_out, selection) or Stated()
     if len(stacked) > 1:
-        stated = replace(stated, channels=named_channels(channels))
+        stated = replace(stated, channels=named_channels(stated.telling(channels)))
     return TiffSource(
         PageTable(FileTable.of(files), layouts, pages),
         token_of(files, "\n".join(what)),
@@ -444,7 +445,7 @@ def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
     Letters that mean nothing count them, and of channels nothing is known.
     """
     axes = "q" * len(lead) + "yxs"[: len(layout.shape)]
-    return replace(stated, axes=axes, channels=())
+    return replace(stated, axes=axes, channels=(), record={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,7 +476,8 @@ class TiffInfo:
     def info(self) -> ImageInfo:
         """What the file states by itself, whatever lies beside it."""
         stated = self.stated
-        return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        info = ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        return stated.image(stated.axes, self.shape, info, self.path)
 
 
 def describe_path(path: Any, selection: Selection = AS_IT_IS) -> TiffInfo:

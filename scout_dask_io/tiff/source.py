@@ -151,12 +151,9 @@ class TiffSource(Source):
                 sizes += sizes_beside(first, in_dataset=self.file_ndim > 0)
             given = merge_sizes([*sizes, *stated.sizes])
         axes = "cz"[2 - self.file_ndim :] + stated.axes
-        return ImageInfo(
-            axes if stated.axes and len(axes) == self.ndim else "",
-            given,
-            stated.channels,
-            self._filled,
-        )
+        axes = axes if stated.axes and len(axes) == self.ndim else ""
+        info = ImageInfo(axes, given, stated.channels, self._filled)
+        return stated.image(axes, self.shape, info, self.table.files[0].path)
 
     @property
     def read_shape(self) -> Shape:

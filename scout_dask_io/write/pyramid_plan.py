@@ -17,7 +17,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from scout_dask_io.core.axes import axes_of
 from scout_dask_io.core.downsample import METHODS, method_for
 from scout_dask_io.core.grid import (
     Blocks,
@@ -41,6 +40,7 @@ from scout_dask_io.core.plan import (
 )
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.read.axes import image_axes_for
 from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
@@ -263,7 +263,9 @@ def plan_ome_zarr(
     plan = plan_write(pixels, storage, Limits(max_mem, nb_workers))
     for each in codecs_of_levels(codec):
         compressor_of(plan, each)
-    letters = axes_of(len(plan.shape), channels=channels is not None, axes=axes)
+    letters = image_axes_for(
+        pixels.source, plan.shape, axes, channels, sized=voxel_size is not None
+    )
     found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
     method = method or method_for(np.dtype(plan.dtype), labels)
     return plan_passes(plan, pixels.array, letters, found, method)

@@ -348,7 +348,8 @@ def _names_of_axes(
         return names
     if pixels.source is None or DIMENSIONS_ATTRIBUTE in (attributes or {}):
         return None
-    return names_to_store(pixels.info.axes, (attributes or {}).get("channels") or ())
+    known = (attributes or {}).get("channels") or ()
+    return names_to_store(pixels.info.axes, known, pixels.shape)
 
 
 def _check_own(*given: Any) -> None:
