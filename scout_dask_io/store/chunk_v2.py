@@ -35,6 +35,7 @@ from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.disk import make_dirs
 from scout_dask_io.files.system import CREATE, replace
 from scout_dask_io.store.decompression import check_claim, decompress
+from scout_dask_io.store.metadata import dtype_named
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -216,8 +217,8 @@ class ArrayFormat:
         if not isinstance(meta.get("dtype"), str):
             return None
         try:
-            dtype = np.dtype(meta["dtype"])
-        except (TypeError, ValueError, SyntaxError):
+            dtype = dtype_named(meta["dtype"])
+        except ValueError:
             return None
         if dtype.kind not in "biufc":
             return None
