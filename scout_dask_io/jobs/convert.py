@@ -56,6 +56,7 @@ from scout_dask_io.read.any import (
     Opened,
     as_image,
     check_names,
+    is_guess,
     leading_channels,
     locate_all,
     open_any,
@@ -72,6 +73,7 @@ from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, s
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
+from scout_dask_io.write.options import Limits, Storage, WriteMode
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.tasks import DelayedWrite
@@ -305,7 +307,7 @@ def plan_with(
     check_names(opened, selection)
     if how.axes is not None:
         opened = with_axes(opened, how.axes)
-    elif how.ome and not opened.info.axes and not opened.unclear and opened.array.ndim > 2:
+    elif how.ome and not opened.unclear and is_guess(opened):
         say_guess(opened.path, opened.axes)
     if how.qc:
         check_planes(opened, destination, how)
@@ -335,8 +337,8 @@ def plan_with(
         # Axes of no meaning, such as pages, and those that are guessed are the image's.
         known = bool(opened.info.axes) and set(opened.info.axes) <= set(ORDER)
         label = plan_labels(
-            image, how.label, data, axes=info.axes if known else None, chunks=how.chunks,
-            codec=how.codec, **asked,
+            image, how.label, data, Storage(how.chunks, how.codec, shards=how.shards),
+            Limits(how.max_mem, how.nb_workers), axes=info.axes if known else None,
         )  # fmt: skip
         write, shapes = label.image.write, tuple(level.shape for level in label.image.levels)
         n_units, n_tasks = label.image.n_units, label.image.n_units + len(label.image.passes)
@@ -365,10 +367,6 @@ def plan_with(
         asked["voxel_size"] = info.voxel_size
         asked |= stored_alike(opened, how)
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
-        if opened.reading is not None:
-            record = opened.reading.record | {"axes": info.axes}
-            record |= {} if selection.position is None else {"position": selection.position}
-            asked["attributes"]["dataset"] = record
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(info.voxel_size or opened.filled or info.labels or asked["attributes"])
         n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
@@ -644,7 +642,7 @@ class ConvertPlan(JobReport):
             "progress": progress,
         }  # fmt: skip
         if job.label is not None:
-            job.label.run(compute=True, **again)
+            job.label.run(WriteMode(**again))
         else:
             write: Any = write_ome_zarr if how.ome else write_zarr
             write(destination, job.data, how.chunks, qc=how.qc, **again, **job.asked)
