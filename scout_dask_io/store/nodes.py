@@ -355,7 +355,7 @@ def missing_codec(location: Location, err: Exception) -> str:
     quoted = re.search(r"'([^']+)'", str(err))
     name = format_found(quoted[1] if quoted else str(err))
     return (
-        f"{location}: its chunks are stored with the codec (compressor, filter) {name}, which is "
+        f"{location}: its chunks are stored with the codec (compressor, filters) {name}, which is "
         "not installed here. Nothing is wrong with the array: install what brings the codec "
         "(numcodecs, imagecodecs-numcodecs and others do), or have it written with another."
     )
