@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scout_dask_io.jobs.pyramid import pyramid as pyramid
     from scout_dask_io.jobs.repair import repair as repair
     from scout_dask_io.jobs.scan import scan as scan
+    from scout_dask_io.jobs.update import update as update
     from scout_dask_io.jobs.verify import verify as verify
     from scout_dask_io.read.channels import channel_names as channel_names
     from scout_dask_io.read.channels import imread_channels as imread_channels
@@ -89,6 +90,7 @@ _HOMES = {
     "jobs.convert": ("convert",),
     "jobs.export": ("export",),
     "jobs.follow": ("follow",),
+    "jobs.update": ("update",),
     "jobs.info": ("info",),
     "view.preview": ("Preview", "preview"),
     "jobs.pyramid": ("pyramid",),

@@ -40,8 +40,8 @@ def _destination(dst: str | None, into: str | None, label: str | None) -> str:
     opt.src_dst[0], path_argument("dst", required=False), opt.ome, opt.labels, opt.labels_too,
     opt.into, opt.label, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
     opt.shards, opt.voxel_size, opt.axes, opt.workers, opt.max_mem, opt.overwrite, opt.resume,
-    opt.order, opt.missing, opt.selection_checked, opt.follow, opt.qc, opt.durable, opt.dry_run,
-    opt.scheduler, opt.storage_options, opt.quiet,
+    opt.order, opt.missing, opt.selection_checked, opt.follow, opt.update, opt.content,
+    opt.qc, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def convert(
@@ -55,6 +55,8 @@ def convert(
     quiet: bool,
     as_json: bool,
     follow: bool,
+    update: bool,
+    content: bool,
     **options: Any,
 ) -> None:
     """Convert SRC to a Zarr array, or an OME-Zarr image, at DST.
@@ -79,10 +81,15 @@ def convert(
       scout-dask-io convert brain brain.zarr --missing fill --qc
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
       scout-dask-io convert brain/ch0 ch0.zarr --follow --planes 400
+      scout-dask-io convert brain/ch0 ch0.zarr --update --dry-run
     """
     dst = _destination(dst, into, options["label"])
     state.if_interrupted = as_it_was(dst)
     following = {name: options.pop(name) for name in _FOLLOWING}
+    if content and not update:
+        raise click.UsageError("--content goes with --update.")
+    if update and (follow or into is not None):
+        raise click.UsageError("--update goes with neither --follow nor --into.")
     if follow:
         if dry_run or scheduler is not None or into is not None:
             raise click.UsageError(
@@ -98,9 +105,14 @@ def convert(
     if any(following[name] is not None for name in ("planes", "until", "marker")):
         raise click.UsageError("--planes, --until and --marker go with --follow.")
     from scout_dask_io.jobs.convert import plan_convert
+    from scout_dask_io.jobs.update import plan_update
 
     with scheduling(scheduler, options["nb_workers"]):
-        plan = plan_convert(src, dst, **options)
+        plan: Any
+        if update:
+            plan = plan_update(src, dst, content=content, **options)
+        else:
+            plan = plan_convert(src, dst, **options)
         if dry_run:
             print_report(plan, as_json)
             return

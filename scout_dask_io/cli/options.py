@@ -76,6 +76,12 @@ qc = flag(
     "identical and saturated planes, a histogram, projections.",
 )
 deep = flag("--deep", help="Decode the chunks too, where there is no DST.")
+update = flag(
+    "--update",
+    help="DST was converted from SRC with these options: write again only what planes that "
+    "changed, came or went have touched.",
+)
+content = flag("--content", help="With --update: compare pixels, not sizes and times of files.")
 dry_run = flag("--dry-run", help="Print the plan; write nothing.")
 ome = flag(
     "--ome",

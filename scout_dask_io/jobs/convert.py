@@ -73,6 +73,7 @@ from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, s
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
+from scout_dask_io.write.options import Limits, Storage, WriteMode
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.tasks import DelayedWrite
@@ -332,12 +333,13 @@ def plan_with(
         "shards": how.shards, "max_mem": how.max_mem, "nb_workers": how.nb_workers,
     }  # fmt: skip
     shapes: tuple[Shape, ...] = ()
+    totals: tuple[Shape, ...] = ((1,) * data.ndim,)
     if how.label is not None:
         # Axes of no meaning, such as pages, and those that are guessed are the image's.
         known = bool(opened.info.axes) and set(opened.info.axes) <= set(ORDER)
         label = plan_labels(
-            image, how.label, data, axes=info.axes if known else None, chunks=how.chunks,
-            codec=how.codec, **asked,
+            image, how.label, data, Storage(how.chunks, how.codec, shards=how.shards),
+            Limits(how.max_mem, how.nb_workers), axes=info.axes if known else None,
         )  # fmt: skip
         write, shapes = label.image.write, tuple(level.shape for level in label.image.levels)
         n_units, n_tasks = label.image.n_units, label.image.n_units + len(label.image.passes)
@@ -352,6 +354,7 @@ def plan_with(
         asked |= {"version": versions[how.zarr_format], "codec": how.codec}
         levels = plan_ome_zarr(data, how.chunks, **asked)
         write, shapes = levels.write, tuple(level.shape for level in levels.levels)
+        totals = tuple(level.total for level in levels.levels)
         n_units = levels.n_units
         # One task a unit, one that waits for each pass, the last of which publishes the image.
         n_tasks = n_units + len(levels.passes)
@@ -395,6 +398,7 @@ def plan_with(
             n_units,
             label,
             copied,
+            totals,
             took_s=time.perf_counter() - start,
         ),
     )
@@ -441,6 +445,8 @@ class _Job:
     label: LabelPlan | None
     #: Names of the labels that go along, and what is read of each.
     copied: tuple[tuple[str, Opened], ...]
+    #: How many elements of the full level are one of each level, per axis.
+    totals: tuple[Shape, ...]
     took_s: float
 
 
@@ -612,6 +618,14 @@ class ConvertPlan(JobReport):
         """Give what is read: lazy, with the axes that the array has."""
         return self._job.data
 
+    def place(self) -> Location:
+        """Give the destination as a location."""
+        return self._job.destination
+
+    def totals(self) -> tuple[Shape, ...]:
+        """Give how many elements of the full level are one of each level, per axis."""
+        return self._job.totals
+
     def begin(self) -> DelayedWrite | None:
         """Begin the write, and give its tasks; ``None`` where all stands finished already.
 
@@ -641,7 +655,7 @@ class ConvertPlan(JobReport):
             "progress": progress,
         }  # fmt: skip
         if job.label is not None:
-            job.label.run(compute=True, **again)
+            job.label.run(WriteMode(**again))
         else:
             write: Any = write_ome_zarr if how.ome else write_zarr
             write(destination, job.data, how.chunks, qc=how.qc, **again, **job.asked)

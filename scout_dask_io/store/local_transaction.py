@@ -70,6 +70,7 @@ from scout_dask_io.store.staging import (
     sweep,
 )
 from scout_dask_io.store.unfinished import (
+    UPDATES,
     Describe,
     NewArray,
     Unfinished,
@@ -448,7 +449,7 @@ class LocalTransaction:
             remove_tree(staging.job)
             return None
         with naming_errors(staging.job, "what grew there cannot be finished"):
-            settings = self._settings_now()
+            settings = {k: v for k, v in self._settings_now().items() if k != UPDATES}
             arrays = {}
             try:
                 for level, blocks in units.items():

@@ -99,10 +99,15 @@ def in_the_way(destination: object, where: str) -> TargetExistsError:
 def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
     """Give in words how the settings of two writes differ, empty where they do not."""
     here = parse_json(json.dumps(settings))
-    differing = [k for k in here if stored.get(k) != here[k]]
+    # Files that are others have another source, which is said in fewer words.
+    differing = [k for k in here if k != PLANES and stored.get(k) != here[k]]
     return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
 
 
+#: Of a write, the planes that it reads, each with the state of its file.
+PLANES = "planes"
+#: Of an unfinished write, whether its units are those of an update of what stands.
+UPDATES = "update"
 #: Of an unfinished write, the names of settings that whoever goes on with it may say anew.
 ADOPTS = "adopts"
 
@@ -112,7 +117,7 @@ def adopted(stored: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
 
     So is what the first planes of a folder that grows told of all of it, once all are there.
     """
-    here, names = json.loads(json.dumps(settings)), stored.get(ADOPTS, ())
+    here, names = parse_json(json.dumps(settings)), {*stored.get(ADOPTS, ()), PLANES}
     kept = {k: v for k, v in stored.items() if k not in names and k != ADOPTS}
     # In the order of a write that is begun, so that its manifest is the same.
     known = {k: here[k] if k in names else kept[k] for k in here if k in names or k in kept}
@@ -129,7 +134,7 @@ def level_settings(settings: dict[str, Any], level: int | None, shape: Shape) ->
     """Give what the manifest of an array, or of a level of an image, says of its write."""
     if level is None:
         return settings
-    own = {k: v for k, v in settings.items() if k != "lower_codec"}
+    own = {k: v for k, v in settings.items() if k not in ("lower_codec", PLANES)}
     if level > 0 and "lower_codec" in settings:
         own["codec"] = settings["lower_codec"]
     return {**own, "shape": shape, "level": level}

@@ -69,6 +69,8 @@ class Stated:
         Whether it tells of other files, with which it may make up a set.
     attributes : mapping
         What images that are made of it note; of a dataset, how its names were read.
+    level : int
+        At which resolution the image is.
     """
 
     axes: str = ""
@@ -77,6 +79,7 @@ class Stated:
     ignored: str = ""
     record: Mapping[str, Any] = field(default_factory=dict, hash=False)
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    level: int = 0
     names_others: bool = False
 
     def telling(self, names: Sequence[str]) -> Sequence[str]:
@@ -212,7 +215,7 @@ def stated_in(
     told = isinstance(shown, dict) and len(shown.get("channels") or ()) == n_channels
     channels = () if told else metadata.channels(n_channels)
     sizes = tuple(metadata.sizes(level))
-    return Stated(axes, sizes, channels, metadata.ignored, record)
+    return Stated(axes, sizes, channels, metadata.ignored, record, level=level)
 
 
 class Metadata:

@@ -24,6 +24,7 @@ from scout_dask_io.tiff.metadata import Stated, stated_by
 from scout_dask_io.tiff.open_file import opened
 from scout_dask_io.tiff.page_chain import check_chain, miscounted, walk_chain
 from scout_dask_io.tiff.page_layout import NO_FILE, DescribedPage, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.plane_map import FileSet, PlaneAt, PlaneMap
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import describe_page_at, open_tiff
@@ -90,10 +91,10 @@ def describe_map(
         f" allow_sparse={selection.allow_sparse} " + hashlib.blake2b(table.tobytes()).hexdigest()
     )
     return TiffSource(
-        FileTable.of(files), survey.layouts, table.reshape(*image.shape, 4),
-        token_of(files, told), nb_workers=nb_workers, level=level, filled=filled,
+        PageTable(FileTable.of(files), survey.layouts, table.reshape(*image.shape, 4)),
+        token_of(files, told), nb_workers=nb_workers, filled=filled,
         options=folder.options,
-        stated=replace(stated, axes=image.axes + "yxs"[: len(page.shape)]),
+        stated=replace(stated, axes=image.axes + "yxs"[: len(page.shape)], level=level),
     )  # fmt: skip
 
 

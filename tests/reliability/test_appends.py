@@ -80,6 +80,7 @@ def append(path: str, nth: int, kind: str, resume: bool) -> int:
     return faults.count
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("n_points", [12, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_kill_at_any_operation_of_an_append_leaves_old_or_new(

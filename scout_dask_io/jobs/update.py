@@ -1,0 +1,599 @@
+"""Converting again only what changed: planes that were acquired anew, came, went or moved.
+
+What stands keeps its name until the new is whole. That grows beside it as an array that is
+overwritten does, and chunks that no change touches are the very files of the old one, by hard
+links; so its publication is one rename, of all levels, metadata and manifest together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any, cast
+
+import numpy as np
+
+from scout_dask_io.core.formatting import format_count, format_s
+from scout_dask_io.core.grid import (
+    Blocks,
+    Region,
+    Shape,
+    chunk_counts,
+    iter_regions,
+    uniform_blocks,
+)
+from scout_dask_io.core.json_document import parse_json
+from scout_dask_io.core.messages import OVERWRITE, RESUME, Option
+from scout_dask_io.core.plan import MAX_UNITS, UNIT_NBYTES
+from scout_dask_io.core.source import Source
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, ResumeError, TargetExistsError
+from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import as_local
+from scout_dask_io.jobs.convert import ConvertOptions, ConvertPlan, options_of, plan_with
+from scout_dask_io.jobs.report import JobReport, Planned, Row
+from scout_dask_io.read.any import locate_all
+from scout_dask_io.run.lazy import source_of
+from scout_dask_io.run.progress import Report
+from scout_dask_io.store.chunk_format import format_at
+from scout_dask_io.store.image import image_of_node
+from scout_dask_io.store.local_transaction import LocalTransaction
+from scout_dask_io.store.manifest import CHANGED, UNKNOWN, Manifest, manifest_of, read_manifest
+from scout_dask_io.store.metadata import Node, read_node
+from scout_dask_io.store.nodes import open_node
+from scout_dask_io.store.reuse import Standing, reuse_units
+from scout_dask_io.store.source import open_level
+from scout_dask_io.store.staging import drop_staging
+from scout_dask_io.store.unfinished import PLANES, UPDATES
+from scout_dask_io.write.planes import Planes, planes_of
+
+# What must be the same, so that chunks of what stands are those that would be written.
+_STORED_ALIKE = ("codec", "lower_codec", "fill_value")
+#: Names of planes that a summary has.
+_NAMED = 6
+# Of what is compared, as much at a time.
+_BAND_NBYTES = 2**26
+
+
+def update(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    content: bool = False,
+    progress: bool | Report = False,
+    **options: Any,
+) -> UpdateReport:
+    """Bring what was converted up to date: write again what planes that changed have touched.
+
+    The manifest of ``dst`` has name, size and time of the last change of each file that it was
+    made of. A plane counts as changed where one of these differs at its place; so planes that
+    came, went or moved are found too, wherever they are. What stands at ``dst`` afterwards is
+    what a conversion of the whole would make, levels and manifest included.
+
+    Until then it stands as it was, and then it is replaced in one step: wherever it is killed,
+    ``dst`` is old or new, all levels of an image alike, and the same call goes on. Readers of this
+    library that have the old one open are told so by ``SourceChangedError``; those of other
+    software may, in one read across that moment, get chunks of both, each of them whole.
+
+    Parameters
+    ----------
+    src : path-like
+        As it was converted: a folder of planes, of channels, a dataset, or TIFF files.
+    dst : path-like
+        The array or image that stands, on a disk.
+    content : bool
+        Compare pixels, and not what is on record of files: of arrays that older releases
+        wrote, or where files were copied and have new times. Reads all of both.
+    progress : bool or callable
+        As for :func:`~scout_dask_io.write_zarr`.
+    **options
+        Those of :func:`convert` with which ``dst`` was converted.
+
+    Returns
+    -------
+    UpdateReport
+        Which planes changed, came, went and moved, and how many chunks were written again. Where
+        there are none, nothing is written.
+
+    Raises
+    ------
+    PathNotFoundError
+        If nothing stands at ``dst``.
+    ArgumentError
+        If ``dst`` was written with other options, or it is not known from which planes; nothing
+        is changed.
+    TargetExistsError
+        If another write of ``dst`` is unfinished, or labels lie below it.
+    """
+    return plan_update(src, dst, content=content, **options).run(progress)
+
+
+def plan_update(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    content: bool = False,
+    **options: Any,
+) -> UpdatePlan:
+    """Give what :func:`update` would do with the same arguments; headers are read, and compared."""
+    start = time.perf_counter()
+    how = _checked(options_of(options))
+    _, destination = locate_all(src, dst, how.storage_options)
+    if not destination.on_disk:
+        raise ArgumentError(
+            f"{destination} lies in a store, which cannot replace an array in one step: convert to "
+            "a disk and update there, or convert again with " + OVERWRITE
+        )
+    node = open_node(destination)
+    plan = plan_with(src, dst, how)
+    arrays = _standing(node, plan)
+    now = planes_of(source_of(plan.source_array()))
+    if now is None:
+        raise ArgumentError(
+            f"{plan.source} is no folder of TIFF planes and no TIFF file, whose planes could be "
+            "told apart: convert it again with " + OVERWRITE
+        )
+    before = _before(arrays.manifest, node, content=content)
+    if content:
+        mask = _compared(plan, now, as_local(destination))
+    else:
+        mask = _differing(before, now)
+    changes = _changes(before, now, mask)
+    units = _units(plan, now)
+    touched = {
+        level: _touched(blocks, arrays.of.get(level), mask, now, _total(plan, level))
+        for level, blocks in units.items()
+    }
+    return UpdatePlan(
+        source=plan.source,
+        destination=plan.destination,
+        **changes,
+        n_chunks=sum(_n_chunks(plan, units[n], t) for n, t in touched.items()),
+        n_all_chunks=sum(_n_chunks(plan, units[n], None) for n in touched),
+        current=not mask.any() and before is not None and before.record() == now.record(),
+        _job=_Job(plan, arrays.manifest, arrays.of, units, touched, time.perf_counter() - start),
+    )
+
+
+def _checked(how: ConvertOptions) -> ConvertOptions:
+    """Refuse options that do not go with an update; the rest is as for an overwrite."""
+    if how.qc or how.label is not None or how.labels_too:
+        raise ArgumentError(
+            "an update goes with none of qc, label and labels_too: a sheet tells of all planes, "
+            "and labels are images of their own. Convert again with " + OVERWRITE + " for a sheet"
+        )
+    if how.overwrite:
+        raise ArgumentError(
+            OVERWRITE + " writes all again, an update what changed: give one of the two"
+        )
+    return replace(how, overwrite=True, resume=True)
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """What stands: its manifest, and each level, or the array under ``None``."""
+
+    manifest: Manifest
+    of: dict[int | None, Standing]
+
+
+def _standing(node: Node, plan: ConvertPlan) -> _Arrays:
+    """Give what stands, and refuse it where its chunks are not those that would be written.
+
+    Raises
+    ------
+    ArgumentError
+        If it has no manifest, or was written with other options, naming both.
+    """
+    place = node.location
+    image = image_of_node(node)
+    manifest = manifest_of(node)
+    if manifest is None:
+        raise ArgumentError(
+            f"{place} has no manifest, so that it is not known what its chunks should be: convert "
+            "again with " + OVERWRITE
+        )
+    if (image is not None) != bool(plan.levels):
+        kind, other = ("an image", "an array") if image is not None else ("an array", "an image")
+        raise ArgumentError(
+            f"{place} is {kind}, and {other} is asked for: give " + Option("ome", image is not None)
+        )
+    names: list[int | None] = [None] if image is None else list(range(len(image.levels)))
+    found: dict[int | None, Standing] = {}
+    for level in names:
+        root = place if level is None else place / str(level)
+        own = read_node(root)
+        fmt = None if own is None else format_at(own)
+        stored = read_manifest(root)
+        if fmt is not None and stored is not None:
+            found[level] = Standing(as_local(root), fmt, stored.records)
+    _check_alike(place, plan, found)
+    return _Arrays(manifest, found)
+
+
+def _check_alike(place: object, plan: ConvertPlan, found: Mapping[int | None, Standing]) -> None:
+    """Refuse arrays whose chunks hold other elements than those that would be written."""
+    now = planes_of(source_of(plan.source_array()))
+    shapes: dict[int | None, Shape] = dict(enumerate(plan.levels)) or {None: plan.write.shape}
+    for level, standing in found.items():
+        fmt, shape = standing.format, shapes.get(level)
+        described = fmt.described()
+        asked = {"chunks": list(plan.write.chunks), "zarr_format": plan.write.zarr_format}
+        asked |= {"shards": None if plan.write.shards is None else list(plan.write.shards)}
+        there = {name: described.get(name) for name in asked}
+        if there != asked or fmt.dtype.newbyteorder("=") != np.dtype(plan.write.dtype):
+            raise _otherwise(place, f"{there} of {fmt.dtype}", f"{asked} of {plan.write.dtype}")
+        kept = [k for k in range(len(fmt.shape)) if now is None or k not in now.axes]
+        if shape is not None and (
+            len(shape) != len(fmt.shape) or any(shape[k] != fmt.shape[k] for k in kept)
+        ):
+            raise _otherwise(place, f"the shape {fmt.shape}", f"{shape}")
+
+
+def _otherwise(place: object, there: str, asked: str) -> ArgumentError:
+    return ArgumentError(
+        f"{place} has {there}, and what is to be converted has {asked}: repeat the options that "
+        "it was converted with, or convert again with " + OVERWRITE
+    )
+
+
+def _check_settings(place: object, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse to take chunks over that a conversion would write otherwise.
+
+    Raises
+    ------
+    ArgumentError
+        If their codec, fill value, or what lower levels are made by, is another.
+    """
+    there, asked = (parse_json(json.dumps(dict(each))) for each in (there, asked))
+    pairs: list[tuple[str, Any, Any]] = [
+        (name, there.get(name), asked.get(name)) for name in _STORED_ALIKE
+    ]
+    own, other = _halving(there), _halving(asked)
+    n = min(len(own), len(other))
+    pairs.append(("levels", own[:n], other[:n]))
+    for name, stated, wanted in pairs:
+        if stated != wanted:
+            raise _otherwise(place, f"{name} {stated!r}", f"{name} {wanted!r}")
+
+
+def _halving(settings: Mapping[str, Any]) -> list[Any]:
+    """Give how lower levels are made, and how large the voxels of each are."""
+    attributes = settings.get("attributes") or {}
+    found = attributes.get("ome", attributes).get("multiscales")
+    if not found or not isinstance(found, list):
+        return []
+    scales = [d["coordinateTransformations"][0]["scale"] for d in found[0]["datasets"]]
+    return [found[0].get("type"), *scales]
+
+
+def _before(manifest: Manifest, node: Node, *, content: bool) -> Planes | None:
+    """Give the planes on record.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no record, or what stands was changed otherwise, and pixels are not compared.
+    """
+    before = Planes.parse(manifest.settings.get(PLANES))
+    if content:
+        return before
+    changed = manifest.settings.get("source") == CHANGED
+    if before is None or changed:
+        why = "regions of it were written since" if changed else "an older release wrote it"
+        raise ArgumentError(
+            f"{node.location}: it is not on record which planes it holds ({why}). "
+            + Option("content", True)
+            + " compares pixels instead; or convert again with "
+            + OVERWRITE
+        )
+    return before
+
+
+def _differing(before: Planes | None, now: Planes) -> np.ndarray:
+    """Tell of each plane whether another one, or none, was at its place."""
+    mask = np.ones(now.lead, bool)
+    if before is None or len(before.lead) != len(now.lead) or before.axes != now.axes:
+        return mask
+    both = tuple(slice(0, min(a, b)) for a, b in zip(before.lead, now.lead, strict=True))
+    mask[both] = before.keys()[both] != now.keys()[both]
+    for axis, (old, new) in enumerate(zip(before.lead, now.lead, strict=True)):
+        if old > new:
+            # What is past the new end is in its last chunks, and in rows halved from it.
+            mask[(slice(None),) * axis + (slice(new - 1, new),)] = True
+    return mask
+
+
+def _compared(plan: ConvertPlan, now: Planes, place: LocalLocation) -> np.ndarray:
+    """Tell of each plane whether its pixels are others than those that stand at its place."""
+    source: Any = source_of(plan.source_array())
+    stands = open_level(place)
+    mask = np.ones(now.lead, bool)
+    same = len(stands.shape) == len(source.shape) and stands.dtype == source.dtype
+    pages = [k for k in range(len(source.shape)) if k not in now.axes]
+    if not same or any(stands.shape[k] != source.shape[k] for k in pages):
+        return mask
+    both = tuple(map(min, source.shape, stands.shape))
+    mask[tuple(slice(0, both[axis]) for axis in now.axes)] = False
+    for region in iter_regions(both, _band(stands.read_shape, source, now)):
+        differs = _differ(source.read(region), stands.read(region))
+        order = tuple(sorted(now.axes).index(axis) for axis in now.axes)
+        planes = np.asarray(differs.any(axis=tuple(pages))).transpose(order)
+        mask[tuple(region[axis] for axis in now.axes)] |= planes
+    for k, axis in enumerate(now.axes):
+        if stands.shape[axis] > source.shape[axis]:
+            mask[(slice(None),) * k + (slice(-1, None),)] = True
+    return mask
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    kind = f"V{a.dtype.itemsize}"
+    return np.asarray(np.ascontiguousarray(a).view(kind) != np.ascontiguousarray(b).view(kind))
+
+
+def _band(chunk: Shape, source: Source, now: Planes) -> Shape:
+    """Give what is compared at a time: rows of whole chunks, which are decoded once."""
+    band = list(chunk)
+    for axis in reversed(range(len(band))):
+        if axis not in now.axes:
+            nbytes = math.prod(band) * source.dtype.itemsize
+            steps = -(-source.shape[axis] // band[axis])
+            band[axis] *= max(1, min(_BAND_NBYTES // max(nbytes, 1), steps))
+    return tuple(band)
+
+
+def _changes(before: Planes | None, now: Planes, mask: np.ndarray) -> dict[str, Any]:
+    """Give the names of files whose planes changed, came, went and moved."""
+    named = [now.names[k] for k in np.unique(now.files[mask]) if k >= 0]
+    if before is None:
+        return {"changed": tuple(named), "came": (), "went": (), "moved": ()}
+    old, new = before.by_name(), now.by_name()
+    return {
+        "changed": tuple(n for n in named if n in old and (old[n] != new[n] or not _moved(n, before,
+                         now))),
+        "came": tuple(n for n in named if n not in old),
+        "went": tuple(n for n in before.names if n not in new),
+        "moved": tuple(n for n in named if n in old and old[n] == new[n] and _moved(n, before,
+                       now)),
+    }  # fmt: skip
+
+
+def _moved(name: str, before: Planes, now: Planes) -> bool:
+    return list(before.pages_of(name)) != list(now.pages_of(name))
+
+
+def _total(plan: ConvertPlan, level: int | None) -> Shape:
+    """Give how many elements of the full level are one of a level, per axis, rounded."""
+    return plan.totals()[level or 0]
+
+
+def _units(plan: ConvertPlan, now: Planes) -> dict[int | None, Blocks]:
+    """Give the units of each level: as thick as a chunk along axes of planes, and wide else."""
+    write = plan.write
+    shapes: dict[int | None, Shape] = dict(enumerate(plan.levels)) or {None: write.shape}
+    return {level: _cut(shape, plan, now) for level, shape in shapes.items()}
+
+
+def _cut(shape: Shape, plan: ConvertPlan, now: Planes) -> Blocks:
+    unit, itemsize = list(plan.write.stored), plan.write.itemsize
+    target = max(UNIT_NBYTES, 2 * math.prod(shape) * itemsize // MAX_UNITS)
+    for axis in reversed(range(len(unit))):
+        if axis not in now.axes:
+            steps = -(-max(shape[axis], 1) // unit[axis])
+            room = max(1, target // (math.prod(unit) * itemsize))
+            unit[axis] *= min(room, steps)
+    return uniform_blocks(shape, tuple(unit))
+
+
+def _touched(
+    units: Blocks, standing: Standing | None, mask: np.ndarray, now: Planes, total: Shape
+) -> set[int]:
+    """Give the units that hold what a changed plane became, or what is not known to be whole."""
+    edges = [list(accumulate(axis, initial=0)) for axis in units]
+    every = range(math.prod(map(len, units)))
+    if standing is None:
+        return set(every)
+    grown = chunk_counts(tuple(map(sum, units)), standing.format.chunks)
+    found = set()
+    for number in every:
+        index = np.unravel_index(number, tuple(map(len, units)))
+        region = tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, index, strict=True))
+        lead = tuple(
+            slice(region[axis].start * total[axis], region[axis].stop * total[axis])
+            for axis in now.axes
+        )
+        if mask[lead].any() or not _is_whole(region, standing, grown):
+            found.add(number)
+    return found
+
+
+def _is_whole(region: Region, standing: Standing, grid: Shape) -> bool:
+    """Tell whether all chunks of a region stand, and the manifest says what they are."""
+    chunks = standing.format.chunks
+    cells = tuple(slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True))
+    if any(c.stop > n for c, n in zip(cells, standing.records.shape, strict=True)):
+        return False
+    return not (standing.records[cells]["nbytes"] == UNKNOWN["nbytes"]).any()
+
+
+def _n_chunks(plan: ConvertPlan, units: Blocks, numbers: set[int] | None) -> int:
+    stored, shape = plan.write.stored, tuple(map(len, units))
+    numbers = set(range(math.prod(shape))) if numbers is None else numbers
+    found = 0
+    for number in numbers:
+        index = np.unravel_index(number, shape)
+        found += math.prod(
+            -(-axis[i] // c) for axis, i, c in zip(units, index, stored, strict=True)
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What an update needs to run."""
+
+    plan: ConvertPlan
+    manifest: Manifest
+    arrays: Mapping[int | None, Standing]
+    units: Mapping[int | None, Blocks]
+    touched: Mapping[int | None, set[int]]
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePlan(JobReport):
+    """What :func:`update` would do.
+
+    Attributes
+    ----------
+    source, destination : str
+        Paths.
+    changed, came, went, moved : tuple of str
+        Names of files, below the folder that they share: those that are others than those that
+        were read, those that are new, those that are gone, and those whose planes have another
+        place now.
+    n_chunks : int
+        Chunks, or shards, of all levels that would be written again.
+    n_all_chunks : int
+        All there are.
+    current : bool
+        Whether nothing is to be done.
+    """
+
+    source: str
+    destination: str
+    changed: tuple[str, ...]
+    came: tuple[str, ...]
+    went: tuple[str, ...]
+    moved: tuple[str, ...]
+    n_chunks: int
+    n_all_chunks: int
+    current: bool
+    _job: _Job = field(repr=False, compare=False)
+
+    def title(self) -> str:
+        """Say what is to become of what."""
+        return f"Would update {self.destination} from {self.source}; nothing was written"
+
+    def rows(self) -> list[Row]:
+        """Name the planes, and say how much is written again."""
+        if self.current:
+            return [("planes", "all as they were converted: nothing is to be done")]
+        of = f"{self.n_chunks:,} of {format_count(self.n_all_chunks, 'chunk')}"
+        return [
+            *self.plane_rows(),
+            ("again", f"{of} would be written again, the others are taken as they are"),
+        ]
+
+    def plane_rows(self) -> Iterator[Row]:
+        """Name the planes that differ."""
+        for word in ("changed", "came", "went", "moved"):
+            names = getattr(self, word)
+            if names:
+                more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+                yield word, f"{format_count(len(names), 'file')}: {', '.join(names[:_NAMED])}{more}"
+
+    def run(self, progress: bool | Report = False) -> UpdateReport:
+        """Do it; arguments and errors are those of :func:`update`."""
+        start = time.perf_counter()
+        if not self.current:
+            _prepare(self._job)
+            self._job.plan.run(progress)
+        elapsed_s = self._job.took_s + time.perf_counter() - start
+        return UpdateReport(plan=self, elapsed_s=elapsed_s)
+
+
+def _prepare(job: _Job) -> None:
+    """Begin to write the new array, and give it all that no change touches.
+
+    Raises
+    ------
+    TargetExistsError
+        If another write of the destination is unfinished.
+    """
+    txn = _begun(job.plan)
+    try:
+        _check_settings(txn.destination, job.manifest.settings, txn.settings)
+    except ArgumentError:
+        drop_staging(txn.staging)
+        raise
+    marked = bool(txn.settings.get(UPDATES))
+    finished = {level: txn.finished(level) for level in job.units}
+    if not marked and any(finished.values()):
+        raise TargetExistsError(
+            f"an unfinished write of {txn.destination} lies in {txn.where}: "
+            + RESUME
+            + " finishes it, and then it can be updated"
+        )
+    if not marked:
+        units: dict[str, Any] = {"units": job.units.get(None)}
+        if None not in job.units:
+            units = {"passes": [(n, blocks) for n, blocks in job.units.items()]}
+        txn.note(**units, **{UPDATES: True})
+    for level, blocks in job.units.items():
+        standing = job.arrays.get(level)
+        done = set(finished[level]) | job.touched[level]
+        rest = [n for n in range(math.prod(map(len, blocks))) if n not in done]
+        if rest and standing is not None:
+            reuse_units(txn, level, blocks, rest, standing)
+
+
+def _begun(plan: ConvertPlan) -> LocalTransaction:
+    """Begin the write of a plan, or find that of an update that was interrupted."""
+    try:
+        write = plan.begin()
+    except ResumeError:
+        # Planes changed again since an update was interrupted: it begins afresh.
+        found = LocalTransaction.find(as_local(plan.place()))
+        if found is None or not (found.staging.read_settings() or {}).get(UPDATES):
+            raise
+        drop_staging(found.staging)
+        write = plan.begin()
+    if write is None:
+        raise PathNotFoundError(f"{plan.destination}: nothing stands there that can be updated")
+    # What lies on a disk alone is updated.
+    return cast(LocalTransaction, write.target.transaction)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport(JobReport):
+    """What :func:`update` did.
+
+    Attributes
+    ----------
+    plan : UpdatePlan
+        Which planes changed, came, went and moved, and how many chunks that is.
+    elapsed_s : float
+        From opening the source to the array standing at ``path``.
+    """
+
+    path = Planned[str]("destination")
+    changed = Planned[tuple[str, ...]]("changed")
+    came = Planned[tuple[str, ...]]("came")
+    went = Planned[tuple[str, ...]]("went")
+    moved = Planned[tuple[str, ...]]("moved")
+    n_chunks = Planned[int]("n_chunks")
+    n_all_chunks = Planned[int]("n_all_chunks")
+    current = Planned[bool]("current")
+    plan: UpdatePlan
+    elapsed_s: float
+
+    def title(self) -> str:
+        """Say what became of it."""
+        if self.current:
+            return f"{self.path} is up to date; nothing was written"
+        return f"Updated {self.path}"
+
+    def rows(self) -> list[Row]:
+        """Name the planes, and say how much was written again."""
+        of = f"{self.n_chunks:,} of {format_count(self.n_all_chunks, 'chunk')}"
+        again = "" if self.current else f"{of} written, the others taken as they were"
+        return [
+            *self.plan.plane_rows(),
+            ("again", again),
+            ("took", format_s(self.elapsed_s)),
+        ]
