@@ -62,7 +62,10 @@ def test_levels_are_those_of_an_image_written_whole(array: Path, tmp_path: Path)
     for n in range(4):
         a, b = group[str(n)], whole[str(n)]
         assert (a.dtype, a.chunks, a.shards) == (b.dtype, b.chunks, b.shards)
-        assert dict(a.attrs) == dict(b.attrs)
+        expected = dict(b.attrs)
+        if n == 0 and not of_v3:
+            del expected["_ARRAY_DIMENSIONS"]  # the full level is the array as it stands
+        assert dict(a.attrs) == expected
         np.testing.assert_array_equal(a[...], b[...])
     text = json.dumps(dict(group.attrs)).replace("b.zarr", "b2.zarr").replace('"b"', '"b2"')
     assert json.loads(text) == dict(whole.attrs)
