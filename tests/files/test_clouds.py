@@ -107,7 +107,7 @@ def _signed(
     here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     return (
         x509.CertificateBuilder()
-        .subject_name(name)
+        .subject_name(issuer if is_ca else leaf)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(1 + is_ca)
