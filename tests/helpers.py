@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -131,3 +132,33 @@ def read_ome(path: Path) -> Any:
     """Give the OME-XML of a file as ome-types reads it, held against the schema where lxml is."""
     ome_types = pytest.importorskip("ome_types")
     return ome_types.from_tiff(path, validate=importlib.util.find_spec("lxml") is not None)
+
+
+def described(path: Path) -> dict[str, Any]:
+    """Give all files of an array or image; of manifests what they say of chunks."""
+    found: dict[str, Any] = {}
+    for file in sorted(path.rglob("*")):
+        name = str(file.relative_to(path))
+        if not file.is_file():
+            continue
+        found[name] = file.read_bytes()
+        if file.name == ".scout-manifest":
+            head, _, body = found[name].partition(b"\n")
+            settings = json.loads(head)["settings"]
+            for own in ("source", "passes", "units", "appended"):
+                settings.pop(own, None)
+            found[name] = settings, body
+        elif file.name.startswith(".z") or file.name == "zarr.json":
+            found[name] = json.loads(found[name])
+            _unname(found[name])
+    return found
+
+
+def _unname(document: Any) -> None:
+    """Take the name of an image out, which is that of its folder."""
+    ome = document.get("attributes", document)
+    ome = ome.get("ome", ome)
+    for image in ome.get("multiscales", ()):
+        image.pop("name")
+    for channel in ome.get("omero", {}).get("channels", ()):
+        channel.pop("label")

@@ -321,6 +321,19 @@ def test_the_sheet_of_the_planes_is_measured_by_turns(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_following_is_measured_against_converting_after(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.live", "--shape", "40", "100", "120", "--repeat", "1",
+         "--dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("40 x 100 x 120 uint16, 200 planes/s for 0 s, medians of 1: ")
+    assert done.stdout.endswith("0 slabs written again\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_measuring_server_answers_as_s3_does_and_counts():
     s3fs = pytest.importorskip("s3fs")
     s3 = importlib.import_module("benchmarks.storage.s3")

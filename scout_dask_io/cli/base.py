@@ -1,9 +1,10 @@
-"""What every command has: the group, ``--json`` and ``--debug``, a scheduler, a printed report."""
+"""What every command has: the group, its common options, a scheduler, a printed report."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import re
 import shlex
@@ -28,6 +29,8 @@ class State:
     """What ``main`` must know of a run that failed."""
 
     debug: bool = False
+    #: How much is logged.
+    verbose: int = 0
     #: What whoever interrupts the command should know.
     if_interrupted: str = ""
     #: The exit code where an error ends the command.
@@ -43,12 +46,24 @@ def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.ensure_object(State).debug = True
 
 
+def _set_verbose(ctx: click.Context, _: click.Parameter, value: int) -> None:
+    state = ctx.ensure_object(State)
+    state.verbose = max(state.verbose, value)
+    logging.getLogger("scout_dask_io").setLevel(LEVELS[min(state.verbose, 2)])
+
+
+#: Of the logger, by how often ``-v`` is given.
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 flag = partial(click.option, is_flag=True)
 #: An argument for which shells complete the names of files and folders.
 path_argument = partial(click.argument, type=click.Path())
 debug_flag = flag(
     "--debug", expose_value=False, callback=_set_debug, help="Show tracebacks and more warnings."
 )
+verbose_flag = click.option(
+    "-v", "--verbose", count=True, expose_value=False, callback=_set_verbose,
+    help="Log what is read and written, -vv each unit too.",
+)  # fmt: skip
 as_json_flag = flag("--json", "as_json", help="Print one JSON object instead of text.")
 
 
@@ -62,6 +77,7 @@ def _help(function: Callable[..., Any]) -> str:
     epilog="Begin with 'scout-dask-io demo'; 'scout-dask-io COMMAND --help' has examples.",
 )
 @click.version_option(sys.modules["scout_dask_io"].__version__, message="scout-dask-io %(version)s")
+@verbose_flag
 @debug_flag
 @click.pass_context
 def cli(ctx: click.Context) -> None:
@@ -70,10 +86,10 @@ def cli(ctx: click.Context) -> None:
 
 
 def command(*parameters: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command of a function, with these parameters, ``--json`` and ``--debug``."""
+    """Make a command of a function, with these parameters, ``--json``, ``-v`` and ``--debug``."""
 
     def add(function: Callable[..., Any]) -> click.Command:
-        for parameter in reversed((*parameters, as_json_flag, debug_flag)):
+        for parameter in reversed((*parameters, as_json_flag, verbose_flag, debug_flag)):
             function = parameter(function)
         return cli.command(help=_help(function))(function)
 

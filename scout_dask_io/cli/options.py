@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from scout_dask_io.cli.base import flag, path_argument
+from scout_dask_io.core.json_document import parse_json
 
 
 def _extents(text: str) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[st
     for text in given:
         try:
             if text.lstrip().startswith("{"):
-                found |= json.loads(text)
+                found |= parse_json(text)
                 continue
             key, equals, value = text.partition("=")
             if not (key and equals):
@@ -56,7 +56,7 @@ def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[st
             message = "expected key=value, or a JSON object."
             raise click.BadParameter(message) from None
         # Not numbers: keys and passwords may look like them. A JSON object has numbers.
-        found[key] = json.loads(value) if value in ("true", "false", "null") else value
+        found[key] = parse_json(value) if value in ("true", "false", "null") else value
     return found or None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -25,8 +27,31 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     state = State()
     with warnings.catch_warnings():
         warnings.showwarning = _warner(state)  # restored on the way out
-        code = _run(args, state)
+        with _logging():
+            code = _run(args, state)
     sys.exit(code)
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    """Have what the library logs on stderr, a line each, without breaking a bar."""
+    logger = logging.getLogger("scout_dask_io")
+    level, handler = logger.level, _Lines()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    """Prints what is logged as the other lines are printed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        say(relative(self.format(record)))
 
 
 def _run(args: Sequence[str] | None, state: State) -> int:

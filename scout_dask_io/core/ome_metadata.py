@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.axes import ORDER, letters_of
-from scout_dask_io.core.formatting import cut
+from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.image_info import (
     Axis,
     Channel,
@@ -38,6 +38,9 @@ _LATEST, _WITH_AXES = (0, 5), (0, 4)
 _TYPES = {"t": "time", "c": "channel"}
 #: What says that pixels are labels, in the metadata of an image; and in the attributes of an array.
 LABEL_KEY = "image-label"
+#: Most levels, axes, and transformations of a level that are looked at: 2**64 elements along an
+#: axis halve to one in 64 levels, numpy has 64 axes, and writers state two transformations.
+MAX_LEVELS, MAX_AXES, MAX_STEPS = 64, 64, 64
 # What the specification, and bioformats2raw, have in the attributes of a group.
 _OWN_KEYS = frozenset(
     ("ome", "multiscales", "omero", LABEL_KEY, "labels", "plate", "well", "series")
@@ -229,6 +232,10 @@ def parse_image(
         first = found[0]
         version = str(image.get("version") or first.get("version") or "")
         number = _check_version(version, first, where)
+        for name, most in (("axes", MAX_AXES), ("datasets", MAX_LEVELS)):
+            stated = first.get(name) or ()
+            if len(stated) > most:
+                raise ValueError(f"it lists {len(stated):,} {name}, and at most {most} are read")
         axes = [a if isinstance(a, dict) else {"name": a} for a in first.get("axes") or ()]
         early = not version or (number is not None and number < _WITH_AXES)
         if not axes and early:
@@ -309,7 +316,10 @@ def _stored_level(number: int, image: Mapping[str, Any], ndim: int, where: str) 
     key, dataset = "coordinateTransformations", image["datasets"][number]
     # Those of the whole image come after those of a level.
     for holder, name in ((dataset, f"datasets[{number}].{key}"), (image, key)):
-        for kind, values in _steps(holder.get(key), ndim, f"{where}: {name}"):
+        steps = _steps(holder.get(key), ndim, f"{where}: {name}")
+        for n, (kind, values) in enumerate(steps):
+            if n == MAX_STEPS:
+                raise ValueError(f"{name} lists more than {MAX_STEPS}")
             given = np.array(values, float)
             known = np.isfinite(given)
             if kind == "scale":
@@ -353,7 +363,9 @@ def _steps(found: Any, ndim: int, name: str) -> Iterator[tuple[str, list[float]]
 
 
 def _not_understood(kind: Any, name: str, step: Mapping[str, Any]) -> LayoutError:
-    what = f"{kind!r} by the path {step['path']!r}" if "path" in step else repr(kind)
+    what = format_found(kind)
+    if "path" in step:
+        what += f" by the path {format_found(step['path'])}"
     return LayoutError(
         f"{name} has a transformation {what}; a scale and a translation in numbers are understood. "
         "Read a level as a plain array, by its own path: it says nothing of where it lies then."
@@ -370,8 +382,8 @@ def _numbers(found: Any, ndim: int, name: str, above: float = -math.inf) -> list
     if not all(good):
         what = "finite numbers" if above < 0 else "numbers above 0"
         warn(
-            f"{name} is {found!r}, expected {ndim} {what}: what is no such number is not used, "
-            "and nothing is known along these axes"
+            f"{name} is {format_found(found)}, expected {ndim} {what}: what is no such number is "
+            "not used, and nothing is known along these axes"
         )
     return [float(v) if ok else math.nan for v, ok in zip(values, good, strict=True)]
 
@@ -393,8 +405,8 @@ def _channel(found: Mapping[str, Any], number: int, where: str) -> Channel:
     extras = {k: v for k, v in found.items() if k not in ("label", "color", "window", "active")}
     if color is not None and color_of(color) is None:
         warn(
-            f"{where}: the color of channel {number} is {color!r}, expected six hexadecimal "
-            "digits: it is not used"
+            f"{where}: the color of channel {number} is {format_found(color)}, expected six "
+            "hexadecimal digits: it is not used"
         )
     window = window if isinstance(window, dict) else {}
     more = {k: v for k, v in window.items() if k not in ("start", "end", "min", "max")}

@@ -91,6 +91,10 @@ class LocalLocation(_Base):
                 parts.append(part)
                 wanted -= len(part)
             return parts[0] if len(parts) == 1 else b"".join(parts)
+        except MemoryError as err:
+            raise LayoutError(
+                f"{self}: has {found.st_size:,} bytes, more than there is memory for"
+            ) from err
         except OSError as err:
             raise LayoutError(f"{self}: cannot be read ({err.strerror or err})") from err
         finally:
@@ -107,15 +111,22 @@ class LocalLocation(_Base):
 
         See :meth:`Location.iter_files <scout_dask_io.files.location.Location.iter_files>`.
         """
-        root, buffer = os.fspath(self), bytearray(max_nbytes)
+        root, room = os.fspath(self), Room(max_nbytes)
         for name in names:
             try:
-                yield name, read_file(f"{root}/{name}", buffer)
+                yield name, read_file(f"{root}/{name}", room)
             except ChunkReadError as err:
                 yield name, err
 
-    def write(self, data: bytes, *, new: bool = False, durable: bool = False) -> None:
-        """Write a file whole, in one step: beside its place, then renamed.
+    def write(
+        self,
+        data: bytes,
+        *,
+        new: bool = False,
+        durable: bool = False,
+        drafts: Path | None = None,
+    ) -> None:
+        """Write a file whole, in one step: beside its place, or in ``drafts``, then renamed.
 
         With ``durable``, it and its name are on the disk when this returns.
 
@@ -126,7 +137,7 @@ class LocalLocation(_Base):
         WriteError
             If it cannot be written; what stood there stands.
         """
-        draft = self.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.tmp")
+        draft = (drafts or self.parent) / f"{DRAFT_PREFIX}{uuid.uuid4().hex}.tmp"
         try:
             draft.write_bytes(data)
             if durable:
@@ -352,11 +363,25 @@ class LocalLocation(_Base):
         return str(err)
 
 
-def read_file(path: str | os.PathLike[str], buffer: bytearray) -> memoryview | None:
-    """Read a whole regular file into ``buffer``, or give ``None`` if there is none.
+class Room:
+    """Memory for one file after another, up to a size, and no more than the largest so far.
 
-    Gives the part of ``buffer`` that the file fills. New memory for every chunk
-    costs four times the read itself (0.30 against 0.07 ms for 256 kB).
+    New memory for every chunk costs four times the read itself (0.30 against 0.07 ms for 256 kB).
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self._buffer = most, bytearray()
+
+    def of(self, nbytes: int) -> memoryview:
+        """Give room for so many bytes: what was given before is filled anew."""
+        if nbytes > len(self._buffer):
+            # Chunks differ a little in size.
+            self._buffer = bytearray(min(nbytes + nbytes // 8, self.most))
+        return memoryview(self._buffer)[:nbytes]
+
+
+def read_file(path: str | os.PathLike[str], room: Room) -> memoryview | None:
+    """Read a whole regular file, or give ``None`` if there is none; good until the next one.
 
     Raises
     ------
@@ -377,12 +402,17 @@ def read_file(path: str | os.PathLike[str], buffer: bytearray) -> memoryview | N
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise ChunkReadError(f"{path}: expected a chunk's regular file, found something else")
-        if info.st_size > len(buffer):
+        if info.st_size > room.most:
             raise ChunkReadError(
                 f"{path}: the file has {info.st_size} bytes, more than any encoding of this "
-                f"array's chunks ({len(buffer)}). It is damaged or belongs to another array."
+                f"array's chunks ({room.most}). It is damaged or belongs to another array."
             )
-        data = memoryview(buffer)[: info.st_size]
+        try:
+            data = room.of(info.st_size)
+        except MemoryError as err:
+            raise ChunkReadError(
+                f"{path}: the file has {info.st_size:,} bytes, more than there is memory for"
+            ) from err
         got = 0
         while got < len(data):
             more = os.readv(fd, [data[got:]])

@@ -11,7 +11,6 @@ Why it is long: what is checked, done and reported of a conversion is one thing.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -27,6 +26,7 @@ from scout_dask_io.core.axes import ORDER
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.image_info import FilledPlane
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import Option, about, warn
 from scout_dask_io.core.ome_metadata import VERSIONS, frame_record
 from scout_dask_io.core.plan import WritePlan
@@ -596,9 +596,8 @@ class ConvertPlan(JobReport):
     labels: tuple[str, ...]
     _job: _Job = field(repr=False, compare=False)
 
-    @property
-    def data(self) -> da.Array:
-        """What is read: lazy, with the axes that the array has."""
+    def source_array(self) -> da.Array:
+        """Give what is read: lazy, with the axes that the array has."""
         return self._job.data
 
     def begin(self) -> DelayedWrite | None:
@@ -757,7 +756,7 @@ def read_qc(destination: Location) -> QcReport | None:
         raw = data.read()
         if raw is None:
             return None
-        found = json.loads(raw)
+        found = parse_json(raw)
         findings = tuple(map(str, found["findings"]))
     except (FileNotFoundError, ChunkReadError):
         # So say stores of what is not there to who may read the array alone.

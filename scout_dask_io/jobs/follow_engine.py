@@ -64,6 +64,8 @@ from scout_dask_io.write.growth import Growth, Slab, moved
 _OPEN = ("attributes", "shown", "stated")
 #: A poll may take at most a twentieth of the time.
 _REST = 20
+#: How often at most it is told that nothing has been converted since.
+_TOLD_S = 1.0
 #: Files and places that a message names.
 _NAMED = 10
 
@@ -125,9 +127,12 @@ class Follower:
             self._names, self._state, self._describe, how.settle_s, self._marked()
         )
         self._placed: dict[tuple[int, ...], str] = {}
+        # How often planes were placed; with how often slabs were struck, when this was looked at.
+        self._n_placed, self._looked_at = 0, (-1, -1)
         self._first: DescribedFile | None = None
         self._growth: Growth | None = None
         self._told: Followed | None = None
+        self._told_s = -math.inf
         self._next_poll_s = self._stirred_s = how.clock()
         self._arrived_s = how.clock()
         #: Slabs that were written again.
@@ -193,7 +198,7 @@ class Follower:
         if found.whole or found.lost:
             self._arrived_s = now_s
             self._check(found.whole)
-            self._placed = self._placement.places(list(self._arrivals.whole))
+            self._place()
         took_s = self._how.clock() - now_s
         self._next_poll_s = now_s + max(self._how.poll_s, _REST * took_s)
 
@@ -226,17 +231,25 @@ class Follower:
         for slab in growth.collect():
             if slab.failure is not None:
                 self._take_back(growth, slab, slab.failure)
+        if self._looked_at == (self._n_placed, growth.n_struck):
+            return  # nothing came, changed or was taken back
         for slab in growth.slabs:
             if slab.planes and not slab.stale and moved(slab, self._placed, self._state_now):
                 self.n_again += 1
                 growth.strike(slab)
-            if slab.stale and not slab.running:
+            elif slab.stale and not slab.running:
                 growth.strike(slab)
             if not (slab.is_done or slab.running or slab.stale):
                 names = {at: self._placed.get(at) for at in slab.places()}
                 planes = {at: (n, self._arrivals.whole[n]) for at, n in names.items() if n}
                 if len(planes) == slab.n_planes:
                     growth.begin(slab, planes)
+        self._looked_at = self._n_placed, growth.n_struck
+
+    def _place(self) -> None:
+        """Say anew where the planes belong that are whole."""
+        self._placed = self._placement.places(list(self._arrivals.whole))
+        self._n_placed += 1
 
     def _take_back(self, growth: Growth, slab: Slab, failure: BaseException) -> None:
         """Have a slab written again whose planes changed while they were read; else raise."""
@@ -252,7 +265,7 @@ class Follower:
         """Take in that planes changed or went; tell whether any did."""
         if names:
             self._stirred_s = self._how.clock()
-            self._placed = self._placement.places(list(self._arrivals.whole))
+            self._place()
         return bool(names)
 
     def _is_complete(self, growth: Growth) -> bool:
@@ -267,6 +280,10 @@ class Follower:
         if self._report is None or growth is None:
             return
         now_s, n_converted = self._how.clock(), growth.n_planes_done
+        moved_on = self._told is None or n_converted != self._told.n_converted
+        if not moved_on and now_s - self._told_s < _TOLD_S:
+            return
+        self._told_s = now_s
         written = {p.name for slab in growth.slabs if slab.is_done for p in slab.planes.values()}
         waits = (one.since_s for name, one in whole.items() if name not in written)
         lag_s = max(0.0, now_s - min(waits, default=now_s))
@@ -292,10 +309,11 @@ class Follower:
             )
 
         plan = plan_with(self._root, self._destination, how, expect)
-        if plan.data.shape != source.shape:
+        if plan.source_array().shape != source.shape:
             raise ArgumentError(
                 f"{self._root}: planes of {source.shape} would become an image of "
-                f"{plan.data.shape}, which cannot be followed: convert them once all are there"
+                f"{plan.source_array().shape}, which cannot be followed: convert them once all "
+                "are there"
             )
         begun = plan.begin()
         if begun is None:
@@ -335,7 +353,7 @@ class Follower:
 
     def _checked_token(self, plan: ConvertPlan, growth: Growth) -> str | None:
         """Give what names the content of the folder, where units read just these files."""
-        source = source_of(plan.data)
+        source = source_of(plan.source_array())
         if not isinstance(source, TiffSource) or source.shape[:-2] != self._placement.extents:
             return None
         files, numbers = source.files, source.table.pages[..., FILE]

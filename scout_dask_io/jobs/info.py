@@ -35,13 +35,13 @@ from scout_dask_io.read.hdf5 import find_dataset, list_datasets, split_path
 from scout_dask_io.read.npy import NpySource
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.store.image import image_of_node, place_of_level
+from scout_dask_io.store.image import image_of_node, open_level_node, place_of_level
 from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, read_node
-from scout_dask_io.store.nodes import find_node, open_array, open_node
+from scout_dask_io.store.nodes import find_node, open_node
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.store.unfinished import Unfinished
 from scout_dask_io.tiff.describe import TiffInfo, describe_path
@@ -323,9 +323,13 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
     """Describe the full level, with what the group says and what all levels take."""
     path = node.location
     found, stored_levels, missing = [], [], []
+    reports: dict[Location, InfoReport] = {}
     for number, stored in enumerate(image.levels):
         try:
-            found.append(_array(open_array(place_of_level(path, image, number))))
+            place = place_of_level(path, image, number)
+            if place not in reports:
+                reports[place] = _array(open_level_node(node, image, number))
+            found.append(reports[place])
             stored_levels.append(stored)
         except PathNotFoundError:
             if not number:
@@ -408,7 +412,8 @@ def _codec(meta: dict[str, Any]) -> str:
     if meta["zarr_format"] == 3:
         stages = [c if isinstance(c, dict) else {"name": c} for c in meta["codecs"]]
         return " + ".join(_step(c.get("name"), c.get("configuration")) for c in stages)
-    steps = [*(meta.get("filters") or ()), *([meta["compressor"]] if meta["compressor"] else ())]
+    compressor = meta.get("compressor")
+    steps = [*(meta.get("filters") or ()), *([compressor] if compressor else ())]
     steps = [c if isinstance(c, dict) else {"id": c} for c in steps]
     named = [_step(c.get("id"), {k: v for k, v in c.items() if k != "id"}) for c in steps]
     return " + ".join(named) or "none"

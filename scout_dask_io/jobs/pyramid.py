@@ -52,7 +52,6 @@ from scout_dask_io.store.nodes import open_node, open_with_zarr
 from scout_dask_io.write.arguments import compressor_of, settings_of
 from scout_dask_io.write.ome_zarr import (
     arrays_of,
-    describe_image,
     level_attributes,
     shown_settings,
     with_labels,
@@ -60,6 +59,7 @@ from scout_dask_io.write.ome_zarr import (
 )
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
+from scout_dask_io.write.shown import describe_image
 
 _OME = Option("ome", True, of="convert")
 
@@ -272,9 +272,9 @@ def _check_stored(node: Node, destination: Location) -> None:
         layout.zarr_format == 2 and "dimension_separator" not in layout.metadata
     ):  # fmt: skip
         raise ArgumentError(
-            f"{array} does not say that its chunks are nested, or is no plain array of numbers, "
-            "as OME-Zarr asks: use repair where only the metadata are old, else convert with "
-            + _OME
+            f"{array} does not say that its chunks are nested, or is no plain array of numbers "
+            "(dtype, filters, compressor), as OME-Zarr asks: use repair where only the metadata "
+            "are old, else convert with " + _OME
         )
     if not destination.can_share_files(array):
         raise ArgumentError(

@@ -5,6 +5,7 @@ Sources of any axes and channels as OME-Zarr has them, in the order ``(t, c, z, 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ from scout_dask_io.tiff.dataset import holds_tiffs_below
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.folder import check_numbering, is_tiff, list_planes, odd_names
 from scout_dask_io.tiff.source import TiffSource
+
+_LOG = logging.getLogger(__name__)
 
 #: ``"tiff"`` is one file, ``"folder"`` one of planes, ``"channels"`` one with a
 #: folder of planes a channel, ``"dataset"`` one whose names carry other axes, in whatever
@@ -114,7 +117,7 @@ def open_any(
 
     Of an OME-Zarr image that is level 0, with what the image says of it.
 
-    Reads headers and metadata, no pixels.
+    Reads headers and metadata, no pixels. What it was taken for is logged.
 
     Parameters
     ----------
@@ -137,8 +140,21 @@ def open_any(
         If what is there is damaged, or does not fit together.
     """
     check_nb_workers(nb_workers)
-    given = as_voxel_size(voxel_size)
-    found = locate(path)
+    opened = _open(locate(path), nb_workers, selection, as_voxel_size(voxel_size))
+    _LOG.info(
+        "%s: read as %s, %s of %s, axes %s",
+        opened.path,
+        opened.kind if opened.reading is None else f"{opened.kind}, {opened.reading}",
+        opened.array.shape,
+        opened.array.dtype,
+        opened.info.axes or "not stated",
+    )
+    return opened
+
+
+def _open(
+    found: Location, nb_workers: int | None, selection: Selection, given: VoxelSize | None
+) -> Opened:
     kind = kind_of(found)
     grid = dataset_at(found, kind, selection)
     if kind in ("hdf5", "npy"):

@@ -14,6 +14,7 @@ from dask.utils import parse_bytes
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.run.settings import configured
 
 # A quarter of what is free leaves room for the page cache, which the reads
 # live from, and for whatever else runs on the machine.
@@ -69,13 +70,15 @@ def _free_in_container(limit: str, usage: str, statistics: str, cached: str) -> 
 
 
 def resolve_max_mem(value: int | str | None) -> int:
-    """Give ``max_mem`` in bytes; ``None`` is :func:`default_max_mem`.
+    """Give ``max_mem`` in bytes; ``None`` is what is configured, else :func:`default_max_mem`.
 
     Raises
     ------
     ArgumentError
         If it is no size, or a text of less than a million without a unit, which was forgotten.
     """
+    if value is None:
+        value = configured("max_mem")
     if value is None:
         return default_max_mem()
     nbytes = parse_nbytes(value)

@@ -25,6 +25,7 @@ from scout_dask_io.run.cluster import (
 )
 from scout_dask_io.run.memory import resolve_max_mem
 from scout_dask_io.run.progress import Report
+from scout_dask_io.run.settings import configured
 
 
 def check_nb_workers(nb_workers: int | None) -> int | None:
@@ -44,6 +45,7 @@ def check_nb_workers(nb_workers: int | None) -> int | None:
 
 def worker_count(nb_workers: int | None) -> int:
     """Give how many tasks run at once in one process."""
+    nb_workers = configured("nb_workers") if nb_workers is None else nb_workers
     if check_nb_workers(nb_workers) is not None:
         return int(nb_workers or 1)
     client = active_client()
@@ -88,6 +90,7 @@ def planned(
         return plan(*args, nb_workers=worker_count(nb_workers), max_mem=allowed, **more)
     check_nb_workers(nb_workers)
     fleet = fleet_of(ask_workers(client))
+    max_mem = configured("max_mem") if max_mem is None else max_mem
     share = fleet.thread_nbytes if max_mem is None else resolve_max_mem(max_mem) // fleet.threads
     try:
         one = plan(*args, nb_workers=1, max_mem=max(share, 1), n_threads=fleet.n_threads, **more)

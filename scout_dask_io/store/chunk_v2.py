@@ -16,12 +16,8 @@ CRC32C, the checksum of the manifest (RFC 3720, Castagnoli's polynomial): 11 GB/
 from __future__ import annotations
 
 import base64
-import bz2
-import lzma
 import math
 import os
-import struct
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +33,9 @@ from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.disk import make_dirs
+from scout_dask_io.store.decompression import check_claim, decompress
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
-
-_BLOSC_SIZES = struct.Struct("<III")
 
 
 class ChunkEncoder:
@@ -110,22 +105,19 @@ class ChunkDecoder:
         expected = self._fmt.chunk_nbytes
         if self._codec is None:
             return self._shaped(np.frombuffer(data, np.uint8), path)
-        claimed = _CLAIMS.get(self._codec.codec_id)
         try:
-            if claimed is not None:
-                self._check_claim(claimed(data), len(data), path)
+            check_claim(self._codec.codec_id, data, expected, exact=True)
+        except ValueError as err:
+            raise ChunkReadError(
+                f"{path}: {err}. The file is damaged or belongs to another array; restore it or "
+                "write the array again."
+            ) from err
+        try:
+            raw = decompress(self._codec, data, expected)
+            if raw is None and self._codec.codec_id in ("blosc", "lz4", "zstd"):
                 self._codec.decode(data, out=self._buffer)
                 return self._shaped(self._buffer, path)
-            stream = _decompressor(self._codec)
-            if stream is None:
-                raw = self._codec.decode(data)
-            else:
-                # Bounded: a bomb is cut one byte past a chunk.
-                raw = stream.decompress(bytes(data), expected + 1)
-                if not stream.eof and len(raw) <= expected:
-                    raise ValueError("the compressed stream is cut off")
-        except ChunkReadError:
-            raise
+            raw = self._codec.decode(data) if raw is None else raw
         except Exception as err:  # numcodecs raises whatever its C libraries give it
             raise ChunkReadError(
                 f"{path}: the chunk of {len(data)} bytes cannot be decoded "
@@ -133,19 +125,6 @@ class ChunkDecoder:
                 "the array again."
             ) from err
         return self._shaped(np.frombuffer(raw, np.uint8), path)
-
-    def _check_claim(self, claim: tuple[int | None, int], nbytes: int, path: StrPath) -> None:
-        # Asked first: the header of a damaged or hostile chunk may claim
-        # gigabytes, which decoding would allocate.
-        expected = self._fmt.chunk_nbytes
-        found, stored = claim
-        if found not in (None, expected) or stored not in (-1, nbytes):
-            size = f"{found} bytes" + (f" in {stored}" if stored >= 0 else "")
-            raise ChunkReadError(
-                f"{path}: the chunk's header says {size}, expected {expected} "
-                f"in the {nbytes} bytes of the file. The file is damaged or belongs to another "
-                "array; restore it or write the array again."
-            )
 
     def _shaped(self, raw: np.ndarray, path: StrPath) -> np.ndarray:
         fmt = self._fmt
@@ -158,51 +137,6 @@ class ChunkDecoder:
         if fmt.order == "F":
             return values.reshape(fmt.chunks[::-1]).T
         return values.reshape(fmt.chunks)
-
-
-def _blosc_claim(data: bytes) -> tuple[int | None, int]:
-    """Give what a chunk's header says: bytes decoded and, or -1, bytes encoded.
-
-    Source: the Blosc 1 chunk format, 16 bytes with nbytes and cbytes at 4 and 12.
-    """
-    if len(data) < 16:
-        return 0, len(data)
-    found, _, stored = _BLOSC_SIZES.unpack_from(data, 4)
-    return found, stored
-
-
-def _lz4_claim(data: bytes) -> tuple[int | None, int]:
-    """As for Blosc. numcodecs puts the decoded size, 4 bytes, before an LZ4 block."""
-    return int.from_bytes(data[:4], "little") if len(data) > 4 else 0, -1
-
-
-def _zstd_claim(data: bytes) -> tuple[int | None, int]:
-    """As for Blosc, ``None`` where the frame does not say it. Source: RFC 8878, 3.1.1.1."""
-    if data[:4] != b"\x28\xb5\x2f\xfd" or len(data) < 6:
-        return 0, -1
-    flag, single, dictionary = data[4] >> 6, data[4] >> 5 & 1, data[4] & 3
-    if flag == 0 and not single:
-        return None, -1
-    start = 5 + (not single) + (0, 1, 2, 4)[dictionary]
-    size = int.from_bytes(data[start : start + (1, 2, 4, 8)[flag]], "little")
-    return size + 256 * (flag == 1), -1
-
-
-_CLAIMS = {"blosc": _blosc_claim, "lz4": _lz4_claim, "zstd": _zstd_claim}
-
-
-def _decompressor(codec: Codec) -> Any | None:
-    """Give what decodes a stream up to a number of bytes, or ``None`` if there is no such thing."""
-    if codec.codec_id == "zlib":
-        return zlib.decompressobj()
-    if codec.codec_id == "gzip":
-        return zlib.decompressobj(zlib.MAX_WBITS | 16)
-    if codec.codec_id == "bz2":
-        return bz2.BZ2Decompressor()
-    if codec.codec_id == "lzma":
-        raw = codec.format == lzma.FORMAT_RAW
-        return lzma.LZMADecompressor(codec.format, filters=codec.filters if raw else None)
-    return None
 
 
 def write_file(

@@ -21,6 +21,7 @@ from zarr.storage import MemoryStore
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.store.chunk_v2 import StrPath, is_fill
+from scout_dask_io.store.decompression import bounded
 from scout_dask_io.store.metadata import separator_of
 
 # The sizes that a shard's index and its chunks' compressors add to a chunk, at most.
@@ -136,7 +137,7 @@ def _one_object(document: str) -> tuple[zarr.Array[Any], dict[str, Buffer]]:
     content = default_buffer_prototype().buffer.from_bytes(document.encode())
     objects: dict[str, Buffer] = {"zarr.json": content}
     array = zarr.open_array(store=MemoryStore(objects), mode="r+", zarr_format=3)
-    return array, objects
+    return bounded(array), objects
 
 
 def _key(array: zarr.Array[Any]) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,35 +145,42 @@ class Excerpt:
 
     def _link(self, regions: Iterable[Region], root: LocalLocation) -> bool:
         """Give the chunks of regions their second names; ``False`` where the disk has none."""
+        made: set[str] = set()
         for region in regions:
             for shown in self.levels:
-                fmt, whole = self.txn.format(shown.level), self.txn.array(shown.level)
+                fmt, whole = self.txn.format(shown.level), str(self.txn.array(shown.level))
                 here = root if shown.level is None else root / str(shown.level)
                 here.mkdir(exist_ok=True)
                 for index in iter_chunk_indices(shown.region(region), fmt.chunks):
                     key = fmt.chunk_key(index)
-                    if not self._link_one(whole / key, here / key, here):
+                    folder = os.path.dirname(f"{here}/{key}")
+                    if folder not in made:
+                        make_dirs(Path(folder), here)
+                        made.add(folder)
+                    if not self._link_one(f"{whole}/{key}", f"{here}/{key}"):
                         return False
         return True
 
-    def _link_one(self, chunk: Path, shown: Path, root: Path) -> bool:
-        draft = self.txn.tmp / f"shown-{os.getpid()}"
+    def _link_one(self, chunk: str, shown: str) -> bool:
         try:
-            draft.unlink(missing_ok=True)
-            os.link(chunk, draft)
+            try:
+                os.link(chunk, shown)
+            except FileExistsError:
+                draft = f"{self.txn.tmp}/shown-{os.getpid()}"
+                os.link(chunk, draft)
+                os.replace(draft, shown)
+                with suppress(FileNotFoundError):
+                    os.unlink(draft)  # two names of one file: then the rename has done nothing
         except FileNotFoundError:
             # It is all fill value. Of a chunk that was written again, it may have been another.
-            shown.unlink(missing_ok=True)
-            return True
+            with suppress(FileNotFoundError):
+                os.unlink(shown)
         except OSError as err:
             if err.errno not in NO_LINK:
                 raise
             self.hidden = f"the disk of {self.place} has no hard links"
             warn(f"{self.hidden}: nothing can be read there before all is converted")
             return False
-        make_dirs(shown.parent, root)
-        draft.replace(shown)
-        draft.unlink(missing_ok=True)  # two names of one file: then the rename has done nothing
         return True
 
     def _describe(self, root: LocalLocation, extent: int) -> None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.errors import SourceChangedError
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.remote import identity_of
@@ -121,8 +122,8 @@ def _described(metadata: dict[str, Any]) -> str:
 
 def _described_by(raw: bytes) -> str:
     try:
-        return _described(json.loads(raw))
-    except (ValueError, AttributeError, RecursionError):
+        return _described(parse_json(raw))
+    except (ValueError, AttributeError):
         return ""
 
 
@@ -131,7 +132,7 @@ def _is_described(raw: bytes, described: str, may_grow: bool) -> bool:
     now = _described_by(raw)
     if now == described or not (may_grow and now):
         return now == described
-    here, there = json.loads(now), json.loads(described)
+    here, there = parse_json(now), parse_json(described)
     after, before = here.pop("shape", None), there.pop("shape", None)
     return bool(
         here == there

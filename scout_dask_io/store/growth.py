@@ -46,6 +46,7 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.journal import CHUNK_RECORD
+from scout_dask_io.store.layout import OWN_PREFIX
 from scout_dask_io.store.manifest import (
     CHANGED,
     MANIFEST_NAME,
@@ -60,8 +61,9 @@ from scout_dask_io.store.manifest import (
     read_manifest,
     read_notes,
 )
-from scout_dask_io.store.metadata import metadata_file, read_node, replace_attributes
+from scout_dask_io.store.metadata import Node, attributes_file, metadata_file, read_node
 from scout_dask_io.store.remote_staging import MARKER_NAME
+from scout_dask_io.store.unfinished import level_settings
 
 #: The directory in what grows that holds the tail, and the name of the tail in it.
 APPEND_NAME = ".scout-append"
@@ -86,7 +88,7 @@ class ArrayGrowth:
     level : int or None
         Which level of an image.
     before, after : tuple of int
-        Its shapes.
+        Its shapes; ``before`` is empty of a level that is new.
     start : int
         Where the tail begins along the axis: on the edge of a chunk, and of a shard.
     replaced : dict
@@ -138,6 +140,8 @@ class Growth:
         The write that made what grows; empty where no manifest says.
     durable : bool
         Whether files are synced before they count.
+    metadata : dict
+        What the attributes of an image's group say of its levels from then on.
     """
 
     axis: int
@@ -145,6 +149,13 @@ class Growth:
     source: str
     job: str = ""
     durable: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def said(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the attributes of an image's group with what they say from then on."""
+        if not self.metadata or "ome" not in attributes:
+            return {**attributes, **self.metadata}
+        return {**attributes, "ome": {**attributes["ome"], **self.metadata}}
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -170,7 +181,13 @@ class Growth:
             }
             for a in self.arrays
         ]
-        return {"axis": self.axis, "arrays": arrays, "source": self.source, "job": self.job}
+        return {
+            "axis": self.axis,
+            "arrays": arrays,
+            "source": self.source,
+            "job": self.job,
+            "metadata": dict(self.metadata),
+        }
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> Growth:
@@ -188,7 +205,8 @@ class Growth:
             for a in found["arrays"]
         )
         durable = bool(settings.get("durable"))
-        return cls(int(found["axis"]), arrays, found["source"], found["job"], durable)
+        own = (found["source"], found["job"], durable, found["metadata"])
+        return cls(int(found["axis"]), arrays, *own)
 
 
 def settle(place: Location) -> None:
@@ -294,6 +312,9 @@ def _decided(tail: Location) -> Growth | None:
 def _take_in(array: Location, tail: Location, growth: Growth, own: ArrayGrowth) -> None:
     node = read_node(array, (MANIFEST_NAME,))
     shape = None if node is None else tuple(node.metadata.get("shape", ()))
+    if not own.before:
+        _put_new(array, tail, growth, own)
+        return
     if node is None or shape not in (own.before, own.after):
         raise LayoutError(
             f"{array} has the shape {shape}, and what is appended to it was begun when it had "
@@ -301,7 +322,7 @@ def _take_in(array: Location, tail: Location, growth: Growth, own: ArrayGrowth) 
             f"{tail_of(array) if own.level is None else tail_of(array.parent)} to give the "
             "append up, and append again."
         )
-    if shape == own.after:
+    if _has_grown(node, growth, own):
         return
     fmt, tail_node = format_at(node), read_node(tail)
     tail_fmt = None if tail_node is None else format_at(tail_node)
@@ -312,9 +333,28 @@ def _take_in(array: Location, tail: Location, growth: Growth, own: ArrayGrowth) 
     _move_chunks(array, tail, (fmt, tail_fmt), stored.records, growth, own, offset)
     if array.on_disk:
         with locked(as_local(array)):
-            _publish(array, growth, own, stored.records, offset)
+            _publish(array, tail, growth, own, stored.records)
     else:
-        _publish(array, growth, own, stored.records, offset)
+        _publish(array, tail, growth, own, stored.records)
+
+
+def _put_new(array: Location, tail: Location, growth: Growth, own: ArrayGrowth) -> None:
+    """Put a level that is new to its place, its metadata last; nothing lists it yet."""
+    node = read_node(tail, (MANIFEST_NAME,))
+    group = read_node(array.parent, (MANIFEST_NAME,))
+    manifest = None if node is None else manifest_of(node)
+    whole = None if group is None else manifest_of(group)
+    if node is None or manifest is None or whole is None:
+        return  # moved before
+    last = metadata_file(node)
+    if array.on_disk:
+        as_local(array).mkdir(exist_ok=True)
+    settings = level_settings(grown_settings(whole, growth, own), own.level, own.after)
+    data = manifest_bytes(manifest.records, settings, whole.job)
+    _write(array / MANIFEST_NAME, data, growth, tail)
+    names = [name for name, _ in tail.find() if name != last and not name.startswith(OWN_PREFIX)]
+    for some in (names, [last]):
+        tail.hand_over(array, [(name, name) for name in some], durable=growth.durable)
 
 
 def _move_chunks(
@@ -349,11 +389,11 @@ def _move_chunks(
 
 
 def _publish(
-    array: Location, growth: Growth, own: ArrayGrowth, records: np.ndarray, offset: int
+    array: Location, tail: Location, growth: Growth, own: ArrayGrowth, records: np.ndarray
 ) -> None:
     """Bring manifest and attributes up to date, and then put the metadata with the new shape."""
     node = read_node(array, (MANIFEST_NAME,))
-    if node is None or tuple(node.metadata["shape"]) == own.after:
+    if node is None or _has_grown(node, growth, own):
         return
     fmt = format_at(node)
     manifest = manifest_of(node)
@@ -363,11 +403,12 @@ def _publish(
         whole[full_region(manifest.records.shape)] = manifest.records
         axis = growth.axis
         cells = full_region(records.shape)
+        offset = own.start // fmt.chunks[axis]
         along = slice(offset, offset + records.shape[axis])
         whole[(*cells[:axis], along, *cells[axis + 1 :])] = records
         settings = grown_settings(manifest, growth, own)
         finished = [] if array.on_disk else _finished_notes(array)
-        _write(array / MANIFEST_NAME, manifest_bytes(whole, settings, manifest.job), growth)
+        _write(array / MANIFEST_NAME, manifest_bytes(whole, settings, manifest.job), growth, tail)
         if finished:
             # What they say is in the manifest now, and older than what was appended.
             (array / NOTES_NAME).remove(finished)
@@ -375,11 +416,24 @@ def _publish(
     attributes = own.attributes(node.attributes)
     changed = attributes != node.attributes
     if changed and node.zarr_format == 2:
-        replace_attributes(node, attributes, durable=growth.durable)
+        _write_attributes(node, attributes, growth, tail)
     document = {**node.metadata, "shape": list(own.after)}
     if changed and node.zarr_format == 3:
         document["attributes"] = attributes
-    _write(array / metadata_file(node), json.dumps(document, indent=4).encode(), growth)
+    if document == node.metadata:
+        return
+    _write(array / metadata_file(node), json.dumps(document, indent=4).encode(), growth, tail)
+
+
+def _has_grown(node: Node, growth: Growth, own: ArrayGrowth) -> bool:
+    """Tell whether an array has taken its tail in; of one that gets no longer, its manifest does.
+
+    A lower level may have a row for an odd plane already that becomes that of two.
+    """
+    if own.before != own.after:
+        return tuple(node.metadata["shape"]) == own.after
+    manifest = manifest_of(node)
+    return manifest is not None and _is_noted(manifest, growth)
 
 
 def _is_noted(manifest: Manifest, growth: Growth) -> bool:
@@ -400,6 +454,7 @@ def grown_settings(manifest: Manifest, growth: Growth, own: ArrayGrowth) -> dict
         settings["source"] = hashlib.sha256(both.encode()).hexdigest()
     if "levels" in settings:
         settings["levels"] = [list(a.after) for a in growth.arrays]
+        settings["attributes"] = growth.said(settings.get("attributes") or {})
     elif isinstance(settings.get("attributes"), dict):
         settings["attributes"] = own.attributes(settings["attributes"])
     return {**settings, "shape": list(own.after), "appended": growth.record}
@@ -413,20 +468,30 @@ def _take_in_group(group: Location, tail: Location, growth: Growth) -> None:
     own = said.attributes.get("group")
     attributes = {**node.attributes, **own} if isinstance(own, dict) else node.attributes
     if attributes != node.attributes:
-        replace_attributes(node, attributes, durable=growth.durable)
+        _write_attributes(node, attributes, growth, tail)
     manifest = manifest_of(node)
     if manifest is not None and not _is_noted(manifest, growth):
         settings = grown_settings(manifest, growth, growth.arrays[0])
-        _write(
-            group / MANIFEST_NAME, manifest_bytes(manifest.records, settings, manifest.job), growth
-        )
+        data = manifest_bytes(manifest.records, settings, manifest.job)
+        _write(group / MANIFEST_NAME, data, growth, tail)
 
 
-def _write(file: Location, data: bytes, growth: Growth) -> None:
+def _write(file: Location, data: bytes, growth: Growth, tail: Location) -> None:
+    """Put a file in the place of an old one; what a kill leaves of it goes with the tail."""
     if file.on_disk:
-        as_local(file).write(data, durable=growth.durable)
+        as_local(file).write(data, durable=growth.durable, drafts=as_local(tail))
     else:
         file.write(data)
+
+
+def _write_attributes(
+    node: Node, attributes: dict[str, Any], growth: Growth, tail: Location
+) -> None:
+    document = attributes
+    if node.zarr_format == 3:
+        document = {**node.metadata, "attributes": attributes}
+    data = json.dumps(document, indent=4).encode()
+    _write(node.location / attributes_file(node), data, growth, tail)
 
 
 def _remove(place: Location) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from scout_dask_io.core.formatting import format_found
 from scout_dask_io.core.ome_metadata import Multiscale, parse_image
-from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
+from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
-from scout_dask_io.store.nodes import find_node, open_node
+from scout_dask_io.store.nodes import find_node, open_array
 
 #: The group in an image that holds its labels, and the attribute of it that lists them.
 LABELS_NAME = "labels"
@@ -102,7 +102,28 @@ def find_level(node: Node, level: int) -> tuple[Node, tuple[Multiscale, int] | N
         )
     if image is None:
         return node, None
-    return open_node(place_of_level(node.location, image, level)), (image, level)
+    return open_level_node(node, image, level), (image, level)
+
+
+def open_level_node(node: Node, image: Multiscale, level: int) -> Node:
+    """Give the array that is a level of the image of a group that was opened.
+
+    Raises
+    ------
+    PathNotFoundError
+        If it is not there.
+    LayoutError
+        If it lies outside of the image, or is damaged.
+    """
+    place = place_of_level(node.location, image, level)
+    try:
+        return open_array(place)
+    except PathNotFoundError as err:
+        raise PathNotFoundError(
+            f"{node.location}: no array lies where its multiscales have level {level}, at the path "
+            f"{format_found(image.levels[level].path)} of datasets[{level}] in "
+            f"{attributes_file(node)} ({err})"
+        ) from err
 
 
 def place_of_level(group: Location, image: Multiscale, level: int) -> Location:

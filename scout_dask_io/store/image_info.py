@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, stated_axes
+from scout_dask_io.core.formatting import format_found
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, label_record, with_record
@@ -16,7 +17,7 @@ from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.store.image import image_above, lies_under_labels
-from scout_dask_io.store.manifest import MANIFEST_NAME, noted, parse_manifest
+from scout_dask_io.store.manifest import MANIFEST_NAME, manifest_data, noted, parse_manifest
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
 
 #: Attribute of a stored array: a list of ``{"plane", "file", "reason"}``.
@@ -129,8 +130,10 @@ def filled_of_node(node: Node | None) -> tuple[FilledPlane, ...]:
         return ()
     found = node.attributes.get(FILLED_ATTRIBUTE)
     if found is None:
-        data = node.file(MANIFEST_NAME)
-        settings = {} if data is None else parse_manifest(data, node.location).settings
+        data = manifest_data(node)
+        settings = (
+            {} if data is None else parse_manifest(data, node.location / MANIFEST_NAME).settings
+        )
         attributes = settings.get("attributes")
         found = attributes.get(FILLED_ATTRIBUTE) if isinstance(attributes, dict) else None
     elif not node.location.on_disk:
@@ -147,4 +150,4 @@ def _parsed(entries: Sequence[Any]) -> Iterable[FilledPlane]:
             yield FilledPlane(plane, str(entry["file"]), str(entry["reason"]))
         except (TypeError, ValueError, KeyError):
             # Never silent: whoever changed the record, something was filled.
-            yield FilledPlane((), "?", f"its record cannot be understood: {entry!r}")
+            yield FilledPlane((), "?", f"its record cannot be understood: {format_found(entry)}")

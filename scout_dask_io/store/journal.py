@@ -15,10 +15,11 @@ import threading
 import zlib
 from collections.abc import Iterator, Set
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.files.disk import sync_dir
 from scout_dask_io.files.local import LocalLocation
 
@@ -64,8 +65,8 @@ def read_units(journal: Path) -> dict[int, np.ndarray]:
     """Give the finished units and their chunks' records; torn lines do not count."""
     units: dict[int, np.ndarray] = {}
     for path in sorted(journal.glob("*.log")):
-        for _, entry in _lines(path):
-            units[entry["unit"]] = np.frombuffer(base64.b64decode(entry["chunks"]), CHUNK_RECORD)
+        for entry in _lines(path):
+            units[entry.unit] = entry.records
     return units
 
 
@@ -74,7 +75,7 @@ def unit_times(journal: Path) -> dict[int, int]:
     times: dict[int, int] = {}
     for path in sorted(journal.glob("*.log")):
         written = path.stat().st_mtime_ns
-        times |= {entry["unit"]: written for _, entry in _lines(path)}
+        times |= {entry.unit: written for entry in _lines(path)}
     return times
 
 
@@ -90,15 +91,35 @@ def strike_units(journal: LocalLocation, units: Set[int], *, durable: bool = Fal
     """
     for path in sorted(journal.glob("*.log")):
         lines = list(_lines(path))
-        kept = [line for line, entry in lines if entry["unit"] not in units]
+        kept = [entry for entry in lines if entry.unit not in units]
         if len(kept) < len(lines):
-            text = b"".join(b"\n" + line + b"\n" for line in kept)
+            text = b"".join(b"\n" + entry.line + b"\n" for entry in kept)
             LocalLocation(path).write(text, durable=durable)
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the whole lines of a file, each with what it says."""
-    for line in path.read_bytes().split(b"\n"):
+class _Entry(NamedTuple):
+    line: bytes
+    unit: int
+    records: np.ndarray
+
+
+def _lines(path: Path) -> Iterator[_Entry]:
+    """Yield what the whole lines of a file say; one that says anything else is as good as torn.
+
+    Raises
+    ------
+    LayoutError
+        If the file is no regular one.
+    """
+    for line in (LocalLocation(path).read() or b"").split(b"\n"):
         checksum, _, body = line.partition(b" ")
-        if body and checksum == f"{zlib.crc32(body):08x}".encode():
-            yield line, json.loads(body)
+        if not body or checksum != f"{zlib.crc32(body):08x}".encode():
+            continue
+        try:
+            found = parse_json(body)
+            unit, chunks = found["unit"], base64.b64decode(found["chunks"], validate=True)
+            records = np.frombuffer(chunks, CHUNK_RECORD)
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(unit, int) and not isinstance(unit, bool):
+            yield _Entry(line, unit, records)

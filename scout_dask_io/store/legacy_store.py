@@ -26,6 +26,7 @@ from zarr.abc.store import ByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
+from scout_dask_io.core.json_document import MAX_JSON_NBYTES
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.store.layout import INDEX, choose_separator
@@ -61,11 +62,14 @@ class LayoutStore(LocalStore):
         super().__init__(Path(os.path.abspath(os.fspath(path))), read_only=read_only)
         # Arrays whose chunk keys are not what their metadata, as zarr has them, say.
         self._kept: dict[str, Literal["flat", "dotted"]] = {}
+        #: Largest file that is read whole, other than metadata; where the root is an array.
+        self.max_nbytes: int | None = None
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """Give a store on the same directory that does or does not refuse writes."""
         store = type(self)(self.root, read_only=read_only)
         store._kept.update(self._kept)
+        store.max_nbytes = self.max_nbytes
         return store
 
     def __repr__(self) -> str:
@@ -79,7 +83,7 @@ class LayoutStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Give the value of a key, metadata with the separator that fits the disk."""
-        _check_regular(self.root / self._file_key(key))
+        self._check(key, byte_range)
         found = await super().get(self._file_key(key), prototype, byte_range)
         if found is None:
             self._check_missing(key)
@@ -95,13 +99,18 @@ class LayoutStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Give the value of a key as :meth:`get` does, without an event loop."""
-        _check_regular(self.root / self._file_key(key))
+        self._check(key, byte_range)
         found = super().get_sync(self._file_key(key), prototype=prototype, byte_range=byte_range)
         if found is None:
             self._check_missing(key)
         elif byte_range is None and _is_metadata(key):
             return self._fitted(key, found, prototype)
         return found
+
+    def _check(self, key: str, byte_range: ByteRequest | None) -> None:
+        most = MAX_JSON_NBYTES if _is_metadata(key) else self.max_nbytes
+        whole = byte_range is None
+        _check_regular(self.root / self._file_key(key), most if whole else None)
 
     def _fitted(self, key: str, found: Buffer, prototype: BufferPrototype | None) -> Buffer:
         """Give metadata that fit what lies on disk.
@@ -112,6 +121,9 @@ class LayoutStore(LocalStore):
             If no metadata can.
         """
         here, _, name = key.rpartition("/")
+        if name == ".zattrs":
+            parse_metadata(found.to_bytes(), self.root / key)  # for its errors
+            return found
         directory = self.root / here
         v2_names = (".zarray", ".zgroup") if name == "zarr.json" else (name,)
         there = [n for n in v2_names if os.path.lexists(directory / n)]
@@ -163,8 +175,8 @@ class LayoutStore(LocalStore):
         pass
 
 
-def _check_regular(path: Path) -> None:
-    """Refuse what is neither a regular file nor nothing, before zarr opens it.
+def _check_regular(path: Path, most: int | None) -> None:
+    """Refuse what is neither a regular file nor nothing, or too large, before zarr opens it.
 
     Raises
     ------
@@ -173,7 +185,7 @@ def _check_regular(path: Path) -> None:
     """
     # One stat, 2 microseconds beside the 100 that zarr takes a chunk.
     try:
-        mode = os.stat(path).st_mode
+        state = os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as err:
         if os.path.islink(path):
             raise ChunkReadError(
@@ -182,9 +194,14 @@ def _check_regular(path: Path) -> None:
         return
     except OSError as err:
         raise ChunkReadError(f"{path}: cannot be read ({err.strerror or err})") from err
-    if not stat.S_ISREG(mode):
-        found = "a folder" if stat.S_ISDIR(mode) else "something else"
+    if not stat.S_ISREG(state.st_mode):
+        found = "a folder" if stat.S_ISDIR(state.st_mode) else "something else"
         raise ChunkReadError(f"{path}: expected a regular file, found {found}")
+    if most is not None and state.st_size > most:
+        raise ChunkReadError(
+            f"{path}: the file has {state.st_size} bytes, more than the {most} that one of this "
+            "kind can have here. It is damaged or belongs to another array."
+        )
 
 
 def _join(*parts: str) -> str:
@@ -192,7 +209,7 @@ def _join(*parts: str) -> str:
 
 
 def _is_metadata(key: str) -> bool:
-    return key.rpartition("/")[2] in (".zarray", ".zmetadata", "zarr.json")
+    return key.rpartition("/")[2] in (".zarray", ".zattrs", ".zmetadata", "zarr.json")
 
 
 _INDEX = re.compile(INDEX)

@@ -14,7 +14,6 @@ work of its job; each level has its own, as an array has.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import socket
@@ -31,6 +30,7 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Blocks, Shape
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, RESUME, warn
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
@@ -523,7 +523,7 @@ class LocalTransaction:
 def _says(path: LocalLocation, content: bytes) -> bool:
     """Tell whether a JSON file says what it should."""
     try:
-        return bool(json.loads(path.read() or b"") == json.loads(content))
+        return bool(parse_json(path.read() or b"") == parse_json(content))
     except (LayoutError, ValueError):
         return False
 

@@ -29,13 +29,15 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.grid import Region, intersect, region_shape
+from scout_dask_io.core.grid import Region, chunk_counts, intersect, region_shape
+from scout_dask_io.core.json_document import MAX_JSON_NBYTES, parse_json
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
-from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.layout import chunk_grid
+from scout_dask_io.store.metadata import HEAD_NBYTES, Node
 
 MANIFEST_NAME = ".scout-manifest"
 #: The source of an array that is no longer what was written from it.
@@ -149,7 +151,7 @@ def manifest_job(array: Path) -> str | None:
     """Give the write that made an array, as its manifest says it; ``None`` where none does."""
     try:
         with (array / MANIFEST_NAME).open("rb") as file:
-            return str(json.loads(file.readline())["job"])
+            return str(parse_json(file.readline())["job"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -198,7 +200,7 @@ def read_manifest(array: str | os.PathLike[str] | Location) -> Manifest | None:
     """
     array = locate(array)
     path = array / MANIFEST_NAME
-    data = path.read()
+    data = _whole(path, path.read(HEAD_NBYTES))
     if data is None:
         return None
     manifest = parse_manifest(data, path)
@@ -207,13 +209,45 @@ def read_manifest(array: str | os.PathLike[str] | Location) -> Manifest | None:
 
 def manifest_of(node: Node) -> Manifest | None:
     """Give the manifest of an array that was opened, as :func:`read_manifest` does."""
-    data = node.file(MANIFEST_NAME)
+    data = manifest_data(node)
     if data is None:
         return None
     manifest = parse_manifest(data, node.location / MANIFEST_NAME)
     if node.location.on_disk or not node.has_below(NOTES_NAME):
         return manifest
     return _with_regions(manifest, node.location)
+
+
+def manifest_data(node: Node) -> bytes | None:
+    """Give the manifest of an array that was opened, as it is stored; ``None`` without one."""
+    grid: tuple[int, ...] = (0,)  # an image's own
+    if node.kind == "array":
+        grid = chunk_counts(*chunk_grid(node))
+    return _whole(node.location / MANIFEST_NAME, node.head(MANIFEST_NAME), grid)
+
+
+def _whole(
+    path: Location, head: bytes | None, of_array: tuple[int, ...] | None = None
+) -> bytes | None:
+    """Give a manifest whose first bytes are known: no more of it than its own grid takes.
+
+    One of a larger grid than the array has is damaged, and not read any further.
+    """
+    if head is None or len(head) < HEAD_NBYTES:
+        return head
+    first = head if b"\n" in head else path.read(MAX_JSON_NBYTES) or b""
+    line = first.partition(b"\n")[0]
+    try:
+        grid = _grid(parse_json(line))
+        if of_array is not None and (
+            len(grid) != len(of_array) or any(n > m for n, m in zip(grid, of_array, strict=True))
+        ):
+            return head
+        nbytes = math.prod(grid) * CHUNK_RECORD.itemsize
+        # One byte more tells one that is too long.
+        return path.read(min(len(line) + 2 + nbytes, sys.maxsize))
+    except (ValueError, KeyError, TypeError):
+        return head  # damaged, as who parses it says
 
 
 def _with_regions(manifest: Manifest, array: Location) -> Manifest:
@@ -238,19 +272,28 @@ def parse_manifest(data: bytes, path: Any) -> Manifest:
     """
     head, _, body = data.partition(b"\n")
     try:
-        header = json.loads(head)
-        grid = tuple(header["grid"])
+        header = parse_json(head)
+        grid = _grid(header)
         whole = len(body) == math.prod(grid) * CHUNK_RECORD.itemsize
         if header["scout_manifest"] != 1 or not whole or crc32c(body) != header["crc32c"]:
             raise ValueError("its checksum or size does not fit")
         records = np.frombuffer(body, CHUNK_RECORD).reshape(grid)
-        job = str(header.get("job", ""))
-        return Manifest(records, header["settings"], header["library"], str(header["written"]), job)
+        settings, job = header["settings"], str(header.get("job", ""))
+        if not isinstance(settings, dict):
+            raise ValueError("its settings are no object")
+        return Manifest(records, settings, str(header["library"]), str(header["written"]), job)
     except (ValueError, KeyError, TypeError) as err:
         raise LayoutError(
             f"{path} is damaged ({err}): the array can still be read, but not checked against it. "
             "Write the array again, or remove the manifest to go on without."
         ) from err
+
+
+def _grid(header: Any) -> tuple[int, ...]:
+    grid = tuple(header["grid"])
+    if not all(isinstance(n, int) and n >= 0 for n in grid):
+        raise ValueError("its grid is no list of whole numbers")
+    return grid
 
 
 NOTES_NAME = ".scout-regions"
@@ -333,7 +376,10 @@ def finish_note(
 def _is_inside(data: bytes | None, cells: Region) -> bool:
     if data is None:
         return False
-    found = _cells(json.loads(data.partition(b"\n")[0])["cells"])
+    try:
+        found = _cells(parse_json(data.partition(b"\n")[0])["cells"])
+    except (ValueError, KeyError, TypeError):
+        return False  # a damaged note is for verify to name
     return intersect(found, cells) == found
 
 
@@ -357,7 +403,7 @@ def _bytes(cells: Region, records: np.ndarray | None, attributes: Mapping[str, l
 def _parse(data: bytes, place: Location) -> RegionNote:
     head, _, body = data.partition(b"\n")
     try:
-        header = json.loads(head)
+        header = parse_json(head)
         cells = _cells(header["cells"])
         if header["scout_region"] != 1 or crc32c(body) != header["crc32c"]:
             raise ValueError("its checksum does not fit")

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from scout_dask_io.core.formatting import cut, format_found
+from scout_dask_io.core.json_document import MAX_JSON_NBYTES, parse_json
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.names import ZARR_FILES
@@ -97,11 +98,8 @@ class Node:
         return self.beside[name]
 
     def file(self, name: str) -> bytes | None:
-        """Give a file beside the metadata, read at most once; ``None`` if there is none."""
-        found = self.head(name)
-        if found is not None and len(found) == HEAD_NBYTES:
-            found = (self.location / name).read()
-        return found
+        """Give a file of JSON beside the metadata, read at most once; ``None`` if there is none."""
+        return _whole(self.location / name, self.head(name))
 
 
 def read_node(
@@ -144,8 +142,7 @@ def read_node(
             raise side_by_side(location, name)
         name, raw = "zarr.json", documents["zarr.json"]
     file = location / name
-    if len(raw or b"") == HEAD_NBYTES:
-        raw = file.read()
+    raw = _whole(file, raw)
     metadata = parse_metadata(raw or b"", file)
     kind: Any = "array" if name == ".zarray" else "group"
     zarr_format: Any = 2
@@ -163,6 +160,13 @@ def read_node(
         check_array_metadata(metadata, file)
     beside = {n: found[n] for n in also}
     return Node(location, kind, zarr_format, metadata, beside, entries.get(name))
+
+
+def _whole(file: Location, head: bytes | None) -> bytes | None:
+    """Give a file of metadata whose first bytes are known: one byte more than is parsed at most."""
+    if head is None or len(head) < HEAD_NBYTES:
+        return head
+    return file.read(MAX_JSON_NBYTES + 1)
 
 
 def is_litter(name: str) -> bool:
@@ -304,11 +308,11 @@ def parse_metadata(raw: bytes, file: object) -> dict[str, Any]:
         If they are anything else.
     """
     try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError) as err:
+        document = parse_json(raw)
+    except ValueError as err:
         raise LayoutError(
-            f"{file}: {len(raw)} bytes that are not JSON ({cut(str(err))}). The file is damaged; "
-            "restore it, or write the array again."
+            f"{file}: {len(raw)} bytes that are not JSON as it is read here ({cut(str(err))}). The "
+            "file is damaged; restore it, or write the array again."
         ) from err
     if not isinstance(document, dict):
         raise LayoutError(f"{file}: expected a JSON object, found {type(document).__name__}")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import zarr
 import zarr.errors
 from numcodecs.errors import UnknownCodecError
-from zarr.storage import StorePath
+from zarr.storage import MemoryStore, StorePath
 
 from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.grid import chunk_counts
@@ -31,11 +31,12 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.codecs import as_asked
+from scout_dask_io.store.decompression import bounded, max_stored_nbytes
 from scout_dask_io.store.growth import finish_on_disk
 from scout_dask_io.store.layout import checked_array, chunk_grid, detect_layout
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
 from scout_dask_io.store.manifest import MANIFEST_NAME
-from scout_dask_io.store.metadata import Node, read_node, separator_of
+from scout_dask_io.store.metadata import Node, metadata_file, read_node, separator_of
 from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, parse_marker
 from scout_dask_io.store.staging import (
     begin_staging,
@@ -251,6 +252,8 @@ def open_with_zarr(
 ) -> zarr.Array[Any] | zarr.Group:
     """Open a node through zarr."""
     location, zarr_format = node.location, node.zarr_format
+    if not location.on_disk:
+        _ = node.attributes  # refused here where they are more than is parsed, as on a disk
     store: Any
     if not location.on_disk:
         store = store_of(location, read_only=read_only)
@@ -265,11 +268,11 @@ def open_with_zarr(
     # What was consolidated once may be older than what lies there.
     as_it_is: Any = partial(zarr.open_group, use_consolidated=False)
     opening: Any = zarr.open_array if node.kind == "array" else as_it_is
-    with _naming_errors(location):
+    with _naming_errors(node):
         if node.kind == "array" and not location.on_disk:
             # Its metadata are here; zarr would read them once more.
             own = {"attributes": node.attributes} if zarr_format == 2 else {}
-            return zarr.Array.from_dict(StorePath(store), {**node.metadata, **own})
+            return bounded(zarr.Array.from_dict(StorePath(store), {**node.metadata, **own}))
         if not location.on_disk:
             of_group = {**node.metadata, "attributes": node.attributes}
             of_group.pop("consolidated_metadata", None)  # as below
@@ -277,11 +280,16 @@ def open_with_zarr(
         opened: zarr.Array[Any] | zarr.Group = opening(
             store=store, mode="r" if read_only else "r+", zarr_format=zarr_format
         )
+        if isinstance(opened, zarr.Array):
+            opened = bounded(opened)
+            if isinstance(store, LayoutStore):
+                store.max_nbytes = max_stored_nbytes(opened)
     return opened
 
 
 @contextmanager
-def _naming_errors(location: Location) -> Iterator[None]:
+def _naming_errors(node: Node) -> Iterator[None]:
+    location = node.location
     try:
         yield
     except ScoutIOError:
@@ -292,12 +300,51 @@ def _naming_errors(location: Location) -> Iterator[None]:
     except UNKNOWN_CODEC as err:
         raise LayoutError(missing_codec(location, err)) from err
     except Exception as err:  # whatever zarr and its codecs make of metadata
-        told = cut(location.told(err))
+        told, file = cut(location.told(err)), location / metadata_file(node)
         raise LayoutError(
-            f"{location}: its metadata are of a kind that is not read ({told}): a "
-            "codec, data type, chunk grid or extension that zarr does not know, or damage. info "
-            "shows what they say; read it with the software that wrote it."
+            f"{location}: its metadata are of a kind that is not read ({told}): {_entry(node)} of "
+            f"{file.name} is one that zarr does not know, or damaged. info shows what they say; "
+            "read it with the software that wrote it."
         ) from err
+
+
+# What zarr knows, of each entry that it may not.
+_KNOWN: dict[int, dict[str, dict[str, Any]]] = {
+    2: {
+        "compressor": {"compressor": None},
+        "filters": {"filters": None},
+        "fill_value": {"fill_value": None},
+        "dtype": {"dtype": "|u1", "fill_value": None},
+    },
+    3: {
+        "codecs": {"codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]},
+        "fill_value": {"fill_value": 0},
+        "dimension_names": {"dimension_names": None},
+        "attributes": {"attributes": {}},
+        "storage_transformers": {"storage_transformers": []},
+        "data_type": {"data_type": "uint8", "fill_value": 0},
+    },
+}
+_STANDARD = {
+    "zarr_format", "node_type", "shape", "chunks", "chunk_grid", "chunk_key_encoding", "order",
+    "dimension_separator", "consolidated_metadata", *_KNOWN[2], *_KNOWN[3],
+}  # fmt: skip
+
+
+def _entry(node: Node) -> str:
+    """Name the entry of an array's metadata that zarr cannot read: without it, it can."""
+    known_entries = dict(_KNOWN[node.zarr_format]) if node.kind == "array" else {}
+    if node.zarr_format == 3:
+        extents = [max(1, n) for n in node.metadata.get("shape", ())]
+        grid = {"name": "regular", "configuration": {"chunk_shape": extents}}
+        known_entries["chunk_grid"] = {"chunk_grid": grid}
+    for name, known in known_entries.items():
+        if name in node.metadata:
+            with suppress(Exception):  # another entry, then
+                zarr.Array.from_dict(StorePath(MemoryStore()), {**node.metadata, **known})
+                return f"its {name}"
+    others = sorted(format_found(name, 60) for name in node.metadata.keys() - _STANDARD)
+    return f"one of the entries {', '.join(others[:4])}" if others else "an entry"
 
 
 def missing_codec(location: Location, err: Exception) -> str:
@@ -305,9 +352,9 @@ def missing_codec(location: Location, err: Exception) -> str:
     quoted = re.search(r"'([^']+)'", str(err))
     name = format_found(quoted[1] if quoted else str(err))
     return (
-        f"{location}: its chunks are stored with the codec {name}, which is not installed here. "
-        "Nothing is wrong with the array: install what brings the codec (numcodecs, "
-        "imagecodecs-numcodecs and others do), or have it written with another."
+        f"{location}: its chunks are stored with the codec (compressor, filter) {name}, which is "
+        "not installed here. Nothing is wrong with the array: install what brings the codec "
+        "(numcodecs, imagecodecs-numcodecs and others do), or have it written with another."
     )
 
 

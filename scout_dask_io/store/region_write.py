@@ -22,7 +22,7 @@ import numpy as np
 from scout_dask_io.core.grid import Blocks, Region, Shape, chunk_cells, region_shape
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.chunk_format import ChunkFormat
-from scout_dask_io.store.manifest import MANIFEST_NAME, parse_manifest
+from scout_dask_io.store.manifest import MANIFEST_NAME, manifest_data, parse_manifest
 from scout_dask_io.store.metadata import read_node, replace_attributes
 from scout_dask_io.store.unfinished import gather_records
 
@@ -86,7 +86,7 @@ def add_to_attributes(
     for name, entries in added.items():
         there = attributes.get(name)
         if there is None:
-            raw = node.file(MANIFEST_NAME)
+            raw = manifest_data(node)
             settings = {} if raw is None else parse_manifest(raw, path).settings
             noted = settings.get("attributes")
             there = noted.get(name) if isinstance(noted, dict) else None

@@ -5,11 +5,11 @@ Nothing that is no part of a Zarr array or group is ever removed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import LayoutError, TargetExistsError
 from scout_dask_io.files.location import Location
@@ -47,7 +47,7 @@ def parse_marker(location: Location, raw: bytes | None) -> dict[str, Any] | None
     if raw is None:
         return None
     try:
-        found = json.loads(raw)
+        found = parse_json(raw)
         if isinstance(found, dict):
             return found
     except ValueError:

@@ -35,11 +35,18 @@ from scout_dask_io.files.local import Newest
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
+from scout_dask_io.store.decompression import bounded
 from scout_dask_io.store.fingerprint import Fingerprint
 from scout_dask_io.store.image import find_level, ome_attributes, read_image
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
-from scout_dask_io.store.manifest import MANIFEST_NAME, UNKNOWN, parse_manifest, read_manifest
+from scout_dask_io.store.manifest import (
+    MANIFEST_NAME,
+    UNKNOWN,
+    manifest_data,
+    parse_manifest,
+    read_manifest,
+)
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
 from scout_dask_io.store.nodes import (
     UNKNOWN_CODEC,
@@ -141,7 +148,7 @@ class _StoredSource(Source):
 
     @cached_property
     def _first_records(self) -> np.ndarray | None:
-        data = None if self.node is None else self.node.file(MANIFEST_NAME)
+        data = None if self.node is None else manifest_data(self.node)
         try:
             return None if data is None else parse_manifest(data, MANIFEST_NAME).records
         except LayoutError:
@@ -429,7 +436,7 @@ def growing_source(root: Location, document: dict[str, Any]) -> ChunkFileSource 
     if fmt is not None:
         return ChunkFileSource(root, fmt, None, "")
     place = StorePath(store_of(root, read_only=True))
-    return ZarrSource(root, zarr.Array.from_dict(place, document), None, "")
+    return ZarrSource(root, bounded(zarr.Array.from_dict(place, document)), None, "")
 
 
 def open_level(

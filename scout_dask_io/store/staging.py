@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.errors import TargetExistsError, WriteError
 from scout_dask_io.files.disk import (
@@ -96,7 +97,7 @@ class Staging:
     def read_settings(self) -> dict[str, Any] | None:
         """Give what ``job.json`` says, or ``None`` where the write stopped before it had begun."""
         try:
-            found = json.loads((self.job / "job.json").read_text())
+            found = parse_json((self.job / "job.json").read_text())
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None

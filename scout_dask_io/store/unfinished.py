@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Shape, chunk_cells, chunk_counts, iter_block_regions
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, RESUME
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ResumeError, TargetExistsError
@@ -97,7 +98,7 @@ def in_the_way(destination: object, where: str) -> TargetExistsError:
 
 def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
     """Give in words how the settings of two writes differ, empty where they do not."""
-    here = json.loads(json.dumps(settings))
+    here = parse_json(json.dumps(settings))
     differing = [k for k in here if stored.get(k) != here[k]]
     return "; ".join(f"{k} was {stored.get(k)!r}, is {here[k]!r}" for k in differing)
 

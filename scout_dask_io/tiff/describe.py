@@ -6,7 +6,6 @@ What there is to know about a TIFF file without reading its pixels.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ import tifffile
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
@@ -148,7 +148,7 @@ def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
         return all(int(n) == 1 for n in counts)
     if text.startswith('{"shape"'):
         try:
-            return bool(math.prod(json.loads(text)["shape"]) == math.prod(layout.shape))
+            return bool(math.prod(parse_json(text)["shape"]) == math.prod(layout.shape))
         except (ValueError, KeyError, TypeError):
             return False
     return not text.startswith("shape=")

@@ -217,6 +217,8 @@ def describe_ifd(ifd: Ifd, window: Window, allow_sparse: bool = False) -> Descri
     if rows < 1 or columns < 1:
         raise Damaged(f"its page has {rows} rows and {columns} columns")
     samples = ifd.one(277, window, 1)
+    if samples < 1:
+        raise Damaged(f"its pixels have {samples} samples")
     planar = ifd.one(284, window, 1)
     compression = ifd.one(259, window, 1)
     predictor = ifd.one(317, window, 1)
@@ -230,7 +232,6 @@ def describe_ifd(ifd: Ifd, window: Window, allow_sparse: bool = False) -> Descri
         or bit not in ((16, 32, 64) if kind == "f" else (8, 16, 32, 64))
         or compression not in DIRECT_CODECS
         or predictor not in (1, 2)
-        or samples < 1
         or planar not in (1, 2)
         or ifd.one(266, window, 1) != 1
         or ifd.one(262, window, 1) == 6

@@ -15,7 +15,6 @@ Why it is long: what each of these files says is a few lines, and they are looke
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
+from scout_dask_io.core.json_document import parse_json, parse_json_at
 from scout_dask_io.core.name_layouts import TIFF_ENDING
 from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import ScoutIOError
@@ -188,13 +188,12 @@ def _of_micromanager(text: str, where: str) -> Sidecar | None:
     at = re.search(r'"Summary"\s*:\s*(?=\{)', text)
     if at is None:
         return None
-    decoder = json.JSONDecoder()
-    summary = decoder.raw_decode(text, at.end())[0]
+    summary = parse_json_at(text, at.end())
     frame = next((found for _, found in _frames(text)), {})
     pixel = _number(frame.get("PixelSizeUm")) or _number(summary.get("PixelSize_um"))
     step = abs(_number(summary.get("z-step_um")) or 0.0) or None
     names = summary.get("ChNames") or ()
-    names = json.loads(names) if isinstance(names, str) else names
+    names = parse_json(names) if isinstance(names, str) else names
     counts = zip("tczyx", ("Frames", "Channels", "Slices", "Height", "Width"), strict=True)
     return Sidecar(
         where,
@@ -207,10 +206,9 @@ def _of_micromanager(text: str, where: str) -> Sidecar | None:
 
 def _frames(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the key and the metadata of each frame that Micro-Manager describes whole."""
-    decoder = json.JSONDecoder()
     for match in re.finditer(r'"(?:FrameKey|Metadata)-([^"]*)"\s*:\s*(?=\{)', text):
         try:
-            found = decoder.raw_decode(text, match.end())[0]
+            found = parse_json_at(text, match.end())
         except ValueError:
             return
         yield match[1], found
@@ -218,7 +216,7 @@ def _frames(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _of_display(text: str, where: str) -> Sidecar | None:
     """Read the names of channels of Micro-Manager's display settings, of whichever version."""
-    found = json.loads(text)
+    found = parse_json(text)
     found = found.get("map", found)
     rows = found.get("ChannelSettings", found.get("Channels"))
     if isinstance(rows, dict):
@@ -255,7 +253,7 @@ def _of_smartspim(text: str, where: str) -> Sidecar | None:
     """Read ``µm/pix`` and ``Z step (µm)`` of a table with tabs, of lines, or of JSON."""
     stated: dict[str, Any] = {}
     try:
-        queue: list[Any] = [json.loads(text)]
+        queue: list[Any] = [parse_json(text)]
         while queue:
             one = queue.pop()
             if isinstance(one, dict):

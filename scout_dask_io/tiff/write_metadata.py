@@ -20,6 +20,7 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
@@ -248,7 +249,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
     name, _, body = text.partition(" ")
     try:
-        found = json.loads(body) if name == SOFTWARE else None
+        found = parse_json(body) if name == SOFTWARE else None
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -42,7 +42,7 @@ from scout_dask_io.store.unfinished import NewArray
 from scout_dask_io.write.arguments import check_remote, plan_stored, readable
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.tasks import run_write, unit_tasks
-from scout_dask_io.write.unit import Target, units_done
+from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def append_array(
     check_settings(standing, given, own.after)
     own = with_attributes(own, along, data, attributes, letters[along])
     growth = Growth(along, (own,), named(source, array), standing.job, how.durable)
-    if _is_done(standing, growth, how):
+    if is_done(standing.manifest, growth, how):
         return _open(place) if how.compute else cast(Any, delayed(_open)(place))
     check_lossless(standing, own, along)
     part, whole = joined(standing, own, along, source, array)
@@ -205,7 +205,7 @@ def _write_tail(
 
 def _commit(target: Target, units: Blocks, place: Location, written: list[Any]) -> zarr.Array[Any]:
     with target.attempt.working():
-        target.transaction.commit({None: units})
+        target.transaction.commit({None: units}, known=noted_by(written))
         return _finish(place)
 
 
@@ -234,7 +234,7 @@ def named(source: Source | None, array: da.Array | None) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _is_done(standing: Standing, growth: Growth, how: AppendOptions) -> bool:
+def is_done(manifest: Manifest | None, growth: Growth, how: AppendOptions) -> bool:
     """Tell whether there is nothing to do: no rows, or, to resume, these very ones were appended.
 
     ``growth`` counts from what stands, which would have them already.
@@ -242,7 +242,7 @@ def _is_done(standing: Standing, growth: Growth, how: AppendOptions) -> bool:
     before, after = growth.rows
     if after == before:
         return True
-    last = None if standing.manifest is None else standing.manifest.settings.get("appended")
+    last = None if manifest is None else manifest.settings.get("appended")
     rows = [2 * before - after, before]
     return how.resume and last == {**growth.record, "rows": rows}
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Shape, expand_chunks
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, Option
 from scout_dask_io.core.plan import WritePlan, copies_of, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
@@ -187,7 +188,7 @@ def settings_of(
 
 def _json(attributes: dict[str, Any] | None) -> Any:
     try:
-        return json.loads(json.dumps(attributes or {}, allow_nan=False))
+        return parse_json(json.dumps(attributes or {}, allow_nan=False))
     except (TypeError, ValueError) as err:
         raise ArgumentError(
             f"attributes cannot be written as JSON: {err}. Give numbers, text, lists and dicts of "

@@ -130,12 +130,14 @@ class Growth:
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scout-dask-io")
         self._running: dict[Future[WrittenUnit], tuple[Slab, int]] = {}
         self._ended: list[Slab] = []
-        self.nbytes = 0
+        #: Bytes of elements written, and how often a slab was taken back.
+        self.nbytes, self.n_struck = 0, 0
         left = set(undone)
+        held = any(folder for _, folder in self.txn.array(target.level).entries())
         for slab in self.slabs:
             slab.done = set(slab.units) - left
             slab.planes = self._noted(slab)
-            slab.littered = slab.done != set(slab.units)
+            slab.littered = held and slab.done != set(slab.units)
             slab.stale = bool(slab.done) and not slab.planes
         self.show()
 
@@ -209,6 +211,7 @@ class Growth:
     def strike(self, slab: Slab) -> None:
         """Take a slab back: none of its units is written; those that run are let end first."""
         slab.stale = True
+        self.n_struck += 1
         if slab.running:
             return
         units = set(slab.units)

@@ -7,9 +7,8 @@ What an image says of itself and its levels: names, voxel sizes, and contrast, m
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -19,11 +18,10 @@ import numpy as np
 from dask.delayed import Delayed, delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
-from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.downsample import HalvedSource
 from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
-from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata, omero_metadata
+from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
@@ -33,7 +31,6 @@ from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
-from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
 from scout_dask_io.store.create import open as open_zarr
@@ -42,6 +39,8 @@ from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.transaction import begin
 from scout_dask_io.store.unfinished import Describe, NewArray
+from scout_dask_io.write.append import AppendOptions
+from scout_dask_io.write.append_image import append_image
 from scout_dask_io.write.arguments import (
     check_fill,
     check_remote,
@@ -53,7 +52,8 @@ from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
-from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks
+from scout_dask_io.write.shown import describe_image
+from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks, wait_task
 from scout_dask_io.write.unit import Lower, Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
@@ -83,6 +83,7 @@ def write_ome_zarr(
     nb_workers: int | None = None,
     durable: bool = False,
     qc: bool = False,
+    append: str | int | None = None,
     compute: bool = True,
     progress: Any = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -138,6 +139,14 @@ def write_ome_zarr(
         As for :func:`write_zarr`.
     qc : bool
         As for :func:`write_zarr`, of level 0.
+    append : str or int, optional
+        Let the image that stands at ``path`` grow along this axis, as for :func:`write_zarr`:
+        every level, the metadata of each replaced in one step, the full one last. ``channels``
+        and ``colors`` are then of channels that are appended. An image that has as many levels
+        as there are by default gets those that a larger one has. Contrast windows that were
+        measured are measured again. Where the image had an odd number of planes, the last plane
+        of a lower level was one plane alone and becomes the mean of two: readers of the old
+        shape see that right before the new shape.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -160,13 +169,27 @@ def write_ome_zarr(
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
     destination = locate(path, storage_options)
-    if labels is None and lies_under_labels(destination):
-        labels = True
     stated = None
     if is_data_array(data):
         data, stated = from_xarray(data)
+    if append is not None:
+        if qc:
+            raise ArgumentError("append goes without qc: a sheet tells of an array as a whole")
+        coded = None if codec is LEVEL_CODECS else codecs_of_levels(codec)[0]
+        given = {
+            "chunks": None if chunks == (64, 64, 64) else chunks, "levels": levels, "axes": axes,
+            "labels": labels, "method": method, "channels": channels, "colors": colors,
+            "voxel_size": voxel_size, "version": None if version == "0.4" else version,
+            "shards": shards, "codec": coded, "fill_value": fill_value or None,
+        }  # fmt: skip
+        how = AppendOptions(overwrite, resume, max_mem, nb_workers, durable, compute, progress)
+        said = {name: value for name, value in given.items() if value is not None}
+        return cast("zarr.Group | Delayed", append_image(destination, data, append, how, said))
+    if stated is not None:
         axes = (stated.axes or None) if axes is None else axes
         voxel_size = stated.voxel_size if voxel_size is None else voxel_size
+    if labels is None and lies_under_labels(destination):
+        labels = True
     labels, image_label = labels_for(data, labels)
     source, array = readable(data)
     size = size_for(data, voxel_size)
@@ -358,9 +381,8 @@ def _image_tasks(
         if k == 0:
             found, last = unit_tasks(here, plan, source, array, top, done)
         else:
-            # What lies above is whole once all tasks of the pass before are done.
             above = f"{here}-above"
-            tasks[above] = Task(above, _wait, List(*map(TaskRef, ends)))
+            tasks[above] = wait_task(above, ends)
             above_level = (top.level or 0) - 1
             halved = HalvedSource(
                 top.transaction.source(above_level), image.levels[first].factors, image.method
@@ -371,10 +393,6 @@ def _image_tasks(
         units |= {key for key in found if key[0] == here}
         ends = last
     return tasks, units, ends, already
-
-
-def _wait(above: list[Any]) -> list[Any]:
-    return above
 
 
 def _commit(
@@ -398,13 +416,6 @@ def _commit(
 
 def _open(path: Location) -> zarr.Group:
     return cast("zarr.Group", open_zarr(path, mode="r+"))
-
-
-# Elements of a channel that are read to measure its contrast, and that are sorted for it.
-# Sorting all of them took a tenth of a small write.
-SAMPLED, SORTED = 2**21, 2**18
-# The percentiles that are its darkest and its brightest value, which most images show well.
-WINDOW = (1.0, 99.9)
 
 
 def stated_info(
@@ -494,65 +505,3 @@ def level_attributes(level: Level, info: ImageInfo) -> dict[str, Any]:
     times = dict(zip(info.axes, level.total, strict=True))
     size = info.level([times.get(a, 1) for a in "zyx"]).voxel_size
     return found if size is None else {**found, ATTRIBUTE: list(size.micrometres)}
-
-
-def describe_image(
-    levels: Callable[[int | None], Source],
-    lowest: int,
-    *,
-    metadata: dict[str, Any],
-    version: str,
-    info: ImageInfo,
-) -> dict[str, Any]:
-    """Give the group's attributes: contrast windows are of the lowest level.
-
-    So is the range they may be moved in, but for integers, whose dtype has one.
-    """
-    if info.labels:
-        return metadata
-    source = levels(lowest)
-    # What is stated of each channel needs no look at the pixels.
-    samples = [
-        np.empty(0) if c.window and c.limits else _real(_sample(source, info.axes, k))
-        for k, c in enumerate(info.channels)
-    ]
-    windows = [
-        c.window or contrast_limits([v], WINDOW, n_sorted=SORTED)
-        for c, v in zip(info.channels, samples, strict=True)
-    ]
-    if source.dtype.kind in "iu":
-        dtype = np.iinfo(source.dtype)
-        limits = [(float(dtype.min), float(dtype.max))] * len(samples)
-    else:
-        limits = [(float(v.min()), float(v.max())) if v.size else (0.0, 1.0) for v in samples]
-    omero = omero_metadata(info, windows, limits)
-    if version == "0.5":
-        return {**metadata, "ome": {**metadata["ome"], "omero": omero}}
-    return {**metadata, "omero": omero}
-
-
-def _sample(source: Source, axes: str, channel: int) -> np.ndarray:
-    """Read a channel, or of a large one as many chunks here and there as are 2 million elements."""
-    chunks = source.read_shape
-    grid = [
-        1 if a == "c" else -(-n // c) for a, n, c in zip(axes, source.shape, chunks, strict=True)
-    ]
-    n_chunks = math.prod(grid)
-    wanted = min(n_chunks, max(1, SAMPLED // math.prod(chunks)))
-    if wanted == n_chunks:
-        return source[tuple(slice(channel, channel + 1) if a == "c" else slice(None) for a in axes)]
-    found = []
-    for number in np.random.default_rng(0).choice(n_chunks, wanted, replace=False):
-        index = np.unravel_index(number, grid)
-        at = tuple(
-            slice(channel, channel + 1) if a == "c" else slice(int(i) * c, (int(i) + 1) * c)
-            for a, i, c in zip(axes, index, chunks, strict=True)
-        )
-        found.append(source[at].reshape(-1))
-    return np.concatenate(found)
-
-
-def _real(values: np.ndarray) -> np.ndarray:
-    """Give the finite values, of complex ones the magnitude."""
-    real = np.abs(values) if values.dtype.kind == "c" else values
-    return real[np.isfinite(real)] if real.dtype.kind == "f" else real.reshape(-1)

@@ -5,7 +5,9 @@ Running the tasks of a write, or giving them as a Delayed; what a failure leaves
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import (
     Region,
     full_region,
@@ -42,6 +45,8 @@ from scout_dask_io.run.scratch import (
 )
 from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
+
+_LOG = logging.getLogger(__name__)
 
 Tasks = dict[Any, Any]
 
@@ -109,6 +114,18 @@ def level_tasks(
                 key, _write_level, target, unit, region, DataNode(None, source), TaskRef(above)
             )
     return tasks
+
+
+def wait_task(key: Any, ends: Sequence[Any]) -> Task:
+    """Give a task that is done once others are, and gives what they give.
+
+    What lies above a level is whole then.
+    """
+    return Task(key, _wait, List(*map(TaskRef, ends)))
+
+
+def _wait(above: list[Any]) -> list[Any]:
+    return above
 
 
 def _write_level(
@@ -365,12 +382,18 @@ def run_write(
         # Those of an image's levels are told apart by the first level that they make.
         write.undone = frozenset(key[1] for key in units if key[0] in (name, f"{name}-0"))
         return write
+    began, destination = time.perf_counter(), target.transaction.destination
+    _LOG.info(
+        "%s: %s of %s in chunks of %s, %s units (%s done before), %s at once, about %s of memory",
+        destination, plan.shape, plan.dtype, plan.chunks, len(units), already, plan.nb_workers,
+        format_nbytes(plan.projected_mem),
+    )  # fmt: skip
     try:
         with (
             reporting(progress, f"write {target.transaction.destination.name}") as report,
             nullcontext() if array is None else _waiting(array, plan, target) as cache,
         ):
-            return run_tasks(
+            written = run_tasks(
                 graph,
                 final,
                 units,
@@ -381,7 +404,10 @@ def run_write(
                 drain=target.attempt.drain,
                 cache=cache,
             )
+        _LOG.info("%s: published after %.1f s", destination, time.perf_counter() - began)
+        return written
     except BaseException as err:
+        _LOG.info("%s: stopped by %s", destination, type(err).__name__)
         _abandon(target.transaction, err)
         raise
 

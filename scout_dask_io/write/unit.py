@@ -17,6 +17,8 @@ whole chunks of it, so no more of it is in memory. What is below holds the whole
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +49,8 @@ from scout_dask_io.store.transaction import Transaction, finished_units
 from scout_dask_io.write.attempt import Attempt, Cancelled, Running
 from scout_dask_io.write.qc.gather import PlaneGatherer, is_whole
 from scout_dask_io.write.uploads import UploadLimit, Uploads, uploads_of
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ def write_unit(
     WriteError
         If a file cannot be written, naming it. The unit can be written again.
     """
+    began = time.perf_counter()
     origin = target.transaction.origin
     if origin:
         region = tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, origin, strict=True))
@@ -184,6 +189,7 @@ def write_unit(
                 lower.close()
             uploads.close()
     nbytes = int(np.prod(region_shape(region))) * fmt.dtype.itemsize
+    _LOG.debug("unit %s, %s: %.3f s", unit, region, time.perf_counter() - began)
     # On a disk the journal is read at the end: one file for many units.
     return WrittenUnit(unit, nbytes, {} if target.transaction.destination.on_disk else noted)
 

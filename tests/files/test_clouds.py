@@ -99,10 +99,9 @@ def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _signed(
     key: ec.EllipticCurvePrivateKey, by: ec.EllipticCurvePrivateKey, *, is_ca: bool
 ) -> x509.Certificate:
-    name = x509.Name(
-        [x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback" if is_ca else "leaf")]
-    )
     issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+    leaf = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "leaf")])
+    limits = x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None)
     now = datetime.datetime.now(datetime.UTC)
     here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     return (
@@ -114,9 +113,7 @@ def _signed(
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(here, critical=False)
-        .add_extension(
-            x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None), critical=True
-        )
+        .add_extension(limits, critical=True)
         .sign(by, hashes.SHA256())
     )
 

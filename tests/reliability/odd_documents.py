@@ -19,6 +19,8 @@ from numcodecs import Zlib
 from zarr.codecs import BytesCodec, GzipCodec
 
 import scout_dask_io as io
+from scout_dask_io.store.journal import CHUNK_RECORD
+from scout_dask_io.store.manifest import manifest_bytes
 
 VOLUME = make_volume((3, 5, 7))
 CHUNKS = (2, 3, 4)
@@ -28,13 +30,20 @@ CHUNKS = (2, 3, 4)
 class Odd:
     """An array or image with one thing wrong, or odd, about its metadata.
 
-    ``legal`` is what it holds, where it is odd and right.
+    ``legal`` is what it holds, where it is odd and right; ``key`` is what an error should name.
     """
 
     name: str
     template: str
     change: Callable[[Path], None]
     legal: np.ndarray | None = None
+    key: str = ""
+
+    def is_named(self, told: str) -> bool:
+        """Tell whether an error names the entry, or one that it lies in."""
+        names = [part for part in self.key.split(".") if part and not part.isdigit()]
+        # A group of which no image is known is answered by what it holds.
+        return not names or any(name in told for name in (*names, "it holds the arrays"))
 
     def make(self, templates: Path, path: Path) -> None:
         """Put it at a path that is free."""
@@ -244,7 +253,7 @@ def _edits() -> Iterator[Odd]:
         for key in keys:
             for value in VALUES:
                 name = f"{template} {key}={_short(value)}"
-                yield Odd(name, template, edited(file, key, value, above))
+                yield Odd(name, template, edited(file, key, value, above), key=key)
 
 
 TEXTS: dict[str, bytes] = {
@@ -302,6 +311,71 @@ def _texts() -> Iterator[Odd]:
             yield Odd(f"{template} chunk {kind}", template, _instead(chunk, kind))
         yield Odd(f"{template} chunk empty", template, _raw(chunk, b""))
         yield Odd(f"{template} chunk large", template, _raw(chunk, bytes(3_000_000)))
+
+
+#: Lists of so many that whoever looks at each twice takes for ever, and texts that take memory.
+MANY = 150_000
+
+
+def _large() -> Iterator[Odd]:
+    for template, file, above, keys in (
+        ("v2", ".zarray", "", ("shape", "chunks", "filters")),
+        ("v3", "zarr.json", "", ("shape", "codecs", "dimension_names", "attributes.filled")),
+        ("image2", ".zattrs", "", LISTS),
+        ("image3", "zarr.json", "attributes/ome", LISTS),
+        ("image2", "0/.zattrs", "", ("filled_planes", "_ARRAY_DIMENSIONS")),
+    ):
+        for key in keys:
+            for value in ({}, 1, "x", {"type": "scale", "scale": [1, 1, 1]}, {"color": "x"}):
+                yield Odd(
+                    f"{template} {key} has {MANY} of {value}", template,
+                    edited(file, key, [value] * MANY, above),
+                )  # fmt: skip
+    for template, file in (("v2", ".zattrs"), ("v3", "zarr.json"), ("image2", ".zattrs")):
+        for name, begin, part, end in (
+            ("text", b'"', b"a", b'"'),
+            ("lists", b"[", b"[],", b"0]"),
+            ("numbers", b"[", b"7,", b"0]"),
+            ("one key", b"{", b'"k":[],', b'"k":0}'),
+        ):
+
+            def fill(
+                raw: bytes, begin: bytes = begin, part: bytes = part, end: bytes = end
+            ) -> bytes:
+                text = begin + part * (10**8 // len(part)) + end
+                return raw.rstrip()[:-1] + b', "q": ' + text + b"}"
+
+            yield Odd(f"{template} {file} 100 MB of {name}", template, _within(file, fill))
+    for template in ("v2", "image2"):
+        path = ".scout-manifest" if template == "v2" else "0/.scout-manifest"
+        for name, head in (
+            ("of 10 GB", b'{"grid": [2], "scout_manifest": 1}\n'),
+            ("of 10 GB in its head", b""),
+            ("of a grid of texts", b'{"grid": ["a", 1000000000000]}\n'),
+            ("of a grid that is none", b'{"grid": 5, "scout_manifest": 1}\n'),
+            ("of a huge grid", b'{"grid": [4611686018427387904, 8], "scout_manifest": 1}\n'),
+            ("of another grid", manifest_bytes(np.zeros((1, 1, 1), CHUNK_RECORD), {})),
+            ("of no axes", manifest_bytes(np.zeros((), CHUNK_RECORD), {})),
+        ):
+            yield Odd(f"{template} manifest {name}", template, _sparse(path, head))
+
+
+LISTS = (
+    "multiscales", "multiscales.0.axes", "multiscales.0.datasets",
+    "multiscales.0.datasets.0.coordinateTransformations", "multiscales.0.coordinateTransformations",
+    "omero.channels", "labels", "plate.wells", "image-label.colors",
+)  # fmt: skip
+
+
+def _sparse(file: str, head: bytes) -> Callable[[Path], None]:
+    """Give what puts a file of 10 GB that takes no room."""
+
+    def change(path: Path) -> None:
+        (path / file).write_bytes(head)
+        if len(head) < 60:
+            os.truncate(path / file, 10**10)
+
+    return change
 
 
 PATHS = (
@@ -396,7 +470,7 @@ def _extents() -> Iterator[Odd]:
 
 def documents() -> list[Odd]:
     """Give them all, in one order."""
-    return [*_edits(), *_texts(), *_images(), *_extents()]
+    return [*_edits(), *_texts(), *_images(), *_extents(), *_large()]
 
 
 def sample(n: int, seed: int) -> list[Odd]:

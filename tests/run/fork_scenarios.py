@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 import scout_dask_io as io
 
-ROUND_S = 20.0
+#: What no round takes however loaded the machine is: processes that are spawned import all anew.
+ROUND_S = 120.0
 SHAPE, CHUNKS = (12, 37, 53), (4, 16, 32)
 N_PROCESSES = 2
 

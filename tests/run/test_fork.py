@@ -103,6 +103,7 @@ def test_forked_children_work_while_the_parent_computes(scenario: str, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("scenario", UNDER_LOAD)
 def test_forked_children_work_many_times_while_the_parent_computes(scenario: str, tmp_path: Path):
     # Fifty take a minute a scenario; what CI runs for every change is a fifth of it.

@@ -14,7 +14,7 @@ import zarr
 from helpers import make_volume, python
 
 from scout_dask_io.errors import ChunkReadError
-from scout_dask_io.files.local import read_file
+from scout_dask_io.files.local import Room, read_file
 from scout_dask_io.store.chunk_v2 import (
     ArrayFormat,
     ChunkDecoder,
@@ -236,15 +236,25 @@ def test_a_zstd_frame_without_a_size_is_decoded() -> None:
 
 def test_read_file_gives_the_bytes_and_none_where_there_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "0").write_bytes(b"abcdef")
-    assert read_file(tmp_path / "0", bytearray(6)) == b"abcdef"
-    assert read_file(tmp_path / "1", bytearray(6)) is None
-    assert read_file(tmp_path / "5" / "1", bytearray(6)) is None
+    assert read_file(tmp_path / "0", Room(6)) == b"abcdef"
+    assert read_file(tmp_path / "1", Room(6)) is None
+    assert read_file(tmp_path / "5" / "1", Room(6)) is None
+
+
+def test_files_are_given_no_more_memory_than_the_largest_of_them_has(tmp_path: Path) -> None:
+    room = Room(2**50)
+    for name, data in (("0", b"abc"), ("1", b"abcdef" * 100), ("2", b"xy")):
+        (tmp_path / name).write_bytes(data)
+        found = read_file(tmp_path / name, room)
+        assert found is not None
+        assert (bytes(found), found.nbytes) == (data, len(data))
+        assert len(found.obj) < 700
 
 
 def test_read_file_goes_through_a_link_to_a_file(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"abc")
     (tmp_path / "0").symlink_to(tmp_path / "real")
-    assert read_file(tmp_path / "0", bytearray(3)) == b"abc"
+    assert read_file(tmp_path / "0", Room(3)) == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -267,7 +277,7 @@ def test_read_file_refuses_what_is_no_chunk_and_does_not_hang(tmp_path: Path, ki
         path.write_bytes(b"")
         path = path / "1"
     with pytest.raises(ChunkReadError) as caught:
-        read_file(path, bytearray(1000))
+        read_file(path, Room(1000))
     assert str(path) in str(caught.value)
 
 

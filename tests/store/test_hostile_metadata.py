@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,3 +133,98 @@ def test_entries_of_another_kind_are_an_error_of_our_own(
     else:
         with pytest.raises(io.ScoutIOError, match=r"a\.zarr|\.zarray"):
             VERBS[verb](path)
+
+
+def _image(path: Path, n: int, name: str = "0") -> Path:
+    io.write_ome_zarr(path, np.arange(105, dtype="u2").reshape(3, 5, 7), chunks=(2, 3, 4), levels=1)
+    stated = json.loads((path / ".zattrs").read_text())
+    step = {"type": "scale", "scale": [1, 1, 1]}
+    level = {"path": name, "coordinateTransformations": [step]}
+    stated["multiscales"][0]["datasets"] = [level] * n
+    (path / ".zattrs").write_text(json.dumps(stated))
+    return path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_image_of_more_levels_than_there_can_be_is_refused(tmp_path: Path, verb: str) -> None:
+    path = _image(tmp_path / "a.zarr", 2000)
+    if verb == "open":
+        return  # a group, whatever it states of an image
+    with pytest.raises(io.LayoutError, match=r"a\.zarr.*2,000 datasets"):
+        VERBS[verb](path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_levels_of_one_path_are_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scout_dask_io.jobs import info
+
+    path, looks = _image(tmp_path / "a.zarr", 64), []
+    real = info.measure_array
+    monkeypatch.setattr(info, "measure_array", lambda *a: looks.append(a) or real(*a))
+    assert len(io.info(path).levels) == 64
+    assert len(looks) == 1
+
+
+GRIDS: dict[str, Any] = {
+    "none": {"grid": 5},
+    "of texts": {"grid": ["a", 10**12]},
+    "of lists": {"grid": [[1], 10**12]},
+    "huge": {"grid": [2**62, 8]},
+    "of another array": {"grid": [1, 1, 1]},
+    "nowhere": {},
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_no_more_of_a_manifest_is_read_than_its_grid_takes(tmp_path: Path, grid: str) -> None:
+    path = _made(tmp_path / "a.zarr", 2, [5, 7, 9], [2, 4, 4])
+    manifest = path / ".scout-manifest"
+    manifest.write_text(json.dumps({"scout_manifest": 1, **GRIDS[grid]}) + "\n")
+    with manifest.open("r+b") as file:
+        file.truncate(2**40)  # takes no room, and would take all memory
+    np.testing.assert_array_equal(_first(path), [[[3]]])
+    for verb in ("info", "verify"):
+        with pytest.raises(io.LayoutError, match=r"\.scout-manifest( is damaged|: has 1,0)"):
+            VERBS[verb](path)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [(b"[" * 5000 + b"]" * 5000, "objects and lists inside"), (b"[" + b"[]," * 3_000_000 + b"0]",
+     "values of JSON"), (b"1, 'q': 1", "not JSON"), (b'1, "q": 2', "'q' stands twice")],
+    ids=["deep", "many", "none", "twice"],
+)  # fmt: skip
+def test_attributes_that_are_not_read_are_an_error_of_every_verb(
+    tmp_path: Path, zarr_format: int, what: bytes, told: str
+) -> None:
+    path = _made(tmp_path / "a.zarr", zarr_format, [5, 7, 9], [2, 4, 4])
+    name = "zarr.json" if zarr_format == 3 else ".zattrs"
+    before = (path / name).read_bytes().rstrip()[:-1] + b"," if zarr_format == 3 else b"{"
+    (path / name).write_bytes(before + b'"q": ' + what + b"}")
+    for verb, work in VERBS.items():
+        said = None
+        try:
+            work(path)
+        except io.ScoutIOError as err:
+            said = str(err)
+        # What needs no attributes asks for none: v2 has them in a file of their own.
+        assert said is not None or (zarr_format == 2 and verb not in ("open", "info"))
+        assert said is None or (re.search(told, said) and name in said)
+        for made in ("out.zarr", "out", "image.zarr"):
+            shutil.rmtree(path.with_name(made), ignore_errors=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_an_array_that_says_nothing_of_a_compressor_has_none(tmp_path: Path) -> None:
+    path = _made(tmp_path / "a.zarr", 2, [2, 4], [2, 4])
+    document = json.loads((path / ".zarray").read_text())
+    del document["compressor"]
+    (path / ".zarray").write_text(json.dumps(document))
+    data = np.arange(8, dtype="u2").reshape(2, 4)
+    (path / "0").mkdir()
+    (path / "0" / "0").write_bytes(data.tobytes())
+    np.testing.assert_array_equal(io.read_zarr(path).compute(), data)
+    assert io.info(path).codec == "none"

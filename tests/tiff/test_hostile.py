@@ -105,6 +105,11 @@ def no_rows_a_strip(path: Path) -> None:
     set_tag(path, "RowsPerStrip", 0)
 
 
+def no_samples(path: Path) -> None:
+    tifffile.imwrite(path, make_volume((64, 20)))
+    set_tag(path, "SamplesPerPixel", 0)
+
+
 def bomb_of_tiles(path: Path) -> None:
     write_bomb(path)
 
@@ -142,6 +147,7 @@ DAMAGE = [
     unwritten_tile_of_a_general_codec,
     no_rows,
     no_rows_a_strip,
+    no_samples,
     bomb_of_tiles,
     bomb_of_one_tile,
     bomb_tile_of_a_small_page,
