@@ -21,7 +21,7 @@ from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region, i
 from scout_dask_io.core.source import Piece
 from scout_dask_io.errors import ChunkReadError
 from scout_dask_io.files.remote import RemoteLocation, identity_of
-from scout_dask_io.files.requests import BATCH_NBYTES, RangeAnswer, settled
+from scout_dask_io.files.requests import AHEAD_NBYTES, RangeAnswer, settled
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.chunk_v3 import ShardFormat
 
@@ -223,7 +223,7 @@ def _fetched(
         while waiting or begun:
             while waiting and len(begun) < client.at_once:
                 size = waiting[0].stop - waiting[0].start
-                if begun and held + size > BATCH_NBYTES:
+                if begun and held + size > AHEAD_NBYTES.get():
                     break
                 request = waiting.popleft()
                 held += size

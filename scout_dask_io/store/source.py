@@ -33,6 +33,7 @@ from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError, ScoutIOError
 from scout_dask_io.files.local import Newest
 from scout_dask_io.files.location import Location, as_remote, locate
+from scout_dask_io.files.requests import BATCH_NBYTES
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
 from scout_dask_io.store.chunk_v3 import ShardFormat
@@ -239,6 +240,7 @@ class ChunkFileSource(_StoredSource):
         self.token = token
         # Chunks of a store are asked for at once, however few threads there are.
         self.asks_at_once = not root.on_disk
+        self.ahead_nbytes = 0 if root.on_disk else BATCH_NBYTES
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
@@ -357,6 +359,7 @@ class ZarrSource(_StoredSource):
         self._array = array
         # On a disk zarr reads them as fast.
         self._shards: ShardIndex | None = None
+        self.ahead_nbytes = 0 if root.on_disk else BATCH_NBYTES
         if not root.on_disk and array.shards is not None:
             self._shards = ShardIndex.of(document or {})
         self.shape = array.shape

@@ -116,7 +116,7 @@ def plan_stored(
     room["n_copies"] = copies_of(sharded=sharded)
     try:
         if source is not None:
-            room["band_nbytes"] = source.band_nbytes
+            room |= {"band_nbytes": source.band_nbytes, "ahead_nbytes": source.ahead_nbytes}
             return planned(plan_source, source.shape, *kind, source.read_shape, **room)
         return planned(plan_computed, data.chunks, *kind, **room)
     except MemoryLimitError as err:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -318,8 +319,8 @@ def test_every_pair_of_axis_extents_keeps_the_plan_aligned() -> None:
     ("asked", "max_mem", "rows"),
     [
         (0, 2**30, 128),
-        # Two units a worker: half of what a plane has.
-        (2**27, 2**30, 512),
+        # A unit a worker: planes are asked for whole.
+        (2**27, 2**30, 1024),
         (2**25, 2**30, 256),
         # Memory has the last word.
         (2**27, 40 * 2**20, 128),
@@ -335,4 +336,19 @@ def test_bands_are_as_long_as_a_source_asks_where_memory_and_workers_permit(
     )  # fmt: skip
     assert plan.band == (64, rows, 1024)
     assert plan.projected_mem <= max_mem
-    assert plan.n_units >= 2 * plan.nb_workers
+    assert plan.n_units >= plan.nb_workers
+
+
+def test_what_is_held_of_answers_ahead_is_counted_and_gives_way() -> None:
+    how: dict[str, Any] = {"nb_workers": 2, "band_nbytes": 0}
+    of = ((256, 512, 512), "<u2", 2, (64, 64, 64), (1, 1, 512))
+    disk = plan_source(*of, max_mem=1000 * MB, **how)
+    store = plan_source(*of, max_mem=1000 * MB, ahead_nbytes=32 * MB, **how)
+    assert store.ahead_nbytes == 32 * MB
+    assert store.projected_mem == disk.projected_mem + 2 * 32 * MB
+    # A quarter of a task's share, and next to nothing where a chunk would not fit beside it.
+    assert plan_source(*of, max_mem=80 * MB, ahead_nbytes=32 * MB, **how).ahead_nbytes == 10 * MB
+    least = 4 * 64**3 * 2 + 2 * 1024 + 1
+    tight = plan_source(*of, max_mem=least, ahead_nbytes=32 * MB, **how)
+    assert (tight.ahead_nbytes, tight.nb_workers) == (1, 1)
+    assert tight.projected_mem <= least
