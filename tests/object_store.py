@@ -8,7 +8,7 @@ import sys
 import threading
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -137,10 +137,12 @@ def faulty_proxy(
     fault: Fault,
     seen: list[Request] | None = None,
     expected: list[str] | None = None,
+    dropped: Sequence[str] = (),
 ) -> Iterator[str]:
     """Pass requests on to a server, but for those that ``fault`` has something else for.
 
-    What asked whether it may be sent, by ``Expect``, is noted in ``expected``.
+    What asked whether it may be sent, by ``Expect``, is noted in ``expected``. Headers whose names,
+    in lower case, are ``dropped`` are not passed on.
     """
     host = address.removeprefix("http://")
 
@@ -166,7 +168,8 @@ def faulty_proxy(
                 return
             upstream = HTTPConnection(host)
             try:
-                upstream.request(self.command, self.path, body, dict(self.headers))
+                headers = {k: v for k, v in self.headers.items() if k.lower() not in dropped}
+                upstream.request(self.command, self.path, body, headers)
                 answer = upstream.getresponse()
                 data = answer.read()
                 self.send_response(answer.status)

@@ -162,15 +162,16 @@ def test_a_writer_that_is_killed_is_resumed_by_another(
     lab: Lab, planes: Planes, of: str, kind: str
 ) -> None:
     code = """
-import json, os, sys, scout_dask_io as io
+import json, os, sys, threading, scout_dask_io as io
 from scout_dask_io.store.remote_transaction import RemoteTransaction
 src, url, settings, how = sys.argv[1:]
-finish_unit, noted = RemoteTransaction.finish_unit, []
+finish_unit, noted, one = RemoteTransaction.finish_unit, [], threading.Lock()
 def killed(self, level, unit, *rest):
-    finish_unit(self, level, unit, *rest)
-    noted.append(unit)
-    if len(noted) == 3:
-        os.kill(os.getpid(), 9)
+    with one:  # or another thread notes a fourth before the end
+        finish_unit(self, level, unit, *rest)
+        noted.append(unit)
+        if len(noted) == 3:
+            os.kill(os.getpid(), 9)
 RemoteTransaction.finish_unit = killed
 io.convert(src, url, storage_options=json.loads(settings), nb_workers=1, **json.loads(how))
 """

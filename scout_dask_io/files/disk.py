@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scout_dask_io.errors import ScoutIOError, WriteError
+from scout_dask_io.files.system import READ, sync_dir
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -79,19 +80,10 @@ def make_dirs(path: Path, root: Path) -> None:
         make_dirs(path, root)
 
 
-def sync_dir(path: Path) -> None:
-    """Sync a directory, so that the names in it outlast a power failure."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def sync_files(paths: Iterable[str | os.PathLike[str]]) -> None:
     """Sync files that are there, so that what is in them outlasts a power failure."""
     for path in paths:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, READ)
         try:
             os.fsync(fd)
         finally:

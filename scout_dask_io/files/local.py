@@ -20,7 +20,8 @@ from scout_dask_io.errors import (
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.files.disk import make_dirs, sync_dir, sync_files, sync_folders
+from scout_dask_io.files.disk import make_dirs, sync_files, sync_folders
+from scout_dask_io.files.system import READ, read_some, replace, sync_dir
 
 if TYPE_CHECKING:
     _Base = Path
@@ -43,7 +44,6 @@ class Newest:
 
 #: Names of files that are being written begin so, and end in ``.tmp``.
 DRAFT_PREFIX = ".scout-"
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -70,7 +70,7 @@ class LocalLocation(_Base):
             If it is no regular file, which could hang or never end, or cannot be read.
         """
         try:
-            fd = os.open(self, _READ_FLAGS)
+            fd = os.open(self, READ)
         except _NOT_THERE as err:
             if os.path.islink(self):
                 raise LayoutError(f"{self}: expected a regular file, found a link to "
@@ -194,12 +194,12 @@ class LocalLocation(_Base):
         for own, name in pairs:
             target = f"{there}/{name}"
             try:
-                os.replace(f"{here}/{own}", target)
+                replace(f"{here}/{own}", target)
             except FileNotFoundError:
                 if not os.path.lexists(f"{here}/{own}"):
                     continue
                 make_dirs(Path(os.path.dirname(target)), Path(there))
-                os.replace(f"{here}/{own}", target)
+                replace(f"{here}/{own}", target)
         if durable:
             sync_folders(there, (name for _, name in pairs))
 
@@ -389,8 +389,7 @@ def read_file(path: str | os.PathLike[str], room: Room) -> memoryview | None:
         If it is no regular file, larger than allowed, or cannot be read.
     """
     try:
-        # O_NONBLOCK: a FIFO in a chunk's place must not hang the reader.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(path, READ)
     except FileNotFoundError as err:
         if os.path.islink(path):  # never fill: the chunk is somewhere else, or was
             raise ChunkReadError(f"{path}: expected a chunk's file, found a link to "
@@ -415,7 +414,7 @@ def read_file(path: str | os.PathLike[str], room: Room) -> memoryview | None:
             ) from err
         got = 0
         while got < len(data):
-            more = os.readv(fd, [data[got:]])
+            more = read_some(fd, data[got:])
             if not more:
                 raise ChunkReadError(f"{path}: ended after {got} of {info.st_size} bytes")
             got += more

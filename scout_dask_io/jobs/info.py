@@ -41,7 +41,7 @@ from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
-from scout_dask_io.store.metadata import Node, read_node
+from scout_dask_io.store.metadata import Node, dtype_named, read_node
 from scout_dask_io.store.nodes import find_node, open_node
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.store.unfinished import Unfinished
@@ -403,8 +403,8 @@ def _axes(ndim: int, channels: bool) -> str | None:
 def _dtype(meta: dict[str, Any]) -> str:
     found = meta["dtype"] if meta["zarr_format"] == 2 else meta["data_type"]
     try:
-        return str(np.dtype(found))
-    except (TypeError, ValueError, KeyError):
+        return str(dtype_named(found))
+    except ValueError:
         # Structured, or one that v3 alone knows.
         return str(found.get("name", found) if isinstance(found, dict) else found)
 

@@ -12,12 +12,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
+from scout_dask_io.core.formatting import cut, format_count, format_found, format_nbytes, format_s
 from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option
@@ -33,7 +34,7 @@ from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.image import place_of_level
 from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.manifest import UNKNOWN, Manifest, manifest_of
-from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.metadata import Node, dtype_named
 from scout_dask_io.store.nodes import find_node, open_node
 from scout_dask_io.store.source import source_of_node
 from scout_dask_io.write.preflight import preflight
@@ -222,9 +223,11 @@ def _mismatch(fmt: ChunkFormat, manifest: Manifest, counts: Shape) -> str:
     for name, value in fmt.described().items():
         written = manifest.settings.get(name, value)
         if name == "dtype":
-            written = np.dtype(written).str
+            with suppress(ValueError):  # which is another, then
+                written = dtype_named(written).str
         if written != value:
-            return f"the {name} is {value} in the metadata, the manifest says {written}"
+            said = written if isinstance(written, str) else format_found(written)
+            return f"the {name} is {value} in the metadata, the manifest says {cut(said)}"
     if manifest.records.shape != counts:
         return f"the chunk grid is {counts}, the manifest's {manifest.records.shape}"
     return ""

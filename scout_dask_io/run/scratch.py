@@ -25,6 +25,7 @@ from scout_dask_io.core.grid import Region, Shape, intersect, region_shape, rela
 from scout_dask_io.core.messages import RESUME, Option
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import WriteError
+from scout_dask_io.files.system import read_some_at
 
 
 def scratch_path(tmp: Path, index: Shape) -> Path:
@@ -121,7 +122,7 @@ def _fill(fd: int, buffer: memoryview, offset: int) -> int:
     """
     got = 0
     while got < len(buffer):
-        n = os.preadv(fd, [buffer[got:]], offset + got)
+        n = read_some_at(fd, buffer[got:], offset + got)
         if n == 0:
             break
         got += n

@@ -33,7 +33,9 @@ from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.disk import make_dirs
+from scout_dask_io.files.system import CREATE, replace
 from scout_dask_io.store.decompression import check_claim, decompress
+from scout_dask_io.store.metadata import dtype_named
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -149,7 +151,7 @@ def write_file(
     exist: once they are gone, so is the job, and a late writer fails instead of
     touching what was published.
     """
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    fd = os.open(temporary, CREATE, 0o666)
     try:
         try:
             view = memoryview(data)
@@ -160,10 +162,10 @@ def write_file(
         finally:
             os.close(fd)
         try:
-            os.replace(temporary, path)
+            replace(temporary, path)
         except FileNotFoundError:
             make_dirs(Path(path).parent, Path(root))
-            os.replace(temporary, path)
+            replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -215,8 +217,8 @@ class ArrayFormat:
         if not isinstance(meta.get("dtype"), str):
             return None
         try:
-            dtype = np.dtype(meta["dtype"])
-        except (TypeError, ValueError, SyntaxError):
+            dtype = dtype_named(meta["dtype"])
+        except ValueError:
             return None
         if dtype.kind not in "biufc":
             return None

@@ -30,7 +30,8 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.disk import make_dirs, naming_errors, remove_tree
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.store.local_transaction import NO_LINK, LocalTransaction
+from scout_dask_io.files.system import NO_LINK, replace
+from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.unfinished import group_documents
 
 EXCERPT_NAME = ".scout-excerpt"
@@ -168,7 +169,7 @@ class Excerpt:
             except FileExistsError:
                 draft = f"{self.txn.tmp}/shown-{os.getpid()}"
                 os.link(chunk, draft)
-                os.replace(draft, shown)
+                replace(draft, shown)
                 with suppress(FileNotFoundError):
                     os.unlink(draft)  # two names of one file: then the rename has done nothing
         except FileNotFoundError:

@@ -27,13 +27,11 @@ its pixels.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +42,7 @@ from scout_dask_io.errors import LayoutError, ScoutIOError, WriteError
 from scout_dask_io.files.disk import naming_errors, remove_tree
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local
+from scout_dask_io.files.system import locked
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.layout import OWN_PREFIX
@@ -53,7 +52,6 @@ from scout_dask_io.store.manifest import (
     NOTES_NAME,
     REGIONS_NAME,
     Manifest,
-    locked,
     manifest_bytes,
     manifest_of,
     note_states,
@@ -281,22 +279,12 @@ def _alone(place: Location, *, wait: bool) -> Iterator[bool]:
     if not place.on_disk:
         yield True
         return
-    try:
-        fd = os.open(as_local(place) / APPEND_NAME, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        yield False
-        return
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
-        yield True
-    finally:
-        os.close(fd)
+            alone = stack.enter_context(locked(as_local(place) / APPEND_NAME, wait=wait))
+        except (FileNotFoundError, NotADirectoryError):
+            alone = False
+        yield alone
 
 
 def _decided(tail: Location) -> Growth | None:

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from scout_dask_io.core.json_document import parse_json
-from scout_dask_io.files.disk import sync_dir
 from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.system import APPEND, sync_dir
 
 #: Size of a chunk's file in bytes (0: no file, every element is the fill value) and its CRC32C.
 CHUNK_RECORD = np.dtype([("nbytes", "<u4"), ("crc32c", "<u4")])
@@ -43,7 +43,7 @@ def append_unit(journal: Path, unit: int, records: np.ndarray, *, durable: bool 
     body = json.dumps({"unit": unit, "chunks": base64.b64encode(records.tobytes()).decode()})
     line = f"{zlib.crc32(body.encode()):08x} {body}\n".encode()
     path = journal / f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.log"
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    fd = os.open(path, APPEND, 0o666)
     try:
         new = durable and not os.fstat(fd).st_size
         # A line torn by an earlier failure must not swallow this one.

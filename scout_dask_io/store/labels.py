@@ -14,8 +14,8 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import LABEL_KEY
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location, as_local
+from scout_dask_io.files.system import locked
 from scout_dask_io.store.image import LABELS_NAME, image_of_node, ome_attributes
-from scout_dask_io.store.manifest import locked
 from scout_dask_io.store.metadata import Node, read_node, replace_attributes
 from scout_dask_io.store.nodes import open_node
 from scout_dask_io.store.unfinished import group_documents

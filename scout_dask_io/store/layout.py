@@ -347,7 +347,7 @@ def chunk_grid(node: Node) -> tuple[Shape, Shape]:
     if (
         not isinstance(chunks, list)
         or len(chunks) != len(shape)
-        or not all(isinstance(c, int) for c in chunks)
+        or not all(isinstance(c, int) and c > 0 for c in chunks)
     ):
         raise LayoutError(
             f"{node.location / 'zarr.json'}: the chunk_grid {format_found(grid)} is not a regular "

@@ -13,7 +13,6 @@ work of its job; each level has its own, as an array has.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import socket
@@ -37,12 +36,12 @@ from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteEr
 from scout_dask_io.files.disk import (
     naming_errors,
     remove_tree,
-    sync_dir,
     sync_files,
     sync_folders,
     sync_tree,
 )
 from scout_dask_io.files.local import DRAFT_PREFIX, LocalLocation
+from scout_dask_io.files.system import NO_LINK, free_nbytes, locked, sync_dir
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
 from scout_dask_io.store.create import documents_of
@@ -54,7 +53,7 @@ from scout_dask_io.store.journal import (
     unit_times,
 )
 from scout_dask_io.store.layout import array_at
-from scout_dask_io.store.manifest import UNKNOWN, change_records, locked, write_manifest
+from scout_dask_io.store.manifest import UNKNOWN, change_records, write_manifest
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.sidecar import write_beside
@@ -413,8 +412,7 @@ class LocalTransaction:
         if self.region is not None:
             after = MIXED
         try:
-            found = os.statvfs(staging.job)
-            free = f" ({format_nbytes(found.f_bavail * found.f_frsize)} free)"
+            free = f" ({format_nbytes(free_nbytes(staging.job))} free)"
         except OSError:
             free = ""
         error = WriteError(f"{path} cannot be written: {err.strerror}{free}. " + after)
@@ -526,10 +524,6 @@ def _says(path: LocalLocation, content: bytes) -> bool:
         return bool(parse_json(path.read() or b"") == parse_json(content))
     except (LayoutError, ValueError):
         return False
-
-
-#: What disks say that have no hard links, as exFAT or SMB, or no more of one file.
-NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class _Sharing:

@@ -15,13 +15,11 @@ grid, and the records of its chunks once they are all written. Higher numbers ar
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +32,7 @@ from scout_dask_io.core.json_document import MAX_JSON_NBYTES, parse_json
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.system import locked
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.layout import chunk_grid
@@ -154,21 +153,6 @@ def manifest_job(array: Path) -> str | None:
             return str(parse_json(file.readline())["job"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-@contextmanager
-def locked(array: LocalLocation) -> Iterator[None]:
-    """Keep other writers from what an array on a disk says of itself, while it is changed.
-
-    The lock is on the directory itself; some file systems have none.
-    """
-    fd = os.open(array, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def change_records(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +35,7 @@ MAX_NDIM = 32 if np.__version__.startswith("1.") else 64
 MAX_ELEMENTS = 2**59
 #: And a chunk, which is in memory whole.
 MAX_CHUNK_ELEMENTS = 2**40
+_DTYPE = re.compile(r"[<>|=]?[?\w]{1,20}(\[\w{1,20}\])?")
 #: What file managers leave in every folder that is looked at, in lower case.
 _LITTER = frozenset((".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"))
 
@@ -232,8 +234,8 @@ def are_of_one_array(location: Location, documents: Mapping[str, bytes | None]) 
     check_array_metadata(v3, location / "zarr.json")
     grid = v3["chunk_grid"].get("configuration", {}) if isinstance(v3["chunk_grid"], dict) else {}
     try:
-        same = np.dtype(v2["dtype"]).newbyteorder("=") == np.dtype(v3["data_type"])
-    except (TypeError, ValueError):
+        same = dtype_named(v2["dtype"]).newbyteorder("=") == dtype_named(v3["data_type"])
+    except ValueError:
         return False
     return (
         same
@@ -242,6 +244,23 @@ def are_of_one_array(location: Location, documents: Mapping[str, bytes | None]) 
         and v3["chunk_key_encoding"]["name"] == "v2"
         and (separator_of(v2) or ".") == separator_of(v3)
     )
+
+
+def dtype_named(name: Any) -> np.dtype[Any]:
+    """Give the numpy type that metadata name, such as ``"<u2"`` or ``"uint16"``.
+
+    Raises
+    ------
+    ValueError
+        If they name none, or a structured one.
+    """
+    # numpy would have Python parse a text with commas or brackets.
+    if not isinstance(name, str) or not _DTYPE.fullmatch(name):
+        raise ValueError(f"{format_found(name)} is no numpy type such as '<u2'")
+    try:
+        return np.dtype(name)
+    except (TypeError, ValueError) as err:
+        raise ValueError(f"{name!r} is no numpy type ({err})") from err
 
 
 def _is_array(raw: bytes | None) -> bool:

@@ -15,8 +15,8 @@ from typing import Any
 
 from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import LayoutError, TargetExistsError
-from scout_dask_io.files.disk import sync_dir
 from scout_dask_io.files.location import Location
+from scout_dask_io.files.system import sync_dir
 
 #: Tells files of this kind from others: it is among the first characters of both.
 FORMAT = "scout-dask-io qc"

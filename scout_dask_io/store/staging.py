@@ -40,10 +40,10 @@ from scout_dask_io.files.disk import (
     hidden_name,
     naming_errors,
     remove_tree,
-    sync_dir,
     sync_tree,
 )
 from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.system import sync_dir
 from scout_dask_io.store.layout import find_stranger
 from scout_dask_io.store.manifest import manifest_job
 from scout_dask_io.store.members import check_members

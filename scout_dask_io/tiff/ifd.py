@@ -399,10 +399,12 @@ def room_of(offsets: np.ndarray, ifd: int, size: int) -> np.ndarray:
 
 def _needed(layout: PageLayout) -> np.ndarray:
     """Give the decoded size of every segment, in bytes."""
-    need = np.full(layout.n_segments, _segment_nbytes(layout, 0), np.int64)
+    # What no file has fits 64 bits, twice too: the claims are checked after holes are looked for.
+    first = min(_segment_nbytes(layout, 0), 2**61)
+    need = np.full(layout.n_segments, first, np.int64)
     down = layout.grid[0]
     if not layout.tiled:
-        need[down - 1 :: down] = _segment_nbytes(layout, down - 1)
+        need[down - 1 :: down] = min(_segment_nbytes(layout, down - 1), 2**61)
     return need
 
 

@@ -29,20 +29,13 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
+from scout_dask_io.files.system import READ, read_some_at
 from scout_dask_io.tiff.page_layout import SourceFile
 from scout_dask_io.tiff.range_reader import RemoteFile, find_object
 
 #: A file that is open: a descriptor, or what stands for one of an object in a store.
 OpenFile: TypeAlias = int | RemoteFile
 
-# O_NONBLOCK: opening a FIFO that took a file's place must not wait for a writer.
-# It changes nothing for regular files.
-_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 _MASK = 0xFFFFFFFFFFFFFFFF
 
 
@@ -103,7 +96,7 @@ def _open_found(path: Location, known: SourceFile | None) -> Iterator[tuple[Open
     path = as_local(path)
     _find_file(path)
     try:
-        fd = os.open(path, _FLAGS)
+        fd = os.open(path, READ)
     except OSError as err:
         raise TiffReadError(f"cannot open {path!r}: {err}") from err
     try:
@@ -140,7 +133,7 @@ def open_checked(file: SourceFile) -> int:
         If it is no longer the file that was described.
     """
     try:
-        fd = os.open(file.path, _FLAGS)
+        fd = os.open(file.path, READ)
     except FileNotFoundError:
         raise SourceChangedError(
             f"{file.path!r} is gone: it was there when the array was built. "
@@ -197,25 +190,11 @@ def read_at(fd: OpenFile, offset: int, out: memoryview) -> int:
         return fd.read(offset, out)
     done, wanted = 0, len(out)
     while done < wanted:
-        got = _read_some(fd, offset + done, out[done:] if done else out)
+        got = read_some_at(fd, out[done:] if done else out, offset + done)
         if got == 0:
             break
         done += got
     return done
-
-
-if hasattr(os, "preadv"):
-
-    def _read_some(fd: int, offset: int, out: memoryview) -> int:
-        return os.preadv(fd, [out], offset)
-
-else:  # Windows: the descriptor belongs to this call alone, so seeking is safe.
-
-    def _read_some(fd: int, offset: int, out: memoryview) -> int:
-        os.lseek(fd, offset, os.SEEK_SET)
-        data = os.read(fd, len(out))
-        out[: len(data)] = data
-        return len(data)
 
 
 def read_bytes(fd: OpenFile, offset: int, nbytes: int) -> bytearray:

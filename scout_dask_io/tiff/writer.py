@@ -21,6 +21,7 @@ import tifffile
 
 from scout_dask_io.errors import WriteError
 from scout_dask_io.files.disk import hidden_name
+from scout_dask_io.files.system import replace
 from scout_dask_io.tiff.encode import (
     HEADER_NBYTES,
     Band,
@@ -139,7 +140,7 @@ class TiffDraft:
             self._check()
             with suppress(FileNotFoundError):
                 os.chmod(self.partial, stat.S_IMODE(os.stat(self.target).st_mode))
-            os.replace(self.partial, self.target)
+            replace(self.partial, self.target)
 
     def discard(self) -> None:
         """Remove the draft, if it is still there and can be removed."""

@@ -228,3 +228,41 @@ def test_an_array_that_says_nothing_of_a_compressor_has_none(tmp_path: Path) -> 
     (path / "0" / "0").write_bytes(data.tobytes())
     np.testing.assert_array_equal(io.read_zarr(path).compute(), data)
     assert io.info(path).codec == "none"
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    "dtype", ["\n,u2", "(2,2)<u2", "(" * 300 + "u2", "u2,u2", "[" * 99, "u2[9", ""]
+)
+def test_a_data_type_is_a_name_and_no_text_for_python(
+    tmp_path: Path, zarr_format: int, dtype: str
+) -> None:
+    path = _made(tmp_path / "a.zarr", zarr_format, [5, 7, 9], [2, 4, 4])
+    file = path / ("zarr.json" if zarr_format == 3 else ".zarray")
+    name = "data_type" if zarr_format == 3 else "dtype"
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: dtype}))
+    if dtype or zarr_format == 2:
+        assert io.info(path).dtype == dtype
+    for verb in ("read", "verify", "convert"):
+        with pytest.raises(io.LayoutError, match=name):
+            VERBS[verb](path)
+
+
+def test_a_manifest_that_names_another_kind_of_data_is_told(tmp_path: Path) -> None:
+    io.write_zarr(tmp_path / "a.zarr", np.arange(8, dtype="u2").reshape(2, 4), (2, 2))
+    file = tmp_path / "a.zarr" / ".scout-manifest"
+    head, _, body = file.read_bytes().partition(b"\n")
+    document = json.loads(head)
+    document["settings"]["dtype"] = "(9)" * 9
+    file.write_bytes(json.dumps(document).encode() + b"\n" + body)
+    assert "the manifest says (9)(9)" in io.verify(tmp_path / "a.zarr").mismatch
+
+
+def test_a_grid_of_another_name_is_not_counted_by_extents_of_nothing(tmp_path: Path) -> None:
+    path = _made(tmp_path / "a.zarr", 3, [5, 7, 9], [2, 4, 4])
+    document = json.loads((path / "zarr.json").read_text())
+    document["chunk_grid"] = {"name": "odd", "configuration": {"chunk_shape": [2, 0, 4]}}
+    (path / "zarr.json").write_text(json.dumps(document))
+    for verb in ("info", "read", "verify"):
+        with pytest.raises(io.LayoutError, match="chunk_grid"):
+            VERBS[verb](path)

@@ -338,3 +338,14 @@ except TiffReadError:
     print(after.ru_maxrss - before.ru_maxrss < 100_000, after.ru_utime - before.ru_utime < 5)
 """
     assert python("-c", script).split() == ["True", "True"]
+
+
+@pytest.mark.parametrize("allow_sparse", [False, True])
+def test_a_strip_that_no_machine_can_count_is_refused(tmp_path, allow_sparse: bool):
+    tags = [(256, 4, 2**32 - 1), (257, 4, 2**32 - 1), (258, 3, 64), (259, 3, 1), (262, 3, 1)]
+    tags += [(273, 4, 8), (277, 3, 2**16 - 1), (278, 4, 2**32 - 1)]
+    body = b"".join(struct.pack("<HHII", code, kind, 1, value) for code, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    (tmp_path / "a.tif").write_bytes(head + body + bytes(4) + bytes(600))
+    with pytest.raises(TiffReadError, match=r"a\.tif"):
+        imread(tmp_path / "a.tif", allow_sparse=allow_sparse)
