@@ -205,7 +205,7 @@ def given_to(name: str, options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-_SELECTION = {f.name for f in fields(Selection)}
+_SELECTION = {*(f.name for f in fields(Selection)), "axes"}
 #: Keys of ``--storage-option`` whose values may stand on a screen.
 _NO_SECRETS = {"anon", "profile", "endpoint_url", "region", "requester_pays", "project"}
 

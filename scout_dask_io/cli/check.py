@@ -19,7 +19,7 @@ from scout_dask_io.cli.base import (
 
 @command(
     path_argument("src"), path_argument("dst", required=False), opt.deep, opt.workers, opt.max_mem,
-    opt.order, opt.selection, opt.scheduler, opt.storage_options, opt.quiet,
+    opt.order, opt.selection, opt.axes, opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def verify(

@@ -39,8 +39,8 @@ def _destination(dst: str | None, into: str | None, label: str | None) -> str:
 @command(
     opt.src_dst[0], path_argument("dst", required=False), opt.ome, opt.labels, opt.labels_too,
     opt.into, opt.label, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
-    opt.shards, opt.voxel_size, opt.workers, opt.max_mem, opt.overwrite, opt.resume, opt.order,
-    opt.missing, opt.selection_checked, opt.follow, opt.qc, opt.durable, opt.dry_run,
+    opt.shards, opt.voxel_size, opt.axes, opt.workers, opt.max_mem, opt.overwrite, opt.resume,
+    opt.order, opt.missing, opt.selection_checked, opt.follow, opt.qc, opt.durable, opt.dry_run,
     opt.scheduler, opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj

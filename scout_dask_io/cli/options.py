@@ -241,6 +241,10 @@ voxel_size = click.option(
     metavar="Z,Y,X", show_default="what the source states",
     help="Size of a voxel in micrometres, e.g. 4,1.8,1.8.",
 )  # fmt: skip
+axes = click.option(
+    "--axes", metavar="LETTERS", show_default="what the source states, or by their number",
+    help="What the axes of SRC are, a letter each: t, c, z, y, x, e.g. tyx.",
+)  # fmt: skip
 storage_options = click.option(
     "--storage-option", "storage_options", multiple=True, callback=_options,
     metavar="KEY=VALUE",

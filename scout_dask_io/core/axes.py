@@ -136,6 +136,19 @@ def axes_of(ndim: int, *, channels: bool = False, axes: str | None = None) -> st
     return guessed_axes(ndim, channels=channels)
 
 
+def pages_as_planes(axes: str) -> str:
+    """Give the axes of TIFF pages of which no metadata say what they are, as planes along z.
+
+    Examples
+    --------
+    >>> pages_as_planes("qyx"), pages_as_planes("qzyx"), pages_as_planes("ryx")
+    ('zyx', 'qzyx', 'ryx')
+    """
+    strange = [a for a in axes if a not in ORDER]
+    pages = len(strange) == 1 and strange[0] in "qi" and "z" not in axes
+    return axes.replace(strange[0], "z") if pages else axes
+
+
 def in_order(axes: str) -> str:
     """Give the letters in the order of pages: what means nothing, ``tczyx``, and colour last.
 
@@ -148,17 +161,23 @@ def in_order(axes: str) -> str:
     return "".join(sorted(axes, key=order.find))
 
 
-def names_to_store(axes: str, names: Sequence[str] = ()) -> list[str] | None:
+def names_to_store(
+    axes: str, names: Sequence[str] = (), shape: Sequence[int] = ()
+) -> list[str] | None:
     """Give the names of axes as an array stores them; ``None`` of what readers take it for anyway.
 
-    Of five axes nobody is sure, so that they are always named.
+    Of five axes nobody is sure, nor whether the last of three that is three or four long is
+    colour, so that they are always named.
 
     Examples
     --------
     >>> names_to_store("tyx"), names_to_store("zyx"), names_to_store("cyx", ("dapi",))
     (['t', 'y', 'x'], None, None)
+    >>> names_to_store("zyx", (), (9, 8, 3))
+    ['z', 'y', 'x']
     """
     usual = guessed_axes(len(axes), channels=bool(names))
     means_nothing = not set(axes) <= set(ORDER + "s")
-    plain = len(axes) < 5 and axes == usual
+    like_colour = len(axes) > 2 and tuple(shape[-1:]) in ((3,), (4,))
+    plain = len(axes) < 5 and axes == usual and not like_colour
     return None if not axes or means_nothing or plain else list(axes)

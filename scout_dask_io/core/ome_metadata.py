@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.axes import ORDER, letters_of
+from scout_dask_io.core.axes import ORDER, axis_letter, letters_of
 from scout_dask_io.core.formatting import cut, format_found
 from scout_dask_io.core.image_info import (
     Axis,
@@ -38,6 +38,10 @@ _LATEST, _WITH_AXES = (0, 5), (0, 4)
 _TYPES = {"t": "time", "c": "channel"}
 #: What says that pixels are labels, in the metadata of an image; and in the attributes of an array.
 LABEL_KEY = "image-label"
+#: What holds a record of an image: an attribute of an array, a key in the text of a TIFF file.
+RECORD_KEY = "image_frame"
+# Of a record: what users noted with the array.
+_ARRAY_KEY = "array_attributes"
 #: Most levels, axes, and transformations of a level that are looked at: 2**64 elements along an
 #: axis halve to one in 64 levels, numpy has 64 axes, and writers state two transformations.
 MAX_LEVELS, MAX_AXES, MAX_STEPS = 64, 64, 64
@@ -471,6 +475,23 @@ def frame_record(info: ImageInfo) -> dict[str, Any]:
     return found
 
 
+def image_record(info: ImageInfo) -> dict[str, Any]:
+    """Give all that is known of an image beside its pixels, for a file of another format.
+
+    What :func:`frame_record` gives, with the names and colours of channels, whether the pixels
+    are labels, and what users noted with the array.
+    """
+    found = frame_record(info)
+    if any(c != Channel() for c in info.channels):
+        channels = [_channel_record(c) for c in info.channels]
+        found["omero"] = {**found.get("omero", {}), "channels": channels}
+    if info.labels:
+        found[LABEL_KEY] = dict(info.image_label)
+    if info.attributes:
+        found[_ARRAY_KEY] = dict(info.attributes)
+    return found
+
+
 def _channel_record(channel: Channel) -> dict[str, Any]:
     extras = dict(channel.extras)
     window = extras.pop("window", {})
@@ -482,13 +503,18 @@ def _channel_record(channel: Channel) -> dict[str, Any]:
 
 
 def with_record(info: ImageInfo, found: Any, where: str) -> ImageInfo:
-    """Give what is known with what :func:`frame_record` gave; a record that makes no sense is none.
+    """Give what is known with what a record says; one that makes no sense says nothing.
 
-    Axes go by their letters, and channels by their number.
+    Axes go by their letters, and channels by their number. Where the axes are not known, they
+    are those of the record. See :func:`image_record`.
     """
     if not isinstance(found, dict):
         return info
     axes = found.get("axes")
+    if not info.axes and isinstance(axes, list):
+        letters = [a.get("name") if isinstance(a, dict) else None for a in axes]
+        if all(isinstance(a, str) and axis_letter(a) == a for a in letters):
+            info = replace(info, axes="".join(map(str, letters)))
     known = {}
     for entry in axes if isinstance(axes, list) else ():
         if isinstance(entry, dict):
@@ -513,11 +539,14 @@ def with_record(info: ImageInfo, found: Any, where: str) -> ImageInfo:
     else:
         channels = info.channels
     size = info.voxel_size or (_voxel_size(info.axes, frame, where) if known else None)
-    more = found.get("attributes")
+    more, own = (found.get(key) for key in ("attributes", _ARRAY_KEY))
     return replace(
         info,
         frame=frame,
         channels=channels,
         display=display or info.display,
+        labels=info.labels or LABEL_KEY in found,
+        image_label=info.image_label or label_record(found.get(LABEL_KEY)),
+        attributes=own if isinstance(own, dict) else info.attributes,
         group_attributes=more if isinstance(more, dict) else info.group_attributes,
     ).sized(size)

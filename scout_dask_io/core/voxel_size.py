@@ -16,6 +16,7 @@ ATTRIBUTE = "voxel_size_um"
 #: Lengths in micrometres, by the names that TIFF and OME metadata use.
 MICROMETRES = {
     "pm": 1e-6,
+    "picometer": 1e-6,
     "å": 1e-4,
     "angstrom": 1e-4,
     "nm": 1e-3,
@@ -27,7 +28,9 @@ MICROMETRES = {
     "mm": 1e3,
     "millimeter": 1e3,
     "centimeter": 1e4,
+    "decimeter": 1e5,
     "meter": 1e6,
+    "kilometer": 1e9,
     "cm": 1e4,
     "m": 1e6,
     "in": 25400.0,

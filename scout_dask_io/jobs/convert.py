@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, cast
 import dask.array as da
 import numpy as np
 
-from scout_dask_io.core.axes import ORDER
+from scout_dask_io.core.axes import ORDER, names_to_store
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import Option, about, warn
-from scout_dask_io.core.ome_metadata import VERSIONS, frame_record
+from scout_dask_io.core.ome_metadata import RECORD_KEY, VERSIONS, frame_record
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.shards import advise_shards
@@ -59,10 +59,12 @@ from scout_dask_io.read.any import (
     leading_channels,
     locate_all,
     open_any,
+    with_axes,
 )
+from scout_dask_io.read.axes import say_guess
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
-from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, FRAME_ATTRIBUTE, axis_names
+from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, axis_names
 from scout_dask_io.store.labels import label_place, labels_in
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.nodes import open_with_zarr
@@ -106,6 +108,7 @@ def convert(
     pages: str | None = None,
     allow_sparse: bool = False,
     voxel_size: Any = None,
+    axes: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -179,6 +182,10 @@ def convert(
     voxel_size : VoxelSize or sequence of float, optional
         ``(z, y, x)`` in micrometres; by default what
         :func:`~scout_dask_io.voxel_size` finds.
+    axes : str, optional
+        A letter an axis of the source, such as ``"tyx"``, which counts instead of what the
+        source states; by default that, or where it states nothing the usual axes of their
+        number, of which an image of more than two warns.
     qc : bool
         Put a sheet beside the array that says what the planes are like, as for
         :func:`~scout_dask_io.write_zarr`.
@@ -206,7 +213,7 @@ def convert(
         zarr_format=zarr_format, shards=shards, order=order, missing=missing,
         pattern=pattern, position=position, names=names,
         series=series, pages=pages, allow_sparse=allow_sparse,
-        voxel_size=voxel_size, overwrite=overwrite, resume=resume, max_mem=max_mem,
+        voxel_size=voxel_size, axes=axes, overwrite=overwrite, resume=resume, max_mem=max_mem,
         nb_workers=nb_workers, durable=durable, qc=qc, storage_options=storage_options,
     )  # fmt: skip
     return plan.run(progress)
@@ -227,6 +234,7 @@ class ConvertOptions:
     shards: int | Sequence[int] | None = None
     selection: Selection = AS_IT_IS
     voxel_size: Any = None
+    axes: str | None = None
     overwrite: bool = False
     resume: bool = False
     max_mem: int | str | None = None
@@ -295,6 +303,10 @@ def plan_with(
     else:
         opened = opener(source)
     check_names(opened, selection)
+    if how.axes is not None:
+        opened = with_axes(opened, how.axes)
+    elif how.ome and not opened.info.axes and not opened.unclear and opened.array.ndim > 2:
+        say_guess(opened.path, opened.axes)
     if how.qc:
         check_planes(opened, destination, how)
     data, info, channels = opened.array, opened.info, leading_channels(opened)
@@ -351,7 +363,7 @@ def plan_with(
             write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
         asked["voxel_size"] = info.voxel_size
-        asked |= stored_alike(opened)
+        asked |= stored_alike(opened, how)
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
         if opened.reading is not None:
             record = opened.reading.record | {"axes": info.axes}
@@ -391,15 +403,18 @@ def plan_with(
     )
 
 
-def stored_alike(opened: Opened) -> dict[str, Any]:
+def stored_alike(opened: Opened, how: ConvertOptions) -> dict[str, Any]:
     """Give what :func:`write_zarr` is asked so that an array says what the source says.
 
     Of a Zarr array that are its attributes and the names of its axes; of an image, where it
     lies and how it is shown too, for which an array has an attribute.
     """
     record = frame_record(opened.info)
-    attributes = {**opened.info.attributes, **({FRAME_ATTRIBUTE: record} if record else {})}
-    names = None if opened.node is None else axis_names(opened.node)
+    attributes = {**opened.info.attributes, **({RECORD_KEY: record} if record else {})}
+    names: Any = None if opened.node is None else axis_names(opened.node)
+    if opened.image is not None and not names:
+        names = names_to_store(opened.info.axes, opened.channels, opened.array.shape)
+    names = list(how.axes) if how.axes else names
     return {"attributes": attributes, **({"axes": names} if names else {})}
 
 

@@ -108,16 +108,19 @@ class Job:
 
     def notes(self, number: int) -> Notes:
         """Give what a file says of itself."""
-        chosen, layout = self.chosen, self.file_layout
-        info, software = chosen.info, record_text(self.record(number))
+        layout, info = self.file_layout, self.conversion.shown(self.chosen.info)
+        software = record_text(self.record(number))
         if self.kind == "ome":
             return ome_notes(layout, info, software=software)
         if self.kind == "imagej":
             return imagej_notes(layout, info, software=software, ranges=self._ranges())
         if self.kind == "planes":
-            # A plane is of one channel, and its folder says which.
-            info = ImageInfo(voxel_size=info.voxel_size)
-        elif not set(info.axes) <= set("tczyxs"):
+            # The first tells of the stack. A plane is of one channel, and its folder says which.
+            stack = info if number == 0 else None
+            return plain_notes(
+                layout, ImageInfo(voxel_size=info.voxel_size), software=software, stack=stack
+            )
+        if not set(info.axes) <= set("tczyxs"):
             info = replace(info, axes="")
         return plain_notes(layout, info, software=software)
 
@@ -129,7 +132,11 @@ class Job:
         pairs = zip(
             self.least.min(axis=rest).ravel(), self.greatest.max(axis=rest).ravel(), strict=True
         )
-        return [(_plain(low), _plain(high)) for low, high in pairs]
+        found = [(_plain(low), _plain(high)) for low, high in pairs]
+        stated = self.conversion.shown(self.chosen.info).windows
+        if len(stated) != len(found):
+            return found
+        return [own or pair for own, pair in zip(stated, found, strict=True)]
 
     def read(self, region: Region) -> tuple[Region, np.ndarray, Clipped]:
         """Read and convert a region; runs in threads."""

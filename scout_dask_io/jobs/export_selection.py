@@ -102,9 +102,10 @@ def select(
         z, y, x = (getattr(voxel, a) for a in roles)
         voxel = replace(voxel, z=z, y=y, x=x)
     shown = "".join(named.get(a, a) for a in turned)
+    part = info.cropped(box).transposed([axes.index(a) for a in turned])
     return Selection(
         view=view,
-        info=replace(info.cropped(box), axes=shown, voxel_size=voxel),
+        info=replace(part, axes=shown, voxel_size=voxel),
         plane_axis=axis,
         first_plane=box[axes.index(axis)].start if axis in axes else 0,
         record={
@@ -125,9 +126,9 @@ def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source,
         path, image = node.location, image_of_node(node)
         if image is not None:
             source = level_source(node, level or 0)
-            info = image.info_of(level or 0, path)
+            info = source.info
             if given is not None:
-                info = replace(info, voxel_size=given.scaled(image.factors(level or 0)))
+                info = info.sized(given.scaled(image.factors(level or 0)))
         elif level:
             raise ArgumentError(
                 f"{path} is one array and has no level {level}: give the path of an OME-Zarr "

@@ -6,12 +6,13 @@ What does not fit is counted, never dropped in silence.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scout_dask_io.core.formatting import format_percent
+from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ArgumentError
 
@@ -76,6 +77,25 @@ class Conversion:
                 clipped += self._beyond(page)
             out[index] = self._scaled(page) if table is None else table[_as_index(page)]
         return out, clipped
+
+    def shown(self, info: ImageInfo) -> ImageInfo:
+        """Give what is known of the image, its contrast windows in the values that are written."""
+        if self.scale is None:
+            return info
+        low, high = self.scale
+        ends = np.iinfo(self.dtype) if self.dtype.kind in "iu" else None
+        least, top = (0.0, 1.0) if ends is None else (float(ends.min), float(ends.max))
+
+        def mapped(pair: tuple[float, float] | None) -> tuple[float, float] | None:
+            if pair is None:
+                return None
+            first, last = (least + (v - low) / (high - low) * (top - least) for v in pair)
+            return first, last
+
+        channels = (
+            replace(c, window=mapped(c.window), limits=mapped(c.limits)) for c in info.channels
+        )
+        return replace(info, channels=tuple(channels))
 
     def told(self, clipped: Clipped, n_elements: int) -> str:
         """Say what did not fit, of so many elements; empty where all did."""

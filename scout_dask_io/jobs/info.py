@@ -35,6 +35,7 @@ from scout_dask_io.read.hdf5 import find_dataset, list_datasets, split_path
 from scout_dask_io.read.npy import NpySource
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
+from scout_dask_io.store.conventions import convention_of
 from scout_dask_io.store.image import image_of_node, open_level_node, place_of_level
 from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.labels import labels_in
@@ -440,6 +441,7 @@ def _group(node: Node) -> InfoReport:
         kind="Zarr group",
         zarr_format=node.zarr_format,
         attributes=tuple(node.attributes),
+        details=tuple(what for what in (convention_of(node.attributes),) if what),
         members=tuple(sorted(_members(node.location))),
     )
 
@@ -449,18 +451,24 @@ def _members(path: Location, above: str = "") -> Iterable[str]:
     for place in path.children():
         if place.name.startswith(".") or place.is_link() or not place.is_folder:
             continue
-        child, name = read_node(place), f"{above}{place.name}"
+        name = f"{above}{place.name}"
+        try:
+            child = read_node(place)
+        except LayoutError as err:
+            yield f"{name}: cannot be read: {err}"
+            continue
         if child is None:
             continue
         if child.kind == "group":
             yield f"{name}/: group"
             yield from _members(place, f"{name}/")
             continue
-        shape, chunks = chunk_grid(child)
-        yield (
-            f"{name}: {format_shape(shape)}, {_dtype(child.metadata)}, "
-            f"chunks {format_shape(chunks)}"
-        )
+        try:
+            chunks = f"chunks {format_shape(chunk_grid(child)[1])}"
+        except LayoutError:
+            chunks = "chunks of no regular grid"
+        shape = format_shape(child.metadata["shape"])
+        yield f"{name}: {shape}, {_dtype(child.metadata)}, {chunks}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from scout_dask_io.jobs.verify_manifest import (
     check_image,
     check_node,
 )
-from scout_dask_io.read.any import Opened, image_axes, kind_of, locate_all, open_any
+from scout_dask_io.read.any import Opened, image_axes, kind_of, locate_all, open_any, with_axes
 from scout_dask_io.read.dataset import dataset_at
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef
 from scout_dask_io.run.lazy import source_of, turned
@@ -154,6 +154,7 @@ class _Options(TypedDict, total=False):
     series: int | None
     pages: str | None
     allow_sparse: bool
+    axes: str | None
     progress: bool | Report
     limit: int
     storage_options: Mapping[str, Any] | None
@@ -185,6 +186,7 @@ def verify(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
+    axes: str | None = None,
     progress: bool | Report = False,
     limit: int = 10,
     storage_options: Mapping[str, Any] | None = None,
@@ -224,6 +226,8 @@ def verify(
     series, pages, allow_sparse
         Which image and which pages of TIFF files at ``src``, as for
         :func:`~scout_dask_io.imread_folder`.
+    axes : str, optional
+        What the axes of ``src`` are, as for :func:`~scout_dask_io.convert`.
     progress : bool or callable
         As for :func:`~scout_dask_io.write_zarr`.
     limit : int
@@ -273,7 +277,7 @@ def verify(
     right = open_any(second, nb_workers, Selection(order))
     # Whether planes are filled as the record says can be seen, and no more.
     left = open_any(first, nb_workers, replace(how, missing="fill" if right.filled else "error"))
-    left = _as_right(left, right)
+    left = _as_right(left if axes is None else with_axes(left, axes), right)
     _check_record(left, right)
     mismatch = _mismatch(left, right)
     if mismatch:

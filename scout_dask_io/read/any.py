@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 
-from scout_dask_io.core.axes import ORDER, axes_of, in_order
-from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
+from scout_dask_io.core.axes import ORDER, axes_of, in_order, pages_as_planes
+from scout_dask_io.core.image_info import Axis, FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.messages import RESUME, Option, Way, joined, warn
 from scout_dask_io.core.name_fields import NameGrid
 from scout_dask_io.core.ome_metadata import Multiscale
@@ -31,6 +31,7 @@ from scout_dask_io.read.missing_planes import filled_in
 from scout_dask_io.read.npy import NpySource, is_npy
 from scout_dask_io.run.lazy import lazy_array, source_of, turned
 from scout_dask_io.run.scheduler import check_nb_workers
+from scout_dask_io.store.conventions import check_other_store
 from scout_dask_io.store.metadata import NODE_FILES, Node
 from scout_dask_io.store.nodes import check_no_zip, find_node, open_node
 from scout_dask_io.store.source import level_source
@@ -313,6 +314,7 @@ def kind_of(path: Location) -> Kind:
         return "dataset"
     if not path.on_disk and path.is_file():
         return "tiff"
+    check_other_store(path)
     told = "Give a TIFF file" if path.on_disk else "Check the URL; it may be of a TIFF file"
     raise PathNotFoundError(
         f"{path} holds no Zarr array (.zarray or zarr.json), no TIFF file, and no folder "
@@ -361,6 +363,34 @@ def locate_all(*paths: Any) -> list[Location]:
     if options and not any(is_url(path) for path in given):
         return [locate(path, options) for path in given]
     return [locate(path, options if is_url(path) else None) for path in given]
+
+
+def with_axes(opened: Opened, axes: str) -> Opened:
+    """Give what was opened with axes that count instead of those that are stated or guessed.
+
+    What is stated of an axis of the same letter stays.
+
+    Raises
+    ------
+    ArgumentError
+        If they are not a letter an axis.
+    """
+    ndim, info = opened.array.ndim, opened.info
+    good = isinstance(axes, str) and len(axes) == ndim and len(set(axes)) == ndim
+    if not good or not set(axes) <= set(ORDER + "s") or not {"y", "x"} <= set(axes):
+        raise ArgumentError(
+            Option("axes")
+            + f" must be {ndim} different letters, one an axis of {opened.path}, of shape "
+            f"{opened.array.shape}: y, x and some of t, c, z and s for samples of colour, got "
+            f"{axes!r}"
+        )
+    known = dict(zip(info.axes, info.measured, strict=False))
+    frame = tuple(known.get(a, Axis()) for a in axes) if known else ()
+    n_channels = dict(zip(axes, opened.array.shape, strict=True)).get("c", 1)
+    channels = info.channels if len(info.channels) == n_channels else ()
+    return replace(
+        opened, info=replace(info, axes=axes, frame=frame, channels=channels), unclear=""
+    )
 
 
 # Names of colour samples, and how they are shown as channels; alpha is no colour.
@@ -416,11 +446,7 @@ def image_axes(opened: Opened) -> str:
     axes = opened.axes
     if "c" not in axes:
         axes = axes.replace("s", "c")
-    strange = [a for a in axes if a not in ORDER]
-    pages = len(strange) == 1 and strange[0] in "qi" and "z" not in axes
-    if opened.kind != "zarr" and pages:
-        axes = axes.replace(strange[0], "z")
-    return axes
+    return axes if opened.kind == "zarr" else pages_as_planes(axes)
 
 
 def has_alpha(info: ImageInfo) -> bool:

@@ -11,7 +11,13 @@ from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, stated_axes
 from scout_dask_io.core.formatting import format_found
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
-from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, label_record, with_record
+from scout_dask_io.core.ome_metadata import (
+    LABEL_KEY,
+    RECORD_KEY,
+    Multiscale,
+    label_record,
+    with_record,
+)
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
@@ -24,14 +30,12 @@ from scout_dask_io.store.metadata import Node, attributes_file, read_node
 FILLED_ATTRIBUTE = "filled_planes"
 #: Attribute of a stored array: the names of the channels.
 CHANNELS_ATTRIBUTE = "channels"
-#: Attribute of a stored array that was an image: where it lies and how it is shown.
-FRAME_ATTRIBUTE = "image_frame"
 # What a reader makes something of, and a writer writes anew.
 _OWN_ATTRIBUTES = frozenset(
     (
         FILLED_ATTRIBUTE,
         CHANNELS_ATTRIBUTE,
-        FRAME_ATTRIBUTE,
+        RECORD_KEY,
         ATTRIBUTE,
         DIMENSIONS_ATTRIBUTE,
         LABEL_KEY,
@@ -68,9 +72,9 @@ def stored_info(
     else:
         axes = stated_axes(axis_names(node), len(shape))
         info = ImageInfo(axes, channels=named_channels(_names(attributes, axes, shape)))
-        info = with_record(
-            info.sized(size), attributes.get(FRAME_ATTRIBUTE), f"{path}: {FRAME_ATTRIBUTE}"
-        )
+        record, where = attributes.get(RECORD_KEY), f"{path}: {RECORD_KEY}"
+        known = with_record(info.sized(size), record, where)
+        info = known if len(known.axes) in (0, len(shape)) else info
     size = given or size or info.voxel_size
     if size is None and path.on_disk:
         size = csv_size(path.parent)

@@ -31,6 +31,7 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.codecs import as_asked
+from scout_dask_io.store.conventions import check_other_store
 from scout_dask_io.store.decompression import bounded, max_stored_nbytes
 from scout_dask_io.store.growth import finish_on_disk
 from scout_dask_io.store.layout import checked_array, chunk_grid, detect_layout
@@ -455,6 +456,7 @@ def _check_absent(location: Location, mode: str) -> None:
 
 
 def _absent(location: Location, mode: str) -> PathNotFoundError:
+    check_other_store(location)
     if not location.on_disk:
         return PathNotFoundError(
             f"{location}: there is no Zarr array or group. Check the URL; mode {mode!r} creates "

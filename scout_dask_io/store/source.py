@@ -37,6 +37,7 @@ from scout_dask_io.files.requests import BATCH_NBYTES
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
 from scout_dask_io.store.chunk_v3 import ShardFormat
+from scout_dask_io.store.conventions import group_text
 from scout_dask_io.store.decompression import bounded
 from scout_dask_io.store.fingerprint import Fingerprint
 from scout_dask_io.store.image import find_level, ome_attributes, read_image
@@ -528,13 +529,12 @@ def open_source(
     return source_of_node(open_node(locate(path)), nested=nested)
 
 
-def _held(node: Node, *, nested: bool) -> str:
+def _held(node: Node) -> str:
     """Say what a group holds, and what to give: an array, or an image in a group below it."""
-    group = cast("zarr.Group", open_with_zarr(node, nested=nested))
-    names = sorted(name for name, _ in group.arrays())
-    if names:
-        return f"it holds the arrays {', '.join(names)}. Give an array's path."
-    below = [name for name, _ in group.groups()]
+    below = _folders_in(node.location)
+    # A SpatialData collection has its images one group deeper.
+    for name in ("images", "labels") if "spatialdata_attrs" in node.attributes else ():
+        below += [f"{name}/{inner}" for inner in _folders_in(node.location / name)]
     # A plate's images lie in the fields of its wells.
     plate = ome_attributes(node).get("plate")
     wells = plate.get("wells") if isinstance(plate, dict) else None
@@ -548,17 +548,21 @@ def _held(node: Node, *, nested: bool) -> str:
         if len(images) == _NAMED:
             break
     if not images:
-        return "it holds no array. Give an array's path."
+        return group_text(node)
     return f"it holds images. Give one of them, as {', '.join(images)}."
+
+
+def _folders_in(place: Location) -> list[str]:
+    with suppress(ChunkReadError, FileNotFoundError):
+        return [child.name for child in place.children() if child.is_folder]
+    return []  # of a store that lists nothing
 
 
 def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
     """Describe an array that was opened as a source, as :func:`open_source` does."""
     root = node.location
     if node.kind == "group":
-        raise PathNotFoundError(
-            f"{root} is a Zarr group, expected an array; {_held(node, nested=nested)}"
-        )
+        raise PathNotFoundError(f"{root} is a Zarr group, expected an array; {_held(node)}")
     layout = detect_layout(node, nested=nested)
     fmt: ChunkFormat | None = None
     if layout.zarr_format == 2:

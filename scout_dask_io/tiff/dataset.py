@@ -178,7 +178,7 @@ def describe_dataset(
         if not as_many:
             firsts = {index[grid.axes.index("c")]: index for index in reversed(indices)}
             files_of = [root / grid.files[firsts[k]] for k in sorted(firsts)]
-            channels = named_channels(_channel_names(channel, beside, files_of))
+            channels = named_channels(stated.telling(_channel_names(channel, beside, files_of)))
     sizes = [found for p in above if (found := csv_size(p)) is not None]
     sizes += [one.size for one in beside if one.size is not None]
     ordered = "".join(axes[k] for k in order)
@@ -187,7 +187,7 @@ def describe_dataset(
     return TiffSource(
         FileTable.of(files), layouts, table, token_of(files, what),
         nb_workers=nb_workers, filled=filled, options=paths[0].options,
-        stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels),
+        stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels, record=stated.record),
         pending=pending_of(paths, survey, selection, whole=True),
     )  # fmt: skip
 

@@ -30,7 +30,8 @@ from scout_dask_io.files.requests import WINDOW
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import check_summary, describe_set, is_set, open_whole
 from scout_dask_io.tiff.ifd import Damaged, Ifd, Window, describe_ifd, read_header, read_ifd
-from scout_dask_io.tiff.metadata import Stated, ask, stated_by, stated_in
+from scout_dask_io.tiff.image_record import ask
+from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import (
     CODEC_NAMES,
@@ -446,7 +447,7 @@ def _plain(stated: Stated, lead: Shape, layout: PageLayout) -> Stated:
     Letters that mean nothing count them, and of channels nothing is known.
     """
     axes = "q" * len(lead) + "yxs"[: len(layout.shape)]
-    return replace(stated, axes=axes, channels=())
+    return replace(stated, axes=axes, channels=(), record={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,7 +478,8 @@ class TiffInfo:
     def info(self) -> ImageInfo:
         """What the file states by itself, whatever lies beside it."""
         stated = self.stated
-        return ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        info = ImageInfo(stated.axes, merge_sizes(stated.sizes), stated.channels)
+        return stated.image(stated.axes, self.shape, info, self.path)
 
 
 def describe_path(path: Any, selection: Selection = AS_IT_IS) -> TiffInfo:

@@ -362,6 +362,8 @@ def _tables(ifd: Ifd, window: Window, layout: PageLayout) -> tuple[np.ndarray, n
     counts = ifd.numbers(325 if layout.tiled and 325 in ifd.entries else 279, window)
     if layout.coding == "general" or layout.compression not in DIRECT_CODECS:
         return offsets, counts
+    if len(offsets) < n:
+        return offsets, counts  # before anything is made for each segment that is claimed
     if layout.compression == 1 and not len(counts):
         return offsets, _needed(layout)
     if len(offsets) < n or len(counts) < n or bool((offsets[:n] <= 0).any()):

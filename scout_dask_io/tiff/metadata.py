@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.image_info import WHITE, Channel, named_channels
+from scout_dask_io.core.image_info import WHITE, Channel, ImageInfo, named_channels
 from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.ome_metadata import with_record
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.voxel_csv import csv_size
+from scout_dask_io.tiff.image_record import ask, coarser, record_of
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.series import open_tiff
@@ -44,19 +46,6 @@ _NO_COLORS = frozenset({0, 1, 5, 8, 9, 10})
 
 _BLACK = "000000"
 
-_T = TypeVar("_T")
-
-# What metadata that make no sense raise, here and in tifffile.
-_NONSENSE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    ZeroDivisionError,
-    IndexError,
-    ElementTree.ParseError,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Stated:
@@ -72,12 +61,39 @@ class Stated:
         Empty where nothing is stated of them.
     ignored : str
         What resolution its tags have that is no size of a voxel.
+    record : mapping
+        What else is stated of the image, as ``core.ome_metadata.image_record`` has it.
     """
 
     axes: str = ""
     sizes: tuple[VoxelSize, ...] = ()
     channels: tuple[Channel, ...] = ()
     ignored: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def telling(self, names: Sequence[str]) -> Sequence[str]:
+        """Give names of channels by folders or files, none where the record tells them better.
+
+        Names as an export gives them, ``c0``, ``c1`` …, say nothing.
+        """
+        plain = [re.sub("(?<=c)0+(?=[0-9])", "", name) for name in names]
+        numbered = plain == [f"c{k}" for k in range(len(names))]
+        return () if numbered and "omero" in self.record else names
+
+    def image(self, axes: str, shape: Shape, info: ImageInfo, where: str) -> ImageInfo:
+        """Give what is known of an image of some axes with what the record says of it.
+
+        Of a part of what the record is of, such as one of several channels, what it says of
+        channels does not count.
+        """
+        if not self.record:
+            return info
+        record = {k: v for k, v in self.record.items() if axes or k != "axes"}
+        shown = record.get("omero")
+        n_channels = dict(zip(axes, shape, strict=False)).get("c", 1)
+        if isinstance(shown, dict) and len(shown.get("channels") or ()) != n_channels:
+            record["omero"] = {k: v for k, v in shown.items() if k != "channels"}
+        return with_record(info, record, where)
 
 
 def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
@@ -158,8 +174,13 @@ def stated_in(
     if len(axes) != len(lead) + len(layout.shape):
         axes = ""
     n_channels = dict(zip(axes, (*lead, *layout.shape), strict=False)).get("c", 1)
+    record = metadata.record(level) if axes else {}
+    shown = record.get("omero")
+    # The file's own way has names without spaces at their ends, and not every colour.
+    told = isinstance(shown, dict) and len(shown.get("channels") or ()) == n_channels
+    channels = () if told else metadata.channels(n_channels)
     sizes = tuple(metadata.sizes(level))
-    return Stated(axes, sizes, metadata.channels(n_channels), metadata.ignored)
+    return Stated(axes, sizes, channels, metadata.ignored, record)
 
 
 class Metadata:
@@ -285,6 +306,12 @@ class Metadata:
             colors = colors or _colors(found[1], n)
         return named_channels(names, colors)
 
+    def record(self, level: int = 0) -> dict[str, Any]:
+        """Give what is stated beside sizes and channels, as :func:`record_of` does."""
+        times = dict(zip("zyx", self._factors(level), strict=True))
+        found = record_of(self._tif, self._shaped, self._ome, self._imagej)
+        return found if level == 0 else coarser(found, times)
+
     def _factors(self, level: int) -> tuple[float, float, float]:
         if level == 0:
             return 1.0, 1.0, 1.0
@@ -292,14 +319,6 @@ class Metadata:
         extents = [dict(zip(s.axes, s.shape, strict=True)) for s in (levels[0], levels[level])]
         z, y, x = (extents[0].get(a, 1) / max(extents[1].get(a, 1), 1) for a in "ZYX")
         return z, y, x
-
-
-def ask(find: Callable[[], _T | None]) -> _T | None:
-    """Give what a function finds, ``None`` where the metadata make no sense."""
-    try:
-        return find()
-    except _NONSENSE:
-        return None
 
 
 def _length(value: Any, unit: Any) -> float | None:

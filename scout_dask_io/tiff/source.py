@@ -168,12 +168,12 @@ class TiffSource(Source):
                 sizes += sizes_beside(first, in_dataset=self.file_ndim > 0)
             given = merge_sizes([*sizes, *stated.sizes])
         axes = "cz"[2 - self.file_ndim :] + stated.axes
-        return ImageInfo(
-            axes if stated.axes and len(axes) == self.ndim else "",
-            given,
-            stated.channels if self.file_ndim < 2 else named_channels(self._channels),
-            self._filled,
-        )
+        axes = axes if stated.axes and len(axes) == self.ndim else ""
+        channels = stated.channels
+        if self.file_ndim == 2:
+            channels = named_channels(stated.telling(self._channels))
+        info = ImageInfo(axes, given, channels, self._filled)
+        return stated.image(axes, self.shape, info, self.table.files[0].path)
 
     @property
     def read_shape(self) -> Shape:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import tifffile
@@ -22,12 +23,14 @@ import tifffile
 from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import Option
-from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
+from scout_dask_io.core.ome_metadata import RECORD_KEY, image_record
+from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, micrometres_of
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import locate_file
 from scout_dask_io.tiff.describe import describe_image, describe_plane
 from scout_dask_io.tiff.encode import Tag
 from scout_dask_io.tiff.ifd import Window, read_header, read_ifd
+from scout_dask_io.tiff.image_record import NAMESPACE, SECONDS, TIME_UNITS
 from scout_dask_io.tiff.metadata import ome_color
 from scout_dask_io.tiff.open_file import opened
 from scout_dask_io.tiff.write_layout import TiffLayout
@@ -68,12 +71,17 @@ class Notes:
 
 
 def plain_notes(
-    layout: TiffLayout, info: ImageInfo = _NOTHING, *, software: str = SOFTWARE
+    layout: TiffLayout,
+    info: ImageInfo = _NOTHING,
+    *,
+    software: str = SOFTWARE,
+    stack: ImageInfo | None = None,
 ) -> Notes:
     """Give the notes of a file that tells its shape, and axes if known, in the form of tifffile.
 
-    The voxel size, for whose z TIFF has no field, and the names and colours of
-    channels stand beside the shape.
+    The voxel size, for whose z TIFF has no field, the names and colours of channels, and
+    whatever else is known of the image stand beside the shape. Of the first of a stack of
+    planes, that is what is known of the ``stack``.
     """
     said: dict[str, Any] = {"shape": list(layout.shape)}
     if info.axes:
@@ -84,6 +92,8 @@ def plain_notes(
         said["colors"] = list(info.colors)
     if info.voxel_size is not None:
         said[ATTRIBUTE] = list(info.voxel_size.micrometres)
+    if record := image_record(info if stack is None else stack):
+        said[RECORD_KEY] = record
     return Notes(json.dumps(said).encode("ascii"), software, *_per_cm(info.voxel_size))
 
 
@@ -98,6 +108,10 @@ def ome_notes(
     layout: TiffLayout, info: ImageInfo, *, software: str = SOFTWARE, name: str = ""
 ) -> Notes:
     """Give the notes of an OME-TIFF: its OME-XML (schema 2016-06) and resolution tags.
+
+    Sizes of pixels, the time step, where each plane lies, names and colours of channels are
+    where the schema has them. Whatever else is known of the image, such as contrast windows, is
+    in an annotation of this library's namespace.
 
     Raises
     ------
@@ -116,6 +130,7 @@ def ome_notes(
         stated["Color"] = [ome_color(c) for c in info.colors]
     if stated:
         said["Channel"] = stated
+    said |= _time_increment(info) | _positions(layout, info)
     stored = (layout.n_pages, 1, 1, layout.height, layout.width, layout.samples)
     xml = tifffile.OmeXml(Creator=SOFTWARE)
     try:
@@ -127,8 +142,52 @@ def ome_notes(
             + " one of "
             "bool, integers of 8 to 32 bits, floats of 32 or 64 bits, or another kind of file."
         ) from err
-    text = xml.tostring(declaration=True).encode()
-    return Notes(text, software, *_per_cm(voxel))
+    text = _annotated(xml.tostring(declaration=True), image_record(info))
+    return Notes(text.encode(), software, *_per_cm(voxel))
+
+
+def _time_increment(info: ImageInfo) -> dict[str, Any]:
+    """Give the time from one moment to the next as OME-XML has it, where it is stated."""
+    axis = dict(zip(info.axes, info.frame, strict=False)).get("t")
+    unit = None if axis is None else TIME_UNITS.get(str(axis.unit))
+    if axis is None or axis.scale is None or unit is None:
+        return {}
+    return {"TimeIncrement": axis.scale, "TimeIncrementUnit": unit}
+
+
+def _positions(layout: TiffLayout, info: ImageInfo) -> dict[str, Any]:
+    """Give where the first pixel of each page lies, if any lies elsewhere than at the origin."""
+    frame = dict(zip(info.axes, info.measured, strict=False))
+    if not any(frame[a].translation for a in "zyx" if a in frame):
+        return {}
+    said: dict[str, Any] = {}
+    for a in "zyx":
+        axis = frame.get(a)
+        factor = None if axis is None else micrometres_of(axis.unit)
+        if axis is None or (factor is None and axis.unit is not None):
+            continue
+        shift, step = axis.translation, axis.scale or 1.0
+        lead = layout.lead
+        at = np.indices(lead).reshape(len(lead), -1)[info.axes.index(a)] if a == "z" else 0
+        places = (shift + step * (at + np.zeros(layout.n_pages))) * (factor or 1.0)
+        said[f"Position{a.upper()}"] = places.tolist()
+        unit = "reference frame" if factor is None else "µm"
+        said[f"Position{a.upper()}Unit"] = [unit] * layout.n_pages
+    return {"Plane": said} if said else {}
+
+
+def _annotated(text: str, record: dict[str, Any]) -> str:
+    """Give OME-XML with a record in it."""
+    if not record:
+        return text
+    name = "Annotation:image_frame"
+    value = escape(json.dumps(record))
+    note = (
+        f'<StructuredAnnotations><CommentAnnotation ID="{name}" Namespace="{NAMESPACE}">'
+        f"<Value>{value}</Value></CommentAnnotation></StructuredAnnotations>"
+    )
+    text = text.replace("</Pixels>", f'</Pixels><AnnotationRef ID="{name}"/>', 1)
+    return text.removesuffix("</OME>") + note + "</OME>"
 
 
 def imagej_notes(
@@ -152,6 +211,7 @@ def imagej_notes(
         said["unit"] = "micron"
         if "z" in axes and voxel.z is not None:
             said["spacing"] = voxel.z
+    said |= _origin_of_imagej(info)
     if ranges:
         said |= {"min": ranges[0][0], "max": ranges[0][1]}
     if layout.samples == 1:
@@ -160,6 +220,9 @@ def imagej_notes(
     more: dict[str, Any] = {}
     if info.names:
         more["Info"] = "\n".join(f"Channel {k}: {c}" for k, c in enumerate(info.names, 1))
+    if record := image_record(info):
+        line = f"{RECORD_KEY}: {json.dumps(record)}"
+        more["Info"] = f"{more['Info']}\n{line}" if "Info" in more else line
     if len(info.colors) > 1:
         more["LUTs"] = [_lut(color) for color in info.colors]
     if len(ranges) > 1:
@@ -169,6 +232,18 @@ def imagej_notes(
         name, char = {1: ("BYTE", "B"), 4: ("LONG", "I")}[kind]
         tags.append(Tag(code, name, struct.unpack(f"<{count}{char}", data)))
     return Notes(text.encode("ascii"), software, pixel, _NO_UNIT, tuple(tags))
+
+
+def _origin_of_imagej(info: ImageInfo) -> dict[str, Any]:
+    """Give the seconds between frames, and which pixel lies at the origin, as ImageJ has them."""
+    said: dict[str, Any] = {}
+    for a, axis in zip(info.axes, info.frame, strict=False):
+        seconds = SECONDS.get(str(axis.unit))
+        if a == "t" and axis.scale is not None and seconds is not None:
+            said["finterval"] = axis.scale * seconds
+        elif a in "zyx" and axis.translation:
+            said[f"{a}origin"] = -axis.translation / (axis.scale or 1.0)
+    return said
 
 
 def _lut(color: str) -> np.ndarray:

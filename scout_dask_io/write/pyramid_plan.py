@@ -17,7 +17,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from scout_dask_io.core.axes import axes_of
 from scout_dask_io.core.downsample import METHODS, method_for
 from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, uniform_blocks, window_of
 from scout_dask_io.core.ome_metadata import VERSIONS
@@ -33,6 +32,7 @@ from scout_dask_io.core.plan import (
 )
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
+from scout_dask_io.read.axes import image_axes_for
 from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
@@ -256,7 +256,7 @@ def plan_ome_zarr(
     plan = plan_write(source, array, chunks, max_mem, nb_workers, VERSIONS[version], shards)
     for each in codecs_of_levels(codec):
         compressor_of(plan, each)
-    letters = axes_of(len(plan.shape), channels=channels is not None, axes=axes)
+    letters = image_axes_for(source, plan.shape, axes, channels, sized=voxel_size is not None)
     found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
     method = method or method_for(np.dtype(plan.dtype), labels)
     return plan_passes(plan, array, letters, found, method)

@@ -10,6 +10,7 @@ import stat
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from dask.system import CPU_COUNT
 
-from scout_dask_io.core.axes import AXES
+from scout_dask_io.core.axes import AXES, ORDER, in_order
 from scout_dask_io.core.grid import Region, Shape, full_region, intersect, region_shape, relative_to
 from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.messages import warn
 from scout_dask_io.core.source import Piece
 from scout_dask_io.core.threads import work_ahead
-from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
@@ -34,11 +35,13 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.location import locate
 from scout_dask_io.files.names import check_tiff_name
 from scout_dask_io.files.remote import is_url
+from scout_dask_io.read.axes import stated_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.block_groups import BlockGroups
+from scout_dask_io.run.lazy import source_of
 from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_bands
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
-from scout_dask_io.tiff.write_metadata import Notes, ome_notes, plain_notes
+from scout_dask_io.tiff.write_metadata import ome_notes, plain_notes
 from scout_dask_io.tiff.writer import TiffDraft
 from scout_dask_io.write.tasks import check_unmasked, checked_block
 
@@ -61,8 +64,12 @@ def imsave(
     A name that ends in ``.ome.tif`` or ``.ome.tiff`` makes an OME-TIFF, as
     :func:`export` does: OME-XML with axes and voxel size, tiles of 256 x 256, and a
     pyramid of means, in masks and integers above 16 bits of the most frequent
-    values. Axes are ``(t, c, z, y, x)``, the last as many as the array has; readers
-    of OME-TIFF, :func:`imread` too, leave out those of one element.
+    values. Axes are those stated for data as a reader gave them, else the last of
+    ``(t, c, z, y, x)``, as many as the array has, of which three or more are warned of;
+    readers of OME-TIFF, :func:`imread` too, leave out those of one element.
+
+    Of data as a reader gave them, the file carries what else is stated: names and colours of
+    channels, where the image lies, contrast windows.
 
     A dask array is computed a few blocks at a time, in order, on the scheduler
     that is active; each block is computed once, and at most one row of blocks
@@ -108,17 +115,17 @@ def imsave(
     """
     target = check_target(path)
     check_tiff_name(path, folder=False)
-    size = size_for(data, voxel_size)
     array = _as_array(data)
     ome = is_ome_name(path)
     layout = _plan_layout(array, compress, None, ome)
+    info = _info_of(data, layout, voxel_size, ome=ome)
     if isinstance(array, np.ndarray):
         rows: Iterable[Rows] = rows_of([(full_region(array.shape), array)], array.shape, layout)
     else:
         step = common_step(array.chunks[array.ndim - layout.n_page_axes])
         layout = _plan_layout(array, compress, step, ome)
         rows = computed_rows(array, layout)
-    notes = _ome_notes(layout, size) if ome else plain_notes(layout, ImageInfo(voxel_size=size))
+    notes = (ome_notes if ome else plain_notes)(layout, info)
     with TiffDraft(target, layout) as draft, closing(encode_in_order(layout, rows)) as bands:
         draft.write(bands)
         draft.publish(notes)
@@ -137,15 +144,47 @@ def _plan_layout(
     )
 
 
-def _ome_notes(layout: TiffLayout, size: VoxelSize | None) -> Notes:
+def _info_of(data: Any, layout: TiffLayout, voxel_size: Any, *, ome: bool) -> ImageInfo:
+    """Give what is known of data: all that is stated of those that a reader gave, else the size.
+
+    Raises
+    ------
+    ArgumentError
+        If an OME-TIFF has no such axes, or not in this order.
+    """
+    source = source_of(data) if isinstance(data, da.Array) else None
+    size = size_for(data, voxel_size)
+    info = ImageInfo(voxel_size=size) if source is None else source.info.sized(size)
+    # Planes that lack are on record in Zarr arrays alone.
+    info = replace(info, missing=())
     colour = layout.samples > 1
-    axes = AXES.get(len(layout.shape) - colour)
-    if axes is None:
+    if not ome:
+        good = set(info.axes) <= set(ORDER + "s") and info.axes.endswith("s") == colour
+        return info if good else replace(info, axes="", frame=(), channels=())
+    stated = stated_for(source)
+    if not stated:
+        n = len(layout.shape) - colour
+        if n not in AXES:
+            raise ArgumentError(
+                f"an OME-TIFF has no more axes than (t, c, z, y, x), and the array has shape "
+                f"{layout.shape}: give a name that ends in .tif, and not in .ome.tif"
+            )
+        if n > 2 and size is None:
+            warn(
+                f"nothing states the axes of the array: the OME-TIFF says that they are "
+                f"{', '.join(AXES[n])}, by their number alone. A name that ends in .tif makes a "
+                "file that says nothing of them."
+            )
+        return replace(info, axes=AXES[n] + "s" * colour)
+    if not set(stated) <= set(ORDER + "s") or in_order(stated) != stated or (
+        stated.endswith("s") != colour
+    ):  # fmt: skip
         raise ArgumentError(
-            f"an OME-TIFF has no more axes than (t, c, z, y, x), and the array has shape "
-            f"{layout.shape}: give a name that ends in .tif, and not in .ome.tif"
+            f"the array is stated to have the axes {', '.join(stated)}, and an OME-TIFF has "
+            "(t, c, z, y, x) or some of these, in this order, and samples of colour last: bring "
+            "them into it, or give a name that ends in .tif, and not in .ome.tif"
         )
-    return ome_notes(layout, ImageInfo(axes + "s" * colour, size))
+    return replace(info, axes=stated)
 
 
 def check_target(path: str | os.PathLike[str], *, parent: bool = True) -> Path:

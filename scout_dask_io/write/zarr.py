@@ -360,7 +360,7 @@ def _names_of_axes(
         return names
     if source is None or DIMENSIONS_ATTRIBUTE in (attributes or {}):
         return None
-    return names_to_store(source.info.axes, (attributes or {}).get("channels") or ())
+    return names_to_store(source.info.axes, (attributes or {}).get("channels") or (), source.shape)
 
 
 def _check_own(*given: Any) -> None:

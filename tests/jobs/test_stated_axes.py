@@ -130,3 +130,99 @@ def test_axes_that_no_picture_has_are_refused_not_guessed(tmp_path: Path, names:
     with pytest.raises(ArgumentError, match="has the axes"):
         io.preview(tmp_path / "a.zarr")
     io.convert(tmp_path / "a.zarr", tmp_path / "c.zarr")
+
+
+def image_axes(path: Path) -> str:
+    """Give the axes that an image states."""
+    (image,) = dict(zarr.open_group(path, mode="r").attrs)["multiscales"]
+    return "".join(a["name"] for a in image["axes"])
+
+
+@pytest.mark.parametrize("axes", ["tzyx", "cyx", "tyx", "tcyx", "yx"])
+def test_an_image_of_data_as_a_reader_gave_them_has_the_axes_that_they_state(
+    tmp_path: Path, axes: str, recwarn: pytest.WarningsRecorder
+):
+    data = volume(axes)
+    io.write_zarr(tmp_path / "a.zarr", data, axes=axes)
+    lazy = io.read_zarr(tmp_path / "a.zarr")
+    io.write_ome_zarr(tmp_path / "b.zarr", lazy, levels=1)
+    assert image_axes(tmp_path / "b.zarr") == axes
+    io.imsave(tmp_path / "b.ome.tif", lazy)
+    io.imsave(tmp_path / "b.tif", lazy)
+    for name in ("b.ome.tif", "b.tif"):
+        assert io.info(tmp_path / name).axes == axes
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / name), data)
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
+
+
+@pytest.mark.parametrize("axes", ["xyz", "zyxc", "ctzyx"])
+def test_axes_in_another_order_are_refused_by_writers_of_images(tmp_path: Path, axes: str):
+    io.write_zarr(tmp_path / "a.zarr", volume(axes), axes=axes)
+    lazy = io.read_zarr(tmp_path / "a.zarr")
+    told = f"stated to have the axes {', '.join(axes)}"
+    with pytest.raises(ArgumentError, match=told):
+        io.write_ome_zarr(tmp_path / "b.zarr", lazy)
+    with pytest.raises(ArgumentError, match=told):
+        io.imsave(tmp_path / "b.ome.tif", lazy)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr"]
+    # The two ways that the errors name.
+    io.convert(tmp_path / "a.zarr", tmp_path / "b.zarr", ome=True)
+    assert image_axes(tmp_path / "b.zarr") == "".join(a for a in "tczyx" if a in axes)
+    order = [axes.index(a) for a in "tczyx" if a in axes]
+    io.write_ome_zarr(
+        tmp_path / "c.zarr", lazy.transpose(order), axes="".join(axes[k] for k in order)
+    )
+    io.imsave(tmp_path / "b.tif", lazy)
+    np.testing.assert_array_equal(io.imread(tmp_path / "b.tif").compute(), volume(axes))
+
+
+def test_colour_samples_are_no_axis_of_space(tmp_path: Path):
+    tifffile.imwrite(tmp_path / "rgb.tif", volume("yx")[..., None].repeat(3, -1).astype("u1"))
+    with pytest.raises(ArgumentError, match="axes y, x, s"):
+        io.write_ome_zarr(tmp_path / "a.zarr", io.imread(tmp_path / "rgb.tif"))
+
+
+@pytest.mark.parametrize(("ndim", "axes"), [(3, "zyx"), (4, "czyx"), (5, "tczyx")])
+def test_a_guess_is_told(tmp_path: Path, ndim: int, axes: str):
+    data = volume("tczyx"[-ndim:])
+    np.save(tmp_path / "a.npy", data)
+    text = f"nothing states the axes.*taken as {', '.join(axes)}"
+    with pytest.warns(UserWarning, match=text):
+        io.write_ome_zarr(tmp_path / "a.zarr", data, levels=1)
+    with pytest.warns(UserWarning, match=text):
+        io.convert(tmp_path / "a.npy", tmp_path / "b.zarr", ome=True)
+    with pytest.warns(UserWarning, match=f"nothing states.*{', '.join(axes)}"):
+        io.imsave(tmp_path / "a.ome.tif", data)
+
+
+def test_what_the_caller_says_of_axes_is_no_guess(tmp_path: Path, recwarn: pytest.WarningsRecorder):
+    data = volume("zyx")
+    io.write_ome_zarr(tmp_path / "a.zarr", data, axes="zyx")
+    io.write_ome_zarr(tmp_path / "b.zarr", data, voxel_size=(3, 1, 1))
+    io.write_ome_zarr(tmp_path / "c.zarr", data, channels=list("abcde"))
+    assert image_axes(tmp_path / "c.zarr") == "cyx"
+    io.write_ome_zarr(tmp_path / "d.zarr", volume("yx"))
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
+
+
+@pytest.mark.parametrize("given", ["tyx", "xyt", "cyx", "xzy"])
+def test_axes_can_be_given_to_convert_and_to_verify(tmp_path: Path, given: str):
+    data = make_volume((4, 12, 14))
+    np.save(tmp_path / "a.npy", data)
+    io.convert(tmp_path / "a.npy", tmp_path / "b.zarr", ome=True, axes=given)
+    order = [given.index(a) for a in "tczyx" if a in given]
+    assert image_axes(tmp_path / "b.zarr") == "".join(given[k] for k in order)
+    found = io.read_zarr(tmp_path / "b.zarr").compute()
+    np.testing.assert_array_equal(found, data.transpose(order))
+    assert io.verify(tmp_path / "a.npy", tmp_path / "b.zarr", axes=given).equal
+    io.convert(tmp_path / "a.npy", tmp_path / "c.zarr", axes=given)
+    assert io.info(tmp_path / "c.zarr").axes == given
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "c.zarr").compute(), data)
+
+
+@pytest.mark.parametrize("given", ["yx", "zzyx", "abc", "zyq", "tcz"])
+def test_axes_that_are_given_must_fit(tmp_path: Path, given: str):
+    np.save(tmp_path / "a.npy", make_volume((4, 12, 14)))
+    with pytest.raises(ArgumentError, match=f"3 different letters.*{given}"):
+        io.convert(tmp_path / "a.npy", tmp_path / "b.zarr", ome=True, axes=given)
+    assert not (tmp_path / "b.zarr").exists()

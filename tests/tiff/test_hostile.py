@@ -316,3 +316,25 @@ def test_mutants_are_refused_or_have_the_declared_shape(tmp_path):
         path.unlink()
     assert set(outcomes) == {"read", "TiffReadError"}
     assert min(outcomes.values()) > 20
+
+
+def test_a_sparse_page_of_more_tiles_than_it_lists_takes_no_memory(tmp_path):
+    # 2**28 plain tiles without byte counts: none is made up before the offsets are counted.
+    tags = [(256, 4, 16), (257, 4, 2**32 - 16), (258, 3, 16), (259, 3, 1), (262, 3, 1)]
+    tags += [(277, 3, 1), (322, 3, 16), (323, 3, 16), (324, 4, 8)]
+    body = b"".join(struct.pack("<HHII", code, kind, 1, value) for code, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    (tmp_path / "a.tif").write_bytes(head + body + bytes(4) + bytes(600))
+    script = f"""
+import resource, signal
+signal.alarm(60)
+from scout_dask_io.read.tiff import imread
+from scout_dask_io.errors import TiffReadError
+before = resource.getrusage(resource.RUSAGE_SELF)
+try:
+    imread({str(tmp_path / "a.tif")!r}, allow_sparse=True)
+except TiffReadError:
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    print(after.ru_maxrss - before.ru_maxrss < 100_000, after.ru_utime - before.ru_utime < 5)
+"""
+    assert python("-c", script).split() == ["True", "True"]
