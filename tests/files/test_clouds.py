@@ -20,7 +20,6 @@ import tifffile
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from object_store import Lab
 
 import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError, ChunkReadError, PathNotFoundError
@@ -231,15 +230,10 @@ def test_what_obstore_is_told_of_google_and_azure(tmp_path: Path) -> None:
     assert HTTP.settings_of({"auth": ("a", "b")}) is None
 
 
-def test_a_public_bucket_of_google_is_read(lab: Lab) -> None:
-    # Its XML interface is that of S3 in all that is asked here.
-    io.write_zarr(lab.url, DATA, (4, 6, 8), storage_options=lab.options)
-    url, options = lab.url.replace("s3://", "gs://"), {"token": "anon", "endpoint_url": lab.address}
-    np.testing.assert_array_equal(io.read_zarr(url, storage_options=options).compute(), DATA)
-    assert io.verify(url, storage_options=options).ok
-
-
-def test_a_container_of_azure_is_reached_by_obstore() -> None:
+def test_buckets_and_containers_are_reached_by_obstore() -> None:
+    google = as_remote(locate("gs://b/a.zarr", {"token": "anon"}))
+    assert isinstance(google.client, Bucket)
+    assert google.client.protocols == ("gs", "gcs")
     options = {"account_name": "n", "account_key": ACCOUNT_KEY}
     place = as_remote(locate("az://c/a.zarr", options))
     assert isinstance(place.client, Bucket)
