@@ -217,7 +217,9 @@ def plan_source(
     _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
     n_parallel = n_threads or nb_workers
-    long_nbytes = min(band_nbytes, total // n_parallel)
+    # Chunks at the edge count whole, as they do in a band.
+    padded = math.prod(-(-n // c) * c for n, c in zip(shape, chunks, strict=True)) * itemsize
+    long_nbytes = min(band_nbytes, padded // n_parallel)
     target = max(unit_target(total, n_parallel), long_nbytes)
     least_nbytes = math.prod(least_band) * itemsize
     room = max_mem // workers - mem + least_nbytes

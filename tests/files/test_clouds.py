@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import scout_dask_io as io
-from benchmarks.storage import s3
 from scout_dask_io.errors import ArgumentError, ChunkReadError, PathNotFoundError
 from scout_dask_io.files.bucket import Bucket, Host
 from scout_dask_io.files.clouds import AZURE, GOOGLE, HTTP
@@ -231,18 +230,10 @@ def test_what_obstore_is_told_of_google_and_azure(tmp_path: Path) -> None:
     assert HTTP.settings_of({"auth": ("a", "b")}) is None
 
 
-def test_a_public_bucket_of_google_is_read() -> None:
-    # Its XML interface is that of S3 in all that is asked here.
-    with s3.running() as server:
-        keys = {"key": "k", "secret": "s", "endpoint_url": server.address}
-        io.write_zarr("s3://lab/a.zarr", DATA, (4, 6, 8), storage_options=keys)
-        options = {"token": "anon", "endpoint_url": server.address}
-        lazy = io.read_zarr("gs://lab/a.zarr", storage_options=options)
-        np.testing.assert_array_equal(lazy.compute(), DATA)
-        assert io.verify("gs://lab/a.zarr", storage_options=options).ok
-
-
-def test_a_container_of_azure_is_reached_by_obstore() -> None:
+def test_buckets_and_containers_are_reached_by_obstore() -> None:
+    google = as_remote(locate("gs://b/a.zarr", {"token": "anon"}))
+    assert isinstance(google.client, Bucket)
+    assert google.client.protocols == ("gs", "gcs")
     options = {"account_name": "n", "account_key": ACCOUNT_KEY}
     place = as_remote(locate("az://c/a.zarr", options))
     assert isinstance(place.client, Bucket)

@@ -217,7 +217,8 @@ def test_a_write_asks_twice_for_a_plane(
     url = planes_at(lab, tmp_path, volume)
     lazy = io.imread_folder(url, storage_options=counted.options)
     io.write_zarr(tmp_path / "a.zarr", lazy, (8, 16, 16), nb_workers=1)
-    assert counted.took() == {"LIST": 1, "GET": 2 * 7}
+    planes = [r.name for r in counted.seen if r.name.endswith(".tif")]
+    assert len(planes) == 2 * 7
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "a.zarr", mode="r")[...], volume)
 
 
