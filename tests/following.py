@@ -62,10 +62,12 @@ class Stage:
 
     def follow(self, src: Path, dst: Path, planes: Any, **options: Any) -> Any:
         how = {
-            k: options.pop(k) for k in ("settle_s", "poll_s", "idle_s", "marker") if k in options
+            k: options.pop(k)
+            for k in ("settle_s", "poll_s", "idle_s", "marker", "until")
+            if k in options
         }
         how = {"settle_s": 1.0, "poll_s": 0.5, "idle_s": 60.0} | how
-        counts = {"z": planes} if isinstance(planes, int) else planes
+        counts = {"z": planes} if isinstance(planes, int) else planes or {}
         progress = options.pop("progress", False)
         return run_follow(
             src,

@@ -162,3 +162,12 @@ def _unname(document: Any) -> None:
         image.pop("name")
     for channel in ome.get("omero", {}).get("channels", ()):
         channel.pop("label")
+
+
+def figure(test: str, **counts: int) -> None:
+    """Note numbers for the table that ``python -m tests.reliability`` prints."""
+    file = os.environ.get("RELIABILITY_FIGURES")
+    print(f"[{test}] " + ", ".join(f"{k} {v}" for k, v in counts.items()))
+    if file:
+        with open(file, "a") as out:
+            out.write(json.dumps({"test": test, **counts}) + "\n")

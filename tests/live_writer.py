@@ -65,7 +65,7 @@ def drop(rng: random.Random, path: Path, data: bytes, mean_s: float) -> None:
 
 
 def main(folder: str, seed: int, n: int, mean_s: float) -> None:
-    """Write all planes, and then those that come twice which have not yet."""
+    """Write all planes, those that come twice too before the last of all."""
     rng = random.Random(seed + 1000)
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,8 @@ def main(folder: str, seed: int, n: int, mean_s: float) -> None:
             order[start : start + 16] = part
     again: list[int] = []
     burst = 0
-    for z in order:
+    *most, final = order
+    for z in most:
         drop(rng, root / f"z{z:04d}.tif", data_of(seed, z, 0), mean_s)
         if last[z]:
             again.append(z)
@@ -91,6 +92,8 @@ def main(folder: str, seed: int, n: int, mean_s: float) -> None:
             burst = rng.choice([1, 3, 10, 30])
     for late in again:
         drop(rng, root / f"z{late:04d}.tif", data_of(seed, late, 1), mean_s)
+    # Once all planes are there and have settled, a follower is right to end.
+    drop(rng, root / f"z{final:04d}.tif", data_of(seed, final, last[final]), mean_s)
 
 
 if __name__ == "__main__":

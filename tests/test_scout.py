@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from helpers import make_volume, shared_data, write_planes
+from helpers import figure, make_volume, shared_data, write_planes
 from tqdm import tqdm
 
 import scout_dask_io as io
@@ -35,7 +35,9 @@ def pooled(work: Callable[..., Any], jobs: list[Any], n: int = 2) -> list[Any]:
     """Do each job in a forked process, and show how far it is."""
     with multiprocessing.get_context("fork").Pool(n) as pool:
         coming = pool.imap(work, jobs)
-        return [coming.next(STEP_S) for _ in tqdm(jobs, disable=None)]
+        found = [coming.next(STEP_S) for _ in tqdm(jobs, disable=None)]
+    figure("steps of a pipeline in forked pools", pools=1, hung=0)
+    return found
 
 
 @contextmanager

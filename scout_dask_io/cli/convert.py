@@ -20,7 +20,7 @@ from scout_dask_io.cli.base import (
 from scout_dask_io.core.messages import joined
 from scout_dask_io.jobs.report import table
 
-_FOLLOWING = ("planes", "marker", "settle_s", "poll_s", "idle_s")
+_FOLLOWING = ("planes", "until", "marker", "settle_s", "poll_s", "idle_s")
 
 
 def _destination(dst: str | None, into: str | None, label: str | None) -> str:
@@ -89,10 +89,14 @@ def convert(
                 "--follow goes with none of --dry-run, --scheduler and --into: it runs here, into "
                 "an array or image of its own."
             )
+        state.if_interrupted = (
+            "What is converted is kept: the same command with --resume goes on, and begins where "
+            "nothing is."
+        )
         _follow(src, dst, following, options, quiet=quiet, as_json=as_json)
         return
-    if following["planes"] is not None or following["marker"] is not None:
-        raise click.UsageError("--planes and --marker go with --follow.")
+    if any(following[name] is not None for name in ("planes", "until", "marker")):
+        raise click.UsageError("--planes, --until and --marker go with --follow.")
     from scout_dask_io.jobs.convert import plan_convert
 
     with scheduling(scheduler, options["nb_workers"]):
@@ -110,8 +114,10 @@ def _follow(
     src: str, dst: str, how: dict[str, Any], options: dict[str, Any], *, quiet: bool, as_json: bool
 ) -> None:
     """Convert planes as they arrive, and say what came of it."""
-    if how["planes"] is None:
-        raise click.UsageError("--follow needs --planes N: how many planes there will be.")
+    if (how["planes"] is None) == (how["until"] is None):
+        raise click.UsageError(
+            "--follow needs --planes N, how many planes there will be, or --until FILE."
+        )
     from scout_dask_io.jobs.follow import follow
 
     report = follow(src, dst, progress=not quiet, **how, **options)

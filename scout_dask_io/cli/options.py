@@ -185,6 +185,10 @@ follow_planes = click.option(
     "--planes", callback=_counts, metavar="N",
     help="With --follow: how many planes there will be; of several axes e.g. c=2,z=400.",
 )  # fmt: skip
+_until = click.option(
+    "--until", metavar="FILE", type=click.Path(),
+    help="With --follow, in the place of --planes: a file that is there once no plane is to come.",
+)  # fmt: skip
 _marker = click.option(
     "--marker", metavar="SUFFIX",
     help="With --follow: a plane counts once a file of its name and this suffix, e.g. .done, is "
@@ -204,7 +208,7 @@ def follow(function: Callable[..., Any]) -> Callable[..., Any]:
             callback=_seconds, help=f"With --follow: {text}.",
         )(function)  # fmt: skip
     return flag("--follow", help="SRC is still being written: convert planes as they arrive.")(
-        follow_planes(_marker(function))
+        follow_planes(_until(_marker(function)))
     )
 
 

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scout_dask_io.core.formatting import format_count, format_s
@@ -31,8 +32,9 @@ from scout_dask_io.store.staging import find_staging
 def follow(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
-    planes: int | Mapping[str, int],
+    planes: int | Mapping[str, int] | None = None,
     *,
+    until: str | os.PathLike[str] | None = None,
     settle_s: float = 2.0,
     poll_s: float = 0.5,
     idle_s: float = 1800.0,
@@ -45,7 +47,7 @@ def follow(
     What stands at ``dst`` in the end is what :func:`convert` makes of the whole folder, bit for
     bit, manifest and sheet included. Meanwhile readers see there, once the first slab is whole, an
     array (or an image of those levels that are made with the full one) of the slabs that are whole:
-    its extent grows, its attribute ``growing`` says how far it is and how far it will be, and
+    its extent grows, its attribute ``scout_growing`` says how far it is and how far it will be, and
     every chunk that the extent counts is there. A reader that is open keeps the extent that
     it opened; a lazy array of this library says with ``SourceChangedError`` that it is to be
     opened again. A plane that is written again after it was shown is shown as it was until it
@@ -66,6 +68,8 @@ def follow(
         As for :func:`convert`. On a disk.
     planes : int or mapping
         How many there will be: of a folder a number, else one an axis, ``{"c": 2, "z": 400}``.
+    until : path-like, optional
+        In its place, of a folder of planes: a file that is there once no plane is to come.
     settle_s : float
         How long a file must have been left alone, in seconds.
     poll_s : float
@@ -100,11 +104,12 @@ def follow(
         As for :func:`convert`.
     """
     how = FollowOptions(
-        planes={"z": planes} if isinstance(planes, int) else dict(planes),
+        planes={"z": planes} if isinstance(planes, int) else dict(planes or {}),
         settle_s=settle_s,
         poll_s=poll_s,
         idle_s=idle_s,
         marker=marker,
+        until=None if until is None else Path(until),
     )
     return run_follow(src, dst, how, options_of(options), progress)
 
@@ -167,7 +172,7 @@ def run_follow(
     if options.resume and find_staging(destination) is None and destination.stands():
         # It may stand finished; a write that is to be resumed was never begun else.
         done = plan_with(src, dst, options).run()
-        return FollowReport(done, how.n_planes, 0, 0.0, how.clock() - start_s)
+        return FollowReport(done, math.prod(done.shape[:-2]), 0, 0.0, how.clock() - start_s)
     check_target(source, destination, overwrite=options.overwrite, resume=options.resume)
     with following(progress, f"follow {destination.name}") as report:
         follower = Follower(source, destination, how, options, report)
@@ -177,7 +182,7 @@ def run_follow(
             follower.give_up(err)
             raise
     elapsed_s = how.clock() - start_s
-    return FollowReport(done, how.n_planes, follower.n_again, lag_s, elapsed_s)
+    return FollowReport(done, follower.n_planes, follower.n_again, lag_s, elapsed_s)
 
 
 def _check(
@@ -187,6 +192,7 @@ def _check(
     options: ConvertOptions,
 ) -> tuple[LocalLocation, LocalLocation]:
     """Refuse what cannot be followed, before anything is created, and give both places."""
+    selection = options.selection
     for name, value in how.planes.items():
         if name not in ("t", "c", "z") or isinstance(value, bool) or not isinstance(value, int):
             raise ArgumentError(
@@ -195,7 +201,21 @@ def _check(
             )
         if value < 1:
             raise ArgumentError(f"planes must be 1 or more along each axis, got {value}")
-    if "z" not in how.planes and "t" not in how.planes:
+    if bool(how.planes) == (how.until is not None):
+        raise ArgumentError(
+            "give "
+            + Option("planes", 400)
+            + ", how many there will be, or of a folder of planes "
+            + Option("until", "done.txt")
+            + ", a file that is there once no plane is to come: one of the two"
+        )
+    if how.until is not None and (selection.pattern or selection.position):
+        raise ArgumentError(
+            Option("until")
+            + " is for a folder of planes: of names that carry more axes give "
+            + Option("planes", "c=2,z=400")
+        )
+    if how.planes and "z" not in how.planes and "t" not in how.planes:
         raise ArgumentError(
             "planes along z or t are followed, got none of them: give " + Option("planes", 400)
         )
@@ -208,7 +228,6 @@ def _check(
             Option("idle_s", how.idle_s)
             + f" would give up before a plane has settled ({how.settle_s} s): give more"
         )
-    selection = options.selection
     left = {"missing": selection.missing != "error", "pages": selection.pages}
     left |= {"series": selection.series is not None, "label": options.label}
     left |= {"labels_too": options.labels_too}

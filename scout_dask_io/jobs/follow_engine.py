@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_s
+from scout_dask_io.core.grid import uniform_blocks
 from scout_dask_io.core.image_info import named_channels
 from scout_dask_io.core.messages import OVERWRITE, RESUME, joined, warn
 from scout_dask_io.core.voxel_size import as_voxel_size
@@ -43,6 +45,7 @@ from scout_dask_io.read.any import Kind, Opened
 from scout_dask_io.run.lazy import lazy_array, source_of
 from scout_dask_io.run.progress import Followed, FollowReporter
 from scout_dask_io.store.local_transaction import LocalTransaction
+from scout_dask_io.store.staging import find_staging
 from scout_dask_io.store.unfinished import ADOPTS
 from scout_dask_io.tiff.arrival import Arrivals, FileState, state_of
 from scout_dask_io.tiff.describe import describe_plane
@@ -58,14 +61,18 @@ from scout_dask_io.tiff.placement import (
 )
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.stack_check import DescribedFile, Survey
-from scout_dask_io.write.growth import Growth, Slab, moved
+from scout_dask_io.write.growth import Growing, Growth, Slab, moved
 
 #: What the first planes tell of the whole only for the time being; see ``adopted``.
-_OPEN = ("attributes", "shown", "stated")
+_OPEN = ("attributes", "axes", "shown", "stated")
 #: A poll may take at most a twentieth of the time.
 _REST = 20
 #: How often at most it is told that nothing has been converted since.
 _TOLD_S = 1.0
+#: How long it is waited before a folder is listed again that could not be.
+_RETRY_S = 5.0
+#: Planes that there is room for at first where their number is not known.
+_ROOM = 256
 #: Files and places that a message names.
 _NAMED = 10
 
@@ -90,13 +97,9 @@ class FollowOptions:
     poll_s: float = 0.5
     idle_s: float = 1800.0
     marker: str | None = None
+    until: Path | None = None
     clock: Callable[[], float] = time.monotonic
     pause: Pause = pause
-
-    @property
-    def n_planes(self) -> int:
-        """How many files there will be."""
-        return math.prod(self.planes.values())
 
 
 class Follower:
@@ -122,6 +125,10 @@ class Follower:
     ) -> None:
         self._root, self._destination = root, destination
         self._how, self._options, self._report = how, options, report
+        #: How many planes there will be along each axis; until it is known, room for them.
+        self._planes: Mapping[str, int] = how.planes or {"z": self._room()}
+        #: Whether it is known.
+        self._is_closed = how.until is None
         self._placement = self._place_by()
         self._arrivals = Arrivals(
             self._names, self._state, self._describe, how.settle_s, self._marked()
@@ -130,6 +137,10 @@ class Follower:
         # How often planes were placed; with how often slabs were struck, when this was looked at.
         self._n_placed, self._looked_at = 0, (-1, -1)
         self._first: DescribedFile | None = None
+        #: Why the folder could not be listed last.
+        self._trouble = ""
+        #: Whether the file is there that says that no plane is to come.
+        self._is_over = False
         self._growth: Growth | None = None
         self._told: Followed | None = None
         self._told_s = -math.inf
@@ -138,10 +149,15 @@ class Follower:
         #: Slabs that were written again.
         self.n_again = 0
 
+    @property
+    def n_planes(self) -> int:
+        """How many files there will be, or that there is room for."""
+        return math.prod(self._planes.values())
+
     # What arrives
 
     def _place_by(self) -> Placement:
-        return placement_of(self._root, self._how.planes, self._options.selection)
+        return placement_of(self._root, self._planes, self._options.selection)
 
     def _names(self) -> list[str]:
         if self._growth is None:
@@ -180,6 +196,10 @@ class Follower:
             if self._growth is not None:
                 self._write(self._growth)
                 self._tell()
+                if not self._is_closed and not self._growth.futures:
+                    anew = self._close(self._growth)
+                    if anew is not None:
+                        return anew, clock() - self._arrived_s
                 if self._is_complete(self._growth):
                     done = self._finish(self._growth)
                     if done is not None:
@@ -192,7 +212,17 @@ class Follower:
             self._how.pause(running, max(0.0, self._next_poll_s - clock()))
 
     def _poll(self, now_s: float) -> None:
-        found = self._arrivals.poll(now_s)
+        until = self._how.until
+        over = until is not None and until.exists()  # before the folder is listed
+        try:
+            found = self._arrivals.poll(now_s)
+        except PathNotFoundError as err:
+            # A share that does not answer for a while is no reason to end the night.
+            self._trouble = f"; the folder could not be listed last: {err}"
+            self._next_poll_s = now_s + max(self._how.poll_s, _RETRY_S)
+            return
+        self._trouble = ""
+        self._is_over = over and not self._arrivals.n_waiting
         if found.stirred:
             self._stirred_s = now_s
         if found.whole or found.lost:
@@ -204,7 +234,7 @@ class Follower:
 
     def _check(self, names: tuple[str, ...]) -> None:
         """Refuse planes that do not fit the first, or of which there are too many."""
-        whole, n_planes = self._arrivals.whole, self._how.n_planes
+        whole, n_planes = self._arrivals.whole, self.n_planes
         for name in names:
             found = whole[name].file
             if len(found.shape) != 2:
@@ -218,11 +248,11 @@ class Follower:
                 survey.add(self._first)
                 survey.add(found)
                 survey.check("error")
-        if len(whole) > n_planes:
+        if self._is_closed and len(whole) > n_planes:
             more = ", ".join(map(repr, sorted(whole)[n_planes:][:_NAMED]))
             raise ShapeMismatchError(
                 f"{self._root} holds {len(whole):,} planes, and {n_planes:,} were to come "
-                f"({dict(self._how.planes)}): beyond these there is {more}. Give the number of "
+                f"({dict(self._planes)}): beyond these there is {more}. Give the number of "
                 "all, or move away what is no plane; " + RESUME + " goes on."
             )
 
@@ -264,13 +294,15 @@ class Follower:
     def _lose(self, names: tuple[str, ...]) -> bool:
         """Take in that planes changed or went; tell whether any did."""
         if names:
+            self._is_over = False  # until the next poll finds all of them whole
             self._stirred_s = self._how.clock()
             self._place()
         return bool(names)
 
     def _is_complete(self, growth: Growth) -> bool:
         return (
-            len(self._placed) == self._how.n_planes
+            self._is_closed
+            and len(self._placed) == self.n_planes
             and not self._arrivals.n_waiting
             and all(slab.is_done for slab in growth.slabs)
         )
@@ -287,18 +319,18 @@ class Follower:
         written = {p.name for slab in growth.slabs if slab.is_done for p in slab.planes.values()}
         waits = (one.since_s for name, one in whole.items() if name not in written)
         lag_s = max(0.0, now_s - min(waits, default=now_s))
-        found = Followed(len(whole), n_converted, self._how.n_planes, lag_s, growth.nbytes)
+        n_planes = self.n_planes if self._is_closed else None
+        found = Followed(len(whole), n_converted, n_planes, lag_s, growth.nbytes)
         if found != self._told:
             self._told = found
             self._report(found)
 
     # The write
 
-    def _begin(self) -> Growth:
-        """Begin the write of all planes, by what the first tells of them."""
+    def _expected_plan(self, how: ConvertOptions) -> ConvertPlan:
+        """Give the plan of all planes, by what the first tells of them."""
         name = self._placed[min(self._placed)]
         named = isinstance(self._placement, NamedPlacement)
-        how = self._options
         first = describe_plane(self._root / name, how.selection, asked=True, whole=named)
         source = _expected(first, self._placement, self._root)
         given = as_voxel_size(how.voxel_size)
@@ -315,16 +347,68 @@ class Follower:
                 f"{plan.source_array().shape}, which cannot be followed: convert them once all "
                 "are there"
             )
+        return plan
+
+    def _begin(self, plan: ConvertPlan | None = None) -> Growth:
+        """Begin the write of all planes, or go on with it."""
+        plan = plan or self._expected_plan(self._options)
         begun = plan.begin()
         if begun is None:
             raise ResumeError(f"{self._destination} stands finished")
-        growing = self._placement.axes.index("t" if self._how.planes.get("t", 1) > 1 else "z")
-        n_threads = plan.write.nb_workers
+        growing = self._placement.axes.index("t" if self._planes.get("t", 1) > 1 else "z")
         n_levels = len(begun.target.lower) + 1
         txn = cast(LocalTransaction, begun.target.transaction)
         settings = txn.note(**{ADOPTS: list(_OPEN)})
-        group = _first_levels(settings["attributes"], n_levels) if how.ome else None
-        return Growth(begun.target, begun.undone, growing, n_threads, group)
+        group = _first_levels(settings["attributes"], n_levels) if self._options.ome else None
+        excerpt = Growing(growing, group, is_open=not self._is_closed)
+        return Growth(begun.target, begun.undone, excerpt, plan.write.nb_workers)
+
+    # Where it is not known how many planes there will be
+
+    def _room(self) -> int:
+        """Give for how many planes there is room: of a run that goes on, as many as it had."""
+        staging = find_staging(self._destination) if self._options.resume else None
+        settings = None if staging is None else staging.read_settings()
+        try:
+            return int(settings["shape"][0]) if settings else _ROOM
+        except (KeyError, TypeError, ValueError, IndexError):
+            return _ROOM
+
+    def _close(self, growth: Growth) -> ConvertReport | None:
+        """Make the array as long as it will be once that is known, and longer where it must be.
+
+        Where levels of that length are others than were begun, all is converted anew, and what
+        convert says of it is given.
+        """
+        n_planes = len(self._arrivals.whole)
+        if not self._placed:
+            return None
+        if self._is_over:
+            self._is_closed = True
+        elif n_planes > self.n_planes:
+            n_planes = 2 * self.n_planes
+        else:
+            return None
+        self._planes = {"z": n_planes}
+        self._placement = self._place_by()
+        self._place()
+        plan = self._expected_plan(replace(self._options, resume=True, overwrite=False))
+        settings = _resized(growth.txn.settings, plan)
+        if settings is not None:
+            growth.end()
+            growth.txn.note(**settings)
+            with suppress(ResumeError):
+                self._growth = self._begin(plan)
+                self._looked_at = (-1, -1)
+                return None
+        if not self._is_closed:
+            raise ResumeError(
+                f"{self._root} holds {len(self._arrivals.whole):,} planes, for which the levels "
+                "that were begun have no room: give their number, with "
+                + OVERWRITE
+                + ", or convert once all are there"
+            )
+        return self._anew(growth)
 
     def _finish(self, growth: Growth) -> ConvertReport | None:
         """Have convert finish the write; ``None`` where a plane has changed after all."""
@@ -341,6 +425,11 @@ class Follower:
             txn.note(source=hashlib.sha256(token.encode()).hexdigest(), **{ADOPTS: list(_OPEN)})
             with suppress(ResumeError):
                 return plan.run()
+        return self._anew(growth)
+
+    def _anew(self, growth: Growth) -> ConvertReport:
+        """Convert the whole folder, and leave what was written."""
+        growth.end()
         warn(
             f"{self._root}: the whole folder reads otherwise than its first planes told, and is "
             "converted anew"
@@ -371,10 +460,15 @@ class Follower:
     # The end
 
     def _idle(self) -> PathNotFoundError:
-        whole, n_planes = self._arrivals.whole, self._how.n_planes
+        whole, n_planes = self._arrivals.whole, self.n_planes
         told = [
             f"{self._root}: nothing has come or changed for {format_s(self._how.idle_s)}, and "
-            f"{len(whole):,} of {format_count(n_planes, 'plane')} are whole"
+            + (
+                f"{len(whole):,} of {format_count(n_planes, 'plane')} are whole"
+                if self._is_closed
+                else f"{format_count(len(whole), 'plane')} are whole and there is no "
+                f"{self._how.until}"
+            )
         ]
         reasons = self._arrivals.reasons()
         if reasons:
@@ -382,12 +476,17 @@ class Follower:
             more = f" and {len(reasons) - _NAMED:,} more" if len(reasons) > _NAMED else ""
             told.append(f"not whole: {', '.join(some)}{more}")
         lacking = missing_places(self._placement.extents, self._placed)
-        if whole and lacking:
+        if whole and lacking and self._is_closed:
             at = ", ".join(
                 f"{a} {n}" for a, n in zip(self._placement.axes, lacking[0], strict=True)
             )
             told.append(f"the first place without a plane is {at}")
-        text = joined("; ", told) + ". If more is to come, the same call with " + RESUME
+        text = (
+            joined("; ", told)
+            + self._trouble
+            + ". If more is to come, the same call with "
+            + RESUME
+        )
         return PathNotFoundError(
             text + " goes on; if not, convert takes what is there, with " + OVERWRITE + " and "
             "without following."
@@ -433,9 +532,30 @@ def _expected(first: DescribedFile, placement: Placement, root: LocalLocation) -
         stated = replace(stated, axes=f"{axes}yx", channels=named_channels(channels))
         channels, file_ndim = (), 0
     return TiffSource(
-        FileTable.of([first.file]), (page.layout,), table, f"follow {root} {axes} {extents}",
+        FileTable.of([first.file]), (page.layout,), table, f"follow {root} {axes}",
         file_ndim=file_ndim, stated=stated, channels=channels,
     )  # fmt: skip
+
+
+def _resized(settings: Mapping[str, Any], plan: ConvertPlan) -> dict[str, Any] | None:
+    """Give what is to be noted of a write whose first axis becomes as long as a plan has it.
+
+    Units keep their numbers, since the first axis counts first. ``None`` where the plan has
+    other levels.
+    """
+    shape, shapes = list(plan.write.shape), [list(level) for level in plan.levels]
+    if len(shapes) != len(settings.get("levels", ())):
+        return None
+    if not shapes:
+        return {"shape": shape, "units": _clipped(settings["units"], shape[0])}
+    passes = [(n, _clipped(units, shapes[n][0])) for n, units in settings["passes"]]
+    return {"shape": shape, "levels": shapes, "passes": passes}
+
+
+def _clipped(units: Any, n: int) -> list[list[int]]:
+    """Give the extents of units of which the first axis is ``n`` long, cut as it was."""
+    first, *others = units
+    return [list(axis) for axis in (*uniform_blocks((n,), (first[0],)), *others)]
 
 
 def _first_levels(attributes: Mapping[str, Any], n: int) -> dict[str, Any]:

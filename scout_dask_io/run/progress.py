@@ -169,8 +169,10 @@ class Followed:
 
     Attributes
     ----------
-    n_arrived, n_converted, n_planes : int
-        Planes that are whole, that are written, and that there will be.
+    n_arrived, n_converted : int
+        Planes that are whole, and that are written.
+    n_planes : int or None
+        How many there will be, where that is known.
     lag_s : float
         How long the oldest plane that is whole has waited for being written.
     nbytes : int
@@ -179,14 +181,15 @@ class Followed:
 
     n_arrived: int
     n_converted: int
-    n_planes: int
+    n_planes: int | None
     lag_s: float
     nbytes: int
 
     def __str__(self) -> str:
+        of = "" if self.n_planes is None else f" of {self.n_planes:,}"
         return (
-            f"{self.n_arrived:,} of {self.n_planes:,} planes have come, {self.n_converted:,} are "
-            f"converted, {self.lag_s:.1f} s behind"
+            f"{self.n_arrived:,}{of} planes have come, {self.n_converted:,} are converted, "
+            f"{self.lag_s:.1f} s behind"
         )
 
 
@@ -227,7 +230,7 @@ class _FollowBar:
         self._bar = _Bar(label)
 
     def update(self, found: Followed) -> None:
-        self._bar.update(found.n_converted, found.n_planes, 0)
+        self._bar.update(found.n_converted, found.n_planes or found.n_arrived, 0)
         self._bar.tell(f", {found.n_arrived:,} have come, {found.lag_s:.1f} s behind")
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ Chunks are hard links to those of the growing array, so they take no room and ar
 metadata count them: first the files of a slab, then, in one step each, metadata with a larger
 extent. A reader sees the extent that it opened, every chunk of which is there; nothing that it can
 reach is ever taken away. When the write is committed, the finished array changes places with the
-excerpt. Its attribute ``growing`` says how far it is; one that is finished has none.
+excerpt. Its attribute ``scout_growing`` says how far it is; one that is finished has none.
 
 There is no excerpt where something else stands at the destination, nor on a disk without hard
 links.
@@ -31,12 +31,11 @@ from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.disk import make_dirs, naming_errors, remove_tree
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.system import NO_LINK, replace
+from scout_dask_io.store.image_info import GROWING_ATTRIBUTE
 from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.unfinished import group_documents
 
 EXCERPT_NAME = ".scout-excerpt"
-#: The attribute that says how much of an array that grows is whole.
-GROWING = "growing"
 
 
 def excerpt_job(destination: LocalLocation) -> str | None:
@@ -90,6 +89,8 @@ class Excerpt:
     levels: Sequence[ShownLevel]
     axis: int
     group: dict[str, Any] | None = None
+    #: Whether the extent in the end is not known yet.
+    is_open: bool = False
     #: How many elements of ``axis`` readers see; in level 0.
     extent: int = 0
     #: Why nothing is shown, where that is so.
@@ -191,12 +192,13 @@ class Excerpt:
             here.mkdir(exist_ok=True)
             whole = self.txn.format(shown.level).shape[self.axis]
             n = min(-(-extent // shown.total[self.axis]), whole)
-            growing = {"axis": self.axis, "whole": n, "planned": whole}
+            planned = None if self.is_open else whole
+            growing = {"axis": self.axis, "whole": n, "planned": planned}
             for name, document in self._documents(shown.level):
                 if "shape" in document:
                     document["shape"][self.axis] = n
                 if name != ".zarray":
-                    document.get("attributes", document)[GROWING] = growing
+                    document.get("attributes", document)[GROWING_ATTRIBUTE] = growing
                 (here / name).write(json.dumps(document, indent=2).encode())
         if not (root / EXCERPT_NAME).is_file():
             for name, content in self._group_documents():

@@ -30,12 +30,15 @@ from scout_dask_io.store.metadata import Node, attributes_file, read_node
 FILLED_ATTRIBUTE = "filled_planes"
 #: Attribute of a stored array: the names of the channels.
 CHANNELS_ATTRIBUTE = "channels"
+#: Attribute of an array that still grows: how far it is whole, and how long it will be.
+GROWING_ATTRIBUTE = "scout_growing"
 # What a reader makes something of, and a writer writes anew.
 _OWN_ATTRIBUTES = frozenset(
     (
         FILLED_ATTRIBUTE,
         CHANNELS_ATTRIBUTE,
         RECORD_KEY,
+        GROWING_ATTRIBUTE,
         ATTRIBUTE,
         DIMENSIONS_ATTRIBUTE,
         LABEL_KEY,

@@ -30,7 +30,7 @@ SEEK_NBYTES = 128 << 10
 MIN_BINS = 64
 # Regions that are read, and held, at once.
 N_THREADS = 4
-_BAND_NBYTES = 32 << 20
+_BAND_NBYTES = 16 << 20
 
 Runs = list[tuple[int, int]]
 
@@ -177,11 +177,12 @@ def sample(
                 where, parts = _middles(region, values, plan.step, reader.data.shape)
                 outs[0][where] = parts
                 continue
-            function = np.maximum if projections else np.add
-            where, parts = _reduce(region, np.asarray(values, kind), plan.step, function)
             if not projections:
+                where, parts = _reduce(region, np.asarray(values, kind), plan.step, np.add)
                 outs[0][where] += parts
                 continue
+            # The largest is the same before and after the numbers are widened, which takes memory.
+            where, parts = _reduce(region, np.asarray(values), plan.step, np.maximum)
             for out, axis in zip(outs, projections, strict=True):
                 view = out[_without(where, axis)]
                 np.maximum(view, parts.max(axis=axis), out=view)

@@ -92,6 +92,25 @@ class Slab:
         return product(*(range(s.start, s.stop) for s in self.lead))
 
 
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """How readers see a write that grows.
+
+    Attributes
+    ----------
+    axis : int
+        Along which it does, of those before the last two.
+    group : dict or None
+        Attributes of an image's group, for the levels that are seen meanwhile.
+    is_open : bool
+        Whether its extent in the end is not known yet.
+    """
+
+    axis: int
+    group: dict[str, Any] | None = None
+    is_open: bool = False
+
+
 class Growth:
     """The units of a write that has begun, by their slabs, and the threads that write them.
 
@@ -101,21 +120,18 @@ class Growth:
         What units write; of an image, level 0 with those that are made with it.
     undone : set of int
         Units that an earlier run has not finished.
-    axis : int
-        Along which readers see it grow, of those before the last two.
+    shown : Growing
+        What readers see of it.
     n_threads : int
         Units that are written at once.
-    group : dict, optional
-        Attributes of an image's group, for the levels that readers see meanwhile.
     """
 
     def __init__(
         self,
         target: Target,
         undone: Iterable[int],
-        axis: int,
+        shown: Growing,
         n_threads: int,
-        group: dict[str, Any] | None = None,
     ) -> None:
         # Whoever begins it sees to it that the destination is on a disk.
         self.target, self.txn = target, cast(LocalTransaction, target.transaction)
@@ -125,7 +141,7 @@ class Growth:
         totals = accumulate(factors, lambda a, b: tuple(m * n for m, n in zip(a, b, strict=True)))
         levels = [target.level, *(lower.target.level for lower in target.lower)]
         self.levels = [ShownLevel(n, total) for n, total in zip(levels, totals, strict=True)]
-        self.excerpt = Excerpt(self.txn, self.levels, axis, group)
+        self.excerpt = Excerpt(self.txn, self.levels, shown.axis, shown.group, shown.is_open)
         self.excerpt.recover()
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scout-dask-io")
         self._running: dict[Future[WrittenUnit], tuple[Slab, int]] = {}

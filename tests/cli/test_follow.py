@@ -47,6 +47,14 @@ def test_channels_are_counted_by_axis_and_json_has_all_figures(tmp_path):
     assert np.array_equal(zarr.open_array(str(dst), mode="r")[...], volume)
 
 
+def test_a_file_says_that_no_plane_is_to_come(tmp_path):
+    write_planes(tmp_path / "planes", VOLUME)
+    (tmp_path / "done").touch()
+    dst = tmp_path / "a.zarr"
+    run("convert", tmp_path / "planes", dst, "--follow", "--until", tmp_path / "done", *QUICK)
+    assert np.array_equal(zarr.open_array(str(dst), mode="r")[...], VOLUME)
+
+
 def test_giving_up_names_the_options_that_go_on(tmp_path):
     write_planes(tmp_path / "planes", VOLUME[:4])
     args = ("convert", tmp_path / "planes", tmp_path / "a.zarr", "--follow", "--planes", 9)
@@ -62,6 +70,8 @@ def test_giving_up_names_the_options_that_go_on(tmp_path):
         (["--follow"], "--follow needs --planes"),
         (["--planes", "9"], "go with --follow"),
         (["--marker", ".done"], "go with --follow"),
+        (["--until", "done"], "go with --follow"),
+        (["--follow", "--planes", "9", "--until", "done"], "--follow needs --planes"),
         (["--follow", "--planes", "x"], "counts no planes"),
         (["--follow", "--planes", "z=3,z=4"], "counts no planes"),
         (["--follow", "--planes", "9", "--dry-run"], "--follow goes with none of"),

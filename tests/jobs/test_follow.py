@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from following import (
 from helpers import make_volume
 
 import scout_dask_io as io
+from scout_dask_io.store import local_transaction
 from scout_dask_io.store.staging import find_staging
 
 VOLUME = make_volume((18, 40, 50))
@@ -128,7 +131,7 @@ def test_readers_see_whole_slabs_whose_extent_grows_and_nothing_else(tmp_path):
             array = zarr.open_array(str(dst), mode="r")
             seen.append(array.shape[0])
             assert np.array_equal(array[...], VOLUME[: array.shape[0]])
-            told = array.attrs["growing"]
+            told = array.attrs["scout_growing"]
             assert told == {"axis": 0, "whole": array.shape[0], "planned": 18}
             ours = io.read_zarr(dst)
             assert np.array_equal(ours.compute(), VOLUME[: len(ours)])
@@ -138,7 +141,7 @@ def test_readers_see_whole_slabs_whose_extent_grows_and_nothing_else(tmp_path):
     assert set(seen) <= {4, 8, 12, 16, 18}
     assert len(set(seen)) > 2
     array = zarr.open_array(str(dst), mode="r")
-    assert "growing" not in array.attrs
+    assert "scout_growing" not in array.attrs
     assert not (dst / ".scout-excerpt").exists()
 
 
@@ -235,6 +238,66 @@ def test_when_nothing_comes_it_gives_up_and_says_what_lacks_and_how_to_go_on(tmp
     assert any("write units are finished" in note for note in caught.value.__notes__)
     later = steps_of(src, order=[10, *range(13, 18)])
     Stage(later).follow(src, dst, 18, resume=True)
+    assert_as_converted(src, dst, tmp_path)
+
+
+def test_a_share_that_does_not_answer_for_a_while_is_asked_again(tmp_path, monkeypatch):
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    real, calls = os.scandir, []
+
+    def scandir(path):
+        if str(path) == str(src):
+            calls.append(path)
+            if len(calls) in (5, 6, 9):
+                raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr("scout_dask_io.tiff.placement.os.scandir", scandir)
+    Stage(steps_of(src)).follow(src, dst, 18)
+    assert len(calls) > 9
+    assert np.array_equal(pixels(dst), VOLUME)
+
+
+def test_a_share_that_never_answers_again_is_named(tmp_path, monkeypatch):
+    (tmp_path / "planes").mkdir()
+
+    def scandir(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("scout_dask_io.tiff.placement.os.scandir", scandir)
+    with pytest.raises(io.PathNotFoundError, match="could not be listed last"):
+        Stage().follow(tmp_path / "planes", tmp_path / "a.zarr", 18)
+
+
+def test_a_folder_that_is_gone_for_a_while_costs_nothing_again(tmp_path):
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    steps = steps_of(src)
+    steps[10:10] = [
+        lambda: src.rename(tmp_path / "away"),
+        lambda: None,
+        lambda: (tmp_path / "away").rename(src),
+    ]
+    report = Stage(steps).follow(src, dst, 18)
+    assert report.n_again == 0
+    assert_as_converted(src, dst, tmp_path)
+
+
+def test_a_full_disk_is_an_error_after_which_it_goes_on(tmp_path, monkeypatch):
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    real, calls = local_transaction.write_file, []
+
+    def write(path, *args, **how):
+        calls.append(path)
+        if len(calls) == 40:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(path, *args, **how)
+
+    monkeypatch.setattr(local_transaction, "write_file", write)
+    stage = Stage(steps_of(src))
+    with pytest.raises(io.WriteError, match="No space left") as caught:
+        stage.follow(src, dst, 18)
+    assert "resume=True" in str(caught.value)
+    stage.follow(src, dst, 18, resume=True)
     assert_as_converted(src, dst, tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 import resource
@@ -20,6 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
+
+from helpers import figure as figure
 
 MiB = 2**20
 GiB = 2**30
@@ -246,12 +247,3 @@ def tree(root: Path, *, leave_out: Iterable[str] = ()) -> dict[str, str]:
 def litter(folder: Path, name: str) -> list[str]:
     """Give what lies beside an array or file and belongs to a write of it."""
     return sorted(p.name for p in folder.iterdir() if p.name.startswith(f".{name}"))
-
-
-def figure(test: str, **counts: int) -> None:
-    """Note numbers for the table that ``python -m tests.reliability`` prints."""
-    file = os.environ.get("RELIABILITY_FIGURES")
-    print(f"[{test}] " + ", ".join(f"{k} {v}" for k, v in counts.items()))
-    if file:
-        with open(file, "a") as out:
-            out.write(json.dumps({"test": test, **counts}) + "\n")

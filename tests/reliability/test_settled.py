@@ -214,6 +214,7 @@ def test_row_28_a_store_that_ignores_a_header_gives_the_data_or_an_error(
 SECRETS = {"key": "AKIAHUSHHUSH", "secret": "hush-hush-secret", "token": "hush-hush-token"}
 
 
+@pytest.mark.slow  # a store that is not there is asked again and again
 def test_row_28_credentials_are_in_nothing_that_is_shown_or_stored(
     lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import python
+from helpers import figure, python
 from object_store import options
 
 import scout_dask_io
@@ -78,7 +78,9 @@ def check(scenario: str, method: str, rounds: int, folder: Path) -> None:
         seconds=60 + rounds * ROUND_S,
     )
     assert code == 0, f"exit code {code}\n{errors[-20000:]}"
-    assert json.loads(printed) == {"right": rounds, "wrong": 0, "hung": 0}, errors[-20000:]
+    counts = json.loads(printed)
+    figure(f"pools by {method}", rounds=rounds, wrong=counts["wrong"], hung=counts["hung"])
+    assert counts == {"right": rounds, "wrong": 0, "hung": 0}, errors[-20000:]
 
 
 def test_forks_are_guarded_from_the_first_array_on_and_not_before():

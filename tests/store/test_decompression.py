@@ -15,7 +15,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from helpers import make_volume
+from helpers import figure, make_volume
 from numcodecs.registry import get_codec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 from zarr.codecs.numcodecs import BZ2, LZ4, LZMA, Delta, Zlib
@@ -156,6 +156,7 @@ def test_a_bomb_is_an_error_that_takes_no_memory(
         assert verb == "open" or "a.zarr" in str(caught.value)
         assert peak() - before < MOST, f"{verb} took {peak() - before:,} bytes"
         assert not list(out.iterdir())
+    figure("bombs through zarr's codecs", verbs=len(VERBS) + 1, foreign_or_large=0)
     # What verify finds is no error of it.
     before = peak()
     if kind != "v2 filter":  # which is no array that is checked chunk by chunk
