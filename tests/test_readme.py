@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from helpers import REPO, make_volume, write_channels
+from helpers import REPO, make_volume, write_channels, write_planes
 
 import scout_dask_io as io
 
@@ -27,6 +27,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the working directory, with the data that README.md speaks of."""
     monkeypatch.chdir(tmp_path)
     write_channels(tmp_path / "brain", BRAIN, names=["ch0", "ch1"])
+    for c, channel in enumerate(BRAIN):
+        names = [f"mouse_C{c:02d}_xyz-Table Z{z:04d}.ome.tif" for z in range(len(channel))]
+        write_planes(tmp_path / "mouse", channel, names=names)
     tifffile.imwrite(tmp_path / "cells.tif", CELLS)
     io.write_zarr(tmp_path / "volume.zarr", VOLUME, (4, 16, 16))
     return tmp_path

@@ -365,10 +365,6 @@ def plan_with(
         asked["voxel_size"] = info.voxel_size
         asked |= stored_alike(opened, how)
         asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
-        if opened.reading is not None:
-            record = opened.reading.record | {"axes": info.axes}
-            record |= {} if selection.position is None else {"position": selection.position}
-            asked["attributes"]["dataset"] = record
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(info.voxel_size or opened.filled or info.labels or asked["attributes"])
         n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)

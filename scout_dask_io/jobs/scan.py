@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.messages import Option, joined
+from scout_dask_io.core.messages import Option, joined, warn
 from scout_dask_io.core.name_fields import AmbiguousNamesError, NameGrid
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
@@ -103,7 +103,7 @@ def scan(
         found = _folder(path, listed, survey)
         below = [p for p in listed.folders if is_channel_folder(p)]
         if not found.n_files and below and not found.hidden:
-            folders = tuple(_folder(p, _list(p) or _Listed([], []), survey) for p in below)
+            folders = tuple(_channels(below, survey))
         else:
             folders = (found,)
         if not any(f.n_files for f in folders):
@@ -169,6 +169,20 @@ def _file(path: Location, selection: Selection) -> FolderScan:
     if refused and not is_tiff(path.name):
         raise ArgumentError(f"{path} is neither a folder nor a TIFF file: " + refused[0].reason)
     return _summary(str(path), [path], lambda _: found, (), ())
+
+
+def _channels(folders: Sequence[Location], survey: Callable[..., Survey]) -> Iterator[FolderScan]:
+    """Look through the folders that hold planes; others are passed over, and told of."""
+    for folder in folders:
+        try:
+            found = _folder(folder, _list(folder) or _Listed([], []), survey)
+        except PathNotFoundError as err:
+            warn(f"{err}: it is no channel, and passed over")
+            continue
+        if found.n_files or found.hidden:
+            yield found
+        else:
+            warn(f"{folder} holds no TIFF file: it is no channel, and passed over")
 
 
 def _folder(path: Location, listed: _Listed, survey: Callable[..., Survey]) -> FolderScan:

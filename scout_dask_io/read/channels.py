@@ -22,7 +22,7 @@ from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import find_node
 from scout_dask_io.store.source import level_source
 from scout_dask_io.tiff.describe import describe_path, describe_planes
-from scout_dask_io.tiff.folder import holds_planes, list_planes, list_subfolders
+from scout_dask_io.tiff.folder import holds_planes, list_channels
 from scout_dask_io.tiff.source import TiffSource
 
 
@@ -41,8 +41,8 @@ def imread_channels(
 ) -> da.Array:
     """Give a lazy dask array of a dataset folder that has one folder of planes a channel.
 
-    Channels are the sub-folders in order of their names (hidden ones and ``*.zarr`` do
-    not count); :func:`channel_names` gives the names. Each is read as by
+    Channels are the sub-folders in order of their names (hidden ones, ``*.zarr`` and those
+    without a TIFF file do not count); :func:`channel_names` gives the names. Each is read as by
     :func:`imread_folder`, and all headers are checked against each other. Of an
     OME-Zarr image the full level is given, as its chunks lie.
 
@@ -80,7 +80,7 @@ def imread_channels(
     Raises
     ------
     PathNotFoundError
-        If the folder is missing, has no sub-folder, or one holds no TIFF file.
+        If the folder is missing, or no sub-folder holds a TIFF file.
     ShapeMismatchError
         If channels differ in their number of planes, shape or dtype.
     TiffReadError
@@ -115,9 +115,9 @@ def describe_channels(
     PathNotFoundError, ShapeMismatchError, TiffReadError
         As for :func:`imread_channels`.
     """
-    folders = list_subfolders(place)
-    planes = [list_planes(folder, selection.order) for folder in folders]
-    counts = {os.path.basename(str(f)): len(p) for f, p in zip(folders, planes, strict=True)}
+    listed = list_channels(place, selection.order)
+    planes = [found for _, found in listed]
+    counts = {os.path.basename(str(folder)): len(found) for folder, found in listed}
     if len(set(counts.values())) > 1:
         raise ShapeMismatchError(
             f"channels of {str(place)!r} differ in their number of planes: "
@@ -176,4 +176,4 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
     if place.on_disk and holds_planes(place):
         channel = read_names(place).along("c")
         return [] if channel is None else list(channel.labels)
-    return [os.path.basename(str(folder)) for folder in list_subfolders(place)]
+    return [os.path.basename(str(folder)) for folder, _ in list_channels(place)]

@@ -23,6 +23,10 @@ from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
 from scout_dask_io.tiff.sidecar import Place
 
+#: The attribute of an array, or of level 0 of an image, that says how the names of the files
+#: were read that it was made of.
+READING_ATTRIBUTE = "dataset"
+
 #: Words by which a file alone is known to be of a channel.
 _DYES = frozenset(
     {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
@@ -315,6 +319,9 @@ def open_grid(
     """
     one = grid_at(grid, selection.position, str(place))
     source = describe_dataset(place, one, nb_workers, selection, check=check)
+    record = grid.record | {"axes": source.info.axes}
+    record |= {} if selection.position is None else {"position": selection.position}
+    source = source.with_attributes({READING_ATTRIBUTE: record})
     return lazy_array(source, blocks_of(source, one) if chunks is None else chunks, name="imread")
 
 

@@ -23,7 +23,7 @@ from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.image_info import stored_info
 from scout_dask_io.store.metadata import read_node
-from scout_dask_io.tiff.folder import list_planes, list_subfolders
+from scout_dask_io.tiff.folder import list_channels, list_planes
 from scout_dask_io.tiff.metadata import file_sizes, sizes_beside
 
 
@@ -143,7 +143,7 @@ def _of_folder(folder: Location) -> Iterator[VoxelSize]:
     try:
         planes = list_planes(folder)
     except PathNotFoundError:
-        planes = list_planes(list_subfolders(folder)[0])
+        planes = list_channels(folder)[0][1]
     for plane in planes:
         try:
             found = file_sizes(plane)

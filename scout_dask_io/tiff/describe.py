@@ -44,6 +44,7 @@ from scout_dask_io.tiff.pending import PendingHeaders, check_check, find_files, 
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
     Headers,
+    as_counted,
     check_counts,
     check_only_image,
     choose_series,
@@ -118,6 +119,8 @@ def describe_plane(
                 if selection.series is None:
                     check_only_image(tif, file)
                 lead, found = describe_series(tif, chosen, headers)
+                if "is_ome" in ome and chosen.kind != "imagej":
+                    lead, found = as_counted(lead, found, headers)
         stated = None
         if asked:
             stated = stated_by(fd, file, lead, found[0].layout, series)

@@ -20,7 +20,9 @@ from scout_dask_io.files.names import ZARR_FILES
 from scout_dask_io.tiff.range_reader import answered
 
 # A minus before a number is its sign where a separator stands before it: not in 12-30-01.
-_DIGITS = re.compile(r"((?<![A-Za-z0-9])(?<=[_ =,(])-[0-9]+|[0-9]+)")
+# Digits of an identifier that follows a number, as MetaXpress has it in s189A35A04-20E3, are none.
+_GUID = r"(?=[0-9-]*[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4})+(?:[0-9A-Fa-f]{8})?"
+_DIGITS = re.compile(rf"([0-9]+?(?={_GUID})|{_GUID}|(?<![A-Za-z0-9])(?<=[_ =,(])-[0-9]+|[0-9]+)")
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:
@@ -128,6 +130,31 @@ def list_subfolders(folder: Any) -> list[Location]:
             "Read a single folder of planes with imread_folder."
         )
     return folders
+
+
+def list_channels(folder: Any, order: str = "natural") -> list[tuple[Location, list[Location]]]:
+    """List the sub-folders of a folder that hold planes, each with these in stacking order.
+
+    Others, that hold notes or nothing or may not be listed, are passed over, and a warning
+    names them.
+
+    Raises
+    ------
+    PathNotFoundError
+        If the folder is missing, or none holds planes.
+    """
+    found: list[tuple[Location, list[Location]]] = []
+    others: list[str] = []
+    for below in list_subfolders(folder):
+        try:
+            found.append((below, list_planes(below, order)))
+        except PathNotFoundError as err:
+            others.append(str(err))
+    if not found:
+        raise PathNotFoundError(others[0])
+    for text in others:
+        warn(f"{text}: it is no channel, and passed over")
+    return found
 
 
 def _list(place: Location, if_file: str) -> dict[str, tuple[Location, bool]]:

@@ -32,7 +32,7 @@ from scout_dask_io.tiff.image_record import ask, coarser, record_of
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.series import open_tiff
-from scout_dask_io.tiff.sidecar import Place
+from scout_dask_io.tiff.sidecar import Place, sidecars_of
 
 #: Dots per inch that programs write when they know of no size.
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
@@ -63,6 +63,8 @@ class Stated:
         What resolution its tags have that is no size of a voxel.
     record : mapping
         What else is stated of the image, as ``core.ome_metadata.image_record`` has it.
+    attributes : mapping
+        What images that are made of it note; of a dataset, how its names were read.
     """
 
     axes: str = ""
@@ -70,6 +72,7 @@ class Stated:
     channels: tuple[Channel, ...] = ()
     ignored: str = ""
     record: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def telling(self, names: Sequence[str]) -> Sequence[str]:
         """Give names of channels by folders or files, none where the record tells them better.
@@ -97,7 +100,13 @@ class Stated:
 
 
 def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelSize]:
-    """Yield what is stated in the folder of planes of which the first is given, and above it."""
+    """Yield what is stated in the folder of planes of which the first is given, and above it.
+
+    What lies on a disk beside one file by its own name, as mesoSPIM's metadata do, comes first.
+    """
+    if not in_dataset and first.on_disk:
+        beside = sidecars_of(first, ())
+        yield from (one.size for one in beside if one.size is not None)
     for place in first.parents[: 1 + in_dataset]:
         found = csv_size(place)
         if found is not None:

@@ -118,6 +118,15 @@ def stated_count(ifd: Ifd, window: Window) -> tuple[str, int] | None:
     return None
 
 
+def own_count(ifd: Ifd, window: Window, name: str) -> int | None:
+    """Give how many pages the OME-XML of a file counts, ``None`` where it names other files."""
+    found = stated_count(ifd, window)
+    if found is None or found[0] != "OME-XML":
+        return None
+    names = set(re.findall(r"""FileName=["']([^"']*)""", ifd.text(270, window)))
+    return None if {n for n in names if n.lower() != name.lower()} else found[1]
+
+
 def _ome_count(text: str) -> tuple[str, int] | None:
     try:
         root = ElementTree.fromstring(text.encode("latin-1"))

@@ -53,6 +53,10 @@ in_forked_child(_tables.begin_anew)
 in_forked_child(_decoders.begin_anew)
 
 
+def _most(dtype: np.dtype[Any]) -> int:
+    return int(np.iinfo(dtype).max)
+
+
 class SegmentReader(AreaReader):
     """Reads pages of strips or tiles: one codec call a segment, or tifffile where only it can."""
 
@@ -228,6 +232,8 @@ class SegmentReader(AreaReader):
                     values = np.full(shape, self._hole)
                 if values.dtype == np.uint8 and dtype == np.bool_:
                     values = values != 0  # a byte a bit, as decoders of fax give them
+                if values.dtype.kind == dtype.kind == "u" and values.max(initial=0) <= _most(dtype):
+                    values = values.astype(dtype, copy=False)  # few bits in wider numbers
                 plane = -1 - page.data - place[1]
                 if values.ndim != 4 or len(values) <= plane or values.dtype != dtype:
                     raise Damaged(

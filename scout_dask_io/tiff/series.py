@@ -35,7 +35,13 @@ from scout_dask_io.tiff.ifd import (
     read_ifd,
 )
 from scout_dask_io.tiff.open_file import OpenFile, SegmentTable
-from scout_dask_io.tiff.page_chain import PageChain, check_chain, miscounted, walk_chain
+from scout_dask_io.tiff.page_chain import (
+    PageChain,
+    check_chain,
+    miscounted,
+    own_count,
+    walk_chain,
+)
 from scout_dask_io.tiff.page_layout import DescribedPage, PageLayout, SourceFile
 from scout_dask_io.tiff.range_reader import Handle
 
@@ -257,6 +263,30 @@ def check_counts(tif: tifffile.TiffFile, headers: Headers) -> None:
     )
 
 
+def as_counted(
+    lead: Shape, pages: tuple[DescribedPage, ...], headers: Headers
+) -> tuple[Shape, tuple[DescribedPage, ...]]:
+    """Hold a stack that is read as it lies against what OME-XML counts, if that is of it alone.
+
+    A single page may tell of a whole stack, and a file of a set of all files.
+
+    Raises
+    ------
+    Damaged
+        If there are other pages than that; the message has both numbers.
+    """
+    chain, header = headers.chain, headers.header
+    if chain is None or header is None or lead != (len(chain),):
+        return lead, pages
+    ifd = read_ifd(headers.window, header, header.first)
+    counted = own_count(ifd, headers.window, os.path.basename(headers.file.path))
+    if counted is None or counted == len(pages):
+        return lead, pages
+    if headers.selection.pages != "counted" or counted > len(pages):
+        raise miscounted("OME-XML", counted, len(pages))
+    return ((counted,) if counted > 1 else ()), pages[:counted]
+
+
 #: Kinds of series whose metadata count the pages of the whole file.
 _COUNTING = {"imagej": "ImageJ's description", "ome": "OME-XML"}
 
@@ -353,7 +383,7 @@ def describe_series(
             f"({series.axes}) that ScanImage states; they are read one after the other."
         )
         return (len(described),), tuple(described)
-    lead = _leading_axes(series.shape, first, len(described))
+    lead = _leading_axes(series.shape, series.axes, first, len(described))
     return lead, tuple(described)
 
 
@@ -391,23 +421,29 @@ def _virtual_pages(
     end = first.data + count * first.layout.nbytes
     if end > size:
         raise Damaged(
-            f"its {count} pages end at byte {end}, but the file has {size} bytes; it is truncated"
+            f"its {count} pages end at byte {end}, but the file has {size} bytes; it is truncated. "
+            + ALL_PAGES
+            + " reads the one page that has a directory"
         )
     step = first.layout.nbytes
     return [DescribedPage(first.layout, first.ifd, first.data + k * step) for k in range(count)]
 
 
-def _leading_axes(shape: Shape, layout: PageLayout, n_pages: int) -> Shape:
+def _leading_axes(shape: Shape, axes: str, layout: PageLayout, n_pages: int) -> Shape:
     page: Shape = layout.shape
     if layout.planar:
         page = (layout.samples, layout.rows, layout.columns)
+        at = axes.rfind("S", 0, len(shape) - 3)
+        if at >= 0 and shape[at] == layout.samples and shape[-2:] == page[1:]:
+            # Of volumes the planes come after the samples.
+            shape = (*shape[:at], *shape[at + 1 : -2], *page)
     lead = shape[: len(shape) - len(page)]
     if shape[len(lead) :] != page:
         lead = (n_pages,) if n_pages > 1 else ()
     if math.prod(lead) != n_pages:
         raise Damaged(
             f"its metadata says shape {shape}, which needs {math.prod(lead)} pages of "
-            f"{page}; it has {n_pages}"
+            f"{page}; it has {n_pages}. " + ALL_PAGES + " reads these one after the other"
         )
     return lead
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -156,6 +157,14 @@ class TiffSource(Source):
         """
         return self._filled
 
+    def with_attributes(self, attributes: Mapping[str, Any]) -> TiffSource:
+        """Give the same source with what images that are made of it are to note."""
+        noted = object.__new__(TiffSource)
+        noted.__dict__.update(self.__dict__)
+        noted._stated = replace(self._stated or Stated(), attributes=attributes)
+        noted._info = None
+        return noted
+
     def _look(self, given: VoxelSize | None = None) -> ImageInfo:
         """Give what the first file states, its sizes after those that lie beside the files."""
         stated = self._stated
@@ -172,7 +181,7 @@ class TiffSource(Source):
         channels = stated.channels
         if self.file_ndim == 2:
             channels = named_channels(stated.telling(self._channels))
-        info = ImageInfo(axes, given, channels, self._filled)
+        info = ImageInfo(axes, given, channels, self._filled, attributes=stated.attributes)
         return stated.image(axes, self.shape, info, self.table.files[0].path)
 
     @property

@@ -54,6 +54,24 @@ def test_convert_of_names_that_may_be_read_in_two_ways_is_told_which_one(tmp_pat
     assert io.read_zarr(tmp_path / "b.zarr").shape == (6, 30, 40)
 
 
+def test_an_image_says_how_the_names_were_read_that_it_was_made_of(tmp_path: Path):
+    names = [f"b_S{p}_C{c:02d}_Z{z:04d}.tif" for p in range(2) for c in range(2) for z in range(4)]
+    src = folder(tmp_path / "src", names)
+    volume = io.imread_dataset(src, position="S1")
+    io.convert(src, tmp_path / "a.ome.zarr", ome=True, position="S1")
+    io.convert(src, tmp_path / "a.zarr", position="S1")
+    io.write_ome_zarr(tmp_path / "b.ome.zarr", volume)
+    for array in ("a.ome.zarr/0", "a.zarr", "b.ome.zarr/0"):
+        record = dict(io.open(tmp_path / array, mode="r").attrs)["dataset"]
+        assert record["axes"] == "czyx"
+        assert record["position"] == "S1"
+        assert record["fields"]["z"] == ["Z0", "Z1", "Z2", "Z3"]
+        again = io.imread_dataset(src, record["pattern"], position="1")
+        np.testing.assert_array_equal(again.compute(), volume.compute())
+    io.write_zarr(tmp_path / "c.zarr", volume[:, 1:3].rechunk(5))
+    assert "dataset" not in io.open(tmp_path / "c.zarr", mode="r").attrs
+
+
 TWO_CHANNELS = [
     [f"b_C{c:02d}_xyz-Table Z{z:04d}.ome.tif" for c in range(2) for z in range(4)],
     [f"S1_z{z:02d}_ch{c:02d}.tif" for z in range(4) for c in range(2)],

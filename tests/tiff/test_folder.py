@@ -65,6 +65,17 @@ def test_natural_keys_sort_numbers_as_numbers(ordered):
     assert sorted(shuffled, key=natural_key) == ordered
 
 
+def test_digits_of_an_identifier_are_no_numbers():
+    names = ["a_s189A35A04-20E3", "a_s1091EB8A5-272A", "a_s289A35A04-20E3-4B5C-8000-00A0C91E6BF6"]
+    assert sorted(names, key=natural_key) == sorted(names)
+    assert (
+        sorted(["a_s10" + "0A" * 4 + "-20E3", "a_s9FFFFFFFF-0000"], key=natural_key)[0][:4]
+        == "a_s9"
+    )
+    dates = ["20240101-1200_z2", "20240101-1200_z10"]
+    assert sorted(dates, key=natural_key) == dates
+
+
 def test_natural_keys_tell_padded_numbers_apart():
     assert sorted(["z1", "z01"], key=natural_key) == ["z01", "z1"]
     assert sorted(["z²", "z1"], key=natural_key) == ["z1", "z²"]  # a digit that int() refuses

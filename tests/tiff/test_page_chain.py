@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from helpers import make_volume
 
-from scout_dask_io import TiffReadError, imread, imread_folder, read_zarr, scan
+from scout_dask_io import (
+    TiffReadError,
+    imread,
+    imread_folder,
+    imread_parallel,
+    read_zarr,
+    scan,
+)
 from scout_dask_io.cli.run import main
 from scout_dask_io.errors import ArgumentError
 
@@ -200,3 +208,49 @@ def test_a_plane_whose_description_lies_beyond_the_file_is_a_plane(tmp_path):
         struct.pack_into("<I", raw, at + 8, 10**7)
         (tmp_path / f"{k}.tif").write_bytes(raw)
     np.testing.assert_array_equal(imread_folder(tmp_path).compute(), planes)
+
+
+# ------------------------------------------------------------------ stacks in a folder
+def ome_text(planes: int, file: str = "") -> bytes:
+    uuid = f'<TiffData><UUID FileName="{file}">urn:uuid:1</UUID></TiffData>' if file else ""
+    return (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+        f'SizeX="31" SizeY="20" SizeZ="{planes}" SizeC="1" SizeT="1">{uuid or "<TiffData/>"}'
+        "</Pixels></Image></OME>"
+    ).encode()
+
+
+def write_ome_stacks(folder: Path, n: int, counted: int, file: str = "") -> np.ndarray:
+    data = make_volume((3, n, 20, 31))
+    for k, stack in enumerate(data):
+        with tifffile.TiffWriter(folder / f"s{k}.ome.tif") as out:
+            for z, plane in enumerate(stack):
+                text = ome_text(counted, file.format(k)) if z == 0 else None
+                out.write(plane, metadata=None, contiguous=False, description=text)
+    return data
+
+
+@pytest.mark.parametrize(("n", "counted"), [(6, 4), (3, 5)])
+def test_a_stack_in_a_folder_that_holds_other_pages_than_its_xml_counts_says_so(
+    tmp_path, n, counted
+):
+    data = write_ome_stacks(tmp_path, n, counted)
+    with pytest.raises(TiffReadError, match=rf"OME-XML counts {counted} pages.*has {n}.*pages="):
+        imread_folder(tmp_path)
+    np.testing.assert_array_equal(imread_folder(tmp_path, pages="all").compute(), data)
+    if counted < n:
+        found = imread_folder(tmp_path, pages="counted").compute()
+        np.testing.assert_array_equal(found, data[:, :counted])
+
+
+@pytest.mark.parametrize(
+    ("n", "counted", "file"), [(4, 4, "s{}.ome.tif"), (4, 12, "s0.ome.tif"), (1, 9, "")]
+)
+def test_a_plane_or_a_member_of_a_set_may_tell_of_more(tmp_path, n, counted, file):
+    data = write_ome_stacks(tmp_path, n, counted, file or "")
+    if file == "s0.ome.tif":
+        (tmp_path / "s0.ome.tif").unlink()
+        data = data[1:]
+    found = imread_parallel(sorted(tmp_path.iterdir())).compute()
+    np.testing.assert_array_equal(found, data if n > 1 else data[:, 0])

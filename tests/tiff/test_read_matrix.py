@@ -196,20 +196,13 @@ def test_stacks_have_the_shape_that_tifffile_gives(tmp_path, shape, options):
     check(path)
 
 
-def test_an_axis_of_length_one_after_the_columns_is_dropped(tmp_path):
-    # tifffile gives it back where it wrote the file; others do not say so.
+def test_an_axis_of_length_one_after_the_columns_is_kept_where_the_file_says_so(tmp_path):
     stack = make_volume((5, 45, 1))
-    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
-    check(tmp_path / "stack.tif", stack[..., 0])
-
-
-def test_tiled_volumes_are_refused_not_misread(tmp_path):
-    from scout_dask_io.errors import TiffReadError
-
-    path = tmp_path / "volume.tif"
-    tifffile.imwrite(path, make_volume((16, 32, 32)), tile=(16, 16, 16), compression="zstd")
-    with pytest.raises(TiffReadError, match=r"volume\.tif.*volumes"):
-        imread(path)
+    for name, metadata in (("said.tif", {}), ("not.tif", None)):
+        path = tmp_path / name
+        tifffile.imwrite(path, stack, photometric="minisblack", metadata=metadata)
+        check(path)
+    np.testing.assert_array_equal(imread(tmp_path / "said.tif").compute(), stack)
 
 
 def write_pyramid(path: Path, kind: str) -> list[np.ndarray]:

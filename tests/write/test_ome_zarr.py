@@ -34,7 +34,7 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.store import local_transaction as sinks
 from scout_dask_io.store.manifest import read_manifest
-from scout_dask_io.write import ome_zarr as image_attributes
+from scout_dask_io.write import shown
 from scout_dask_io.write import unit as cascade
 from scout_dask_io.write.pyramid_plan import fuse_levels, plan_pass
 
@@ -539,7 +539,7 @@ def test_a_level_outside_of_its_image_is_refused(tmp_path: Path):
 def test_contrast_of_a_large_level_is_measured_on_some_of_it(tmp_path: Path, monkeypatch):
     from scout_dask_io.files import local as zarr_source
 
-    monkeypatch.setattr(image_attributes, "SAMPLED", 20_000)
+    monkeypatch.setattr(shown, "SAMPLED", 20_000)
     reads: list[str] = []
     real = zarr_source.read_file
     monkeypatch.setattr(
