@@ -56,6 +56,7 @@ from scout_dask_io.read.any import (
     Opened,
     as_image,
     check_names,
+    is_guess,
     leading_channels,
     locate_all,
     open_any,
@@ -305,7 +306,7 @@ def plan_with(
     check_names(opened, selection)
     if how.axes is not None:
         opened = with_axes(opened, how.axes)
-    elif how.ome and not opened.info.axes and not opened.unclear and opened.array.ndim > 2:
+    elif how.ome and not opened.unclear and is_guess(opened):
         say_guess(opened.path, opened.axes)
     if how.qc:
         check_planes(opened, destination, how)

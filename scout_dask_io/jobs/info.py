@@ -253,9 +253,24 @@ def zarr_info(node: Node) -> InfoReport:
         report = _group(node)
     else:
         report = _array(node)
+    if not found.on_disk and report.n_files == 0:
+        report = _uncounted(report)
     qc = read_qc(found)
     sheet = None if qc is None else qc.sheet
     return replace(report, qc_sheet=sheet, unfinished=unfinished(found) if found.on_disk else None)
+
+
+def _uncounted(report: InfoReport) -> InfoReport:
+    """Give a report of what a store does not list, not even its metadata: nothing is counted."""
+    levels = (replace(level, stored_nbytes=None, n_present=None) for level in report.levels)
+    return replace(
+        report,
+        stored_nbytes=None,
+        n_files=None,
+        n_present=None,
+        levels=tuple(levels),
+        details=(*report.details, "the store lists nothing, so that its files are not counted"),
+    )
 
 
 def _array(node: Node) -> InfoReport:
@@ -358,10 +373,10 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
         path=str(path),
         kind="OME-Zarr image",
         axes=image.axes,
-        stored_nbytes=sum(level.stored_nbytes for level in levels),
+        stored_nbytes=sum(level.stored_nbytes or 0 for level in levels),
         n_files=sum(report.n_files or 0 for report in found),
         n_chunks=sum(level.n_chunks for level in levels),
-        n_present=sum(level.n_present for level in levels),
+        n_present=sum(level.n_present or 0 for level in levels),
         channels=opened.channels,
         voxel_size=opened.info.voxel_size,
         attributes=tuple(node.attributes),
@@ -485,10 +500,10 @@ class LevelInfo:
         Extent of a shard, where there are shards.
     scale, translation : tuple of float
         Per axis, in the units of the image's axes.
-    stored_nbytes : int
-        Size of its files, in bytes.
+    stored_nbytes : int or None
+        Size of its files, in bytes; ``None`` in a store that lists nothing.
     n_chunks, n_present : int
-        Chunk files of a full level, and those that are there.
+        Chunk files of a full level, and those that are there, ``None`` as above.
     codec : str
         What its chunks are compressed with.
     """
@@ -499,19 +514,17 @@ class LevelInfo:
     shards: Shape | None
     scale: tuple[float, ...]
     translation: tuple[float, ...]
-    stored_nbytes: int
+    stored_nbytes: int | None
     n_chunks: int
-    n_present: int
+    n_present: int | None
     codec: str
 
     def text(self, chunks: Shape | None) -> str:
         """Give a line for people, with the chunks only if they are not those."""
         scale = ", ".join(f"{v:.6g}" for v in self.scale)
         own = f", chunks {format_shape(self.chunks)}" if self.chunks != chunks else ""
-        return (
-            f"{self.path}: {format_shape(self.shape)}, scale {scale}{own}, "
-            f"{format_nbytes(self.stored_nbytes)}"
-        )
+        size = "" if self.stored_nbytes is None else f", {format_nbytes(self.stored_nbytes)}"
+        return f"{self.path}: {format_shape(self.shape)}, scale {scale}{own}{size}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -365,6 +365,16 @@ def locate_all(*paths: Any) -> list[Location]:
     return [locate(path, options if is_url(path) else None) for path in given]
 
 
+def is_guess(opened: Opened) -> bool:
+    """Tell whether nothing says what the axes of three or more are, not even indirectly.
+
+    Sizes of a voxel are of (z, y, x), and names of channels of an axis for them.
+    """
+    info, ndim = opened.info, opened.array.ndim
+    told = (ndim == 3 and info.voxel_size is not None) or (ndim == 4 and opened.channels)
+    return ndim > 2 and not info.axes and not told
+
+
 def with_axes(opened: Opened, axes: str) -> Opened:
     """Give what was opened with axes that count instead of those that are stated or guessed.
 

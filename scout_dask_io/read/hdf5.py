@@ -17,9 +17,9 @@ import numpy as np
 from scout_dask_io.core.axes import stated_axes
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Blocks, Region, Shape, region_shape
-from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.image_info import Axis, Channel, ImageInfo
 from scout_dask_io.core.source import Piece, Source
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import (
     ArgumentError,
     ChunkReadError,
@@ -183,7 +183,8 @@ def _describe(path: str, file: Any, node: Any) -> Dataset:
     if fits:
         shape = tuple(n for n in extents if n is not None)
     axes = stated_axes([dim.label or None for dim in node.dims], len(shape))
-    size = None
+    info = _imaris(path, file, node, shape) if fits and not axes else ImageInfo(axes)
+    size = info.voxel_size
     found = attributes.get("element_size_um")
     if found is not None and np.size(found) == 3:
         z, y, x = (float(v) for v in np.ravel(found))
@@ -197,9 +198,62 @@ def _describe(path: str, file: Any, node: Any) -> Dataset:
         np.dtype(node.dtype),
         None if node.chunks is None else tuple(node.chunks),
         " + ".join(map(str, filters)) or "none",
-        ImageInfo(axes, size),
+        info.sized(size),
         int(node.id.get_storage_size()),
     )
+
+
+def _imaris(path: str, file: Any, node: Any, shape: Shape) -> ImageInfo:
+    """Give what Imaris states of the channel that an array is: size, place, name and display.
+
+    The extents of its image are those of the outer edges, in one unit of length.
+    """
+    image, info = file.get("DataSetInfo/Image"), ImageInfo("zyx")
+    if image is None:
+        return info
+    unit = _text(image.attrs.get("Unit")) or "um"
+    factor, frame = micrometres_of(unit), []
+    for k, n in zip((2, 1, 0), shape, strict=True):
+        low, top = (_real(image.attrs.get(f"Ext{end}{k}")) for end in ("Min", "Max"))
+        if factor is None or low is None or top is None or not low < top:
+            break
+        step = (top - low) / n
+        # The centre of the first voxel is half of one from the edge.
+        frame.append(Axis(step * factor, (low + step / 2) * factor, "micrometer"))
+    else:
+        z, y, x = (axis.scale for axis in frame)
+        size = VoxelSize(z, y, x, f"DataSetInfo/Image of {path}")
+        info = ImageInfo("zyx", size, frame=tuple(frame))
+    channel = file.get(f"DataSetInfo/{node.parent.name.rpartition('/')[2]}")
+    return info if channel is None else replace(info, channels=(_imaris_channel(channel.attrs),))
+
+
+def _imaris_channel(attributes: Any) -> Channel:
+    reds = [_real(v) for v in _text(attributes.get("Color")).split()]
+    ends = [_real(v) for v in _text(attributes.get("ColorRange")).split()]
+    color = None
+    if len(reds) == 3 and all(v is not None and 0 <= v <= 1 for v in reds):
+        color = "".join(f"{round(255 * (v or 0.0)):02X}" for v in reds)
+    window = None
+    if len(ends) == 2 and ends[0] is not None and ends[1] is not None and ends[0] < ends[1]:
+        window = (ends[0], ends[1])
+    return Channel(_text(attributes.get("Name")).strip(), color, window)
+
+
+def _text(found: Any) -> str:
+    """Give a text as Imaris has it, a character each; empty of what is none."""
+    try:
+        return b"".join(bytes(c) for c in np.ravel(found)).decode("utf-8", "replace")
+    except TypeError:
+        return ""
+
+
+def _real(found: Any) -> float | None:
+    try:
+        value = float(found if isinstance(found, str) else _text(found))
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
 
 
 def _number(found: Any) -> int | None:
@@ -260,8 +314,7 @@ class Hdf5Source(Source):
         return default_blocks(self.shape, self.read_shape, self.dtype.itemsize)
 
     def _look(self, given: VoxelSize | None = None) -> ImageInfo:
-        info = self.dataset.info
-        return info if given is None else replace(info, voxel_size=given)
+        return self.dataset.info.sized(given)
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the file."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from scout_dask_io.core.axes import in_order
 from scout_dask_io.core.image_info import ImageInfo
-from scout_dask_io.core.messages import warn
+from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.voxel_size import VoxelSize
@@ -110,9 +110,7 @@ def open_volume(
     else:
         array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
         info = ImageInfo(voxel_size=voxel_size or stated_voxel_size(array))
-    size = info.voxel_size
-    whole = size is not None and None not in size.micrometres
-    scale = tuple((v if whole and v else 1.0) for v in (size.micrometres if size else (1.0,) * 3))
+    scale, unit = _shown_scale(info, array.ndim)
     levels: list[da.Array] = [array]
     scales: list[tuple[float, ...]] = [scale]
     shifts: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
@@ -124,10 +122,42 @@ def open_volume(
         tuple(levels),
         tuple(scales),
         tuple(shifts),
-        "micrometer" if whole else None,
+        unit,
         info,
         image is not None,
     )
+
+
+def _shown_scale(info: ImageInfo, ndim: int) -> tuple[tuple[float, ...], str | None]:
+    """Give the size ``(z, y, x)`` of a voxel and its unit, ``None`` where that is no length.
+
+    What is not stated of each axis that there is, in one unit, is not shown of any: all are 1.
+    An axis that there is not is as long as the longest.
+    """
+    axes = info.axes or "zyx"[-ndim:]
+    there = [a for a in "zyx" if a in axes]
+    size = info.voxel_size
+    known: dict[str, float | None] = dict(
+        zip("zyx", size.micrometres if size else (None,) * 3, strict=True)
+    )
+    unit: str | None = "micrometer"
+    if not all(known[a] for a in there):
+        frame = dict(zip(info.axes, info.frame, strict=False))
+        known |= {a: frame[a].scale for a in there if a in frame}
+        # Sizes without a unit of length say at least how many times as long as wide a voxel is.
+        unit = None
+        if len({frame[a].unit for a in there if a in frame}) != 1:
+            known = dict.fromkeys("zyx")
+    sizes = [known[a] for a in there]
+    found = [v for v in sizes if v]
+    if not there or len(found) < len(there):
+        if size is not None or any(axis.scale not in (None, 1.0) for axis in info.frame):
+            warn(
+                "the size of a voxel is not stated along each axis in one unit, and voxels are "
+                "shown as cubes: " + Option("voxel_size", "") + " says what it is"
+            )
+        return (1.0, 1.0, 1.0), None
+    return tuple(known[a] or max(found) if a in there else max(found) for a in "zyx"), unit
 
 
 def _turned(opened: Opened) -> tuple[da.Array, ImageInfo, int]:

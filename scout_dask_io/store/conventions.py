@@ -19,7 +19,7 @@ from typing import Any
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location
-from scout_dask_io.store.metadata import HEAD_NBYTES, Node, read_node
+from scout_dask_io.store.metadata import HEAD_NBYTES, METADATA_FILES, Node, read_node
 
 # Keys in the attributes of a group, and what has them.
 _BY_KEY = {
@@ -93,6 +93,9 @@ def group_text(node: Node) -> str:
     """Say what a group is, where that is known, and which arrays it holds."""
     found = list(islice(arrays_below(node), _NAMED + 1))
     dims = {name: _dimensions(array) for name, array in found}
+    unlisted = not found and not node.location.on_disk and not _lists(node.location)
+    if unlisted:
+        dims = {name: [] for name in _consolidated(node)}
     coordinates = {name for name, own in dims.items() if list(own) == [name]}
     what = convention_of(node.attributes)
     if not what and any(dims.values()) and len(found) > 1:
@@ -105,11 +108,32 @@ def group_text(node: Node) -> str:
     held = (
         f"it holds the arrays {', '.join(named[:_NAMED])}{more}" if named else "it holds no array"
     )
+    if unlisted and not named:
+        held = "the store lists nothing, so that it cannot be told which arrays it holds"
     way = ". Give an array's path."
     if named:
         first = min(dims, key=lambda n: (n in coordinates, "/" in n, n))
         way = f". Give an array's path, as {node.location}/{first}."
     return (f"it is {what}, and {held}" if what else held) + way
+
+
+def _lists(group: Location) -> bool:
+    """Tell whether a store lists what lies in a group: its own metadata at least."""
+    with suppress(ChunkReadError, FileNotFoundError):
+        return any(name in METADATA_FILES for name, _ in group.find())
+    return False
+
+
+def _consolidated(node: Node) -> list[str]:
+    """Give the names of arrays by the consolidated metadata of a group, where it has some."""
+    found: Any = node.metadata.get("consolidated_metadata")
+    if node.zarr_format == 3:
+        found = (found or {}).get("metadata")
+        return [n for n, m in (found or {}).items() if m.get("node_type") == "array"]
+    with suppress(ChunkReadError, ValueError):
+        found = json.loads((node.location / ".zmetadata").read() or b"{}").get("metadata")
+        return [n.removesuffix("/.zarray") for n in found or {} if n.endswith("/.zarray")]
+    return []
 
 
 def _dimensions(array: Node) -> list[Any]:

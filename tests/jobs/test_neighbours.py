@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from object_store import Lab, options
 
 import scout_dask_io as io
 
@@ -18,49 +19,71 @@ DATA = np.arange(3 * 10 * 9, dtype="u2").reshape(3, 10, 9)
 NAMES = st.text(st.sampled_from("ab*?[]{}+%# é.-"), min_size=1, max_size=5).map("n{}m".format)
 
 
-def below(place: str, but: tuple[str, ...]) -> dict[str, bytes]:
+def below(place: str, but: tuple[str, ...], how: dict[str, Any]) -> dict[str, bytes]:
     """Give the bytes of every file that does not belong to one of some names."""
-    fs, root = fsspec.core.url_to_fs(place) if "://" in place else (None, place)
+    fs, root = fsspec.core.url_to_fs(place, **how) if "://" in place else (None, place)
     if fs is None:
         files = {str(p.relative_to(root)): p for p in Path(root).rglob("*") if p.is_file()}
         found = {name: p.read_bytes() for name, p in files.items()}
-    else:
+    elif place.startswith("memory:"):
         found = {key[len(root) :].lstrip("/"): fs.store[key].getvalue() for key in fs.store
                  if key.startswith(root + "/")}  # fmt: skip
+    else:
+        fs.invalidate_cache()
+        bucket, _, prefix = root.partition("/")
+        keys = [k for k in fs.find(bucket) if k.startswith(f"{bucket}/{prefix}/")]
+        found = {key[len(root) + 1 :]: fs.cat_file(key) for key in keys}
     return {k: v for k, v in found.items() if k.split("/")[0] not in but}
 
 
-@pytest.mark.parametrize("where", ["disk", "memory"])
-@settings(max_examples=4, deadline=None, derandomize=True)
+@pytest.fixture(params=["disk", "memory", "s3"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Give new places, and what it takes to reach them."""
+    if request.param == "disk":
+        return lambda: (str(tmp_path / uuid.uuid4().hex), {})
+    if request.param == "memory":
+        return lambda: (f"memory://{uuid.uuid4().hex}", {})
+    lab: Lab = request.getfixturevalue("lab")
+    return lambda: (f"s3://{lab.bucket}/{uuid.uuid4().hex}", options(lab.address))
+
+
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(names=st.lists(NAMES, min_size=3, max_size=3, unique=True))
-def test_no_verb_touches_a_neighbour(
-    tmp_path_factory: pytest.TempPathFactory, where: str, names: list[str]
-) -> None:
-    place = str(tmp_path_factory.mktemp("n"))
-    if where == "memory":
-        place = f"memory://{uuid.uuid4().hex}"
+def test_no_verb_touches_a_neighbour(places: Any, names: list[str]) -> None:
+    place, so = places()
+    url: dict[str, Any] = {"storage_options": so} if so else {}
     source, image, mine = (f"{name}.zarr" for name in names)
-    io.write_zarr(f"{place}/{source}", DATA, (2, 4, 4))
-    io.write_ome_zarr(f"{place}/{image}", DATA, (2, 4, 4), levels=1)
+    io.write_zarr(f"{place}/{source}", DATA, (2, 4, 4), **url)
+    io.write_ome_zarr(f"{place}/{image}", DATA, (2, 4, 4), axes="zyx", levels=1, **url)
+    # Names that begin as others do, and what no program of ours wrote.
+    io.write_zarr(f"{place}/{mine}.bak", DATA, **url)
+    with fsspec.open(f"{place}/{mine}x/notes.txt", "w", auto_mkdir=True, **so) as notes:
+        notes.write("kept")
     verbs: list[Any] = [
-        lambda to, **how: io.convert(f"{place}/{source}", to, chunks=4, **how),
-        lambda to, **how: io.convert(f"{place}/{source}", to, ome=True, levels=2, **how),
-        lambda to, **how: io.pyramid(f"{place}/{source}", to, levels=2, **how),
-        lambda to, **how: io.write_zarr(to, DATA + 1, **how),
+        lambda to, **how: io.convert(f"{place}/{source}", to, chunks=4, **how, **url),
+        lambda to, **how: io.convert(f"{place}/{source}", to, ome=True, levels=2, **how, **url),
+        lambda to, **how: io.pyramid(f"{place}/{source}", to, levels=2, **how, **url),
+        lambda to, **how: io.write_zarr(to, DATA + 1, (2, 4, 4), **how, **url),
     ]
-    before = below(place, (mine,))
+    before = below(place, (mine,), so)
+    assert f"{mine}x/notes.txt" in before
     for n, verb in enumerate(verbs):
         verb(f"{place}/{mine}", overwrite=n > 0)
-        assert below(place, (mine,)) == before
-    io.verify(f"{place}/{source}", f"{place}/{mine}")
-    io.info(f"{place}/{mine}")
-    own = {k: v for k, v in below(place, ()).items() if not k.startswith(f"{image}/labels/")}
-    io.write_labels(f"{place}/{image}", "cells", DATA)
-    io.write_labels(f"{place}/{image}", "others", DATA)
-    first = below(place, ())
-    io.write_labels(f"{place}/{image}", "cells", DATA + 1, overwrite=True)
-    now = below(place, ())
-    assert {k: v for k, v in now.items() if not k.startswith(f"{image}/labels/")} == own
+        assert below(place, (mine,), so) == before
+    part = (slice(0, 2), slice(4, 8), slice(0, 4))
+    io.write_zarr(f"{place}/{mine}", DATA[part], region=part, **url)
+    io.write_zarr(f"{place}/{mine}", DATA, append="z", **url)
+    io.verify(f"{place}/{source}", f"{place}/{mine}", **url)
+    io.verify(f"{place}/{mine}", **url)
+    io.info(f"{place}/{mine}", **url)
+    io.preview(f"{place}/{mine}", **url)
+    assert below(place, (mine,), so) == before
+    io.write_labels(f"{place}/{image}", "cells", DATA, **url)
+    io.write_labels(f"{place}/{image}", "others", DATA, **url)
+    first = below(place, (mine,), so)
+    io.write_labels(f"{place}/{image}", "cells", DATA + 1, overwrite=True, **url)
+    now = below(place, (mine,), so)
+    assert {k: v for k, v in now.items() if not k.startswith(f"{image}/labels/")} == before
     kept = f"{image}/labels/cells/"
     assert {k: v for k, v in now.items() if not k.startswith(kept)} == {
         k: v for k, v in first.items() if not k.startswith(kept)

@@ -226,3 +226,14 @@ def test_axes_that_are_given_must_fit(tmp_path: Path, given: str):
     with pytest.raises(ArgumentError, match=f"3 different letters.*{given}"):
         io.convert(tmp_path / "a.npy", tmp_path / "b.zarr", ome=True, axes=given)
     assert not (tmp_path / "b.zarr").exists()
+
+
+def test_axes_that_sizes_or_channels_tell_are_no_guess(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+):
+    io.write_zarr(tmp_path / "a.zarr", volume("zyx"), voxel_size=(3, 1, 1))
+    io.write_zarr(tmp_path / "b.zarr", volume("czyx"), attributes={"channels": ["a", "b", "c"]})
+    for name, axes in (("a", "zyx"), ("b", "czyx")):
+        io.convert(tmp_path / f"{name}.zarr", tmp_path / f"{name}.ome.zarr", ome=True)
+        assert image_axes(tmp_path / f"{name}.ome.zarr") == axes
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from helpers import make_volume
 
 import scout_dask_io as io
@@ -158,3 +159,58 @@ def test_where_h5py_is_missing_it_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ArgumentError, match=r"scout-dask-io\[hdf5\]"):
         io.info(tmp_path / "a.h5")
+
+
+def write_imaris(path: Path, data: np.ndarray, **image: Any) -> str:
+    """Write a file as Imaris does: texts a character each, arrays padded to whole chunks."""
+    h5py = pytest.importorskip("h5py")
+
+    def note(group: Any, **attributes: Any) -> None:
+        for key, value in attributes.items():
+            group.attrs[key] = np.array([c.encode() for c in str(value)], "S1")
+
+    with h5py.File(path, "w") as file:
+        note(file.create_group("DataSetInfo/Image"), **image)
+        for c in range(2):
+            note(
+                file.create_group(f"DataSetInfo/Channel {c}"),
+                Name=f"stain {c}", Color="1.000 0.500 0.000", ColorRange="12.000 345.000",
+            )  # fmt: skip
+            group = file.create_group(f"DataSet/ResolutionLevel 0/TimePoint 0/Channel {c}")
+            note(group, **{f"ImageSize{a}": n for a, n in zip("ZYX", data.shape, strict=True)})
+            padded = np.pad(data + c, [(0, -n % 16) for n in data.shape])
+            group.create_dataset("Data", data=padded, chunks=(4, 16, 16))
+    return f"{path}::/DataSet/ResolutionLevel 0/TimePoint 0/Channel 1/Data"
+
+
+EXTENTS = {
+    "ExtMin0": 10.0, "ExtMax0": 22.0, "ExtMin1": 20.0, "ExtMax1": 25.0, "ExtMin2": -3.0,
+    "ExtMax2": 5.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("unit", "times"), [("um", 1.0), ("nm", 0.001), (None, 1.0)])
+def test_what_imaris_states_of_a_channel_is_kept(tmp_path: Path, unit: Any, times: float):
+    data = make_volume((4, 20, 24))
+    named = {} if unit is None else {"Unit": unit}
+    path = write_imaris(tmp_path / "a.ims", data, **EXTENTS, **named)
+    size = io.info(path).voxel_size
+    assert size is not None
+    assert size.micrometres == pytest.approx((2 * times, 0.25 * times, 0.5 * times))
+    io.convert(path, tmp_path / "b.zarr", ome=True)
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "b.zarr").compute(), data + 1)
+    attributes: Any = dict(zarr.open_group(tmp_path / "b.zarr", mode="r").attrs)
+    steps = attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert steps[1]["translation"] == pytest.approx([-2 * times, 20.125 * times, 10.25 * times])
+    (channel,) = attributes["omero"]["channels"]
+    assert (channel["label"], channel["color"]) == ("stain 1", "FF8000")
+    assert (channel["window"]["start"], channel["window"]["end"]) == (12.0, 345.0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"ExtMax0": 10.0}, {"ExtMin2": "?"}, {"Unit": "furlong"}, {"ExtMax1": "nan"}]
+)
+def test_extents_of_imaris_that_make_no_sense_are_no_size(tmp_path: Path, wrong: dict[str, Any]):
+    path = write_imaris(tmp_path / "a.ims", make_volume((4, 20, 24)), **{**EXTENTS, **wrong})
+    assert io.info(path).voxel_size is None
+    assert io.info(path).axes == "zyx"

@@ -123,3 +123,54 @@ def test_what_is_not_ours_is_left_to_others(tmp_path: Path, made: str):
         (tmp_path / "a.tif").write_bytes(b"")
         assert get_reader([str(tmp_path / "a.tif"), str(path)]) is None
     assert get_reader(str(path)) is None
+
+
+@pytest.mark.parametrize(
+    ("axes", "scale", "units", "shown", "named"),
+    [
+        ("zyx", [4.0, 0.5, 0.6], [None] * 3, (4.0, 0.5, 0.6), None),
+        ("zyx", [4.0, 0.5, 0.6], ["furlong"] * 3, (4.0, 0.5, 0.6), None),
+        ("yx", [0.5, 0.6], ["micrometer"] * 2, (0.5, 0.6), "micrometer"),
+        ("yx", [0.5, 0.6], [None] * 2, (0.5, 0.6), None),
+        ("xyz", [500.0, 600.0, 4000.0], ["nanometer"] * 3, (4.0, 0.6, 0.5), "micrometer"),
+    ],
+)
+def test_sizes_that_are_stated_are_shown_whatever_their_unit(
+    plugins: npe2.PluginManager,
+    tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+    axes: str,
+    scale: list[float],
+    units: list[str | None],
+    shown: tuple[float, ...],
+    named: str | None,
+):
+    (_, found, _), *_ = layers(plugins, make_sized(tmp_path / "a.zarr", axes, scale, units))
+    assert found["scale"] == pytest.approx(shown)
+    assert found["translate"] == pytest.approx([2 * s for s in shown])
+    assert found.get("units") == (None if named is None else (named,) * len(axes))
+    assert not [w for w in recwarn if "cubes" in str(w.message)]
+
+
+def test_sizes_in_several_units_are_told_of(plugins: npe2.PluginManager, tmp_path: Path):
+    path = make_sized(tmp_path / "a.zarr", "zyx", [4.0, 0.5, 0.6], ["micrometer", None, None])
+    with pytest.warns(UserWarning, match="shown as cubes"):
+        (_, found, _), *_ = layers(plugins, path)
+    assert found["scale"] == (1.0, 1.0, 1.0)
+
+
+def make_sized(path: Path, axes: str, scale: list[float], units: list[str | None]) -> Path:
+    """Write an image by zarr alone that begins two elements from the origin."""
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("0", data=np.ones((3, 5, 6)[: len(axes)], "u2"))
+    entries = [
+        {"name": a, "type": "space", **({"unit": unit} if unit else {})}
+        for a, unit in zip(axes, units, strict=True)
+    ]
+    steps = [
+        {"type": "scale", "scale": scale},
+        {"type": "translation", "translation": [2 * s for s in scale]},
+    ]
+    datasets = [{"path": "0", "coordinateTransformations": steps}]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": entries, "datasets": datasets}]
+    return path

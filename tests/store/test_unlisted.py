@@ -1,0 +1,75 @@
+"""A plain web server lists nothing: what can be read is, and nothing is made of the rest."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from helpers import make_volume
+
+import scout_dask_io as io
+from scout_dask_io.errors import PathNotFoundError
+
+DATA = make_volume((4, 20, 24))
+
+
+class Plain(http.server.SimpleHTTPRequestHandler):
+    """Gives files, and lists no folder."""
+
+    def list_directory(self, path: Any) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Serve a folder on loopback."""
+    handler = functools.partial(Plain, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_is_not_listed_is_read_and_not_counted(tmp_path: Path, address: str, zarr_format: int):
+    io.write_zarr(tmp_path / "a.zarr", DATA, 8, zarr_format=zarr_format, axes="zyx")
+    version = {2: "0.4", 3: "0.5"}[zarr_format]
+    io.write_ome_zarr(tmp_path / "i.zarr", DATA, 8, axes="zyx", levels=2, version=version)
+    io.write_labels(tmp_path / "i.zarr", "cells", DATA)
+    for name in ("a.zarr", "i.zarr", "i.zarr/labels/cells"):
+        url = f"{address}/{name}"
+        np.testing.assert_array_equal(io.read_zarr(url).compute(), DATA)
+        assert io.verify(url).ok
+        found = io.info(url)
+        assert (found.n_present, found.n_files, found.stored_nbytes) == (None, None, None)
+        assert found.n_chunks == sum(level.n_chunks for level in found.levels) or 9
+        text = found.render()
+        assert "lists nothing" in text
+        assert "0 B" not in text
+        assert "present" not in text
+        assert io.info(tmp_path / name).n_present == found.n_chunks
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_group_that_is_not_listed_is_not_said_to_be_empty(
+    tmp_path: Path, address: str, zarr_format: Any
+):
+    group = zarr.open_group(tmp_path / "g", mode="w", zarr_format=zarr_format)
+    group.create_array("inner", data=DATA)
+    with pytest.raises(PathNotFoundError, match="lists nothing, so that it cannot be told"):
+        io.read_zarr(f"{address}/g")
+    zarr.consolidate_metadata(tmp_path / "g")
+    with pytest.raises(PathNotFoundError, match=f"arrays inner.*as {address}/g/inner"):
+        io.read_zarr(f"{address}/g")
+    np.testing.assert_array_equal(io.read_zarr(f"{address}/g/inner").compute(), DATA)
