@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scout_dask_io.tiff.page_layout import DATA, FILE, IFD, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.source import TiffSource
 
 __all__ = ["described_planes"]
@@ -34,4 +35,4 @@ def described_planes(shape: tuple[int, int, int]) -> TiffSource:
         SourceFile(f"/volume/ch0/z{z:06d}.tif", size, 1_560_000_000_000_000_000 + z, 1_000 + z)
         for z in range(n_planes)
     )
-    return TiffSource(files, [layout], pages, "described", file_ndim=1)
+    return TiffSource(PageTable(files, (layout,), pages), "described", file_ndim=1)

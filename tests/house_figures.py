@@ -71,16 +71,17 @@ def figures(package: Path) -> Figures:
 def parameter_lists(trees: dict[str, ast.Module]) -> Iterator[tuple[int, str]]:
     """Yield how many parameters each function has, and its dotted name."""
     for module, tree in trees.items():
-        names = dict.fromkeys(tree.body, "")
+        # Whatever they stand in: a function may be defined in an `if` or a `with`.
+        names: list[tuple[ast.AST, str]] = [(tree, "")]
         while names:
-            node, above = names.popitem()
+            node, here = names.pop()
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                here = f"{above}.{node.name}"
-                names |= dict.fromkeys(node.body, here)
+                here = f"{here}.{node.name}"
                 if not isinstance(node, ast.ClassDef):
                     a = node.args
                     every = [*a.posonlyargs, *a.args, *a.kwonlyargs]
                     yield sum(p.arg not in ("self", "cls") for p in every), f"{module}{here}"
+            names += ((child, here) for child in ast.iter_child_nodes(node))
 
 
 def _public_names(root: ast.Module) -> set[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from house_figures import figures
+from house_figures import figures, parameter_lists
 
 ROOT = "scout_dask_io"
 PACKAGE = Path(__file__).resolve().parent.parent / ROOT
@@ -252,6 +252,18 @@ def test_local_and_remote_are_told_apart_in_files():
     assert counted.isinstance_of_places <= 10
     assert counted.isinstance_of_places_outside_files == 0
     assert counted.any_for_staging == 0
+
+
+def test_inner_functions_have_at_most_eight_parameters():
+    counted = figures(PACKAGE)
+    assert counted.inner_functions_over_8_parameters == 0, counted.longest_inner_parameters
+
+
+def test_parameters_are_counted_wherever_a_function_stands():
+    code = "if x:\n    class A:\n        with y:\n            def f(self, a, *, b): ...\n"
+    code += "def g():\n    for k in z:\n        async def h(a, /, *rest, **others): ...\n"
+    found = {name: n for n, name in parameter_lists({"m": ast.parse(code)})}
+    assert found == {"m.A.f": 2, "m.g": 0, "m.g.h": 1}
 
 
 def test_contributing_names_modules_that_are_there():

@@ -133,6 +133,17 @@ def chunk_counts(shape: Shape, chunks: Shape) -> Shape:
     return tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))
 
 
+def whole_chunks(shape: Shape, chunks: Shape) -> Shape:
+    """Give a shape rounded up to whole chunks; of an axis of length 0 none.
+
+    Examples
+    --------
+    >>> whole_chunks((5, 64, 0), (2, 64, 2))
+    (6, 64, 0)
+    """
+    return tuple(-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
+
+
 def chunk_cells(region: Region, chunks: Shape) -> Region:
     """Give the chunks that a region touches, as a region of the chunk grid.
 

@@ -45,6 +45,8 @@ _ARRAY_KEY = "array_attributes"
 #: Most levels, axes, and transformations of a level that are looked at: 2**64 elements along an
 #: axis halve to one in 64 levels, numpy has 64 axes, and writers state two transformations.
 MAX_LEVELS, MAX_AXES, MAX_STEPS = 64, 64, 64
+#: Most channels whose names and colours are looked at.
+MAX_CHANNELS = 10_000
 # What the specification, and bioformats2raw, have in the attributes of a group.
 _OWN_KEYS = frozenset(
     ("ome", "multiscales", "omero", LABEL_KEY, "labels", "plate", "well", "series")
@@ -398,6 +400,11 @@ def parse_omero(found: Any, where: str) -> tuple[tuple[Channel, ...], dict[str, 
         return (), {}
     channels = found.get("channels")
     entries = channels if isinstance(channels, list) else []
+    if len(entries) > MAX_CHANNELS:
+        raise LayoutError(
+            f"{where}: omero lists {len(entries):,} channels, and at most {MAX_CHANNELS:,} are "
+            "read. Read a level by its own path, or correct the metadata."
+        )
     return (
         tuple(_channel(c if isinstance(c, dict) else {}, k, where) for k, c in enumerate(entries)),
         {k: v for k, v in found.items() if k not in ("channels", "version")},

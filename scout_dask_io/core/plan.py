@@ -18,7 +18,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import (
@@ -46,6 +48,39 @@ COPIES = 3
 SHARD_COPIES = 5
 # More tasks than this burden a scheduler (1 kB each); units grow instead.
 MAX_UNITS = 50_000
+
+
+class Room(NamedTuple):
+    """What a write has to work in.
+
+    Attributes
+    ----------
+    nb_workers : int
+        Tasks that a process runs at once.
+    max_mem : int
+        Bytes that they may use together.
+    n_threads : int
+        Tasks at once in all, where several processes share the work; else 0.
+    """
+
+    nb_workers: int
+    max_mem: int
+    n_threads: int = 0
+
+    @property
+    def n_parallel(self) -> int:
+        """Tasks at once in all, for which units are cut."""
+        return self.n_threads or self.nb_workers
+
+
+def room_of(plan: WritePlan) -> Room:
+    """Give what the tasks of a plan have to work in."""
+    return Room(plan.nb_workers, plan.max_mem, plan.n_threads)
+
+
+def copies_of(*, sharded: bool) -> int:
+    """Give the room that encoding takes beside the band, in chunks or in shards."""
+    return SHARD_COPIES if sharded else COPIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +142,7 @@ class WritePlan:
     @property
     def n_parallel(self) -> int:
         """Tasks that run at once in all: units are cut so that none of them is idle."""
-        return self.n_threads or self.nb_workers
+        return room_of(self).n_parallel
 
     @property
     def nbytes(self) -> int:
@@ -149,30 +184,21 @@ class WritePlan:
         return (region for _, region in iter_block_regions(self.units))
 
 
-def copies_of(*, sharded: bool) -> int:
-    """Give the room that encoding takes beside the band, in chunks or in shards."""
-    return SHARD_COPIES if sharded else COPIES
-
-
 def plan_source(
     shape: Shape,
-    dtype: str,
-    itemsize: int,
+    dtype: np.dtype[Any],
     chunks: Shape,
     read_shape: Shape,
+    room: Room,
     *,
-    nb_workers: int,
-    max_mem: int,
     n_copies: int = COPIES,
-    n_threads: int = 0,
     band_nbytes: int = 0,
     ahead_nbytes: int = 0,
 ) -> WritePlan:
     """Plan the writing of an array that is read from files by regions.
 
     The band is the least one that reads no element twice; where that does not
-    fit in ``max_mem``, fewer workers or repeated reads, whichever costs less. Units
-    are cut for ``n_threads`` in all, where several processes share the work. Bands, and the units
+    fit in ``max_mem``, fewer workers or repeated reads, whichever costs less. Bands, and the units
     with them, grow to ``band_nbytes`` where that is more than is best on a disk, memory and a unit
     a worker permitting: a plane is then asked for whole. Of what a task would hold of answers
     ahead, ``ahead_nbytes``, it may hold a quarter of its share of ``max_mem``, and none where
@@ -183,6 +209,7 @@ def plan_source(
     MemoryLimitError
         If not even one chunk fits in ``max_mem``.
     """
+    itemsize, nb_workers, max_mem = dtype.itemsize, room.nb_workers, room.max_mem
     chunk_nbytes = math.prod(chunks) * itemsize
     segment_nbytes = math.prod(read_shape) * itemsize
     ahead = min(ahead_nbytes, max_mem // (4 * nb_workers))
@@ -203,33 +230,33 @@ def plan_source(
             options.append(((1 + amplification) / workers, mem, amplification, workers, band))
     if not options and ahead > 1:
         return plan_source(
-            shape, dtype, itemsize, chunks, read_shape, nb_workers=nb_workers, max_mem=max_mem,
-            n_copies=n_copies, n_threads=n_threads, band_nbytes=band_nbytes, ahead_nbytes=1,
+            shape, dtype, chunks, read_shape, room,
+            n_copies=n_copies, band_nbytes=band_nbytes, ahead_nbytes=1,
         )  # fmt: skip
     if not options:
         least = chunk_nbytes * (n_copies + 1) + 2 * segment_nbytes + ahead
         raise MemoryLimitError(
             Option("max_mem")
             + f"={format_nbytes(max_mem)} cannot hold one chunk of {chunks} and one segment "
-            f"of {read_shape} of {dtype}: about {format_nbytes(least)} are needed. "
+            f"of {read_shape} of {dtype.name}: about {format_nbytes(least)} are needed. "
             "Raise " + Option("max_mem") + " or choose smaller chunks."
         )
     _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
-    n_parallel = n_threads or nb_workers
+    n_parallel = room.n_parallel
     # Chunks at the edge count whole, as they do in a band.
     padded = math.prod(-(-n // c) * c for n, c in zip(shape, chunks, strict=True)) * itemsize
     long_nbytes = min(band_nbytes, padded // n_parallel)
     target = max(unit_target(total, n_parallel), long_nbytes)
     least_nbytes = math.prod(least_band) * itemsize
-    room = max_mem // workers - mem + least_nbytes
+    left = max_mem // workers - mem + least_nbytes
     most = max(min(BAND_NBYTES, target), long_nbytes)
-    band = grow_unit(shape, least_band, itemsize, min(most, room))
+    band = grow_unit(shape, least_band, itemsize, min(most, left))
     mem += math.prod(band) * itemsize - least_nbytes
     unit = grow_unit(shape, band, itemsize, target)
     return WritePlan(
         shape=shape,
-        dtype=dtype,
+        dtype=dtype.name,
         itemsize=itemsize,
         chunks=chunks,
         units=uniform_blocks(shape, unit),
@@ -270,21 +297,17 @@ def blocks_fit_chunks(blocks: Blocks, chunks: Shape) -> bool:
 
 def plan_computed(
     blocks: Blocks,
-    dtype: str,
-    itemsize: int,
+    dtype: np.dtype[Any],
     chunks: Shape,
+    room: Room,
     *,
-    nb_workers: int,
-    max_mem: int,
     n_copies: int = COPIES,
-    n_threads: int = 0,
 ) -> WritePlan:
     """Plan the writing of an array that is computed block by block.
 
     Blocks that are whole chunks are units as they are. Others are put together to units
     in memory, where those fit that are computed before their units can be written; in
     smaller units if need be; and by way of scratch files where even those do not fit.
-    Units are cut for ``n_threads`` in all, where several processes share the work.
 
     Raises
     ------
@@ -292,42 +315,44 @@ def plan_computed(
         If two of the largest blocks, what computing one takes at the least, do not fit
         in ``max_mem``.
     """
-    room = _Room(nb_workers, max_mem, n_copies * math.prod(chunks) * itemsize, dtype)
+    itemsize = dtype.itemsize
+    copies = _Copies(room, n_copies * math.prod(chunks) * itemsize, dtype.name)
     if blocks_fit_chunks(blocks, chunks):
-        cut = _whole_blocks(blocks, itemsize, chunks, room)
+        cut = _whole_blocks(blocks, itemsize, chunks, copies)
     else:
-        cut = _gathered(blocks, itemsize, chunks, room, n_threads or nb_workers)
+        cut = _gathered(blocks, itemsize, chunks, copies)
     shape = tuple(sum(axis) for axis in blocks)
     return WritePlan(
         shape=shape,
-        dtype=dtype,
+        dtype=dtype.name,
         itemsize=itemsize,
         chunks=chunks,
         units=cut.units,
         band=cut.band,
         nb_workers=cut.nb_workers,
-        max_mem=max_mem,
+        max_mem=room.max_mem,
         projected_mem=cut.projected_mem,
         read_nbytes=math.prod(shape) * itemsize,
         route=cut.route,
     )
 
 
-class _Room(NamedTuple):
-    """What there is to work in; ``copies_nbytes`` is what encoding takes beside a band."""
+class _Copies(NamedTuple):
+    """What there is to work in, of which encoding takes ``copies_nbytes`` beside a band."""
 
-    nb_workers: int
-    max_mem: int
+    room: Room
     copies_nbytes: int
     dtype: str
 
     def workers_that_fit(self, mem: int, block: Shape) -> int:
         """Give how many tasks of ``mem`` bytes each go at once."""
-        workers = min(self.nb_workers, self.max_mem // mem) if mem else self.nb_workers
+        workers = (
+            min(self.room.nb_workers, self.room.max_mem // mem) if mem else self.room.nb_workers
+        )
         if workers < 1:
             raise MemoryLimitError(
                 Option("max_mem")
-                + f"={format_nbytes(self.max_mem)} cannot hold the array's own blocks: "
+                + f"={format_nbytes(self.room.max_mem)} cannot hold the array's own blocks: "
                 f"computing one of {block} {self.dtype} takes about {format_nbytes(mem)}. Raise "
                 + Option("max_mem")
                 + ", or give the array smaller blocks where it is made (chunks= of the "
@@ -346,27 +371,28 @@ class _Cut(NamedTuple):
     projected_mem: int
 
 
-def _whole_blocks(blocks: Blocks, itemsize: int, chunks: Shape, room: _Room) -> _Cut:
+def _whole_blocks(blocks: Blocks, itemsize: int, chunks: Shape, copies: _Copies) -> _Cut:
     """Make each block a unit."""
     block = _largest(blocks)
-    mem = 2 * math.prod(block) * itemsize + room.copies_nbytes
-    workers = room.workers_that_fit(mem, block)
+    mem = 2 * math.prod(block) * itemsize + copies.copies_nbytes
+    workers = copies.workers_that_fit(mem, block)
     return _Cut("blocks", blocks, chunks, workers, mem * workers)
 
 
-def _gathered(blocks: Blocks, itemsize: int, chunks: Shape, room: _Room, n_threads: int) -> _Cut:
+def _gathered(blocks: Blocks, itemsize: int, chunks: Shape, copies: _Copies) -> _Cut:
     """Make units of parts of blocks, which wait in memory, or in files, for their neighbours."""
+    room = copies.room
     shape = tuple(sum(axis) for axis in blocks)
     block = _largest(blocks)
     block_nbytes = math.prod(block) * itemsize
     total = math.prod(shape) * itemsize
-    target = unit_target(min(total, 2**28), n_threads)
+    target = unit_target(min(total, 2**28), room.n_parallel)
     # Whole rows of chunks along the last axis keep the copies long.
     wide = (*chunks[:-1], -(-max(shape[-1], 1) // chunks[-1]) * chunks[-1])
     for band, nbytes in ((wide, target), (wide, 0), (chunks, 0)):
         unit = grow_unit(shape, band, itemsize, nbytes)
         held = _most_held(blocks, unit, room.nb_workers) * itemsize
-        in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + room.copies_nbytes
+        in_hand = max(2 * block_nbytes, math.prod(band) * itemsize) + copies.copies_nbytes
         projected = min(held, total) + room.nb_workers * in_hand
         if projected <= room.max_mem:
             return _Cut("gather", uniform_blocks(shape, unit), band, room.nb_workers, projected)
@@ -374,10 +400,10 @@ def _gathered(blocks: Blocks, itemsize: int, chunks: Shape, room: _Room, n_threa
     for band in (wide, chunks):
         # A block, and its result or the band that it is read back into.
         held = block_nbytes + max(block_nbytes, math.prod(band) * itemsize)
-        mem = held + room.copies_nbytes + chunk_nbytes
+        mem = held + copies.copies_nbytes + chunk_nbytes
         if mem * room.nb_workers <= room.max_mem:
             break
-    workers = room.workers_that_fit(mem, block)
+    workers = copies.workers_that_fit(mem, block)
     unit = grow_unit(shape, band, itemsize, target)
     return _Cut("scratch", uniform_blocks(shape, unit), band, workers, mem * workers)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
-from scout_dask_io.core.grid import Shape, chunk_counts, expand_chunks
+from scout_dask_io.core.grid import Shape, chunk_counts, expand_chunks, whole_chunks
 from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ChunkError
 
@@ -39,7 +39,7 @@ def fit_shards(
     """
     if shards is None:
         return None
-    whole = tuple(max(-(-n // c), 1) * c for n, c in zip(shape, chunks, strict=True))
+    whole = tuple(map(max, whole_chunks(shape, chunks), chunks))
     # An axis that is given as -1 is the whole one, in whole chunks.
     asked = expand_chunks(whole, shards)
     if any(s % c for s, c in zip(asked, chunks, strict=True)):
@@ -66,7 +66,7 @@ def suggest_shards(shape: Shape, chunks: Shape, itemsize: int) -> Shape | None:
     >>> suggest_shards((20000, 50000, 50000), (64, 64, 64), 2)
     (512, 512, 512)
     """
-    whole = tuple(max(-(-n // c), 1) * c for n, c in zip(shape, chunks, strict=True))
+    whole = tuple(map(max, whole_chunks(shape, chunks), chunks))
     found = list(chunks)
     while math.prod(found) * itemsize * 2 <= SHARD_NBYTES:
         room = [axis for axis, n in enumerate(whole) if found[axis] < n]

@@ -73,6 +73,7 @@ from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, s
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
+from scout_dask_io.write.options import Limits, Storage, WriteMode
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.tasks import DelayedWrite
@@ -336,8 +337,8 @@ def plan_with(
         # Axes of no meaning, such as pages, and those that are guessed are the image's.
         known = bool(opened.info.axes) and set(opened.info.axes) <= set(ORDER)
         label = plan_labels(
-            image, how.label, data, axes=info.axes if known else None, chunks=how.chunks,
-            codec=how.codec, **asked,
+            image, how.label, data, Storage(how.chunks, how.codec, shards=how.shards),
+            Limits(how.max_mem, how.nb_workers), axes=info.axes if known else None,
         )  # fmt: skip
         write, shapes = label.image.write, tuple(level.shape for level in label.image.levels)
         n_units, n_tasks = label.image.n_units, label.image.n_units + len(label.image.passes)
@@ -641,7 +642,7 @@ class ConvertPlan(JobReport):
             "progress": progress,
         }  # fmt: skip
         if job.label is not None:
-            job.label.run(compute=True, **again)
+            job.label.run(WriteMode(**again))
         else:
             write: Any = write_ome_zarr if how.ome else write_zarr
             write(destination, job.data, how.chunks, qc=how.qc, **again, **job.asked)

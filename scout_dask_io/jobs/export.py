@@ -18,7 +18,7 @@ from scout_dask_io.core.messages import about, warn
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.files.location import locate
+from scout_dask_io.files.location import is_path, locate
 from scout_dask_io.files.remote import is_url
 from scout_dask_io.jobs.export_engine import Job, plan_parts, run
 from scout_dask_io.jobs.export_files import (
@@ -217,7 +217,7 @@ def plan_export(src: Any, out: str | os.PathLike[str], **options: Any) -> Export
             f"{out} is a URL, expected a local path: TIFF files go to disks alone. Export them to "
             "one, and copy them from there."
         )
-    place = locate(src, how.storage_options) if isinstance(src, (str, os.PathLike)) else None
+    place = locate(src, how.storage_options) if is_path(src) else None
     if place is None and how.storage_options:
         raise ArgumentError("storage_options are for URLs, and the source is an array")
     target = Path(out)

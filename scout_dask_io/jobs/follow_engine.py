@@ -51,6 +51,7 @@ from scout_dask_io.tiff.arrival import Arrivals, FileState, state_of
 from scout_dask_io.tiff.describe import describe_plane
 from scout_dask_io.tiff.metadata import Stated
 from scout_dask_io.tiff.page_layout import FILE, NO_FILE, FileTable
+from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.placement import (
     ChannelPlacement,
     FolderPlacement,
@@ -526,15 +527,16 @@ def _expected(first: DescribedFile, placement: Placement, root: LocalLocation) -
     table[...] = (0, 0, page.ifd, page.data)
     stated = first.stated or Stated()
     n_channels = extents[axes.index("c")] if "c" in axes else 0
-    channels: Any = list(map(str, range(n_channels)))
+    names = list(map(str, range(n_channels)))
     file_ndim = len(extents)
     if isinstance(placement, NamedPlacement):
-        stated = replace(stated, axes=f"{axes}yx", channels=named_channels(channels))
-        channels, file_ndim = (), 0
-    return TiffSource(
-        FileTable.of([first.file]), (page.layout,), table, f"follow {root} {axes}",
-        file_ndim=file_ndim, stated=stated, channels=channels,
-    )  # fmt: skip
+        stated = replace(stated, axes=f"{axes}yx", channels=named_channels(names))
+        file_ndim = 0
+    elif file_ndim > 1:
+        stated = replace(stated, channels=named_channels(stated.telling(names)))
+    pages = PageTable(FileTable.of([first.file]), (page.layout,), table)
+    token = f"follow {root} {axes}"
+    return TiffSource(pages, token, file_ndim=file_ndim, stated=stated)
 
 
 def _resized(settings: Mapping[str, Any], plan: ConvertPlan) -> dict[str, Any] | None:

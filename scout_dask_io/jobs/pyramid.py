@@ -50,13 +50,16 @@ from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import open_node, open_with_zarr
 from scout_dask_io.write.arguments import compressor_of, settings_of
+from scout_dask_io.write.inputs import WriteInput
 from scout_dask_io.write.ome_zarr import (
+    LevelsRecord,
     arrays_of,
     level_attributes,
     shown_settings,
     with_labels,
     write_levels,
 )
+from scout_dask_io.write.options import WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
 from scout_dask_io.write.shown import describe_image
@@ -396,38 +399,24 @@ class PyramidPlan(JobReport):
         """Do it, and give what was written; errors are those of :func:`pyramid`."""
         start = time.perf_counter()
         job, how, image = self._job, self._job.how, self._job.image
-        destination, top = job.destination, job.top
+        destination, top, pixels = job.destination, job.top, WriteInput(job.top)
         info = job.info
         metadata = image_metadata(
             destination.name, info, job.levels, version=self.version, method=self.method
         )
         shown = with_labels(info, self.levels[0], destination)
         settings = {
-            **settings_of(image.write, top, None, job.compressor, job.fill_value, metadata),
+            **settings_of(image.write, pixels, job.compressor, job.fill_value, metadata),
             "levels": list(self.levels),
             **shown_settings(shown),
         }
         describe = partial(describe_image, metadata=metadata, version=self.version, info=shown)
         preflight([top], destination)
-        write_levels(
-            destination,
-            image,
-            top,
-            None,
-            settings,
-            describe,
-            arrays=arrays_of(
-                (job.compressor, job.compressor),
-                job.fill_value,
-                (level_attributes(level, info) for level in job.levels[1:]),
-            ),
-            overwrite=how.overwrite,
-            resume=how.resume,
-            durable=how.durable,
-            compute=True,
-            progress=progress,
-            shared=top.source,
-        )
+        codecs = (job.compressor, job.compressor)
+        attributes = (level_attributes(level, info) for level in job.levels[1:])
+        record = LevelsRecord(settings, describe, arrays_of(codecs, job.fill_value, attributes))
+        mode = WriteMode(how.overwrite, how.resume, how.durable, progress=progress)
+        write_levels(destination, image, pixels, record, mode, shared=top.source)
         n_levels = len(self.levels)
         return PyramidReport(
             plan=self,

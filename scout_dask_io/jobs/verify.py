@@ -25,7 +25,7 @@ from scout_dask_io.core.grid import (
     shifted,
 )
 from scout_dask_io.core.image_info import FilledPlane
-from scout_dask_io.core.plan import WritePlan, plan_source
+from scout_dask_io.core.plan import Room, WritePlan, plan_source
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, TiffReadError
@@ -492,10 +492,10 @@ def compare(
     MemoryLimitError
         If not even a chunk can be compared in ``max_mem``.
     """
-    kind = (str(src.dtype), src.dtype.itemsize, chunks)
     plan = planned(
-        _plan_thirds, src.shape, *kind, src.read_shape, max_mem=max_mem, nb_workers=nb_workers
-    )
+        _plan_thirds, src.shape, src.dtype, chunks, src.read_shape,
+        max_mem=max_mem, nb_workers=nb_workers,
+    )  # fmt: skip
     preflight([src, dst])
     tasks: dict[Any, Any] = {}
     pairs = zip(_narrowed(src, plan), _narrowed(dst, plan), plan.iter_units(), strict=True)
@@ -533,7 +533,10 @@ def _narrowed(source: Source, plan: WritePlan) -> Iterator[tuple[Source, Region]
         yield part, inside[:-2] + shifted(region[-2:], inside[-2:])
 
 
-def _plan_thirds(*args: Any, nb_workers: int, max_mem: int, n_threads: int = 0) -> WritePlan:
+def _plan_thirds(
+    shape: Shape, dtype: np.dtype[Any], chunks: Shape, read_shape: Shape, room: Room
+) -> WritePlan:
     # A writer holds one band a task. Here there are two, and the mask of where
     # they differ, of a byte an element: at most three.
-    return plan_source(*args, nb_workers=nb_workers, max_mem=max_mem // 3, n_threads=n_threads)
+    third = room._replace(max_mem=room.max_mem // 3)
+    return plan_source(shape, dtype, chunks, read_shape, third)

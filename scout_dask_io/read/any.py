@@ -24,11 +24,12 @@ from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.files.remote import is_url
+from scout_dask_io.read import hdf5, npy
 from scout_dask_io.read.channels import describe_channels
 from scout_dask_io.read.dataset import dataset_at, grid_of_stacks, odd_about, open_grid
-from scout_dask_io.read.hdf5 import Hdf5Source, find_dataset, is_hdf5
+from scout_dask_io.read.hdf5 import Hdf5Source, find_dataset, split_path
 from scout_dask_io.read.missing_planes import filled_in
-from scout_dask_io.read.npy import NpySource, is_npy
+from scout_dask_io.read.npy import NpySource
 from scout_dask_io.run.lazy import lazy_array, source_of, turned
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.conventions import check_other_store
@@ -277,7 +278,7 @@ def _odd_names(opened: Opened) -> Iterator[str]:
 
 
 def kind_of(path: Location) -> Kind:
-    """Tell what lies at a path, by names alone.
+    """Tell what lies at a path: by names, and by the first bytes of a file that has none of TIFF.
 
     Raises
     ------
@@ -285,16 +286,12 @@ def kind_of(path: Location) -> Kind:
         If there is nothing, or a folder that holds neither Zarr nor TIFF.
     """
     if path.on_disk:
-        # A name of a TIFF spares a look into the file.
-        named = is_tiff(path.name) and path.is_file()
-        if not named and is_hdf5(path):
+        if split_path(path)[1] is not None:
             return "hdf5"
         if not path.exists():
             raise _nothing_at(path)
         if not path.is_folder:
-            if not named:
-                check_no_zip(path)
-            return "npy" if not named and is_npy(path) else "tiff"
+            return _kind_of_file(path)
         # A dangling link or a FIFO is something, and is refused when it is read.
         if any((path / name).stands() for name in NODE_FILES):
             return "zarr"
@@ -304,7 +301,12 @@ def kind_of(path: Location) -> Kind:
         if find_node(path) is not None:
             return "zarr"
         check_no_zip(path)
-        _ = is_hdf5(path) or is_npy(path)  # for their errors
+        for kind, endings in (("an HDF5", hdf5.SUFFIXES), ("a .npy", (".npy",))):
+            if path.name.lower().endswith(endings):
+                raise ArgumentError(
+                    f"{path} is {kind} file behind a URL, and these are read on disks alone: copy "
+                    "it to one first"
+                )
     folders = _folders_of(path)
     if folders is None:
         return "folder"
@@ -320,6 +322,19 @@ def kind_of(path: Location) -> Kind:
         f"{path} holds no Zarr array (.zarray or zarr.json), no TIFF file, and no folder "
         f"with any. {told}, a folder of planes, a folder of such folders, or a Zarr array."
     )
+
+
+def _kind_of_file(path: Location) -> Kind:
+    """Tell what a file on a disk is: by its name, or by one look at its first bytes."""
+    if not path.is_file() or is_tiff(path.name):
+        return "tiff"
+    head = path.read(len(hdf5.SIGNATURE)) or b""
+    if head == hdf5.SIGNATURE:
+        return "hdf5"
+    if head.startswith(npy.SIGNATURE):
+        return "npy"
+    check_no_zip(path, head)
+    return "tiff"
 
 
 def _nothing_at(path: Location) -> PathNotFoundError:

@@ -31,9 +31,9 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.source import default_blocks
 
-#: What the first bytes of a file are.
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".ims", ".nc", ".nc4")
+#: The first bytes of a file, and what its name ends in.
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".ims", ".nc", ".nc4")
 #: Between the path of a file and that of a dataset in it.
 SEPARATOR = "::"
 # Arrays that a message names.
@@ -92,21 +92,6 @@ def split_path(place: Location) -> tuple[Location, str | None]:
     if not place.on_disk or not separator or not os.path.isfile(file):
         return place, None
     return LocalLocation(file), "/" + name.strip("/")
-
-
-def is_hdf5(place: Location) -> bool:
-    """Tell whether a path is that of an HDF5 file, or of a dataset in one, by its first bytes."""
-    file, name = split_path(place)
-    if not file.on_disk:
-        if str(file).lower().endswith(_SUFFIXES):
-            raise ArgumentError(
-                f"{file} is an HDF5 file behind a URL, and these are read on disks alone: copy it "
-                "to one first"
-            )
-        return False
-    if not file.is_file():
-        return False
-    return name is not None or file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
 def list_datasets(place: Location) -> list[Dataset]:

@@ -12,23 +12,12 @@ from numpy.lib import format as npy_format
 
 from scout_dask_io.core.grid import Blocks, Region, Shape, full_region, region_shape
 from scout_dask_io.core.source import Piece, Source
-from scout_dask_io.errors import ArgumentError, LayoutError, SourceChangedError
+from scout_dask_io.errors import LayoutError, SourceChangedError
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.source import default_blocks
 
-_MAGIC = b"\x93NUMPY"
-
-
-def is_npy(place: Location) -> bool:
-    """Tell whether a path is that of a ``.npy`` file, by its first bytes."""
-    if not place.on_disk:
-        if place.name.lower().endswith(".npy"):
-            raise ArgumentError(
-                f"{place} is a .npy file behind a URL, and these are read on disks alone: copy it "
-                "to one first"
-            )
-        return False
-    return place.is_file() and place.read(len(_MAGIC)) == _MAGIC
+#: The first bytes of a file.
+SIGNATURE = b"\x93NUMPY"
 
 
 class NpySource(Source):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Set
+from collections.abc import Callable, Hashable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import dask
 from dask import threaded
@@ -14,7 +14,7 @@ from dask.callbacks import Callback
 from dask.system import CPU_COUNT
 
 from scout_dask_io.core.fork import guard_forks
-from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.core.plan import Room, WritePlan
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.run._dask import get_scheduler
 from scout_dask_io.run.cluster import (
@@ -73,7 +73,7 @@ def planned(
     plan
         :func:`~scout_dask_io.core.plan.plan_source` or one like it.
     *args, **more
-        Its other arguments.
+        Its other arguments, before the room and after it.
     max_mem, nb_workers
         As for ``write_zarr``; ``nb_workers`` is of no account on a cluster.
 
@@ -87,13 +87,13 @@ def planned(
     client = active_client()
     if client is None:
         allowed = resolve_max_mem(max_mem)
-        return plan(*args, nb_workers=worker_count(nb_workers), max_mem=allowed, **more)
+        return plan(*args, Room(worker_count(nb_workers), allowed), **more)
     check_nb_workers(nb_workers)
     fleet = fleet_of(ask_workers(client))
     max_mem = configured("max_mem") if max_mem is None else max_mem
     share = fleet.thread_nbytes if max_mem is None else resolve_max_mem(max_mem) // fleet.threads
     try:
-        one = plan(*args, nb_workers=1, max_mem=max(share, 1), n_threads=fleet.n_threads, **more)
+        one = plan(*args, Room(1, max(share, 1), fleet.n_threads), **more)
     except MemoryLimitError as err:
         raise MemoryLimitError(
             f"{err} That is the share of one of {fleet.threads} threads of a worker: workers with "
@@ -124,6 +124,16 @@ class _Counting(Callback):
             self._report(self._done, self._total, self._nbytes)
 
 
+class Stoppable(Protocol):
+    """Work whose tasks can be told to stop."""
+
+    def cancel(self) -> None:
+        """Have this process's running tasks end soon."""
+
+    async def drain(self) -> None:
+        """Do the same in a worker of a cluster, and wait until none of them changes files."""
+
+
 def run_tasks(
     graph: Any,
     final: Any,
@@ -132,8 +142,7 @@ def run_tasks(
     nb_workers: int,
     already: int = 0,
     report: Report | None = None,
-    on_failure: Callable[[], None] | None = None,
-    drain: Callable[[], Awaitable[None]] | None = None,
+    attempt: Stoppable | None = None,
     cache: Any = None,
 ) -> Any:
     """Compute the key ``final`` of a graph and give its value.
@@ -157,11 +166,8 @@ def run_tasks(
         Units that were finished before, counted in the report.
     report
         Called after every unit, from this thread.
-    on_failure
-        Called before running tasks are waited for.
-    drain
-        The same on a cluster: a picklable coroutine function that each worker
-        awaits after a failure.
+    attempt : Stoppable, optional
+        What is given up after a failure, before running tasks are waited for; picklable.
     cache : MutableMapping, optional
         Where threads of this process keep results that are yet to be used; a dict by default.
 
@@ -173,6 +179,7 @@ def run_tasks(
     guard_forks()
     client = active_client()
     if client is not None:
+        drain = None if attempt is None else attempt.drain
         return run_on_cluster(client, graph, final, units, already, report, drain)
     get = get_scheduler()
     with ExitStack() as stack:
@@ -184,8 +191,8 @@ def run_tasks(
         try:
             return threaded.get(graph, final, cache, nb_workers, pool)
         except BaseException:
-            if on_failure is not None:
-                on_failure()
+            if attempt is not None:
+                attempt.cancel()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

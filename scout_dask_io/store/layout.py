@@ -95,17 +95,10 @@ def detect_layout(node: Node, *, nested: bool = True) -> ArrayLayout:
     if node.zarr_format == 3:
         # v3 metadata always say how chunks are keyed, and no software guesses.
         return ArrayLayout(3, separator_of(metadata) or "/", "metadata", metadata)
-    stated = separator_of(metadata)
     if node.location.on_disk:
         folder = LocalLocation(os.fspath(node.location))  # type: ignore[call-overload]
-        separator = _separator_on_disk(folder, len(metadata["shape"]))
-        if separator is not None:
-            return ArrayLayout(2, separator, "disk", metadata)
-    elif stated is None:
-        return ArrayLayout(2, ".", "metadata", metadata)
-    if stated is not None:
-        return ArrayLayout(2, stated, "metadata", metadata)
-    return ArrayLayout(2, "/" if nested else ".", "argument", metadata)
+        return ArrayLayout(2, *choose_separator(folder, metadata, nested=nested), metadata)
+    return ArrayLayout(2, separator_of(metadata) or ".", "metadata", metadata)
 
 
 def array_at(location: Location) -> Node:
@@ -138,13 +131,15 @@ def checked_array(location: Location, node: Node | None) -> Node:
     return node
 
 
-def choose_separator(path: Path, metadata: dict[str, Any], *, nested: bool) -> Separator:
-    """Give the separator of the v2 array at ``path``, by the rule of :func:`detect_layout`."""
-    return (
-        _separator_on_disk(path, len(metadata["shape"]))
-        or separator_of(metadata)
-        or ("/" if nested else ".")
-    )
+def choose_separator(
+    path: Path, metadata: dict[str, Any], *, nested: bool
+) -> tuple[Separator, Literal["disk", "metadata", "argument"]]:
+    """Give the separator of the v2 array at a path, and what decided it."""
+    if (found := _separator_on_disk(path, len(metadata["shape"]))) is not None:
+        return found, "disk"
+    if (stated := separator_of(metadata)) is not None:
+        return stated, "metadata"
+    return "/" if nested else ".", "argument"
 
 
 def _separator_on_disk(path: Path, ndim: int) -> Separator | None:

@@ -162,7 +162,7 @@ class LayoutStore(LocalStore):
         if len(metadata["shape"]) < 2:
             return  # One index has no separator.
         directory = self.root / here
-        separator = choose_separator(directory, metadata, nested=self._nested_by_default)
+        separator, _ = choose_separator(directory, metadata, nested=self._nested_by_default)
         metadata["dimension_separator"] = self._settle(separator, here)
 
     def _settle(self, separator: Separator, here: str) -> Separator:

@@ -382,6 +382,13 @@ def _check_v3(metadata: dict[str, Any], file: object) -> None:
             raise _bad(file, name, metadata.get(name), "an entry")
     if not isinstance(metadata["codecs"], list):
         raise _bad(file, "codecs", metadata["codecs"], "a list of objects")
+    for step in metadata["codecs"]:
+        if isinstance(step, dict) and step.get("name") == "sharding_indexed":
+            inner = step.get("configuration")
+            for name in ("codecs", "index_codecs"):
+                found = inner.get(name) if isinstance(inner, dict) else None
+                if not isinstance(found, list) or not found:
+                    raise _bad(file, f"{name} of its shards", found, "a list of codecs")
     grid = metadata["chunk_grid"]
     if not isinstance(grid, dict) or not isinstance(grid.get("configuration", {}), dict):
         raise _bad(file, "chunk_grid", grid, "an object, and one as its configuration")

@@ -154,10 +154,10 @@ def _recover(location: Location) -> None:
         )
 
 
-def check_no_zip(location: Location) -> None:
+def check_no_zip(location: Location, head: bytes | None = None) -> None:
     """Refuse a Zarr array or image that lies in one zip file: ``a.zarr.zip``, or ``a.ozx``.
 
-    On a disk it is told by its first bytes, at a URL by its name.
+    On a disk it is told by its first bytes, ``head`` where they are known, at a URL by its name.
 
     Raises
     ------
@@ -165,7 +165,9 @@ def check_no_zip(location: Location) -> None:
         If it is one.
     """
     if location.on_disk:
-        zipped = location.is_file() and location.read(len(_ZIP)) == _ZIP
+        if head is None:
+            head = location.read(len(_ZIP)) if location.is_file() else b""
+        zipped = (head or b"").startswith(_ZIP)
     else:
         zipped = location.name.lower().endswith((".zip", ".ozx"))
     if zipped:
@@ -353,7 +355,7 @@ def missing_codec(location: Location, err: Exception) -> str:
     quoted = re.search(r"'([^']+)'", str(err))
     name = format_found(quoted[1] if quoted else str(err))
     return (
-        f"{location}: its chunks are stored with the codec (compressor, filter) {name}, which is "
+        f"{location}: its chunks are stored with the codec (compressor, filters) {name}, which is "
         "not installed here. Nothing is wrong with the array: install what brings the codec "
         "(numcodecs, imagecodecs-numcodecs and others do), or have it written with another."
     )

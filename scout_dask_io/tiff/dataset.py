@@ -37,6 +37,7 @@ from scout_dask_io.tiff.describe import pending_of, stated_by_first, survey_plan
 from scout_dask_io.tiff.folder import is_channel, is_tiff
 from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
+from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.pending import check_check
 from scout_dask_io.tiff.sidecar import Place, Sidecar, of_file, places_beside, sidecars_of
 from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource
@@ -185,7 +186,7 @@ def describe_dataset(
     what = f"dataset {ordered} {table.shape} {[f.file for f in filled]} {indices}"
     what += "".join(f" {k}={v}" for k, v in selection.chosen)
     return TiffSource(
-        FileTable.of(files), layouts, table, token_of(files, what),
+        PageTable(FileTable.of(files), layouts, table), token_of(files, what),
         nb_workers=nb_workers, filled=filled, options=paths[0].options,
         stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels, record=stated.record),
         pending=pending_of(paths, survey, selection, whole=True),

@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.image_info import ImageInfo, named_channels
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.selection import AS_IT_IS, Selection
@@ -40,6 +40,7 @@ from scout_dask_io.tiff.page_layout import (
     PageLayout,
     SourceFile,
 )
+from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.pending import PendingHeaders, check_check, find_files, sampled
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
@@ -202,18 +203,20 @@ def describe_planes(
         )
     what = [f"planes {stacked}", *(f"{k}={v}" for k, v in selection.chosen)]
     what += [f"{place} {r.file} left out" for place, r in left_out.items()]
-    kind = survey.kind
+    pages = np.array(table, np.int64).reshape(
+        *stacked, *(survey.kind.lead if survey.kind else ()), 4
+    )
+    stated = stated_by_first(paths, survey, left_out, selection) or Stated()
+    if len(stacked) > 1:
+        stated = replace(stated, channels=named_channels(stated.telling(channels)))
     return TiffSource(
-        FileTable.of(files),
-        layouts,
-        np.array(table, np.int64).reshape(*stacked, *(kind.lead if kind else ()), 4),
+        PageTable(FileTable.of(files), layouts, pages),
         token_of(files, "\n".join(what)),
         nb_workers=nb_workers,
         file_ndim=len(stacked),
         filled=filled_planes(left_out, stacked),
         options=paths[0].options,
-        stated=stated_by_first(paths, survey, left_out, selection),
-        channels=channels,
+        stated=stated,
         pending=pending_of(paths, survey, selection),
     )
 
@@ -342,13 +345,10 @@ def describe_image(path: Any, selection: Selection = AS_IT_IS, level: int = 0) -
     ]
     what = [f"series {series} level {level}"]
     what += [] if selection.pages is None else [f"pages={selection.pages}"]
+    pages = np.array(table, np.int64).reshape(*lead, 4)
     return TiffSource(
-        FileTable.of(files),
-        tuple(layouts),
-        np.array(table, np.int64).reshape(*lead, 4),
+        PageTable(FileTable.of(files), tuple(layouts), pages),
         token_of(files, "\n".join(what)),
-        series=series,
-        level=level,
         options=path.options,
         stated=stated,
     )

@@ -65,6 +65,8 @@ class Stated:
         What else is stated of the image, as ``core.ome_metadata.image_record`` has it.
     attributes : mapping
         What images that are made of it note; of a dataset, how its names were read.
+    level : int
+        At which resolution the image is.
     """
 
     axes: str = ""
@@ -73,6 +75,7 @@ class Stated:
     ignored: str = ""
     record: Mapping[str, Any] = field(default_factory=dict, hash=False)
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    level: int = 0
 
     def telling(self, names: Sequence[str]) -> Sequence[str]:
         """Give names of channels by folders or files, none where the record tells them better.
@@ -189,7 +192,7 @@ def stated_in(
     told = isinstance(shown, dict) and len(shown.get("channels") or ()) == n_channels
     channels = () if told else metadata.channels(n_channels)
     sizes = tuple(metadata.sizes(level))
-    return Stated(axes, sizes, channels, metadata.ignored, record)
+    return Stated(axes, sizes, channels, metadata.ignored, record, level=level)
 
 
 class Metadata:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from scout_dask_io.core.grid import Region, Shape, region_shape
-from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.indexing import normalize_index, take, takes_all
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
@@ -21,7 +21,7 @@ from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.files.requests import BATCH_NBYTES
 from scout_dask_io.tiff.metadata import Stated, sizes_beside
 from scout_dask_io.tiff.open_file import shared_gate
-from scout_dask_io.tiff.page_layout import FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.page_reader import AreaReader, Scratch, iter_stacks, naming, open_pages
 from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.pending import PendingHeaders
@@ -44,13 +44,9 @@ class TiffSource(Source):
 
     Parameters
     ----------
-    files : FileTable
-        The files, in the order of their first pages.
-    layouts : sequence of PageLayout
-        All of one shape, and of one dtype but for its byte order.
-    pages : numpy.ndarray
-        Page table, int64, of shape ``(*lead, 4)``: see ``page_layout``. A page of
-        no file holds zeros.
+    table : PageTable
+        The pages along the leading axes; their layouts are all of one shape, and of one dtype
+        but for its byte order.
     token : str
         Names the content.
     nb_workers : int, optional
@@ -58,15 +54,12 @@ class TiffSource(Source):
     file_ndim : int
         How many of the leading axes count files; those after them count the
         pages of a file.
-    series, level : int
-        Which image of a file, at which resolution, the pages are of.
     filled : sequence of FilledPlane
         What the pages of no file stand for.
     stated : Stated
-        What the first file says beside its pixels. As ``filled``, it is known of the whole
-        stack, and not of its parts.
-    channels : sequence of str
-        Names along the first of two axes that count files.
+        What the first file says beside its pixels, or of two axes that count files what is
+        known of the channels along the first. As ``filled``, it is known of the whole stack, and
+        not of its parts.
     options : dict, optional
         What it takes to reach files in an object store; ``None`` says that they are
         local. No part of the token, and shown nowhere: there may be secrets in it.
@@ -85,25 +78,19 @@ class TiffSource(Source):
 
     def __init__(
         self,
-        files: FileTable,
-        layouts: Sequence[PageLayout],
-        pages: np.ndarray,
+        table: PageTable,
         token: str,
         *,
         nb_workers: int | None = None,
         file_ndim: int = 0,
-        series: int = 0,
-        level: int = 0,
         filled: Sequence[FilledPlane] = (),
         stated: Stated | None = None,
-        channels: Sequence[str] = (),
         options: dict[str, Any] | None = None,
         pending: PendingHeaders | None = None,
     ) -> None:
-        self.table = PageTable(files, tuple(layouts), pages)
+        self.table = table
         self._filled = tuple(filled)
         self._stated = stated
-        self._channels = tuple(channels)
         self._options = options
         self._pending = pending
         self.has_own_threads = options is not None  # pages are fetched ahead
@@ -114,10 +101,8 @@ class TiffSource(Source):
         self.token = token
         self.nb_workers = nb_workers
         self.file_ndim = file_ndim
-        self.series = series
-        self.level = level
-        self.dtype = _native(layouts[0])
-        self.shape = (*pages.shape[:-1], *layouts[0].shape)
+        self.dtype = _native(table.layouts[0])
+        self.shape = (*table.pages.shape[:-1], *table.layouts[0].shape)
 
     @property
     def lead_ndim(self) -> int:
@@ -172,16 +157,13 @@ class TiffSource(Source):
             return ImageInfo(voxel_size=given)
         if given is None:
             sizes: list[VoxelSize] = []
-            if self.level == 0:
+            if stated.level == 0:
                 first = self.place_of(self.table.files[0])
                 sizes += sizes_beside(first, in_dataset=self.file_ndim > 0)
             given = merge_sizes([*sizes, *stated.sizes])
         axes = "cz"[2 - self.file_ndim :] + stated.axes
         axes = axes if stated.axes and len(axes) == self.ndim else ""
-        channels = stated.channels
-        if self.file_ndim == 2:
-            channels = named_channels(stated.telling(self._channels))
-        info = ImageInfo(axes, given, channels, self._filled, attributes=stated.attributes)
+        info = ImageInfo(axes, given, stated.channels, self._filled, attributes=stated.attributes)
         return stated.image(axes, self.shape, info, self.table.files[0].path)
 
     @property

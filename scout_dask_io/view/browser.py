@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from scout_dask_io.core.image_info import WHITE, channel_colors
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.voxel_size import as_voxel_size
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import is_path
 from scout_dask_io.read.any import locate_all
 from scout_dask_io.read.volume import Volume, open_volume
 from scout_dask_io.view.server import VolumeServer
@@ -168,9 +168,8 @@ def viewer(
         order, pattern=pattern, position=position, names=names,
         series=series, pages=pages, allow_sparse=allow_sparse,
     )  # fmt: skip
-    is_path = [isinstance(w, (str, os.PathLike)) for w in what]
-    paths = iter(locate_all(*(w for w, p in zip(what, is_path, strict=True) if p), storage_options))
-    found = [next(paths) if p else w for w, p in zip(what, is_path, strict=True)]
+    paths = iter(locate_all(*filter(is_path, what), storage_options))
+    found = [next(paths) if is_path(w) else w for w in what]
     volumes = [open_volume(w, f"array {k}", how, voxel_size=size) for k, w in enumerate(found)]
     return View([_shown(k, volume) for k, volume in enumerate(volumes)], host, port)
 

@@ -26,7 +26,7 @@ from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.files.disk import hidden_name
-from scout_dask_io.files.location import locate
+from scout_dask_io.files.location import is_path, locate
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.volume import open_volume
 from scout_dask_io.read.voxel_size import size_for
@@ -180,7 +180,7 @@ def preview(
     colors: Sequence[str] = ()
     if isinstance(data, (np.ndarray, da.Array)):
         voxel = size_for(data, voxel_size)
-    elif isinstance(data, (str, os.PathLike)):
+    elif is_path(data):
         given = as_voxel_size(voxel_size)
         volume = open_volume(locate(data, storage_options), "", how, voxel_size=given)
         number = volume.level_for(size)

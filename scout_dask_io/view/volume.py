@@ -15,7 +15,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from scout_dask_io.core.grid import Shape, chunk_counts
+from scout_dask_io.core.grid import Shape, chunk_counts, whole_chunks
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.read.region import read_region
 from scout_dask_io.run.lazy import source_of
@@ -242,5 +242,4 @@ def _read_nbytes(array: da.Array, chunks: Shape, step: Step) -> int:
     if read[0] == 1:
         # Planes that are left out are not read.
         extents[0] = -(-extents[0] // step[0])
-    touched = [-(-n // r) * r for n, r in zip(extents, read, strict=True)]
-    return math.prod(touched) * int(array.dtype.itemsize)
+    return math.prod(whole_chunks(tuple(extents), read)) * int(array.dtype.itemsize)

@@ -6,7 +6,6 @@ readers see meanwhile, is told in :mod:`~scout_dask_io.store.growth`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from dask.delayed import delayed
 from scout_dask_io.core.axes import guessed_axes, stated_axes
 from scout_dask_io.core.grid import Blocks, Region, Shape, expand_chunks, full_region
 from scout_dask_io.core.shards import fit_shards
-from scout_dask_io.core.source import JoinedSource, Source
+from scout_dask_io.core.source import JoinedSource
 from scout_dask_io.errors import ArgumentError, ChunkError, ChunkReadError, ShapeMismatchError
 from scout_dask_io.files.location import Location
 from scout_dask_io.read.missing_planes import filled_record
@@ -39,7 +38,9 @@ from scout_dask_io.store.nodes import open_array
 from scout_dask_io.store.stored_rows import Rows, StoredRows
 from scout_dask_io.store.transaction import begin
 from scout_dask_io.store.unfinished import NewArray
-from scout_dask_io.write.arguments import check_remote, plan_stored, readable
+from scout_dask_io.write.arguments import check_remote, plan_stored
+from scout_dask_io.write.inputs import WriteInput, readable
+from scout_dask_io.write.options import Limits, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.tasks import run_write, unit_tasks
 from scout_dask_io.write.unit import Target, noted_by, units_done
@@ -47,19 +48,6 @@ from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
     import zarr
-
-
-@dataclass(frozen=True, slots=True)
-class AppendOptions:
-    """How rows are appended; as the parameters of :func:`~scout_dask_io.write_zarr`."""
-
-    overwrite: bool = False
-    resume: bool = False
-    max_mem: int | str | None = None
-    nb_workers: int | None = None
-    durable: bool = False
-    compute: bool = True
-    progress: Any = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +106,12 @@ class Standing:
 
 
 def append_array(
-    place: Location, data: Any, axis: Any, how: AppendOptions, given: Mapping[str, Any]
+    place: Location,
+    data: Any,
+    axis: Any,
+    mode: WriteMode,
+    limits: Limits,
+    given: Mapping[str, Any],
 ) -> Any:
     """Append rows to the array at a place, as :func:`~scout_dask_io.write_zarr` says.
 
@@ -138,66 +131,53 @@ def append_array(
         len(fmt.shape), channels=CHANNELS_ATTRIBUTE in attributes
     )
     along = axis_number(axis, letters, names, place)
-    source, array = readable(data)
+    pixels = readable(data)
     check_fit(place, fmt, data, along, letters)
     own = array_growth(fmt, data, along)
     check_settings(standing, given, own.after)
     own = with_attributes(own, along, data, attributes, letters[along])
-    growth = Growth(along, (own,), named(source, array), standing.job, how.durable)
-    if is_done(standing.manifest, growth, how):
-        return _open(place) if how.compute else cast(Any, delayed(_open)(place))
+    growth = Growth(along, (own,), pixels.digest, standing.job, mode.durable)
+    if is_done(standing.manifest, growth, resume=mode.resume):
+        return _open(place) if mode.compute else cast(Any, delayed(_open)(place))
     check_lossless(standing, own, along)
-    part, whole = joined(standing, own, along, source, array)
-    return _write_tail(standing, growth, part, whole, how)
+    return _write_tail(standing, growth, joined(standing, own, along, pixels), mode, limits)
 
 
 def _write_tail(
     standing: Standing,
     growth: Growth,
-    source: Source | None,
-    array: da.Array | None,
-    how: AppendOptions,
+    pixels: WriteInput,
+    mode: WriteMode,
+    limits: Limits,
 ) -> Any:
     place, fmt, own = standing.place, standing.format, growth.arrays[0]
     tail = tail_of(place)
     sharded = fmt.described().get("shards") is not None
-    plan = plan_stored(source, array, fmt.chunks, how.max_mem, how.nb_workers, sharded=sharded)
+    plan = plan_stored(pixels, fmt.chunks, limits, sharded=sharded)
     limit = upload_limit(place, plan)
-    data = array if source is None else source
-    if how.compute:
-        preflight([data], place, in_place=True)
+    if mode.compute:
+        preflight([pixels.data], place, in_place=True)
     txn = begin(
         tail,
         [standing.tail(own, growth.axis)],
         tail_settings(growth, standing.node.zarr_format),
-        {"units": plan.units, "durable": how.durable},
-        overwrite=how.overwrite,
-        resume=how.resume,
-        durable=how.durable,
-        check=partial(check_remote, tail, plan, data, overwrite=False),
+        {"units": plan.units, "durable": mode.durable},
+        overwrite=mode.overwrite,
+        resume=mode.resume,
+        durable=mode.durable,
+        check=partial(check_remote, tail, plan, pixels.data, overwrite=False),
     )
     if txn is None:  # it was whole, and not taken in
         return _finish(place)
     units: Blocks = tuple(map(tuple, txn.settings["units"]))
     target = Target(txn, txn.format(None), plan.band, uploads=limit)
-    done = units_done(target, {None: units}, resume=how.resume, deep=how.durable)
+    done = units_done(target, {None: units}, resume=mode.resume, deep=mode.durable)
     name = f"append-{txn.name}"
     plan = replace(plan, units=units)
-    tasks, ends = unit_tasks(name, plan, source, array, target, done)
+    graph = unit_tasks(name, plan, pixels, target, done)
     try:
-        return run_write(
-            name,
-            tasks,
-            {key for key in tasks if key[0] == name},
-            ends,
-            partial(_commit, target, units, place),
-            array,
-            target,
-            plan,
-            compute=how.compute,
-            progress=how.progress,
-            already=len(done),
-        )
+        publish = partial(_commit, target, units, place)
+        return run_write(graph, publish, pixels.array, target, plan, mode)
     except BaseException:
         tidy(place)
         raise
@@ -228,13 +208,7 @@ def tail_settings(growth: Growth, zarr_format: int) -> dict[str, Any]:
     }
 
 
-def named(source: Source | None, array: da.Array | None) -> str:
-    """Name what is appended, so that the same is known again."""
-    token = source.token if source is not None else str(array.name if array is not None else "")
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def is_done(manifest: Manifest | None, growth: Growth, how: AppendOptions) -> bool:
+def is_done(manifest: Manifest | None, growth: Growth, *, resume: bool) -> bool:
     """Tell whether there is nothing to do: no rows, or, to resume, these very ones were appended.
 
     ``growth`` counts from what stands, which would have them already.
@@ -244,7 +218,7 @@ def is_done(manifest: Manifest | None, growth: Growth, how: AppendOptions) -> bo
         return True
     last = None if manifest is None else manifest.settings.get("appended")
     rows = [2 * before - after, before]
-    return how.resume and last == {**growth.record, "rows": rows}
+    return resume and last == {**growth.record, "rows": rows}
 
 
 def axis_number(axis: Any, letters: str, names: Any, place: Location) -> int:
@@ -399,24 +373,18 @@ def with_attributes(
 
 def new_channels(data: Any, first: int, n_new: int) -> list[str]:
     """Give the names of channels that are appended: as their source states them, else numbers."""
-    source, _ = readable(data)
-    stated = () if source is None else source.info.names
+    stated = readable(data).info.names
     return list(stated) if len(stated) == n_new else [str(first + k) for k in range(n_new)]
 
 
-def joined(
-    standing: Standing,
-    own: ArrayGrowth,
-    axis: int,
-    source: Source | None,
-    array: da.Array | None,
-) -> tuple[Source | None, da.Array | None]:
+def joined(standing: Standing, own: ArrayGrowth, axis: int, pixels: WriteInput) -> WriteInput:
     """Give the rows of a tail: old ones from the edge of a chunk on, and those that are new."""
     region = own.old_rows(axis)
     if own.start == own.before[axis]:
-        return source, array
+        return pixels
     old = standing.old_rows(region, own.start)
-    if source is not None:
-        parts = [(part, full_region(part.shape)) for part in (old, source)]
-        return JoinedSource(parts, axis), None
-    return None, da.concatenate([lazy_array(old, name="old-rows"), array], axis=axis)
+    if pixels.source is not None:
+        parts = [(part, full_region(part.shape)) for part in (old, pixels.source)]
+        return WriteInput(JoinedSource(parts, axis))
+    rows = [lazy_array(old, name="old-rows"), pixels.array]
+    return WriteInput(array=da.concatenate(rows, axis=axis))

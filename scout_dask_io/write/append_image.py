@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
@@ -42,7 +41,6 @@ from scout_dask_io.store.nodes import open_array, open_node
 from scout_dask_io.store.transaction import Transaction, begin
 from scout_dask_io.store.unfinished import NewArray
 from scout_dask_io.write.append import (
-    AppendOptions,
     Standing,
     array_growth,
     axis_number,
@@ -51,16 +49,17 @@ from scout_dask_io.write.append import (
     check_settings,
     is_done,
     joined,
-    named,
     new_channels,
     tail_settings,
     with_attributes,
 )
-from scout_dask_io.write.arguments import check_remote, plan_stored, readable
+from scout_dask_io.write.arguments import check_remote, plan_stored
+from scout_dask_io.write.inputs import WriteInput, readable
+from scout_dask_io.write.options import Limits, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import LEAST_NBYTES
 from scout_dask_io.write.shown import measured_omero
-from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks, wait_task
+from scout_dask_io.write.tasks import WriteGraph, level_tasks, run_write, unit_tasks, wait_task
 from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
@@ -156,7 +155,12 @@ class StandingImage:
 
 
 def append_image(
-    place: Location, data: Any, axis: Any, how: AppendOptions, given: Mapping[str, Any]
+    place: Location,
+    data: Any,
+    axis: Any,
+    mode: WriteMode,
+    limits: Limits,
+    given: Mapping[str, Any],
 ) -> Any:
     """Append to the image at a place, as :func:`~scout_dask_io.write_ome_zarr` says.
 
@@ -168,21 +172,19 @@ def append_image(
     image, full = standing.image, standing.arrays[0]
     along = axis_number(axis, image.axes, None, place)
     letter = image.axes[along]
-    source, array = readable(data)
+    pixels = readable(data)
     check_fit(place, full.format, data, along, image.axes)
     own = array_growth(full.format, data, along, 0)
     _check_image(standing, given, own.after)
     names = _names(standing, along, data, given)
     if own.before == own.after:
-        return _opened(place, how)
+        return _opened(place, mode)
     levels = standing.levels_after(own.after, along)
     arrays = _growths(standing, levels, own, along, data, names)
     metadata = _metadata(standing, levels)
-    settings = Growth(
-        along, arrays, named(source, array), standing.manifest.job, how.durable, metadata
-    )
-    if is_done(standing.manifest, settings, how):
-        return _opened(place, how)
+    settings = Growth(along, arrays, pixels.digest, standing.manifest.job, mode.durable, metadata)
+    if is_done(standing.manifest, settings, resume=mode.resume):
+        return _opened(place, mode)
     _warn_of_what_stays(standing, letter)
     for each, one in zip(standing.arrays, arrays, strict=False):
         check_lossless(each, one, along)
@@ -190,12 +192,12 @@ def append_image(
     shown = partial(
         _describe, standing=standing, growth=settings, levels=levels, names=names, colors=colors
     )
-    return _write_tails(standing, settings, levels, joined(full, arrays[0], along, source, array),
-                        shown, how)  # fmt: skip
+    rows = joined(full, arrays[0], along, pixels)
+    return _write_tails(standing, settings, levels, rows, shown, mode, limits)
 
 
-def _opened(place: Location, how: AppendOptions) -> Any:
-    return _open(place) if how.compute else cast(Any, delayed(_open)(place))
+def _opened(place: Location, mode: WriteMode) -> Any:
+    return _open(place) if mode.compute else cast(Any, delayed(_open)(place))
 
 
 def _open(place: Location) -> zarr.Group:
@@ -304,29 +306,28 @@ def _write_tails(
     standing: StandingImage,
     growth: Growth,
     levels: Sequence[Level],
-    full: tuple[Source | None, da.Array | None],
+    pixels: WriteInput,
     shown: Any,
-    how: AppendOptions,
+    mode: WriteMode,
+    limits: Limits,
 ) -> Any:
     place, axis = standing.place, growth.axis
     tail, fmt = tail_of(place), standing.arrays[0].format
-    source, array = full
     sharded = fmt.described().get("shards") is not None
-    plan = plan_stored(source, array, fmt.chunks, how.max_mem, how.nb_workers, sharded=sharded)
+    plan = plan_stored(pixels, fmt.chunks, limits, sharded=sharded)
     plans = [plan, *(_lower_plan(plan, one.tail_shape(axis), fmt.chunks, sharded)
                      for one in growth.arrays[1:])]  # fmt: skip
-    data = array if source is None else source
-    if how.compute:
-        preflight([data], place, in_place=True)
+    if mode.compute:
+        preflight([pixels.data], place, in_place=True)
     txn = begin(
         tail,
         [_new_array(standing, growth, levels, n) for n in range(len(levels))],
         tail_settings(growth, standing.node.zarr_format),
-        {"passes": [(n, p.units) for n, p in enumerate(plans)], "durable": how.durable},
-        overwrite=how.overwrite,
-        resume=how.resume,
-        durable=how.durable,
-        check=partial(check_remote, tail, plan, data, overwrite=False),
+        {"passes": [(n, p.units) for n, p in enumerate(plans)], "durable": mode.durable},
+        overwrite=mode.overwrite,
+        resume=mode.resume,
+        durable=mode.durable,
+        check=partial(check_remote, tail, plan, pixels.data, overwrite=False),
     )
     if txn is None:
         return _finish(place)
@@ -338,37 +339,27 @@ def _write_tails(
     name = f"append-{txn.name}"
     tasks: dict[Any, Any] = {}
     counted: set[Any] = set()
-    ends: list[Any] = []
+    ends: Sequence[Any] = ()
     already = 0
     for n, (each, target) in enumerate(zip(plans, targets, strict=True)):
-        done = units_done(target, {n: each.units}, resume=how.resume, deep=how.durable)
-        already += len(done)
+        done = units_done(target, {n: each.units}, resume=mode.resume, deep=mode.durable)
         here = f"{name}-{n}"
         if n == 0:
-            found, ends = unit_tasks(here, each, source, array, target, done)
+            found = unit_tasks(here, each, pixels, target, done)
         else:
             above = f"{here}-above"
             tasks[above] = wait_task(above, ends)
             rows = _halved_rows(standing, growth, levels, n, txn)
-            found = level_tasks(here, each, rows, target, done.__contains__, above)
-            ends = [above, *found]
-        tasks.update(found)
-        counted |= {key for key in found if key[0] == here}
+            found = level_tasks(here, each, rows, target, done, above)
+        tasks.update(found.tasks)
+        counted |= found.units
+        ends = found.ends
+        already += found.already
     units: dict[int | None, Blocks] = {n: p.units for n, p in enumerate(plans)}
+    graph = WriteGraph(name, tasks, counted, ends, already)
+    publish = partial(_commit, targets[0], units, shown, place)
     try:
-        return run_write(
-            name,
-            tasks,
-            counted,
-            ends,
-            partial(_commit, targets[0], units, shown, place),
-            array,
-            targets[0],
-            plans[0],
-            compute=how.compute,
-            progress=how.progress,
-            already=already,
-        )
+        return run_write(graph, publish, pixels.array, targets[0], plans[0], mode)
     except BaseException:
         tidy(place)
         raise
@@ -390,11 +381,12 @@ def _finish(place: Location) -> zarr.Group:
 def _lower_plan(plan: WritePlan, shape: Shape, stored: Shape, sharded: bool) -> WritePlan:
     """Plan the tail of a lower level, which is read chunk by chunk of the level above."""
     read = tuple(max(1, min(-(-c // 2), n)) for c, n in zip(stored, shape, strict=True))
-    kind = (plan.dtype, plan.itemsize, stored, read)
     found = planned(
         plan_source,
         shape,
-        *kind,
+        np.dtype(plan.dtype),
+        stored,
+        read,
         nb_workers=plan.nb_workers,
         max_mem=plan.max_mem,
         n_copies=copies_of(sharded=sharded),

@@ -1,11 +1,9 @@
-"""The arguments of a write, checked before anything is created: data, plan, codec, settings."""
+"""The arguments of a write, checked before anything is created: plan, codec, settings."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,107 +16,50 @@ from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, Option
 from scout_dask_io.core.plan import WritePlan, copies_of, plan_computed, plan_source
 from scout_dask_io.core.shards import fit_shards
-from scout_dask_io.core.source import ArraySource, Source
+from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
 from scout_dask_io.files.location import Location
 from scout_dask_io.run.graph_search import search_graph
-from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import planned
-from scout_dask_io.store.chunk_v2 import array_crc32c
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
 from scout_dask_io.store.readers import may_read
-from scout_dask_io.write.tasks import check_unmasked
+from scout_dask_io.write.inputs import WriteInput
+from scout_dask_io.write.options import CHUNKS, Limits, Storage
 
 
-def readable(data: Any) -> tuple[Source | None, da.Array | None]:
-    """Give data as a source that is read by regions, or else as an array that must be computed.
-
-    Raises
-    ------
-    ArgumentError
-        If it is no array, masked, or of a kind that Zarr arrays of this library do not hold.
-    """
-    check_unmasked(data)
-    if isinstance(data, da.Array):
-        if any(np.isnan(n) for n in data.shape):
-            raise ArgumentError(
-                f"the array's shape {data.shape} is not known before it is computed: call "
-                "compute_chunk_sizes() on it first"
-            )
-    elif not isinstance(data, (Source, np.ndarray)):
-        raise ArgumentError(
-            f"data must be a dask or numpy array, got {type(data).__name__}. "
-            "np.asarray or dask.array.from_array makes it one."
-        )
-    # "g" and "G" are C's long doubles, which Zarr does not have.
-    dtype, ndim = data.dtype, data.ndim
-    if not 1 <= ndim <= 5 or dtype.kind not in "biufc" or dtype.char in "gG":
-        raise ArgumentError(
-            f"data must have 1 to 5 axes and a bool, integer, float or complex dtype, got {ndim} "
-            f"axes of {dtype}"
-        )
-    if isinstance(data, da.Array):
-        source = source_of(data)
-        return (None, data) if source is None else (source, None)
-    if isinstance(data, Source):
-        return data, None
-    return ArraySource(data, f"numpy-{dtype.str}-{data.shape}-{array_crc32c(data):08x}"), None
-
-
-def plan_write(
-    source: Source | None,
-    array: da.Array | None,
-    chunks: int | Sequence[int],
-    max_mem: int | str | None,
-    nb_workers: int | None,
-    zarr_format: int = 2,
-    shards: int | Sequence[int] | None = None,
-) -> WritePlan:
-    """Give the plan of a write of what :func:`readable` gave; its units are whole shards.
+def plan_write(pixels: WriteInput, storage: Storage, limits: Limits) -> WritePlan:
+    """Give the plan of a write; its units are whole shards.
 
     Raises
     ------
     ArgumentError, ChunkError, MemoryLimitError
         If an argument does not fit, or the write does not fit in ``max_mem``.
     """
+    zarr_format, shards = storage.zarr_format, storage.shards
     if zarr_format not in (2, 3) or isinstance(zarr_format, bool):
         raise ArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
     if shards is not None and zarr_format != 3:
         raise ArgumentError(
             "shards are a part of Zarr v3: give " + Option("zarr_format", 3) + " with them"
         )
-    data: Any = source if source is not None else array
-    dtype = data.dtype.newbyteorder("=")
-    inner = expand_chunks(data.shape, chunks)
-    fitted = fit_shards(data.shape, inner, shards, dtype.itemsize)
+    inner = expand_chunks(pixels.shape, CHUNKS if storage.chunks is None else storage.chunks)
+    fitted = fit_shards(pixels.shape, inner, shards, pixels.dtype.itemsize)
     # A file has one writer and is encoded whole, so to the plan a shard is a chunk.
-    plan = plan_stored(
-        source, array, fitted or inner, max_mem, nb_workers, sharded=fitted is not None
-    )
+    plan = plan_stored(pixels, fitted or inner, limits, sharded=fitted is not None)
     return replace(plan, chunks=inner, shards=fitted, zarr_format=zarr_format)
 
 
-def plan_stored(
-    source: Source | None,
-    array: da.Array | None,
-    stored: Shape,
-    max_mem: int | str | None,
-    nb_workers: int | None,
-    *,
-    sharded: bool,
-) -> WritePlan:
+def plan_stored(pixels: WriteInput, stored: Shape, limits: Limits, *, sharded: bool) -> WritePlan:
     """Plan by the extent of what one file holds, a shard or a chunk."""
-    data: Any = source if source is not None else array
-    dtype = data.dtype.newbyteorder("=")
-    kind = (dtype.name, dtype.itemsize, stored)
-    room: dict[str, Any] = {"max_mem": max_mem, "nb_workers": nb_workers}
+    source, dtype = pixels.source, pixels.dtype
+    room: dict[str, Any] = {"max_mem": limits.max_mem, "nb_workers": limits.nb_workers}
     room["n_copies"] = copies_of(sharded=sharded)
     try:
         if source is not None:
             room |= {"band_nbytes": source.band_nbytes, "ahead_nbytes": source.ahead_nbytes}
-            return planned(plan_source, source.shape, *kind, source.read_shape, **room)
-        return planned(plan_computed, data.chunks, *kind, **room)
+            return planned(plan_source, source.shape, dtype, stored, source.read_shape, **room)
+        return planned(plan_computed, pixels.data.chunks, dtype, stored, **room)
     except MemoryLimitError as err:
         if not sharded:
             raise
@@ -165,16 +106,14 @@ def check_fill(fill_value: Any, dtype: str) -> None:
 
 def settings_of(
     plan: WritePlan,
-    source: Source | None,
-    array: da.Array | None,
+    pixels: WriteInput,
     compressor: Any,
     fill: Any,
     attributes: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Give what a resumed write must share with the one that began."""
-    token = source.token if source is not None else str(array.name if array is not None else "")
     return {
-        "source": hashlib.sha256(token.encode()).hexdigest(),
+        "source": pixels.digest,
         "shape": plan.shape,
         "dtype": plan.dtype,
         "chunks": plan.chunks,

@@ -27,7 +27,7 @@ class Cancelled(Exception):
 
 
 @dataclass(slots=True)
-class Window:
+class RequestWindow:
     """The requests of an attempt that are under way in one process.
 
     Attributes
@@ -54,7 +54,7 @@ class Running:
     ----------
     pool : BufferPool
         What they hand to one another.
-    window : Window
+    window : RequestWindow
         What they have under way.
     n_tasks : int
         How many there are.
@@ -63,7 +63,7 @@ class Running:
     """
 
     pool: BufferPool = field(default_factory=BufferPool)
-    window: Window = field(default_factory=Window)
+    window: RequestWindow = field(default_factory=RequestWindow)
     n_tasks: int = 0
     cancelled: bool = False
 

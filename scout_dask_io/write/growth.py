@@ -30,6 +30,7 @@ from scout_dask_io.store.excerpt import Excerpt, ShownLevel, seen_extent
 from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.tiff.arrival import Arrived, FileState
 from scout_dask_io.tiff.page_layout import FileTable, PageLayout
+from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.write.attempt import Cancelled
 from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
@@ -299,7 +300,7 @@ def _source_of(slab: Slab, planes: list[Arrived]) -> TiffSource:
     ]
     table = np.array(rows, np.int64).reshape(*region_shape(slab.lead), 4)
     files = FileTable.of(one.file.file for one in planes)
-    return TiffSource(files, tuple(layouts), table, f"slab {slab.number}")
+    return TiffSource(PageTable(files, tuple(layouts), table), f"slab {slab.number}")
 
 
 def moved(

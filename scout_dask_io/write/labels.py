@@ -9,7 +9,7 @@ import colorsys
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,18 +39,19 @@ from scout_dask_io.write.arguments import (
     check_fill,
     compressor_of,
     plan_write,
-    readable,
     settings_of,
 )
+from scout_dask_io.write.inputs import WriteInput, check_unmasked, readable
 from scout_dask_io.write.ome_zarr import (
+    LevelsRecord,
     arrays_of,
     level_attributes,
     levels_settings,
     write_levels,
 )
+from scout_dask_io.write.options import Limits, Storage, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_passes
-from scout_dask_io.write.tasks import check_unmasked
 
 if TYPE_CHECKING:
     import zarr
@@ -136,13 +137,12 @@ def write_labels(
     >>> group["2"].shape, group.attrs["image-label"]["source"]
     ((8, 150, 125), {'image': '../../'})
     """
+    storage = Storage(chunks, codec, shards=shards)
     plan = plan_labels(
-        locate(image, storage_options), name, data, axes=axes, colors=colors, chunks=chunks,
-        shards=shards, codec=codec, max_mem=max_mem, nb_workers=nb_workers,
+        locate(image, storage_options), name, data, storage, Limits(max_mem, nb_workers),
+        axes=axes, colors=colors,
     )  # fmt: skip
-    return plan.run(
-        overwrite=overwrite, resume=resume, durable=durable, compute=compute, progress=progress
-    )
+    return plan.run(WriteMode(overwrite, resume, durable, compute, progress))
 
 
 @dataclass(frozen=True)
@@ -159,58 +159,40 @@ class LabelPlan:
 
     destination: Location
     image: ImagePlan
-    data: Any
-    source: Source | None
-    array: da.Array | None
+    pixels: WriteInput
     info: ImageInfo
     metadata: dict[str, Any]
     version: str
     colors: bool
     codec: Any
 
-    def run(
-        self, *, overwrite: bool, resume: bool, durable: bool, compute: bool, progress: Any
-    ) -> zarr.Group | Delayed:
+    def run(self, mode: WriteMode) -> zarr.Group | Delayed:
         """Write them, or finish writing them; listed are they by what commits the levels."""
         compressors = [compressor_of(self.image.write, c) for c in codecs_of_levels(self.codec)]
-        plan = self.image.write
         settings = {
-            **settings_of(plan, self.source, self.array, compressors[0], 0, self.metadata),
+            **settings_of(self.image.write, self.pixels, compressors[0], 0, self.metadata),
             **levels_settings(self.image, compressors),
             "colors": self.colors,
         }
-        if compute:
-            preflight([self.data], self.destination)
-        return write_levels(
-            self.destination,
-            self.image,
-            self.source,
-            self.array,
+        if mode.compute:
+            preflight([self.pixels.data], self.destination)
+        record = LevelsRecord(
             settings,
             partial(_describe, metadata=self.metadata, version=self.version, colors=self.colors),
-            arrays=arrays_of(
-                compressors, 0, (level_attributes(v, self.info) for v in self.image.levels)
-            ),
-            overwrite=overwrite,
-            resume=resume,
-            durable=durable,
-            compute=compute,
-            progress=progress,
+            arrays_of(compressors, 0, (level_attributes(v, self.info) for v in self.image.levels)),
         )
+        return write_levels(self.destination, self.image, self.pixels, record, mode)
 
 
 def plan_labels(
     image: Location,
     name: str,
     data: Any,
+    storage: Storage,
+    limits: Limits,
     *,
     axes: str | None = None,
     colors: bool | Mapping[int, Any] = False,
-    chunks: int | Sequence[int] | None = None,
-    shards: int | Sequence[int] | None = None,
-    codec: Any = LEVEL_CODECS,
-    max_mem: int | str | None = None,
-    nb_workers: int | None = None,
 ) -> LabelPlan:
     """Give what :func:`write_labels` would do, and refuse what it would; nothing is created."""
     destination = label_place(image, name)
@@ -228,15 +210,17 @@ def plan_labels(
     letters = _axes_of(data, axes, found, full.shape, image)
     at = [found.axes.index(a) for a in letters]
     version = {of: v for v, of in VERSIONS.items()}[node.zarr_format]
+    chunks = storage.chunks
     if chunks is None:
         chunks = tuple(full.read_shape[k] for k in at)
-    source, array = readable(data)
-    write = plan_write(source, array, chunks, max_mem, nb_workers, node.zarr_format, shards)
-    for each in codecs_of_levels(codec):
+    pixels = readable(data)
+    own = replace(storage, chunks=chunks, zarr_format=node.zarr_format)
+    write = plan_write(pixels, own, limits)
+    for each in codecs_of_levels(storage.codec):
         compressor_of(write, each)
     check_fill(0, write.dtype)
     levels = _levels(write.shape, letters, found, at, image)
-    plan = plan_passes(write, array, letters, levels, "mode")
+    plan = plan_passes(write, pixels.array, letters, levels, "mode")
     stated = record.get("colors") if colors is False else None
     label: dict[str, Any] = {**record, "source": {"image": "../../"}}
     label.pop("colors", None)
@@ -247,7 +231,7 @@ def plan_labels(
     info = ImageInfo(letters, found.info.voxel_size, labels=True)
     metadata = _metadata(name, node, found, plan, at, label, version)
     return LabelPlan(
-        destination, plan, data, source, array, info, metadata, version, colors is True, codec
+        destination, plan, pixels, info, metadata, version, colors is True, storage.codec
     )
 
 

@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import dask.array as da
 import numpy as np
 from dask.delayed import Delayed, delayed
 
@@ -23,7 +22,6 @@ from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
 from scout_dask_io.core.pyramid import Level
-from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
@@ -39,21 +37,21 @@ from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.transaction import begin
 from scout_dask_io.store.unfinished import Describe, NewArray
-from scout_dask_io.write.append import AppendOptions
 from scout_dask_io.write.append_image import append_image
 from scout_dask_io.write.arguments import (
     check_fill,
     check_remote,
     compressor_of,
-    readable,
     settings_of,
 )
+from scout_dask_io.write.inputs import WriteInput, readable
+from scout_dask_io.write.options import Limits, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.shown import describe_image
-from scout_dask_io.write.tasks import level_tasks, run_write, unit_tasks, wait_task
+from scout_dask_io.write.tasks import WriteGraph, level_tasks, run_write, unit_tasks, wait_task
 from scout_dask_io.write.unit import Lower, Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
@@ -169,6 +167,7 @@ def write_ome_zarr(
     ((8, 150, 125), [4.0, 4.0, 4.0])
     """
     destination = locate(path, storage_options)
+    mode = WriteMode(overwrite, resume, durable, compute, progress)
     stated = None
     if is_data_array(data):
         data, stated = from_xarray(data)
@@ -182,28 +181,29 @@ def write_ome_zarr(
             "voxel_size": voxel_size, "version": None if version == "0.4" else version,
             "shards": shards, "codec": coded, "fill_value": fill_value or None,
         }  # fmt: skip
-        how = AppendOptions(overwrite, resume, max_mem, nb_workers, durable, compute, progress)
         said = {name: value for name, value in given.items() if value is not None}
-        return cast("zarr.Group | Delayed", append_image(destination, data, append, how, said))
+        return cast(
+            "zarr.Group | Delayed",
+            append_image(destination, data, append, mode, Limits(max_mem, nb_workers), said),
+        )
     if stated is not None:
         axes = (stated.axes or None) if axes is None else axes
         voxel_size = stated.voxel_size if voxel_size is None else voxel_size
     if labels is None and lies_under_labels(destination):
         labels = True
     labels, image_label = labels_for(data, labels)
-    source, array = readable(data)
+    pixels = readable(data)
     size = size_for(data, voxel_size)
     # What was made of the data: a checksum of a numpy array is not computed again.
-    of: Any = array if source is None else source
     image = plan_ome_zarr(
-        of, chunks, levels=levels, axes=axes, labels=labels,
+        pixels.data, chunks, levels=levels, axes=axes, labels=labels,
         method=method, channels=channels, voxel_size=size, version=version, shards=shards,
         codec=codec, max_mem=max_mem, nb_workers=nb_workers,
     )  # fmt: skip
     plan = image.write
     check_fill(fill_value, plan.dtype)
     compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
-    known = stated or (ImageInfo() if source is None else source.info)
+    known = stated or pixels.info
     info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels, known=known)
     info = replace(info, image_label=image_label)
     shown = with_labels(info, plan.shape, destination)
@@ -213,7 +213,7 @@ def write_ome_zarr(
     attributes = [level_attributes(level, info) for level in image.levels]
     attributes[0] = attributes_with_filled({**known.attributes, **attributes[0]}, data) or {}
     settings = {
-        **settings_of(plan, source, array, compressors[0], fill_value, metadata),
+        **settings_of(plan, pixels, compressors[0], fill_value, metadata),
         **levels_settings(image, compressors),
         **shown_settings(shown),
     }
@@ -224,64 +224,61 @@ def write_ome_zarr(
     if compute:
         preflight([data], destination)
     describe = partial(describe_image, metadata=metadata, version=version, info=shown)
-    return write_levels(
-        destination,
-        image,
-        source,
-        array,
-        settings,
-        describe,
-        arrays=arrays_of(compressors, fill_value, attributes),
-        overwrite=overwrite,
-        resume=resume,
-        durable=durable,
-        subject=subject,
-        compute=compute,
-        progress=progress,
-    )
+    record = LevelsRecord(settings, describe, arrays_of(compressors, fill_value, attributes))
+    return write_levels(destination, image, pixels, record, mode, subject=subject)
+
+
+class LevelsRecord(NamedTuple):
+    """What is stored of an image beside its pixels.
+
+    Attributes
+    ----------
+    settings : dict
+        What a resumed write must share with the one that began.
+    describe
+        Gives the group's attributes from the lowest level.
+    arrays : sequence of dict
+        The settings of each level's array.
+    """
+
+    settings: dict[str, Any]
+    describe: Describe
+    arrays: Sequence[dict[str, Any]]
 
 
 def write_levels(
     destination: Location,
     image: ImagePlan,
-    source: Source | None,
-    array: da.Array | None,
-    settings: dict[str, Any],
-    describe: Describe,
+    pixels: WriteInput,
+    record: LevelsRecord,
+    mode: WriteMode,
     *,
-    arrays: Sequence[dict[str, Any]],
-    overwrite: bool,
-    resume: bool,
-    durable: bool,
-    compute: bool,
-    progress: Any,
     shared: Any = None,
     subject: Subject | None = None,
 ) -> zarr.Group | Delayed:
     """Write the levels of a plan, or finish writing them, and give the group its name.
 
-    ``describe`` gives the group's attributes from the lowest level;
-    ``arrays`` are the settings of each level's array. With ``shared``, the source of an array that
-    stands, that becomes level 0 as it is stored, and the plan's levels come after it. With
-    ``subject``, what the planes of level 0 are like is gathered and put beside the group.
+    With ``shared``, the source of an array that stands, that becomes level 0 as it is stored, and
+    the plan's levels come after it. With ``subject``, what the planes of level 0 are like is
+    gathered and put beside the group.
     """
     first = int(shared is not None)
-    settings = {**settings, "first": first, "qc": subject is not None}
-    data = array if source is None else source
     limit = upload_limit(destination, image.write)
     txn = begin(
         destination,
-        _new_arrays(image, first, arrays),
-        settings,
+        _new_arrays(image, first, record.arrays),
+        {**record.settings, "first": first, "qc": subject is not None},
         {"passes": [(first + n, plan.units) for n, plan in image.passes]},
-        overwrite=overwrite,
-        resume=resume,
-        durable=durable,
-        check=partial(check_remote, destination, image.write, data, overwrite=overwrite),
+        overwrite=mode.overwrite,
+        resume=mode.resume,
+        durable=mode.durable,
+        check=partial(
+            check_remote, destination, image.write, pixels.data, overwrite=mode.overwrite
+        ),
     )
     if txn is None:
         list_label(destination)  # which the run that finished it may not have come to
-        return _open(destination) if compute else cast(Any, delayed(_open)(destination))
+        return _open(destination) if mode.compute else cast(Any, delayed(_open)(destination))
     image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
     targets = [
         Target(txn, fmt, fmt.chunks, n, uploads=limit)
@@ -289,24 +286,10 @@ def write_levels(
     ]
     tops = _with_lower(image, targets)
     tops[0] = replace(tops[0], qc=subject is not None)
-    name = f"write-{txn.name}"
-    tasks, units, ends, already = _image_tasks(
-        name, image, tops, source, array, resume=resume, durable=durable
-    )
+    graph = _image_tasks(f"write-{txn.name}", image, tops, pixels, mode)
     of_levels = {target.level: image.units_of(n) for n, target in enumerate(targets)}
-    written = run_write(
-        name,
-        tasks,
-        units,
-        ends,
-        partial(_commit, targets[0], of_levels, describe, shared, subject),
-        array,
-        tops[0],
-        image.write,
-        compute=compute,
-        progress=progress,
-        already=already,
-    )
+    publish = partial(_commit, targets[0], of_levels, record.describe, shared, subject)
+    written = run_write(graph, publish, pixels.array, tops[0], image.write, mode)
     return cast("zarr.Group | Delayed", written)
 
 
@@ -356,30 +339,22 @@ def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
 
 
 def _image_tasks(
-    name: str,
-    image: ImagePlan,
-    tops: Sequence[Target],
-    source: Source | None,
-    array: da.Array | None,
-    *,
-    resume: bool,
-    durable: bool,
-) -> tuple[dict[Any, Any], set[Any], list[Any], int]:
-    """Give all tasks but the last, those that count, those at the end, and how many are done."""
+    name: str, image: ImagePlan, tops: Sequence[Target], pixels: WriteInput, mode: WriteMode
+) -> WriteGraph:
+    """Give all tasks but the last."""
     tasks: dict[Any, Any] = {}
     units: set[Any] = set()
-    ends: list[Any] = []
+    ends: Sequence[Any] = ()
     already = 0
     for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
         n_levels = len(top.lower) + 1
         made: dict[int | None, Blocks] = {
             (top.level or 0) + n: image.units_of(first + n) for n in range(n_levels)
         }
-        done = units_done(top, made, resume=resume, deep=durable)
-        already += len(done)
+        done = units_done(top, made, resume=mode.resume, deep=mode.durable)
         here = f"{name}-{first}"
         if k == 0:
-            found, last = unit_tasks(here, plan, source, array, top, done)
+            found = unit_tasks(here, plan, pixels, top, done)
         else:
             above = f"{here}-above"
             tasks[above] = wait_task(above, ends)
@@ -387,12 +362,12 @@ def _image_tasks(
             halved = HalvedSource(
                 top.transaction.source(above_level), image.levels[first].factors, image.method
             )
-            found = level_tasks(here, plan, halved, top, done.__contains__, above)
-            last = [above, *found]
-        tasks.update(found)
-        units |= {key for key in found if key[0] == here}
-        ends = last
-    return tasks, units, ends, already
+            found = level_tasks(here, plan, halved, top, done, above)
+        tasks.update(found.tasks)
+        units |= found.units
+        ends = found.ends
+        already += found.already
+    return WriteGraph(name, tasks, units, ends, already)
 
 
 def _commit(

@@ -18,7 +18,14 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.downsample import METHODS, method_for
-from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, uniform_blocks, window_of
+from scout_dask_io.core.grid import (
+    Blocks,
+    Shape,
+    chunk_counts,
+    uniform_blocks,
+    whole_chunks,
+    window_of,
+)
 from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import (
     UNIT_NBYTES,
@@ -28,6 +35,7 @@ from scout_dask_io.core.plan import (
     grow_unit,
     plan_computed,
     plan_source,
+    room_of,
     unit_target,
 )
 from scout_dask_io.core.pyramid import Level, plan_levels
@@ -38,7 +46,9 @@ from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
-from scout_dask_io.write.arguments import compressor_of, plan_write, readable
+from scout_dask_io.write.arguments import compressor_of, plan_write
+from scout_dask_io.write.inputs import readable
+from scout_dask_io.write.options import Limits, Storage
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
 # of its size. Units of a few seconds do for that where they are many: none waits long at the end.
@@ -132,13 +142,10 @@ def _with_units(plan: WritePlan, least: Shape, blocks: Blocks | None) -> WritePl
     try:
         found = plan_computed(
             blocks,
-            plan.dtype,
-            itemsize,
+            np.dtype(plan.dtype),
             least,
-            nb_workers=plan.nb_workers,
-            max_mem=plan.max_mem,
+            room_of(plan),
             n_copies=copies_of(sharded=plan.shards is not None),
-            n_threads=plan.n_threads,
         )
     except MemoryLimitError:
         return None
@@ -170,8 +177,7 @@ def _held_nbytes(plan: WritePlan, levels: Sequence[Level]) -> int:
         held = plan.unit
         if level is levels[1]:
             held = tuple(map(min, plan.unit, window_of(plan.band, times, extent)))
-        halved = (-(-u // t) for u, t in zip(held, times, strict=True))
-        total += math.prod(-(-h // c) * c for h, c in zip(halved, extent, strict=True))
+        total += math.prod(whole_chunks(chunk_counts(held, times), extent))
     return total * plan.itemsize
 
 
@@ -252,14 +258,17 @@ def plan_ome_zarr(
         axes = (stated.axes or None) if axes is None else axes
         voxel_size = stated.voxel_size if voxel_size is None else voxel_size
     labels, _ = labels_for(data, labels)
-    source, array = readable(data)
-    plan = plan_write(source, array, chunks, max_mem, nb_workers, VERSIONS[version], shards)
+    pixels = readable(data)
+    storage = Storage(chunks, codec, VERSIONS[version], shards)
+    plan = plan_write(pixels, storage, Limits(max_mem, nb_workers))
     for each in codecs_of_levels(codec):
         compressor_of(plan, each)
-    letters = image_axes_for(source, plan.shape, axes, channels, sized=voxel_size is not None)
+    letters = image_axes_for(
+        pixels.source, plan.shape, axes, channels, sized=voxel_size is not None
+    )
     found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
     method = method or method_for(np.dtype(plan.dtype), labels)
-    return plan_passes(plan, array, letters, found, method)
+    return plan_passes(plan, pixels.array, letters, found, method)
 
 
 def plan_passes(
@@ -288,14 +297,11 @@ def plan_pass(plan: WritePlan, levels: Sequence[Level], first: int) -> WritePlan
                  zip(extent, levels[first - 1].shape, level.factors, strict=True))  # fmt: skip
     found = plan_source(
         level.shape,
-        plan.dtype,
-        plan.itemsize,
+        np.dtype(plan.dtype),
         extent,
         tuple(max(n, 1) for n in read),
-        nb_workers=plan.nb_workers,
-        max_mem=plan.max_mem,
+        room_of(plan),
         n_copies=copies_of(sharded=plan.shards is not None),
-        n_threads=plan.n_threads,
     )
     if math.prod(found.unit) * plan.itemsize < LEAST_NBYTES:
         unit = grow_unit(level.shape, found.band, plan.itemsize, LEAST_NBYTES)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +33,7 @@ from scout_dask_io.core.grid import (
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.source import ArraySource, PiecesSource, Source
-from scout_dask_io.errors import ArgumentError, ScoutIOError, ShapeMismatchError
+from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks
@@ -45,6 +45,8 @@ from scout_dask_io.run.scratch import (
     spilling_cache,
 )
 from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.write.inputs import WriteInput, check_unmasked
+from scout_dask_io.write.options import WriteMode
 from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
 
 _LOG = logging.getLogger(__name__)
@@ -52,18 +54,39 @@ _LOG = logging.getLogger(__name__)
 Tasks = dict[Any, Any]
 
 
+@dataclass(frozen=True)
+class WriteGraph:
+    """All tasks of a write but the one that publishes.
+
+    Attributes
+    ----------
+    name : str
+        Names the write.
+    tasks : dict
+        By key.
+    units : set of key
+        Those that count as progress.
+    ends : sequence of key
+        Those that must be done before it is published.
+    already : int
+        Units that were finished before.
+    """
+
+    name: str
+    tasks: Tasks
+    units: Set[Any]
+    ends: Sequence[Any]
+    already: int = 0
+
+
 def unit_tasks(
-    name: str,
-    plan: WritePlan,
-    source: Source | None,
-    array: da.Array | None,
-    target: Target,
-    done: Set[int],
-) -> tuple[Tasks, list[Any]]:
-    """Give the tasks of a write, and the keys that must be computed before it is published."""
-    skip = done.__contains__
-    if source is not None:
-        tasks = _source_tasks(name, plan, source, target, skip)
+    name: str, plan: WritePlan, pixels: WriteInput, target: Target, done: Set[int]
+) -> WriteGraph:
+    """Give the tasks of a write, but for units that are done."""
+    skip, array = done.__contains__, pixels.array
+    ends: Sequence[Any] | None = None
+    if pixels.source is not None:
+        tasks = _source_tasks(name, plan, pixels.source, target, skip)
     elif array is None:
         raise TypeError("neither a source nor an array")
     elif plan.route == "blocks":
@@ -72,8 +95,9 @@ def unit_tasks(
         tasks = _gather_tasks(name, plan, array, target, skip)
     else:
         tasks = _scratch_tasks(name, plan, array, target, skip)
-        return tasks, [k for k in tasks if k[0] in (name, f"{name}-drop")]
-    return tasks, list(tasks)
+        ends = [k for k in tasks if k[0] in (name, f"{name}-drop")]
+    units = {key for key in tasks if key[0] == name}
+    return WriteGraph(name, tasks, units, list(tasks) if ends is None else ends, len(done))
 
 
 def _source_tasks(
@@ -100,22 +124,17 @@ def _source_tasks(
 
 
 def level_tasks(
-    name: str,
-    plan: WritePlan,
-    source: Source,
-    target: Target,
-    skip: Callable[[int], bool],
-    above: Any,
-) -> Tasks:
+    name: str, plan: WritePlan, source: Source, target: Target, done: Set[int], above: Any
+) -> WriteGraph:
     """One task a unit of what is read from the level above, once the task ``above`` is done."""
     tasks: Tasks = {}
     for unit, region in enumerate(plan.iter_units()):
-        if not skip(unit):
+        if unit not in done:
             key = (name, unit)
             tasks[key] = Task(
                 key, _write_level, target, unit, region, DataNode(None, source), TaskRef(above)
             )
-    return tasks
+    return WriteGraph(name, tasks, set(tasks), [above, *tasks], len(done))
 
 
 def wait_task(key: Any, ends: Sequence[Any]) -> Task:
@@ -264,25 +283,6 @@ def checked_block(block: Any, region: Region, dtype: np.dtype[Any]) -> np.ndarra
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def check_unmasked(data: Any) -> None:
-    """Refuse a masked array, of numpy or dask: files hold no mask, and would show what it hides.
-
-    Raises
-    ------
-    ArgumentError
-        If it is one, or a list of some.
-    """
-    parts = data if isinstance(data, (list, tuple)) else (data,)
-    for part in parts:
-        if isinstance(getattr(part, "_meta", part), np.ma.MaskedArray):
-            fill = "dask.array.ma.filled(data, 0)" if hasattr(part, "dask") else "data.filled(0)"
-            raise ArgumentError(
-                "the data are masked, and a file holds no mask: what is masked would be written as "
-                f"if it were measured. Say what stands in its place, as {fill} does, and write the "
-                "mask beside it where it matters."
-            )
-
-
 class DelayedWrite(Delayed):
     """A write that is to be computed, optimised as an array is.
 
@@ -333,31 +333,19 @@ def _optimize_apart(graph: HighLevelGraph, keys: Any, **_: Any) -> HighLevelGrap
 
 
 def run_write(
-    name: str,
-    tasks: dict[Any, Any],
-    units: set[Any],
-    ends: Sequence[Any],
+    graph: WriteGraph,
     publish: Callable[[list[Any]], Any],
     array: da.Array | None,
     target: Target,
     plan: WritePlan,
-    *,
-    compute: bool,
-    progress: Any,
-    already: int,
+    mode: WriteMode,
 ) -> Any:
     """Compute the tasks of a write, publish, and give what that gives; or else a Delayed of it.
 
     Parameters
     ----------
-    name : str
-        Names the write.
-    tasks : dict
-        All its tasks, but the one that publishes.
-    units : set
-        The keys of those that count as progress.
-    ends : sequence of key
-        Those that must be done before it is published.
+    graph : WriteGraph
+        All tasks, but the one that publishes.
     publish
         Called in the last task, with what the ends gave.
     array : dask.array.Array or None
@@ -367,43 +355,43 @@ def run_write(
         failure its tasks are stopped and waited for, and what cannot be used is removed.
     plan : WritePlan
         Its workers run the tasks, its ``max_mem`` bounds the blocks that wait on threads.
-    compute, progress, already
-        As for :func:`~scout_dask_io.write_zarr` and :func:`~scout_dask_io.run.scheduler.run_tasks`.
+    mode : WriteMode
+        Whether it is computed, and what is told meanwhile.
     """
-    final = f"{name}-publish"
-    tasks = {**tasks, final: Task(final, publish, List(*map(TaskRef, ends)))}
-    if compute and array is not None:
+    final = f"{graph.name}-publish"
+    tasks = {**graph.tasks, final: Task(final, publish, List(*map(TaskRef, graph.ends)))}
+    if mode.compute and array is not None:
         # Slices are fused into the reads under them.
         (array,) = dask.optimize(array)
-    graph = HighLevelGraph.from_collections(
+    layers = HighLevelGraph.from_collections(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
-    if not compute:
-        write = DelayedWrite(final, graph)  # type: ignore[no-untyped-call]
+    if not mode.compute:
+        write = DelayedWrite(final, layers)  # type: ignore[no-untyped-call]
         write.target = target
         # Those of an image's levels are told apart by the first level that they make.
-        write.undone = frozenset(key[1] for key in units if key[0] in (name, f"{name}-0"))
+        first = (graph.name, f"{graph.name}-0")
+        write.undone = frozenset(key[1] for key in graph.units if key[0] in first)
         return write
     began, destination = time.perf_counter(), target.transaction.destination
     _LOG.info(
         "%s: %s of %s in chunks of %s, %s units (%s done before), %s at once, about %s of memory",
-        destination, plan.shape, plan.dtype, plan.chunks, len(units), already, plan.nb_workers,
-        format_nbytes(plan.projected_mem),
+        destination, plan.shape, plan.dtype, plan.chunks, len(graph.units), graph.already,
+        plan.nb_workers, format_nbytes(plan.projected_mem),
     )  # fmt: skip
     try:
         with (
-            reporting(progress, f"write {target.transaction.destination.name}") as report,
+            reporting(mode.progress, f"write {target.transaction.destination.name}") as report,
             nullcontext() if array is None else _waiting(array, plan, target) as cache,
         ):
             written = run_tasks(
-                graph,
+                layers,
                 final,
-                units,
+                graph.units,
                 nb_workers=_n_threads(plan, target),
-                already=already,
+                already=graph.already,
                 report=report,
-                on_failure=target.attempt.cancel,
-                drain=target.attempt.drain,
+                attempt=target.attempt,
                 cache=cache,
             )
         _LOG.info("%s: published after %.1f s", destination, time.perf_counter() - began)

@@ -43,7 +43,8 @@ from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_band
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.write_metadata import ome_notes, plain_notes
 from scout_dask_io.tiff.writer import TiffDraft
-from scout_dask_io.write.tasks import check_unmasked, checked_block
+from scout_dask_io.write.inputs import check_unmasked
+from scout_dask_io.write.tasks import checked_block
 
 
 def imsave(

@@ -14,7 +14,6 @@ from dask.delayed import Delayed, delayed
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.plan import WritePlan
-from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.data_array import from_xarray, is_data_array, stored_arguments
@@ -27,16 +26,17 @@ from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
 from scout_dask_io.store.unfinished import NewArray
-from scout_dask_io.write.append import AppendOptions, append_array
+from scout_dask_io.write.append import append_array
 from scout_dask_io.write.arguments import (
     check_fill,
     check_remote,
     compressor_of,
     plan_stored,
     plan_write,
-    readable,
     settings_of,
 )
+from scout_dask_io.write.inputs import WriteInput, readable
+from scout_dask_io.write.options import Limits, Storage, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
@@ -78,8 +78,8 @@ def plan_zarr(
     """
     if is_data_array(data):
         data, _ = from_xarray(data)
-    source, array = readable(data)
-    plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
+    storage = Storage(chunks, codec, zarr_format, shards)
+    plan = plan_write(readable(data), storage, Limits(max_mem, nb_workers))
     compressor_of(plan, codec)
     return plan
 
@@ -246,6 +246,8 @@ def write_zarr(
     ((30, 100, 100), (16, 64, 64))
     """
     destination = locate(path, storage_options)
+    mode = WriteMode(overwrite, resume, durable, compute, progress)
+    limits = Limits(max_mem, nb_workers)
     if is_data_array(data):
         data, stated = from_xarray(data)
         if region is None and append is None:
@@ -260,11 +262,9 @@ def write_zarr(
                 "that stands has its own"
             )
         given = _given(chunks, codec, fill_value, zarr_format, shards)
-        how = AppendOptions(overwrite, resume, max_mem, nb_workers, durable, compute, progress)
-        return cast(
-            "zarr.Array[Any] | Delayed", append_array(destination, data, append, how, given)
-        )
-    source, array = readable(data)
+        grown = append_array(destination, data, append, mode, limits, given)
+        return cast("zarr.Array[Any] | Delayed", grown)
+    pixels = readable(data)
     subject = None
     if region is not None:
         own = (attributes, voxel_size, axes)
@@ -274,10 +274,9 @@ def write_zarr(
             )
         _check_own(chunks, codec, fill_value, zarr_format, shards)
         fmt = stored_format(destination)
-        part: Any = data
-        where = check_region(region, fmt, part.shape, part.dtype.newbyteorder("="))
+        where = check_region(region, fmt, pixels.shape, pixels.dtype)
         sharded = fmt.described().get("shards") is not None
-        plan = plan_stored(source, array, fmt.chunks, max_mem, nb_workers, sharded=sharded)
+        plan = plan_stored(pixels, fmt.chunks, limits, sharded=sharded)
         check_remote(destination, plan, data, overwrite=False)
         limit = upload_limit(destination, plan)
         if compute:
@@ -285,13 +284,13 @@ def write_zarr(
         into = RegionWrite(where, fmt, filled_record(where, data))
         txn = begin_region(destination, into, durable=durable)
     else:
-        plan = plan_write(source, array, chunks, max_mem, nb_workers, zarr_format, shards)
+        plan = plan_write(pixels, Storage(chunks, codec, zarr_format, shards), limits)
         compressor = compressor_of(plan, codec)
         check_fill(fill_value, plan.dtype)
         limit = upload_limit(destination, plan)
         attributes = attributes_with_filled(attributes_with(attributes, data, voxel_size), data)
-        settings = settings_of(plan, source, array, compressor, fill_value, attributes)
-        names = _names_of_axes(axes, source, attributes, len(plan.shape))
+        settings = settings_of(plan, pixels, compressor, fill_value, attributes)
+        names = _names_of_axes(axes, pixels, attributes, len(plan.shape))
         if axes is not None:
             settings["axes"] = names
         if qc:
@@ -323,25 +322,14 @@ def write_zarr(
     target = Target(txn, txn.format(None), plan.band, qc=qc, uploads=limit)
     done = units_done(target, {None: plan.units}, resume=resume, deep=durable)
     name = f"write-{txn.name}"
-    tasks, ends = unit_tasks(name, plan, source, array, target, done)
-    written = run_write(
-        name,
-        tasks,
-        {key for key in tasks if key[0] == name},
-        ends,
-        partial(_commit, target, plan.units, subject),
-        array,
-        target,
-        plan,
-        compute=compute,
-        progress=progress,
-        already=len(done),
-    )
+    graph = unit_tasks(name, plan, pixels, target, done)
+    publish = partial(_commit, target, plan.units, subject)
+    written = run_write(graph, publish, pixels.array, target, plan, mode)
     return cast("zarr.Array[Any] | Delayed", written)
 
 
 def _names_of_axes(
-    axes: Any, source: Source | None, attributes: Mapping[str, Any] | None, ndim: int
+    axes: Any, pixels: WriteInput, attributes: Mapping[str, Any] | None, ndim: int
 ) -> list[Any] | None:
     """Give the names of axes that an array stores: those given, else what its source states.
 
@@ -358,9 +346,10 @@ def _names_of_axes(
                 f"axes must be {ndim} letters or names, one an axis of the array, got {axes!r}"
             )
         return names
-    if source is None or DIMENSIONS_ATTRIBUTE in (attributes or {}):
+    if pixels.source is None or DIMENSIONS_ATTRIBUTE in (attributes or {}):
         return None
-    return names_to_store(source.info.axes, (attributes or {}).get("channels") or (), source.shape)
+    known = (attributes or {}).get("channels") or ()
+    return names_to_store(pixels.info.axes, known, pixels.shape)
 
 
 def _check_own(*given: Any) -> None:

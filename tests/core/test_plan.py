@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise, product
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from scout_dask_io.core.grid import (
     region_shape,
     region_size,
 )
-from scout_dask_io.core.plan import WritePlan, blocks_fit_chunks, plan_computed, plan_source
+from scout_dask_io.core.plan import Room, WritePlan, blocks_fit_chunks, plan_computed, plan_source
 from scout_dask_io.errors import MemoryLimitError
 
 MB = 10**6
@@ -43,12 +42,10 @@ def source_plans(draw: st.DrawFn) -> tuple[WritePlan, Shape]:
     read = tuple(draw(st.integers(1, max(n, 1))) for n in shape)
     plan = plan_source(
         shape,
-        "<u2",
-        2,
+        np.dtype("<u2"),
         chunks,
         read,
-        nb_workers=draw(st.integers(1, 8)),
-        max_mem=_least_source(chunks, read) * draw(st.integers(1, 40)),
+        Room(draw(st.integers(1, 8)), _least_source(chunks, read) * draw(st.integers(1, 40))),
     )
     return plan, read
 
@@ -70,11 +67,9 @@ def block_plans(draw: st.DrawFn) -> tuple[WritePlan, Blocks]:
     least = 2 * math.prod(map(max, blocks)) * 2 + 7 * math.prod(chunks) * 2
     found = plan_computed(
         blocks,
-        "<u2",
-        2,
+        np.dtype("<u2"),
         chunks,
-        nb_workers=draw(st.integers(1, 5)),
-        max_mem=least * 2 * draw(st.integers(1, 30)),
+        Room(draw(st.integers(1, 5)), least * 2 * draw(st.integers(1, 30))),
     )
     return found, blocks
 
@@ -170,12 +165,10 @@ def test_more_memory_never_makes_a_source_plan_dearer(data: st.DataObject) -> No
     for factor in (1, 2, 5, 50, 10**6):
         plan = plan_source(
             shape,
-            "<u2",
-            2,
+            np.dtype("<u2"),
             chunks,
             read,
-            nb_workers=4,
-            max_mem=_least_source(chunks, read) * factor,
+            Room(4, _least_source(chunks, read) * factor),
         )
         now = (1 + plan.read_amplification) / plan.nb_workers
         assert now <= cost * (1 + 1e-9)
@@ -197,7 +190,7 @@ def test_more_memory_never_makes_a_source_plan_dearer(data: st.DataObject) -> No
 def test_a_source_plan_reads_twice_only_where_memory_forces_it(
     read: Shape, chunks: Shape, max_mem: int, amplification: float
 ) -> None:
-    plan = plan_source((200, 2048, 2048), "<u2", 2, chunks, read, nb_workers=2, max_mem=max_mem)
+    plan = plan_source((200, 2048, 2048), np.dtype("<u2"), chunks, read, Room(2, max_mem))
     assert plan.read_amplification <= amplification
     assert plan.projected_mem <= max_mem
 
@@ -205,16 +198,14 @@ def test_a_source_plan_reads_twice_only_where_memory_forces_it(
 def test_a_large_array_is_planned_in_few_units() -> None:
     # 20 TB: a unit of UNIT_NBYTES would be 78,000 tasks.
     shape = (20_000, 20_000, 25_000)
-    plan = plan_source(
-        shape, "<u2", 2, (64, 64, 64), (1, 1, 25_000), nb_workers=8, max_mem=8_000 * MB
-    )
+    plan = plan_source(shape, np.dtype("<u2"), (64, 64, 64), (1, 1, 25_000), Room(8, 8_000 * MB))
     assert plan.n_units <= 50_000
     assert plan.projected_mem <= 8_000 * MB
 
 
 def test_a_small_array_still_has_units_for_every_worker() -> None:
     plan = plan_source(
-        (64, 512, 512), "<u2", 2, (32, 64, 64), (1, 1, 512), nb_workers=4, max_mem=1000 * MB
+        (64, 512, 512), np.dtype("<u2"), (32, 64, 64), (1, 1, 512), Room(4, 1000 * MB)
     )
     assert plan.n_units >= 4
 
@@ -269,7 +260,7 @@ def test_blocks_fit_chunks_where_every_block_is_aligned(data: st.DataObject) -> 
 def test_a_source_plan_is_made_from_the_least_that_it_needs_up(extra: int) -> None:
     chunks, read = (64, 64, 64), (1, 2048, 2048)
     max_mem = _least_source(chunks, read) + extra
-    plan = plan_source((99, 2048, 2048), "<u2", 2, chunks, read, nb_workers=3, max_mem=max_mem)
+    plan = plan_source((99, 2048, 2048), np.dtype("<u2"), chunks, read, Room(3, max_mem))
     assert plan.projected_mem <= max_mem
 
 
@@ -277,7 +268,7 @@ def test_a_source_that_does_not_fit_is_refused_with_what_it_needs() -> None:
     chunks, read = (64, 64, 64), (1, 2048, 2048)
     least = _least_source(chunks, read)
     with pytest.raises(MemoryLimitError) as caught:
-        plan_source((99, 2048, 2048), "<u2", 2, chunks, read, nb_workers=3, max_mem=least - 1)
+        plan_source((99, 2048, 2048), np.dtype("<u2"), chunks, read, Room(3, least - 1))
     assert format_nbytes(least) in str(caught.value)
     assert isinstance(caught.value, MemoryError)
 
@@ -285,14 +276,14 @@ def test_a_source_that_does_not_fit_is_refused_with_what_it_needs() -> None:
 @pytest.mark.parametrize("along_z", [(64, 36), (50, 50)], ids=["whole chunks", "across chunks"])
 def test_blocks_that_do_not_fit_in_max_mem_are_refused_with_the_numbers(along_z: Shape) -> None:
     blocks = (along_z, (1000,), (1000,))
-    with pytest.raises(MemoryLimitError, match=r"max_mem=10 MB .* \(\d+, 1000, 1000\) <u2"):
-        plan_computed(blocks, "<u2", 2, (64, 64, 64), nb_workers=2, max_mem=10 * MB)
+    with pytest.raises(MemoryLimitError, match=r"max_mem=10 MB .* \(\d+, 1000, 1000\) uint16"):
+        plan_computed(blocks, np.dtype("<u2"), (64, 64, 64), Room(2, 10 * MB))
 
 
 def test_planes_that_fit_are_gathered_and_larger_ones_go_through_scratch() -> None:
     blocks = ((1,) * 200, (2048,), (2048,))
     routes = [
-        plan_computed(blocks, "<u2", 2, (64, 64, 64), nb_workers=2, max_mem=m * MB).route
+        plan_computed(blocks, np.dtype("<u2"), (64, 64, 64), Room(2, m * MB)).route
         for m in (60, 200, 4000)
     ]
     assert routes == ["scratch", "scratch", "gather"]
@@ -310,7 +301,7 @@ def test_every_pair_of_axis_extents_keeps_the_plan_aligned() -> None:
     # Exhaustive where Hypothesis samples: every chunk and segment up to 6 on an axis of 11.
     for c, r in product(range(1, 7), repeat=2):
         for max_mem in (_least_source((c,), (r,)), 10**4):
-            plan = plan_source((11,), "<u2", 2, (c,), (r,), nb_workers=2, max_mem=max_mem)
+            plan = plan_source((11,), np.dtype("<u2"), (c,), (r,), Room(2, max_mem))
             check_units(plan)
             assert plan.projected_mem <= max_mem
 
@@ -331,7 +322,7 @@ def test_bands_are_as_long_as_a_source_asks_where_memory_and_workers_permit(
     asked: int, max_mem: int, rows: int
 ) -> None:
     plan = plan_source(
-        (128, 1024, 1024), "<u2", 2, (64, 64, 64), (1, 1, 1024), nb_workers=2, max_mem=max_mem,
+        (128, 1024, 1024), np.dtype("<u2"), (64, 64, 64), (1, 1, 1024), Room(2, max_mem),
         band_nbytes=asked,
     )  # fmt: skip
     assert plan.band == (64, rows, 1024)
@@ -340,15 +331,18 @@ def test_bands_are_as_long_as_a_source_asks_where_memory_and_workers_permit(
 
 
 def test_what_is_held_of_answers_ahead_is_counted_and_gives_way() -> None:
-    how: dict[str, Any] = {"nb_workers": 2, "band_nbytes": 0}
-    of = ((256, 512, 512), "<u2", 2, (64, 64, 64), (1, 1, 512))
-    disk = plan_source(*of, max_mem=1000 * MB, **how)
-    store = plan_source(*of, max_mem=1000 * MB, ahead_nbytes=32 * MB, **how)
+    def planned(max_mem: int, ahead_nbytes: int) -> WritePlan:
+        return plan_source(
+            (256, 512, 512), np.dtype("<u2"), (64, 64, 64), (1, 1, 512), Room(2, max_mem),
+            ahead_nbytes=ahead_nbytes,
+        )  # fmt: skip
+
+    disk, store = planned(1000 * MB, 0), planned(1000 * MB, 32 * MB)
     assert store.ahead_nbytes == 32 * MB
     assert store.projected_mem == disk.projected_mem + 2 * 32 * MB
     # A quarter of a task's share, and next to nothing where a chunk would not fit beside it.
-    assert plan_source(*of, max_mem=80 * MB, ahead_nbytes=32 * MB, **how).ahead_nbytes == 10 * MB
+    assert planned(80 * MB, 32 * MB).ahead_nbytes == 10 * MB
     least = 4 * 64**3 * 2 + 2 * 1024 + 1
-    tight = plan_source(*of, max_mem=least, ahead_nbytes=32 * MB, **how)
+    tight = planned(least, 32 * MB)
     assert (tight.ahead_nbytes, tight.nb_workers) == (1, 1)
     assert tight.projected_mem <= least

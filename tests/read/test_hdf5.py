@@ -14,8 +14,9 @@ from helpers import make_volume
 
 import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError, ScoutIOError
+from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import locate
-from scout_dask_io.read.any import open_any
+from scout_dask_io.read.any import kind_of, open_any
 from scout_dask_io.run.lazy import source_of
 
 VOLUME = make_volume((11, 37, 45))
@@ -159,6 +160,25 @@ def test_where_h5py_is_missing_it_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ArgumentError, match=r"scout-dask-io\[hdf5\]"):
         io.info(tmp_path / "a.h5")
+
+
+def test_what_a_file_is_is_told_by_one_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hdf5(tmp_path / "a.data", a=VOLUME)
+    npy(tmp_path / "b.npy", VOLUME).rename(tmp_path / "b.data")
+    (tmp_path / "c.data").write_bytes(b"something else")
+    looks: list[str] = []
+    real = LocalLocation.read
+
+    def read(self: LocalLocation, limit: int | None = None) -> bytes | None:
+        looks.append(self.name)
+        return real(self, limit)
+
+    monkeypatch.setattr(LocalLocation, "read", read)
+    found = {name: kind_of(locate(tmp_path / name)) for name in ("a.data", "b.data", "c.data")}
+    assert found == {"a.data": "hdf5", "b.data": "npy", "c.data": "tiff"}
+    assert looks == ["a.data", "b.data", "c.data"]
 
 
 def write_imaris(path: Path, data: np.ndarray, **image: Any) -> str:

@@ -18,7 +18,7 @@ from odd_documents import Odd, documents, make_templates, sample
 import scout_dask_io as io
 from scout_dask_io.view.napari import get_reader
 
-MOST_S, MOST_NBYTES, HANGS_S = 2.0, 200 * MiB, 30
+MOST_S, MOST_NBYTES, HANGS_S = 2.0, 200 * MiB, 120
 SLOW = "took CPU for"
 
 

@@ -25,6 +25,7 @@ from scout_dask_io.errors import ClusterError, MemoryLimitError, TiffReadError, 
 from scout_dask_io.run import cluster as module
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.tiff.page_layout import FILE, FileTable, PageLayout, SourceFile
+from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.source import TiffSource
 
 pytestmark = pytest.mark.cluster
@@ -404,7 +405,7 @@ def test_tasks_of_a_hundred_thousand_planes_carry_their_own_few_files(tmp_path: 
         SourceFile(f"/volume/ch0/brain_488nm_z{z:06d}.tif", rows * columns * 2, 15 * 10**17 + z, z)
         for z in range(n)
     )
-    data = lazy_array(TiffSource(files, [layout], pages, "described", file_ndim=1))
+    data = lazy_array(TiffSource(PageTable(files, (layout,), pages), "described", file_ndim=1))
     with dask.config.set(scheduler="threads"):
         write: Any = io.write_zarr(
             tmp_path / "a.zarr", data, max_mem="2GB", voxel_size=(1, 1, 1), compute=False

@@ -167,9 +167,16 @@ def test_running_tasks_have_ended_when_a_failure_is_raised(error: type[BaseExcep
         ended.append(value)
         return value
 
+    class Attempt:
+        def cancel(self) -> None:
+            asked.set()
+
+        async def drain(self) -> None:
+            raise AssertionError("there is no cluster")
+
     graph, units = make_graph(work)
     with pytest.raises(error, match="broken"):
-        run_tasks(graph, "final", units, nb_workers=3, on_failure=asked.set)
+        run_tasks(graph, "final", units, nb_workers=3, attempt=Attempt())
     assert asked.is_set()
     assert len(ended) == 2
     assert [t for t in threading.enumerate() if t.name.startswith("scout-dask-io")] == []

@@ -266,3 +266,23 @@ def test_a_grid_of_another_name_is_not_counted_by_extents_of_nothing(tmp_path: P
     for verb in ("info", "read", "verify"):
         with pytest.raises(io.LayoutError, match="chunk_grid"):
             VERBS[verb](path)
+
+
+def test_more_channels_than_are_read_are_refused(tmp_path: Path) -> None:
+    path = _image(tmp_path / "a.zarr", 1)
+    stated = json.loads((path / ".zattrs").read_text())
+    stated["omero"] = {"channels": [{"color": "x"}] * 10_001}
+    (path / ".zattrs").write_text(json.dumps(stated))
+    with pytest.raises(io.LayoutError, match=r"a\.zarr.*omero lists 10,001 channels"):
+        io.read_zarr(path)
+
+
+@pytest.mark.parametrize("name", ["codecs", "index_codecs"])
+def test_shards_without_codecs_are_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.zarr"
+    io.write_zarr(path, np.ones((4, 4), "u2"), (2, 2), zarr_format=3, shards=(4, 4))
+    document = json.loads((path / "zarr.json").read_text())
+    document["codecs"][0]["configuration"][name] = ""
+    (path / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(io.LayoutError, match=rf"zarr\.json: {name} of its shards is ''"):
+        io.read_zarr(path)

@@ -22,6 +22,7 @@ from scout_dask_io.tiff import page_reader as area
 from scout_dask_io.tiff import segment_reader as segments
 from scout_dask_io.tiff.describe import describe_image, describe_planes
 from scout_dask_io.tiff.page_layout import FileTable, SourceFile
+from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.segment_reader import SegmentReader
 from scout_dask_io.tiff.source import TiffSource
 
@@ -186,7 +187,7 @@ def test_a_hundred_thousand_planes_pickle_in_twenty_megabytes(tmp_path):
     ]
     pages = np.repeat(one.table.pages, n, axis=0)
     pages[:, 0] = np.arange(n)
-    source = TiffSource(FileTable.of(described), one.layouts, pages, "many", file_ndim=1)
+    source = TiffSource(PageTable(FileTable.of(described), one.layouts, pages), "many", file_ndim=1)
     data = pickle.dumps(source)
     assert len(data) < 20e6
     again = pickle.loads(data)
@@ -205,7 +206,7 @@ def test_a_block_over_256_mib_is_cut_into_whole_segments(tmp_path):
     large = type(layout)(
         **{**{f: getattr(layout, f) for f in layout.__slots__}, "rows": 20_000, "columns": 20_000}
     )
-    source = TiffSource(FileTable.of(small.files), [large], small.table.pages, "large")
+    source = TiffSource(PageTable(FileTable.of(small.files), (large,), small.table.pages), "large")
     rows, columns = source.default_chunks
     assert columns == (20_000,)
     assert sum(rows) == 20_000

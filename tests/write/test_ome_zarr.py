@@ -22,7 +22,7 @@ from scout_dask_io.core import downsample as piecewise
 from scout_dask_io.core import plan as plan_module
 from scout_dask_io.core.grid import chunk_counts, iter_block_regions, region_size
 from scout_dask_io.core.ome_metadata import parse_image
-from scout_dask_io.core.plan import plan_source
+from scout_dask_io.core.plan import Room, plan_source
 from scout_dask_io.core.pyramid import plan_levels
 from scout_dask_io.errors import (
     ArgumentError,
@@ -192,9 +192,7 @@ def test_each_chunk_of_each_level_has_one_writer(shape, chunks, n_levels, z, bud
     size = io.VoxelSize(z, 1.0, 1.0, "given")
     levels = plan_levels(shape, "zyx", size, n_levels)
     try:
-        plan = plan_source(
-            shape, "uint16", 2, chunks, (1, 1, shape[2]), nb_workers=2, max_mem=budget
-        )
+        plan = plan_source(shape, np.dtype("uint16"), chunks, (1, 1, shape[2]), Room(2, budget))
     except MemoryLimitError:
         return
     fused, n = fuse_levels(plan, levels)
@@ -227,7 +225,7 @@ def test_units_grow_for_further_levels_where_they_are_many(n_planes, workers, ma
     shape = (n_planes, 7000, 7000)
     levels = plan_levels(shape, "zyx", size)
     plan = plan_source(
-        shape, "uint16", 2, (64, 64, 64), (1, 1, 7000), nb_workers=workers, max_mem=max_mem
+        shape, np.dtype("uint16"), (64, 64, 64), (1, 1, 7000), Room(workers, max_mem)
     )
     fused, n = fuse_levels(plan, levels)
     assert n == n_lower
@@ -239,7 +237,7 @@ def test_lower_passes_are_cut_for_all_workers_of_a_cluster():
     size = io.VoxelSize(4.0, 1.8, 1.8, "given")
     levels = plan_levels((500, 7000, 7000), "zyx", size)
     one = plan_source(
-        levels[0].shape, "uint16", 2, (64, 64, 64), (1, 1, 7000), nb_workers=2, max_mem=2 * 10**9
+        levels[0].shape, np.dtype("uint16"), (64, 64, 64), (1, 1, 7000), Room(2, 2 * 10**9)
     )
     fleet = replace(one, n_threads=32)
     # Further levels cost no more units than keep the fleet at work.

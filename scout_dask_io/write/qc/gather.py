@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.grid import Region, Shape
+from scout_dask_io.core.grid import Region, Shape, chunk_counts
 
 #: The largest values of cameras of 12, 14 and 16 bits, in arrays whose dtype holds more.
 SATURATED = (4095, 16383, 65535)
@@ -86,7 +86,7 @@ def sample_thinning(shape: Shape) -> tuple[int, int]:
     >>> sample_thinning((100, 2048, 700)), sample_thinning((30, 50))
     ((4, 2), (1, 1))
     """
-    grid = (-(-n // t) for n, t in zip(shape[-2:], grid_steps(shape), strict=True))
+    grid = chunk_counts(shape[-2:], grid_steps(shape))
     y, x = (4 if n > 192 else 2 if n > 96 else 1 for n in grid)
     return y, x
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from scout_dask_io.core.grid import Blocks, Region, Shape, iter_block_regions
+from scout_dask_io.core.grid import Blocks, Region, Shape, chunk_counts, iter_block_regions
 from scout_dask_io.write.qc.gather import Record, grid_steps, no_planes, sample_thinning, saturated
 
 #: Yields the records of units by their numbers, in that order.
@@ -169,7 +169,7 @@ def _slabs(
     """Yield planes that lie in the same units: their numbers, and their sample put together."""
     numbers = _numbers(shape)
     steps, (thin_y, thin_x) = grid_steps(shape), sample_thinning(shape)
-    grid = tuple(-(-n // t) for n, t in zip(shape[-2:], steps, strict=True))
+    grid = chunk_counts(shape[-2:], steps)
     whole: np.ndarray | None = None
     n_parts = len(units[-2]) * len(units[-1])
     records = load(_all_of(units))
@@ -177,10 +177,10 @@ def _slabs(
         at = numbers[region[:-2]].reshape(-1)
         record = Record(raw, dtype)
         if unit % n_parts == 0:
-            whole = np.zeros((len(at), -(-grid[0] // thin_y), -(-grid[1] // thin_x)), dtype)
-        top, left = (-(-s.start // t) for s, t in zip(region[-2:], steps, strict=True))
+            whole = np.zeros((len(at), *chunk_counts(grid, (thin_y, thin_x))), dtype)
+        top, left = chunk_counts(tuple(s.start for s in region[-2:]), steps)
         shown.put(region, at, record, top, left)
-        y, x = -(-top // thin_y), -(-left // thin_x)
+        y, x = chunk_counts((top, left), (thin_y, thin_x))
         high, wide = record.sample.shape[1:]
         if whole is not None:
             whole[:, y : y + high, x : x + wide] = record.sample
@@ -194,7 +194,7 @@ class _Shown:
     def __init__(self, shape: Shape, dtype: np.dtype[Any]) -> None:
         self._n_z = shape[-3] if len(shape) > 2 else 1
         self._step = -(-self._n_z // N_ROWS)
-        grid = tuple(-(-n // t) for n, t in zip(shape[-2:], grid_steps(shape), strict=True))
+        grid = chunk_counts(shape[-2:], grid_steps(shape))
         n = min(N_SHOWN, math.prod(shape[:-3]))
         rows = -(-self._n_z // self._step)
         low = np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
