@@ -118,6 +118,9 @@ class WritePlan:
         Extent of a shard, in elements; units and bands are then whole shards.
     n_threads : int
         Tasks that run at once in all processes of a cluster; 0 where there is one process.
+    ahead_nbytes : int
+        What a task may hold of answers to requests that it has not come to yet; a part of
+        ``projected_mem``.
     """
 
     shape: Shape
@@ -134,6 +137,7 @@ class WritePlan:
     zarr_format: int = 2
     shards: Shape | None = None
     n_threads: int = 0
+    ahead_nbytes: int = 0
 
     @property
     def n_parallel(self) -> int:
@@ -189,13 +193,16 @@ def plan_source(
     *,
     n_copies: int = COPIES,
     band_nbytes: int = 0,
+    ahead_nbytes: int = 0,
 ) -> WritePlan:
     """Plan the writing of an array that is read from files by regions.
 
     The band is the least one that reads no element twice; where that does not
     fit in ``max_mem``, fewer workers or repeated reads, whichever costs less. Bands, and the units
-    with them, grow to ``band_nbytes`` where that is more than is best on a disk, memory and two
-    units a worker permitting: a plane is then asked for in fewer and longer parts.
+    with them, grow to ``band_nbytes`` where that is more than is best on a disk, memory and a unit
+    a worker permitting: a plane is then asked for whole. Of what a task would hold of answers
+    ahead, ``ahead_nbytes``, it may hold a quarter of its share of ``max_mem``, and none where
+    that would leave no room for a chunk.
 
     Raises
     ------
@@ -205,6 +212,7 @@ def plan_source(
     itemsize, nb_workers, max_mem = dtype.itemsize, room.nb_workers, room.max_mem
     chunk_nbytes = math.prod(chunks) * itemsize
     segment_nbytes = math.prod(read_shape) * itemsize
+    ahead = min(ahead_nbytes, max_mem // (4 * nb_workers))
     options: list[tuple[float, int, float, int, Shape]] = []
     choices = [
         [(b, axis_amplification(n, b, r)) for b in axis_choices(n, c, r)]
@@ -213,14 +221,20 @@ def plan_source(
     for combined in product(*choices):
         band = tuple(b for b, _ in combined)
         amplification = math.prod(a for _, a in combined)
-        # The band cut into chunks, the segment in hand, and a chunk before and after encoding.
-        mem = math.prod(band) * itemsize + 2 * segment_nbytes + n_copies * chunk_nbytes
+        # The band cut into chunks, the segment in hand, a chunk before and after encoding, and
+        # what is ahead.
+        mem = math.prod(band) * itemsize + 2 * segment_nbytes + n_copies * chunk_nbytes + ahead
         workers = min(nb_workers, max_mem // mem)
         if workers >= 1:
             # Decoding costs about what encoding costs: (1 + a) work over the workers.
             options.append(((1 + amplification) / workers, mem, amplification, workers, band))
+    if not options and ahead > 1:
+        return plan_source(
+            shape, dtype, chunks, read_shape, room,
+            n_copies=n_copies, band_nbytes=band_nbytes, ahead_nbytes=1,
+        )  # fmt: skip
     if not options:
-        least = chunk_nbytes * (n_copies + 1) + 2 * segment_nbytes
+        least = chunk_nbytes * (n_copies + 1) + 2 * segment_nbytes + ahead
         raise MemoryLimitError(
             Option("max_mem")
             + f"={format_nbytes(max_mem)} cannot hold one chunk of {chunks} and one segment "
@@ -230,7 +244,9 @@ def plan_source(
     _, mem, amplification, workers, least_band = min(options)
     total = math.prod(shape) * itemsize
     n_parallel = room.n_parallel
-    long_nbytes = min(band_nbytes, total // (2 * n_parallel))
+    # Chunks at the edge count whole, as they do in a band.
+    padded = math.prod(-(-n // c) * c for n, c in zip(shape, chunks, strict=True)) * itemsize
+    long_nbytes = min(band_nbytes, padded // n_parallel)
     target = max(unit_target(total, n_parallel), long_nbytes)
     least_nbytes = math.prod(least_band) * itemsize
     left = max_mem // workers - mem + least_nbytes
@@ -250,6 +266,7 @@ def plan_source(
         projected_mem=mem * workers,
         read_nbytes=round(total * amplification),
         route="source",
+        ahead_nbytes=ahead,
     )
 
 

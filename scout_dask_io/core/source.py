@@ -53,6 +53,8 @@ class Source(ABC):
     asks_at_once = False
     #: What a band of a write should have where each request takes long, in bytes; 0 for no matter.
     band_nbytes = 0
+    #: What a read of a large region holds of answers that it has not come to yet, in bytes.
+    ahead_nbytes = 0
     _info: ImageInfo | None = None
 
     @property
@@ -218,7 +220,7 @@ class ViewSource(Source):
         self.shape = tuple(region_shape(region)[a] for a in self.axes)
         self.dtype = source.dtype
         self.token = f"{source.token}[{region}{self.axes}]"
-        self.band_nbytes = source.band_nbytes
+        self.band_nbytes, self.ahead_nbytes = source.band_nbytes, source.ahead_nbytes
 
     @property
     def read_shape(self) -> Shape:
@@ -281,6 +283,7 @@ class JoinedSource(Source):
         self.dtype = self.parts[0][0].dtype
         self.token = "+".join(f"{source.token}[{region}]" for source, region in self.parts)
         self.band_nbytes = max(source.band_nbytes for source, _ in self.parts)
+        self.ahead_nbytes = max(source.ahead_nbytes for source, _ in self.parts)
         self.has_own_threads = any(source.has_own_threads for source, _ in self.parts)
         self.asks_at_once = any(source.asks_at_once for source, _ in self.parts)
 

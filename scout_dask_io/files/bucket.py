@@ -1,6 +1,7 @@
-"""Buckets of S3, reached by obstore where it is installed: a quarter of the CPU of s3fs a request.
+"""Buckets, reached by obstore where it is installed: a quarter of the CPU of s3fs a request.
 
-What of ``storage_options`` each of the two takes, and which of them is asked. obstore sends
+What of ``storage_options`` of S3 each of the two takes, and which of them is asked; of other
+stores :mod:`~scout_dask_io.files.clouds` says it. obstore sends
 requests from threads of ours, 32 at a time, and waits outside of Python; a forked child cannot
 use it, and goes by fsspec.
 """
@@ -11,6 +12,7 @@ import http.client
 import importlib.util
 import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +23,8 @@ from typing import Any, TypeVar
 
 from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.requests import WINDOW, RangeAnswer, settled
+from scout_dask_io.files.clouds import HTTP, provider_of, store_at
+from scout_dask_io.files.requests import WINDOW, FileSystem, RangeAnswer, settled
 
 _T = TypeVar("_T")
 
@@ -85,6 +88,7 @@ _RETRIES = 10
 _RETRIES_OF_HALVES = 4
 # A request of a large chunk over a slow line may take as long.
 _TIMEOUT = "300s"
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)")
 _FORBIDDEN = re.compile("status code: 40[13]")
 # The process in which obstore was first used; its threads do not live on in a forked child.
 _begun_in: list[int] = []
@@ -94,13 +98,17 @@ _MOST_BUCKETS = 32
 
 
 def check_options(url: str, options: Mapping[str, Any]) -> None:
-    """Refuse options of S3 that nothing here knows.
+    """Refuse options that nothing here knows.
 
     Raises
     ------
     ArgumentError
         If there is one; the message lists those that are known.
     """
+    if (provider := provider_of(url)) is not None:
+        provider.check(url, options)
+    if url.partition("://")[0] not in SCHEMES:
+        return
     known = {*_NAMES, *_OWN, *_OTHER, *_IGNORED, *_OF_S3FS}
     unknown = sorted(str(name) for name in options if name not in known)
     if unknown:
@@ -133,24 +141,37 @@ def bucket_of(url: str, options: Mapping[str, Any]) -> Bucket | None:
         If an option is not known.
     """
     scheme, _, key = url.partition("://")
-    if scheme not in SCHEMES:
+    provider = provider_of(url)
+    if scheme not in SCHEMES and provider is None:
         return None
     check_options(url, options)
     if importlib.util.find_spec("obstore") is None or (_begun_in and _begun_in[0] != os.getpid()):
         return None
     # Names that obstore does not take, and what it cannot be told.
     odd = any(part in ("", ".", "..") for part in key.split("/"))
+    if provider is HTTP:  # queries, and names that are encoded already
+        odd = odd or any(sign in key for sign in "?#%;@")
+    elif provider is not None:
+        odd = odd or "@" in key
     if odd:
         return None
     name = key.partition("/")[0]
-    given = (name, repr(sorted(options.items())))
+    given = (f"{scheme}://{name}", repr(sorted(options.items())))
     found = _buckets.get(given)
     if found is None:
-        settings = _settings(options)
+        settings = _settings(options) if provider is None else provider.settings_of(options)
         if settings is None:
             return None
         _begun_in[:] = [os.getpid()]
-        found = _buckets[given] = _made(name, settings, url)
+        if provider is None:
+            found = _made(name, settings, url)
+        else:
+            store = store_at(provider, url, name, settings)
+            kind = Host if provider is HTTP else Bucket
+            found = kind(name, store, store, provider.schemes)
+            if isinstance(found, Host):
+                found.base, found.options = f"{scheme}://{name}", dict(options)
+        _buckets[given] = found
         if len(_buckets) > _MOST_BUCKETS:
             _buckets.pop(next(iter(_buckets)), None)
     return found
@@ -270,11 +291,13 @@ def _region(name: str, settings: Mapping[str, Any], profile: str | None) -> str:
 class Bucket:
     """One bucket, as the requests that are made to it: see :class:`~.requests.Client`."""
 
-    protocols = SCHEMES
     at_once = WINDOW
 
-    def __init__(self, name: str, store: Any, one_by_one: Any) -> None:
+    def __init__(
+        self, name: str, store: Any, one_by_one: Any, protocols: tuple[str, ...] = SCHEMES
+    ) -> None:
         self.name, self.store, self._one_by_one = name, store, one_by_one
+        self.protocols = protocols
 
     def key_of(self, url: str) -> str:
         """Give the bucket and the name in it."""
@@ -297,7 +320,15 @@ class Bucket:
             found = obstore.get(self.store, self._path(key), options=span)
             return memoryview(found.bytes()), self._entry(found.meta)
 
-        return _asked_again(ask)
+        def ask_for_more() -> RangeAnswer:
+            # A server that gives no ranges, or none that count from the end.
+            found = obstore.get(self.store, self._path(key))
+            return memoryview(found.bytes())[start:stop], self._entry(found.meta)
+
+        try:
+            return _asked_again(ask)
+        except NotImplementedError:
+            return _asked_again(ask_for_more)
 
     def begin(self, key: str, start: int = 0, stop: int | None = None) -> Future[RangeAnswer]:
         """Ask for what :meth:`get` gives, and do not wait for it."""
@@ -399,6 +430,69 @@ class Bucket:
         }
 
 
+class CertificateError(OSError):
+    """A server's certificate is not one that is trusted here."""
+
+
+class Host(Bucket):
+    """A server of HTTP, which has no lists: its pages are read for links, by fsspec.
+
+    A certificate that the client does not take, as it takes none that signs itself and is named
+    as trusted, is held against what Python trusts.
+    """
+
+    base: str
+    options: dict[str, Any]
+    _by_python: FileSystem | None = None
+
+    def get(self, key: str, start: int = 0, stop: int | None = None) -> RangeAnswer:
+        """Give an object's bytes between offsets, and what the answer said of it."""
+        return self._asked(lambda: super(Host, self).get(key, start, stop), "get", key, start, stop)
+
+    def about(self, key: str) -> dict[str, Any]:
+        """Give what the server says of an object."""
+        return self._asked(lambda: super(Host, self).about(key), "about", key)
+
+    def _asked(self, ask: Callable[[], _T], name: str, *args: Any) -> _T:
+        if self._by_python is None:
+            try:
+                return ask()
+            except CertificateError:
+                self._by_python = self._pages()
+        found: _T = getattr(self._by_python, name)(*args)
+        return found
+
+    def key_of(self, url: str) -> str:
+        """Give the URL, as fsspec does."""
+        return url.rstrip("/")
+
+    def _path(self, key: str) -> str:
+        return key[len(self.base) + 1 :]
+
+    def below(self, key: str) -> list[dict[str, Any]]:
+        """Give the entries of what links lead to, below a URL and below these."""
+        return self._pages().below(key)
+
+    def children(self, key: str) -> list[dict[str, Any]]:
+        """Give the entries of what links of a page lead to."""
+        return self._pages().children(key)
+
+    def _pages(self) -> FileSystem:
+        import fsspec
+
+        client = self.options.get("client_options") or {}
+        headers = {**(client.get("default_headers") or {}), **(self.options.get("headers") or {})}
+        more: dict[str, Any] = {"headers": headers} if headers else {}
+        if "root_certificate" in client:
+            own = client["root_certificate"]
+            known = own if isinstance(own, str) else bytes(own).decode()
+            more["ssl"] = ssl.create_default_context(cadata=known)
+        return FileSystem(fsspec.filesystem("http", use_listings_cache=False, **more))
+
+    def _entry(self, meta: Any) -> dict[str, Any]:
+        return {**super()._entry(meta), "name": f"{self.base}/{meta['path']}"}
+
+
 def _asked_again(ask: Callable[[], _T]) -> _T:
     """Ask what changes nothing, and again where the answer was cut off.
 
@@ -432,6 +526,10 @@ def _own_errors() -> Iterator[None]:
             kind = FileNotFoundError
         elif isinstance(err, forbidden) or _FORBIDDEN.search(text):  # of lists it says so in words
             kind = PermissionError
+        elif (fault := _CERTIFICATE.search(str(err))) is not None:
+            kind, text = CertificateError, f"{text}: its certificate is not trusted ({fault[1]})"
+        elif isinstance(err, exceptions.NotSupportedError):
+            kind = NotImplementedError
         elif isinstance(err, (exceptions.AlreadyExistsError, exceptions.PreconditionError)):
             kind = FileExistsError
         raise kind(text) from None

@@ -34,7 +34,7 @@ from scout_dask_io.errors import (
 from scout_dask_io.files.bucket import SCHEMES, bucket_of, check_options, for_s3fs
 from scout_dask_io.files.local import Answer, Newest
 from scout_dask_io.files.requests import (
-    BATCH_NBYTES,
+    AHEAD_NBYTES,
     WINDOW,
     Client,
     FileSystem,
@@ -225,7 +225,7 @@ class RemoteLocation:
         See :meth:`Location.iter_files <scout_dask_io.files.location.Location.iter_files>`.
         """
         client, key = self.client, self.key
-        at_once = max(1, min(client.at_once, BATCH_NBYTES // max(max_nbytes, 1)))
+        at_once = max(1, min(client.at_once, AHEAD_NBYTES.get() // max(max_nbytes, 1)))
         begun: deque[tuple[str, Future[RangeAnswer]]] = deque()
         waiting = iter(names)
         try:

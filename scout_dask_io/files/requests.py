@@ -24,6 +24,8 @@ RangeAnswer: TypeAlias = tuple[Any, dict[str, Any] | None]
 WINDOW = 32
 # What these may hold together, in bytes.
 BATCH_NBYTES = 32 << 20
+#: What a read may hold of answers that it has not come to yet, where a plan has room for less.
+AHEAD_NBYTES: ContextVar[int] = ContextVar("ahead_nbytes", default=BATCH_NBYTES)
 
 
 class Client(Protocol):

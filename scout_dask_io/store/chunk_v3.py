@@ -170,7 +170,9 @@ class ObjectDecoder:
     """Turns the bytes of stored objects into arrays, through zarr."""
 
     def __init__(self, fmt: ShardFormat) -> None:
+        # Made for the first: making one takes as long as decoding a small chunk.
         self._fmt = fmt
+        self._made: tuple[zarr.Array[Any], dict[str, Buffer]] | None = None
 
     def decode(self, data: Any, path: StrPath) -> np.ndarray:
         """Give the elements of one object.
@@ -181,7 +183,8 @@ class ObjectDecoder:
             If ``data`` is damaged.
         """
         try:
-            array, objects = _one_object(self._fmt.document)
+            self._made = self._made or _one_object(self._fmt.document)
+            array, objects = self._made
             objects[_key(array)] = default_buffer_prototype().buffer.from_bytes(bytes(data))
             return np.asarray(array[...])
         except Exception as err:  # zarr gives on whatever its codecs raise

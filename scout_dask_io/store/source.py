@@ -32,9 +32,11 @@ from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError, ScoutIOError
 from scout_dask_io.files.local import Newest
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, as_remote, locate
+from scout_dask_io.files.requests import BATCH_NBYTES
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
+from scout_dask_io.store.chunk_v3 import ShardFormat
 from scout_dask_io.store.conventions import group_text
 from scout_dask_io.store.decompression import bounded
 from scout_dask_io.store.fingerprint import Fingerprint
@@ -56,6 +58,7 @@ from scout_dask_io.store.nodes import (
     open_with_zarr,
     store_of,
 )
+from scout_dask_io.store.shards import ShardIndex, iter_parts
 
 # A dask block of a few whole chunks: long against the scheduler's overhead,
 # small enough that a dozen of them fit anywhere.
@@ -238,6 +241,7 @@ class ChunkFileSource(_StoredSource):
         self.token = token
         # Chunks of a store are asked for at once, however few threads there are.
         self.asks_at_once = not root.on_disk
+        self.ahead_nbytes = 0 if root.on_disk else BATCH_NBYTES
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""
@@ -349,10 +353,16 @@ class ZarrSource(_StoredSource):
         array: zarr.Array[Any],
         fingerprint: Fingerprint | None,
         token: str,
+        document: dict[str, Any] | None = None,
     ) -> None:
         self.root = root
         self.fingerprint = fingerprint
         self._array = array
+        # On a disk zarr reads them as fast.
+        self._shards: ShardIndex | None = None
+        self.ahead_nbytes = 0 if root.on_disk else BATCH_NBYTES
+        if not root.on_disk and array.shards is not None:
+            self._shards = ShardIndex.of(document or {})
         self.shape = array.shape
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.token = token
@@ -378,6 +388,9 @@ class ZarrSource(_StoredSource):
         SourceChangedError
             If another array has taken this one's place.
         """
+        if self._shards is not None:
+            yield from self._iter_shards(self._shards, region)
+            return
         whole = tuple(slice(0, s.stop - s.start) for s in region)
         try:
             values = np.asarray(self._array[region])
@@ -397,6 +410,26 @@ class ZarrSource(_StoredSource):
         self.check()
         self._check_fill(region, values)
         yield whole, values
+
+    def _iter_shards(self, shards: ShardIndex, region: Region) -> Iterator[Piece]:
+        """Yield one piece a chunk that the region touches, of shards at a URL."""
+        missing: list[Shape] = []
+        for cell, values in iter_parts(as_remote(self.root), shards, region, missing):
+            shared = intersect(cell, region)
+            if shared is not None:
+                yield relative_to(shared, region), values[relative_to(shared, cell)]
+        self.check()
+        records = self._records() if missing else None
+        outer = shards.outer
+        for index in missing:
+            where = chunk_region(index, outer.shape, outer.chunks)
+            if _size_of(records, where, outer.chunks):
+                # It raises, but for one that another writer has put meanwhile.
+                key = outer.chunk_key(index)
+                if self._stands_now(key, where, outer.chunks):
+                    raise ChunkReadError(
+                        f"{self.root / key} was written while it was read: read it once more"
+                    )
 
     def _check_fill(self, region: Region, values: np.ndarray) -> None:
         """Refuse fill that stands for chunks which the manifest knows and which are lost.
@@ -431,13 +464,24 @@ def _all_same(values: Any, fill: np.ndarray) -> bool:
     return bool(np.all(values == fill) or (fill != fill and np.all(values != values)))
 
 
+def _plain_v3(document: dict[str, Any]) -> ChunkFormat | None:
+    """Give the format of a v3 array without shards, of which each chunk is one object."""
+    try:
+        found = ShardFormat.from_metadata(document)
+    except LayoutError:
+        return None  # zarr says what it is
+    return found if found is not None and found.inner == found.chunks else None
+
+
 def growing_source(root: Location, document: dict[str, Any]) -> ChunkFileSource | ZarrSource:
     """Give an array that is not finished, and whose metadata are elsewhere, as a source."""
-    fmt = ArrayFormat.from_metadata(document, "/")
+    plain = ArrayFormat.from_metadata(document, "/")
+    fmt = _plain_v3(document) if document["zarr_format"] == 3 else plain
     if fmt is not None:
         return ChunkFileSource(root, fmt, None, "")
     place = StorePath(store_of(root, read_only=True))
-    return ZarrSource(root, bounded(zarr.Array.from_dict(place, document)), None, "")
+    array = bounded(zarr.Array.from_dict(place, document))
+    return ZarrSource(root, array, None, "", document)
 
 
 def open_level(
@@ -520,9 +564,11 @@ def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | Zarr
     if node.kind == "group":
         raise PathNotFoundError(f"{root} is a Zarr group, expected an array; {_held(node)}")
     layout = detect_layout(node, nested=nested)
-    fmt = None
+    fmt: ChunkFormat | None = None
     if layout.zarr_format == 2:
         fmt = ArrayFormat.from_metadata(layout.metadata, layout.separator, root / ".zarray")
+    elif not root.on_disk:
+        fmt = _plain_v3(layout.metadata)
     found = Fingerprint.of(node)
     token = found.token()
     source: ChunkFileSource | ZarrSource
@@ -535,6 +581,6 @@ def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | Zarr
                 f"{root} holds text (strings of any length) or other objects, {stored.dtype}, "
                 "expected numbers: they have no picture. Read it with zarr.open_array."
             )
-        source = ZarrSource(root, stored, found, token)
+        source = ZarrSource(root, stored, found, token, layout.metadata)
     source.node = node
     return source

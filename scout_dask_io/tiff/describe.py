@@ -24,6 +24,7 @@ from scout_dask_io.core.selection import ALL_PAGES, AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
+from scout_dask_io.files.requests import WINDOW
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import find_set_of, has_index, names_others, open_alone
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
@@ -329,7 +330,8 @@ def _describe_all(
 ) -> Iterator[DescribedFile | Refused]:
     n_batch, workers = _BATCH, nb_workers or 8
     if not paths[0].on_disk:
-        n_batch, workers = 1, workers if paths[0].serves_threads else 1
+        # They wait for the store alone.
+        n_batch, workers = 1, (nb_workers or WINDOW) if paths[0].serves_threads else 1
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
     batch = partial(_describe_batch, describe=describe, asked=asked)

@@ -22,6 +22,7 @@ from scout_dask_io.core.grid import Region
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ScoutIOError, TiffReadError
 from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.files.requests import AHEAD_NBYTES
 from scout_dask_io.tiff import open_file as files
 from scout_dask_io.tiff.ifd import Damaged
 from scout_dask_io.tiff.open_file import open_checked
@@ -207,10 +208,8 @@ def _from(first: Lead, n: int) -> Lead:
     return (*first[:-1], slice(first[-1].start, first[-1].start + n))
 
 
-#: Pages that are fetched at once; clients have ten connections by default.
-_N_PAGES = 8
-#: What may be held of pages that are not yet asked for, in each call that reads.
-_AHEAD_NBYTES = 16 << 20
+#: Pages that are fetched at once, in each call that reads.
+_N_PAGES = 16
 
 
 def open_pages(
@@ -301,7 +300,7 @@ def _fetch_ahead(
         If the store does not give what a page needs.
     """
     reach_nbytes = max((readers[k].reach_nbytes for k in set(numbers)), default=0)
-    n_pages = min(_N_PAGES, len(numbers), _AHEAD_NBYTES // max(reach_nbytes, 1))
+    n_pages = min(_N_PAGES, len(numbers), AHEAD_NBYTES.get() // max(reach_nbytes, 1))
     n_pages = n_pages if serves_threads else 1
 
     def fetch(item: tuple[int, Page | None]) -> Page | None:

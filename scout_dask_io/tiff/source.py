@@ -19,6 +19,7 @@ from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.files.requests import BATCH_NBYTES
 from scout_dask_io.tiff.metadata import Stated, sizes_beside
 from scout_dask_io.tiff.open_file import shared_gate
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
@@ -95,6 +96,7 @@ class TiffSource(Source):
         self._pending = pending
         self.has_own_threads = options is not None  # pages are fetched ahead
         self.band_nbytes = 0 if options is None else STORE_BAND_NBYTES
+        self.ahead_nbytes = 0 if options is None else BATCH_NBYTES
         self._gate_key = token
         self._gate: AbstractContextManager[Any] | None = None
         self.token = token

@@ -58,7 +58,7 @@ def plan_stored(pixels: WriteInput, stored: Shape, limits: Limits, *, sharded: b
     room["n_copies"] = copies_of(sharded=sharded)
     try:
         if source is not None:
-            room["band_nbytes"] = source.band_nbytes
+            room |= {"band_nbytes": source.band_nbytes, "ahead_nbytes": source.ahead_nbytes}
             return planned(plan_source, source.shape, dtype, stored, source.read_shape, **room)
         return planned(plan_computed, pixels.data.chunks, dtype, stored, **room)
     except MemoryLimitError as err:

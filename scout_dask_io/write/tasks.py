@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -105,6 +105,7 @@ def _source_tasks(
 ) -> Tasks:
     """One task a unit, each with the part of the source that it reads."""
     tasks: Tasks = {}
+    target = replace(target, ahead_nbytes=plan.ahead_nbytes)
     last: Region = ()
     part, inside = source, full_region(source.shape)
     for unit, region in enumerate(plan.iter_units()):

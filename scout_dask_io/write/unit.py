@@ -42,6 +42,7 @@ from scout_dask_io.core.grid import (
     window_of,
 )
 from scout_dask_io.core.source import Source
+from scout_dask_io.files.requests import AHEAD_NBYTES
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -75,6 +76,8 @@ class Target:
         Whether each unit leaves a record of its planes beside the journal.
     uploads : UploadLimit, optional
         What may be under way at once; where there is none, chunks are written one by one.
+    ahead_nbytes : int
+        What a task may hold of answers of its source ahead; 0 for what is usual.
     """
 
     transaction: Transaction
@@ -85,6 +88,7 @@ class Target:
     lower: tuple[Lower, ...] = ()
     qc: bool = False
     uploads: UploadLimit | None = None
+    ahead_nbytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,9 +185,11 @@ def write_unit(
             running, ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), running.pool), uploads
         )
         lower = Cascade(target.lower, target, region, work) if target.lower else None
+        room = AHEAD_NBYTES.set(target.ahead_nbytes or AHEAD_NBYTES.get())
         try:
             noted = _write_unit(target, unit, region, source, inside, work, lower)
         finally:
+            AHEAD_NBYTES.reset(room)
             work.buffer.close()
             if lower is not None:
                 lower.close()

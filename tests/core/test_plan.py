@@ -310,8 +310,8 @@ def test_every_pair_of_axis_extents_keeps_the_plan_aligned() -> None:
     ("asked", "max_mem", "rows"),
     [
         (0, 2**30, 128),
-        # Two units a worker: half of what a plane has.
-        (2**27, 2**30, 512),
+        # A unit a worker: planes are asked for whole.
+        (2**27, 2**30, 1024),
         (2**25, 2**30, 256),
         # Memory has the last word.
         (2**27, 40 * 2**20, 128),
@@ -327,4 +327,22 @@ def test_bands_are_as_long_as_a_source_asks_where_memory_and_workers_permit(
     )  # fmt: skip
     assert plan.band == (64, rows, 1024)
     assert plan.projected_mem <= max_mem
-    assert plan.n_units >= 2 * plan.nb_workers
+    assert plan.n_units >= plan.nb_workers
+
+
+def test_what_is_held_of_answers_ahead_is_counted_and_gives_way() -> None:
+    def planned(max_mem: int, ahead_nbytes: int) -> WritePlan:
+        return plan_source(
+            (256, 512, 512), np.dtype("<u2"), (64, 64, 64), (1, 1, 512), Room(2, max_mem),
+            ahead_nbytes=ahead_nbytes,
+        )  # fmt: skip
+
+    disk, store = planned(1000 * MB, 0), planned(1000 * MB, 32 * MB)
+    assert store.ahead_nbytes == 32 * MB
+    assert store.projected_mem == disk.projected_mem + 2 * 32 * MB
+    # A quarter of a task's share, and next to nothing where a chunk would not fit beside it.
+    assert planned(80 * MB, 32 * MB).ahead_nbytes == 10 * MB
+    least = 4 * 64**3 * 2 + 2 * 1024 + 1
+    tight = planned(least, 32 * MB)
+    assert (tight.ahead_nbytes, tight.nb_workers) == (1, 1)
+    assert tight.projected_mem <= least

@@ -8,6 +8,7 @@ import pickle
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import s3fs
 import tifffile
+import zarr
 from helpers import make_volume, python, shared_data, write_channels, write_planes
 from object_store import Lab, Request, faulty_proxy, options
 
@@ -30,6 +32,7 @@ from scout_dask_io.errors import (
     SourceChangedError,
     TiffReadError,
 )
+from scout_dask_io.files.requests import AHEAD_NBYTES
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.tiff import segment_reader as segments
 
@@ -205,6 +208,50 @@ def test_a_plane_takes_one_request_to_describe_and_two_to_read(
     assert counted.took() == {"LIST": 1, "GET": 7}
     np.testing.assert_array_equal(whole(lazy), volume)
     assert counted.took() == {"GET": 7}
+
+
+@pytest.mark.in_process
+def test_a_write_asks_twice_for_a_plane(
+    lab: Lab, tmp_path: Path, volume: np.ndarray, counted: Counted
+) -> None:
+    url = planes_at(lab, tmp_path, volume)
+    lazy = io.imread_folder(url, storage_options=counted.options)
+    io.write_zarr(tmp_path / "a.zarr", lazy, (8, 16, 16), nb_workers=1)
+    planes = [r.name for r in counted.seen if r.name.endswith(".tif")]
+    assert len(planes) == 2 * 7
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "a.zarr", mode="r")[...], volume)
+
+
+@pytest.mark.in_process
+@pytest.mark.parametrize("room", [1, 3])
+def test_no_more_is_held_ahead_than_a_plan_has_room_for(
+    lab: Lab, tmp_path: Path, volume: np.ndarray, room: int
+) -> None:
+    url = planes_at(lab, tmp_path, volume)
+    running, most, lock = [0], [0], threading.Lock()
+    both = threading.Barrier(room)
+
+    def fault(method: str, path: str) -> None:
+        if method == "GET" and path.endswith(".tif"):
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.5)  # until as many are under way as may be
+            with lock:
+                running[0] -= 1
+
+    with faulty_proxy(lab.address, fault) as address:
+        lazy = io.imread_folder(url, 1, storage_options=options(address))
+        most[0] = 0
+        token = AHEAD_NBYTES.set(room * volume[0].nbytes)
+        try:
+            source = source_of(lazy)
+            assert source is not None
+            np.testing.assert_array_equal(source[:], volume)
+        finally:
+            AHEAD_NBYTES.reset(token)
+    assert most[0] <= room
 
 
 @pytest.mark.in_process
@@ -627,6 +674,7 @@ def test_a_conversion_from_a_store_is_resumed_from_the_same_objects_alone(
     import scout_dask_io.core.plan as planning
 
     monkeypatch.setattr(planning, "UNIT_NBYTES", 4 * 64 * 410 * 2)
+    monkeypatch.setattr("scout_dask_io.tiff.source.STORE_BAND_NBYTES", 4 * 64 * 410 * 2)
     url = planes_at(lab, tmp_path, volume)
     down = {"after": 18}
     gets: list[str] = []

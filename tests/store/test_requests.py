@@ -54,12 +54,10 @@ def test_opening_an_array_takes_five_requests_and_a_block_one_a_chunk(
     opened = counted.kinds()
     assert opened == Counter(GET=5)
     assert (lazy[:4, :6, :8].compute() == DATA[:4, :6, :8]).all()
-    # One a chunk, whose record in the manifest tells whose it is. Of v3, which zarr reads, two
-    # small ones a block tell whether it is still the same array.
-    looks = 0 if zarr_format == 2 else 2
-    assert counted.kinds() == Counter(GET=1 + looks)
+    # One a chunk, whose record in the manifest tells whose it is.
+    assert counted.kinds() == Counter(GET=1)
     assert (lazy.compute() == DATA).all()
-    assert counted.kinds() == Counter(GET=8 + looks * lazy.npartitions)
+    assert counted.kinds() == Counter(GET=8)
 
 
 def test_info_takes_eight_requests_and_verify_no_head(counted: Counted):
