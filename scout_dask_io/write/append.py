@@ -31,7 +31,7 @@ from scout_dask_io.store.codecs import resolve_codec
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growth import ArrayGrowth, Growth, settle, splice, tail_of, tidy
 from scout_dask_io.store.image import image_above
-from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, axis_names
+from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, GROWING_ATTRIBUTE, axis_names
 from scout_dask_io.store.manifest import Manifest, manifest_of
 from scout_dask_io.store.metadata import Node, metadata_file
 from scout_dask_io.store.nodes import open_array
@@ -67,6 +67,11 @@ class Standing:
         ArgumentError
             If it has filters, an unknown codec, or elements that are no numbers.
         """
+        if GROWING_ATTRIBUTE in node.attributes:
+            raise ArgumentError(
+                f"{node.location} still grows: a conversion that follows a microscope shows in it "
+                "what is whole so far. Append once that has ended, or to another array."
+            )
         fmt = format_at(node)
         if fmt is None:
             raise ArgumentError(

@@ -243,3 +243,23 @@ def test_an_array_in_a_store_grows(lab: Lab, volume: np.ndarray, settings: dict[
     assert io.verify(lab.url, **options).ok
     own = [name for name in lab.names() if name.startswith(".scout")]
     assert own == [".scout-manifest", ".scout-regions-state"]
+
+
+@pytest.mark.parametrize("write", [io.write_zarr, io.write_ome_zarr])
+def test_what_a_conversion_still_shows_of_a_growing_folder_is_not_appended_to(
+    tmp_path: Path, volume: np.ndarray, write: Any
+) -> None:
+    path = tmp_path / "a.zarr"
+    write(path, volume[:8], CHUNKS, voxel_size=(1, 1, 1))
+    full = path / "0" if write is io.write_ome_zarr else path
+    attributes = node(full, ".zattrs")
+    growing = {"axis": 0, "whole": 8, "planned": 21}
+    (full / ".zattrs").write_text(json.dumps({**attributes, "scout_growing": growing}))
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    with pytest.raises(ArgumentError, match="still grows"):
+        write(path, volume[8:], append=0)
+    assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+    # The way out: once it has ended, there is no such attribute.
+    (full / ".zattrs").write_text(json.dumps(attributes))
+    write(path, volume[8:], append=0)
+    np.testing.assert_array_equal(io.read_zarr(path), volume)
