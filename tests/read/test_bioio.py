@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
-from bioio import BioImage
-from bioio_base.exceptions import UnsupportedFileFormatError
 from helpers import write_planes
 
 import scout_dask_io as io
-from scout_dask_io.read.bioio import Reader
+
+xr = pytest.importorskip("xarray")
+BioImage = pytest.importorskip("bioio").BioImage
+UnsupportedFileFormatError = pytest.importorskip("bioio_base.exceptions").UnsupportedFileFormatError
+Reader = pytest.importorskip("scout_dask_io.read.bioio").Reader
 
 DATA = np.arange(2 * 6 * 40 * 50, dtype="u2").reshape(2, 6, 40, 50)
 

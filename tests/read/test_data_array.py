@@ -10,11 +10,12 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
-import xarray as xr
 import zarr
 from helpers import write_planes
 
 import scout_dask_io as io
+
+xr = pytest.importorskip("xarray")
 
 DATA = np.arange(2 * 6 * 40 * 50, dtype="u2").reshape(2, 6, 40, 50)
 
