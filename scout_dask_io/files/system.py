@@ -52,13 +52,13 @@ NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EML
 
 if hasattr(os, "preadv"):
 
-    def read_some_at(fd: int, out: memoryview, offset: int) -> int:
+    def read_some_at(fd: int, offset: int, out: memoryview) -> int:
         """Read into ``out`` from a place in a file, and give how many bytes; 0 is its end."""
         return os.preadv(fd, [out], offset)
 
 else:
 
-    def read_some_at(fd: int, out: memoryview, offset: int) -> int:
+    def read_some_at(fd: int, offset: int, out: memoryview) -> int:
         """Read into ``out`` from a place in a file, and give how many bytes; 0 is its end.
 
         By moving its position: a descriptor that several threads share is not to be given.

@@ -122,7 +122,7 @@ def _fill(fd: int, buffer: memoryview, offset: int) -> int:
     """
     got = 0
     while got < len(buffer):
-        n = read_some_at(fd, buffer[got:], offset + got)
+        n = read_some_at(fd, offset + got, buffer[got:])
         if n == 0:
             break
         got += n

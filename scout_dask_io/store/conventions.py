@@ -10,13 +10,13 @@ Neuroglancer's "precomputed" documents.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.metadata import HEAD_NBYTES, METADATA_FILES, Node, read_node
@@ -131,7 +131,7 @@ def _consolidated(node: Node) -> list[str]:
         found = (found or {}).get("metadata")
         return [n for n, m in (found or {}).items() if m.get("node_type") == "array"]
     with suppress(ChunkReadError, ValueError):
-        found = json.loads((node.location / ".zmetadata").read() or b"{}").get("metadata")
+        found = parse_json((node.location / ".zmetadata").read() or b"{}").get("metadata")
         return [n.removesuffix("/.zarray") for n in found or {} if n.endswith("/.zarray")]
     return []
 
@@ -158,7 +158,7 @@ def check_other_store(location: Location) -> None:
         found = None
         with suppress(ChunkReadError, OSError, ValueError):
             raw = (location / name).read(HEAD_NBYTES)
-            found = None if raw is None else json.loads(raw)
+            found = None if raw is None else parse_json(raw)
         if isinstance(found, dict) and (what := tell(found)):
             raise LayoutError(
                 f"{location} is {what} of {kind}, by its {name}, and no Zarr: that is not read "

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from scout_dask_io.core.grid import Region, Shape, iter_chunk_indices
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import warn
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.disk import make_dirs, naming_errors, remove_tree
@@ -42,7 +43,7 @@ def excerpt_job(destination: LocalLocation) -> str | None:
     """Give the write that what stands at a destination is an excerpt of; ``None`` of all else."""
     try:
         raw = (destination / EXCERPT_NAME).read()
-        return None if raw is None else str(json.loads(raw)["job"])
+        return None if raw is None else str(parse_json(raw)["job"])
     except (LayoutError, ValueError, KeyError, TypeError):
         return None
 
@@ -114,7 +115,7 @@ class Excerpt:
         for name in ("zarr.json", ".zarray"):
             raw = (here / name).read()
             if raw is not None:
-                self.extent = int(json.loads(raw)["shape"][self.axis])
+                self.extent = int(parse_json(raw)["shape"][self.axis])
 
     def show(self, regions: Iterable[Region], extent: int) -> None:
         """Let readers see some more: the chunks of these regions, and all up to an extent.
@@ -210,10 +211,10 @@ class Excerpt:
         array = self.txn.array(level)
         raw = (array / "zarr.json").read()
         if raw is not None:
-            document = json.loads(raw)
+            document = parse_json(raw)
             return [("zarr.json", {**document, "attributes": document.get("attributes", {})})]
-        attributes = json.loads((array / ".zattrs").read() or b"{}")
-        return [(".zattrs", attributes), (".zarray", json.loads((array / ".zarray").read() or b""))]
+        attributes = parse_json((array / ".zattrs").read() or b"{}")
+        return [(".zattrs", attributes), (".zarray", parse_json((array / ".zarray").read() or b""))]
 
     def _group_documents(self) -> Iterable[tuple[str, bytes]]:
         if self.group is None:

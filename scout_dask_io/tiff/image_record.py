@@ -9,7 +9,6 @@ description, whose ``finterval`` is in seconds.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from xml.etree import ElementTree
 
 import tifffile
 
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.ome_metadata import RECORD_KEY
 
 _T = TypeVar("_T")
@@ -95,14 +95,14 @@ def _annotation_of(tif: tifffile.TiffFile) -> Any:
         return None
     for note in ElementTree.fromstring(tif.ome_metadata or "").iter():
         if note.get("Namespace") == NAMESPACE:
-            return json.loads("".join(note.itertext()))
+            return parse_json("".join(note.itertext()))
     return None
 
 
 def _record_of_imagej(meta: dict[str, Any]) -> Any:
     for line in str(meta.get("Info", "")).splitlines():
         if line.startswith(f"{RECORD_KEY}: "):
-            return json.loads(line.removeprefix(f"{RECORD_KEY}: "))
+            return parse_json(line.removeprefix(f"{RECORD_KEY}: "))
     return None
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from scout_dask_io.core.image_info import named_channels
 from scout_dask_io.core.json_document import parse_json
+from scout_dask_io.core.selection import ALL_PAGES
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import TiffReadError
 from scout_dask_io.files.location import Location
@@ -200,7 +201,8 @@ def _entries(data: bytes, where: str) -> Iterator[tuple[dict[str, Any], str, tup
             raise TiffReadError(
                 f"{where!r} is damaged or cut after {number:,} planes: the planes of the NDTiff "
                 "data set beside it cannot be told. Bring back the index as it was written; "
-                "imread_folder reads each of its files by itself."
+                + ALL_PAGES
+                + " reads the pages of its files one after the other."
             ) from err
         yield axes, name, numbers
         number += 1
@@ -231,8 +233,9 @@ def ndtiff_set(folder: Location, data: bytes) -> FileSet:
     if len(kinds) > 1 or next(iter(kinds))[3] != 0 or next(iter(kinds))[2] not in _PIXELS:
         shown = ", ".join(f"{w}x{h} of type {p}, compression {c}" for w, h, p, c in sorted(kinds))
         raise TiffReadError(
-            f"{where!r} lists planes that are no one uncompressed array: {shown}. imread_folder "
-            "reads the files of the data set by themselves."
+            f"{where!r} lists planes that are no one uncompressed array: {shown}. "
+            + ALL_PAGES
+            + " reads the pages of the files one after the other."
         )
     names = dict.fromkeys(key for row in rows for key in row)
     others = [name for name in names if name not in _NDTIFF_AXES]

@@ -190,7 +190,7 @@ def read_at(fd: OpenFile, offset: int, out: memoryview) -> int:
         return fd.read(offset, out)
     done, wanted = 0, len(out)
     while done < wanted:
-        got = read_some_at(fd, out[done:] if done else out, offset + done)
+        got = read_some_at(fd, offset + done, out[done:] if done else out)
         if got == 0:
             break
         done += got

@@ -26,6 +26,7 @@ from scout_dask_io.core.grid import (
     iter_chunk_indices,
     region_shape,
 )
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.store.excerpt import Excerpt, ShownLevel, seen_extent
 from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.tiff.arrival import Arrived, FileState
@@ -172,7 +173,7 @@ class Growth:
         """Give what an earlier run noted that the units of a slab read."""
         (raw,) = self.txn.kept(self.target.level, [_note_name(slab)])
         try:
-            rows = json.loads(raw or b"[]")
+            rows = parse_json(raw or b"[]")
             return {tuple(at): ReadPlane(name, FileState(*state)) for at, name, state in rows}
         except (ValueError, TypeError):
             return {}

@@ -149,6 +149,7 @@ def test_a_way_out_is_said_as_each_has_it():
 OF_FUNCTIONS = {"read/tiff.py", "tiff/range_reader.py", "tiff/folder.py", "write/labels.py"}
 OF_FUNCTIONS |= {
     "write/append.py",
+    "write/append_image.py",
     "read/channels.py",
     "jobs/verify_manifest.py",
     "jobs/export_selection.py",

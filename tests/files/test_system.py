@@ -79,9 +79,9 @@ def test_bytes_at_a_place_are_read_to_the_end_of_the_file(
     path.write_bytes(bytes(range(100)))
     with path.open("rb") as file:
         out = bytearray(10)
-        assert system.read_some_at(file.fileno(), memoryview(out), 95) == 5
+        assert system.read_some_at(file.fileno(), 95, memoryview(out)) == 5
         assert out[:5] == bytes(range(95, 100))
-        assert system.read_some_at(file.fileno(), memoryview(out), 100) == 0
+        assert system.read_some_at(file.fileno(), 100, memoryview(out)) == 0
 
 
 def _try(folder: str, answer: multiprocessing.SimpleQueue[bool]) -> None:

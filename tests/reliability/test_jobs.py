@@ -205,13 +205,13 @@ def test_scan_reads_no_pixel_and_tells_channels_apart(
     from scout_dask_io.tiff import open_file as files
 
     read: list[int] = []
-    real = files._read_some
+    real = files.read_some_at
 
     def note(fd: int, offset: int, out: memoryview) -> int:
         read.append(len(out))
         return real(fd, offset, out)
 
-    monkeypatch.setattr(files, "_read_some", note)
+    monkeypatch.setattr(files, "read_some_at", note)
     report = io.scan(tmp_path / "brain")
     assert report.ok
     assert [f.shape for f in report.folders] == [(300, 310)] * 2

@@ -367,7 +367,7 @@ def read_while_cut(path: str) -> str:
     """Cut the file while it is open: with a memory map this is SIGBUS."""
     from scout_dask_io.tiff import open_file as files
 
-    array, real = io.imread(path), files._read_some
+    array, real = io.imread(path), files.read_some_at
     done = []
 
     def cut_first(fd: int, offset: int, out: memoryview) -> int:
@@ -375,7 +375,7 @@ def read_while_cut(path: str) -> str:
             done.append(os.truncate(path, 600))
         return real(fd, offset, out)
 
-    files._read_some = cut_first
+    files.read_some_at = cut_first
     return str(array.compute(scheduler="sync").sum())
 
 

@@ -107,7 +107,7 @@ CASES: dict[str, dict[str, Any]] = {
     "new": {},
     "over": {"overwrite": True},
     "qc": {"qc": True},
-    "image": {"levels": 2},
+    "image": {"levels": 2, "axes": "zyx"},
     "region": {"region": REGION},
 }
 

@@ -281,8 +281,8 @@ def test_reading_goes_on_where_the_system_gives_less_than_asked(tmp_path, monkey
     volume = make_volume((1, 8, 9))
     (path,) = write_planes(tmp_path, volume)
     source = describe_planes([str(path)])
-    real = files._read_some
-    monkeypatch.setattr(files, "_read_some", lambda fd, at, out: real(fd, at, out[:5]))
+    real = files.read_some_at
+    monkeypatch.setattr(files, "read_some_at", lambda fd, at, out: real(fd, at, out[:5]))
     np.testing.assert_array_equal(source[0], volume[0])
 
 
