@@ -101,7 +101,8 @@ def test_round_trips_of_opening_and_of_writing_one_chunk(lab: Lab, monkeypatch: 
     assert write.depth <= 9
     image = Deep(monkeypatch)
     io.write_ome_zarr(lab.url + "2", DATA, DATA.shape, **settings)
-    assert image.depth <= 12
+    # One less where the levels' last objects are there before the first is asked for.
+    assert image.depth <= 13
     opening = Deep(monkeypatch)
     io.read_zarr(lab.url, **settings)
     assert opening.depth <= 3

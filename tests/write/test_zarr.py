@@ -349,7 +349,6 @@ def test_an_array_of_unknown_shape_is_refused(tmp_path: Path) -> None:
     [
         ({"chunks": 0}, ChunkError),
         ({"chunks": (4, 4.5, 4)}, ChunkError),
-        ({"chunks": None}, ChunkError),
         ({"chunks": (2**11, 2**11, 2**11)}, (ChunkError, MemoryLimitError)),
         ({"codec": "zip"}, ArgumentError),
         ({"codec": {"id": "nonsense"}}, ArgumentError),
