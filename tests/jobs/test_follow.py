@@ -260,8 +260,11 @@ def test_a_share_that_does_not_answer_for_a_while_is_asked_again(tmp_path, monke
 
 def test_a_share_that_never_answers_again_is_named(tmp_path, monkeypatch):
     (tmp_path / "planes").mkdir()
+    real = os.scandir
 
     def scandir(path):
+        if str(path) != str(tmp_path / "planes"):
+            return real(path)
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("scout_dask_io.tiff.placement.os.scandir", scandir)
