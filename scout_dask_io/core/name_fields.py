@@ -734,7 +734,8 @@ def _grid(
                 "that tells them apart."
             )
         files[index] = name
-    holes, gaps = _holes(fields, files), _gaps(fields)
+    # Names of which no two are alike tell of no grid, and so of no holes in one.
+    holes, gaps = _holes(fields, files) if files else [], _gaps(fields)
     return NameGrid(fields, files, tuple(holes), tuple(gaps), tuple(strays), guessed)
 
 

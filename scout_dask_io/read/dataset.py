@@ -301,6 +301,7 @@ def grid_of_stacks(place: Location) -> NameGrid:
         If the names do not tell it; the message shows the patterns that choose.
     """
     grid = grid_of_names(_names_of(place), repr(str(place)))
+    _check_told(place, grid)
     channel = grid.along("c")
     words = [v for v in channel.values if isinstance(v, str)] if channel else []
     if words and max(map(len, words)) == 1:
@@ -311,6 +312,16 @@ def grid_of_stacks(place: Location) -> NameGrid:
         patterns = (grid.pattern.replace("{c}", axis) for axis in ("{t}", "{c}", "{position}"))
         raise ArgumentError(start + joined(" or ", (Option("pattern", p) for p in patterns)) + ".")
     return grid
+
+
+def _check_told(place: Location, grid: Reading) -> None:
+    """Refuse names that tell of no dataset."""
+    if isinstance(grid, NameGrid) and not grid.files:
+        shown = ", ".join(map(repr, grid.strays[:3])) + (", ..." if len(grid.strays) > 3 else "")
+        raise ArgumentError(
+            f"{place!r}: the names of its {len(grid.strays):,} files ({shown}) do not say how they "
+            "belong together: give " + Option("pattern", "") + ", or name one of the files"
+        )
 
 
 def _is_folder_a_channel(grid: NameGrid) -> bool:
@@ -391,6 +402,7 @@ def open_grid(
     ArgumentError
         If there are several positions and none is given, or not the one that is.
     """
+    _check_told(place, grid)
     one = grid_at(grid, selection.position, str(place))
     if isinstance(one, SetReading):
         source = one.describe(nb_workers, selection)

@@ -201,3 +201,16 @@ def test_a_random_dataset_reads_as_what_made_it(
     np.testing.assert_array_equal(got.compute(), volume)
     assert [f.plane for f in source_of(got).filled] == [hole]
     assert any("MAX_of it.tif" in str(w.message) for w in told) == decoy
+
+
+@pytest.mark.parametrize("names", [("run_Stack.tif", "run_Stack_1.tif")])
+def test_stacks_whose_names_tell_nothing_are_refused_with_the_way(tmp_path, names):
+    stacks = make_volume((6, 8, 9)).reshape(2, 3, 8, 9)
+    for name, stack in zip(names, stacks, strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / name, stack, photometric="minisblack", metadata=None)
+    with pytest.raises(io.ArgumentError, match="do not say how they belong together") as caught:
+        io.imread_dataset(tmp_path)
+    assert "pattern=" in str(caught.value)
+    assert names[0] in str(caught.value)
+    np.testing.assert_array_equal(io.imread(tmp_path / names[1]), stacks[1])  # the way out
