@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +23,9 @@ from scout_dask_io.core.grid import (
     Region,
     Shape,
     chunk_counts,
+    iter_block_regions,
     iter_regions,
+    region_shape,
     uniform_blocks,
 )
 from scout_dask_io.core.json_document import parse_json
@@ -130,8 +131,8 @@ def plan_update(
         )
     node = open_node(destination)
     plan = plan_with(src, dst, how)
-    arrays = _standing(node, plan)
     now = planes_of(source_of(plan.source_array()))
+    arrays = _standing(node, plan, now)
     if now is None:
         raise ArgumentError(
             f"{plan.source} is no folder of TIFF planes and no TIFF file, whose planes could be "
@@ -181,7 +182,7 @@ class _Arrays:
     of: dict[int | None, Standing]
 
 
-def _standing(node: Node, plan: ConvertPlan) -> _Arrays:
+def _standing(node: Node, plan: ConvertPlan, now: Planes | None) -> _Arrays:
     """Give what stands, and refuse it where its chunks are not those that would be written.
 
     Raises
@@ -211,19 +212,20 @@ def _standing(node: Node, plan: ConvertPlan) -> _Arrays:
         stored = read_manifest(root)
         if fmt is not None and stored is not None:
             found[level] = Standing(as_local(root), fmt, stored.records)
-    _check_alike(place, plan, found)
+    _check_alike(place, plan, now, found)
     return _Arrays(manifest, found)
 
 
-def _check_alike(place: object, plan: ConvertPlan, found: Mapping[int | None, Standing]) -> None:
+def _check_alike(
+    place: object, plan: ConvertPlan, now: Planes | None, found: Mapping[int | None, Standing]
+) -> None:
     """Refuse arrays whose chunks hold other elements than those that would be written."""
-    now = planes_of(source_of(plan.source_array()))
     shapes: dict[int | None, Shape] = dict(enumerate(plan.levels)) or {None: plan.write.shape}
+    asked = {"chunks": list(plan.write.chunks), "zarr_format": plan.write.zarr_format}
+    asked |= {"shards": None if plan.write.shards is None else list(plan.write.shards)}
     for level, standing in found.items():
         fmt, shape = standing.format, shapes.get(level)
         described = fmt.described()
-        asked = {"chunks": list(plan.write.chunks), "zarr_format": plan.write.zarr_format}
-        asked |= {"shards": None if plan.write.shards is None else list(plan.write.shards)}
         there = {name: described.get(name) for name in asked}
         if there != asked or fmt.dtype.newbyteorder("=") != np.dtype(plan.write.dtype):
             raise _otherwise(place, f"{there} of {fmt.dtype}", f"{asked} of {plan.write.dtype}")
@@ -352,18 +354,15 @@ def _changes(before: Planes | None, now: Planes, mask: np.ndarray) -> dict[str, 
     if before is None:
         return {"changed": tuple(named), "came": (), "went": (), "moved": ()}
     old, new = before.by_name(), now.by_name()
+    was, has = before.pages_by_name(), now.pages_by_name()
+    there = [n for n in named if n in old]
+    moved = {n for n in there if old[n] == new[n] and was[n] != has[n]}
     return {
-        "changed": tuple(n for n in named if n in old and (old[n] != new[n] or not _moved(n, before,
-                         now))),
+        "changed": tuple(n for n in there if n not in moved),
         "came": tuple(n for n in named if n not in old),
         "went": tuple(n for n in before.names if n not in new),
-        "moved": tuple(n for n in named if n in old and old[n] == new[n] and _moved(n, before,
-                       now)),
-    }  # fmt: skip
-
-
-def _moved(name: str, before: Planes, now: Planes) -> bool:
-    return list(before.pages_of(name)) != list(now.pages_of(name))
+        "moved": tuple(n for n in there if n in moved),
+    }
 
 
 def _total(plan: ConvertPlan, level: int | None) -> Shape:
@@ -393,15 +392,11 @@ def _touched(
     units: Blocks, standing: Standing | None, mask: np.ndarray, now: Planes, total: Shape
 ) -> set[int]:
     """Give the units that hold what a changed plane became, or what is not known to be whole."""
-    edges = [list(accumulate(axis, initial=0)) for axis in units]
-    every = range(math.prod(map(len, units)))
     if standing is None:
-        return set(every)
+        return set(range(math.prod(map(len, units))))
     grown = chunk_counts(tuple(map(sum, units)), standing.format.chunks)
     found = set()
-    for number in every:
-        index = np.unravel_index(number, tuple(map(len, units)))
-        region = tuple(slice(e[i], e[i + 1]) for e, i in zip(edges, index, strict=True))
+    for number, (_, region) in enumerate(iter_block_regions(units)):
         lead = tuple(
             slice(region[axis].start * total[axis], region[axis].stop * total[axis])
             for axis in now.axes
@@ -421,15 +416,12 @@ def _is_whole(region: Region, standing: Standing, grid: Shape) -> bool:
 
 
 def _n_chunks(plan: ConvertPlan, units: Blocks, numbers: set[int] | None) -> int:
-    stored, shape = plan.write.stored, tuple(map(len, units))
-    numbers = set(range(math.prod(shape))) if numbers is None else numbers
-    found = 0
-    for number in numbers:
-        index = np.unravel_index(number, shape)
-        found += math.prod(
-            -(-axis[i] // c) for axis, i, c in zip(units, index, stored, strict=True)
-        )
-    return found
+    """Give how many chunks so many units have, or all of them."""
+    return sum(
+        math.prod(chunk_counts(region_shape(region), plan.write.stored))
+        for number, (_, region) in enumerate(iter_block_regions(units))
+        if numbers is None or number in numbers
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ without a look at pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,10 +80,13 @@ class Planes:
         """Give the state of each file."""
         return dict(zip(self.names, self.states, strict=True))
 
-    def pages_of(self, name: str) -> Iterator[Shape]:
-        """Yield the pages of a file, by their place along the leading axes."""
-        number = self.names.index(name)
-        yield from map(tuple, np.argwhere(self.files == number).tolist())
+    def pages_by_name(self) -> dict[str, list[Shape]]:
+        """Give the pages of each file, by their place along the leading axes."""
+        found: dict[str, list[Shape]] = {name: [] for name in self.names}
+        for place, number in zip(np.ndindex(*self.lead), self.files.flat, strict=True):
+            if number >= 0:
+                found[self.names[number]].append(place)
+        return found
 
 
 def planes_of(source: Source | None) -> Planes | None:
