@@ -373,7 +373,7 @@ def with_attributes(
     if letter == "c" and isinstance(names, list) and len(names) == own.before[axis]:
         n_new = own.after[axis] - own.before[axis]
         replaced[CHANNELS_ATTRIBUTE] = [*names, *new_channels(data, len(names), n_new)]
-    return ArrayGrowth(own.level, own.before, own.after, own.start, replaced, added)
+    return replace(own, replaced=replaced, added=added)
 
 
 def new_channels(data: Any, first: int, n_new: int) -> list[str]:

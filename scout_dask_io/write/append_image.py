@@ -444,7 +444,7 @@ def _halved_rows(
     axis, own = growth.axis, growth.arrays[n]
     same = 0 if not own.before else _same_rows(growth, levels, n)
     halved = HalvedSource(
-        _rows_of(standing, growth, n - 1, same * levels[n].factors[axis], txn),
+        _grown(standing, growth, n - 1, same * levels[n].factors[axis], txn.source(n - 1)),
         levels[n].factors,
         standing.image.method,
     )
@@ -463,19 +463,9 @@ def _same_rows(growth: Growth, levels: Sequence[Level], n: int) -> int:
     return same
 
 
-def _rows_of(
-    standing: StandingImage, growth: Growth, n: int, start: int, txn: Transaction
-) -> Source:
+def _grown(standing: StandingImage, growth: Growth, n: int, start: int, tail: Source) -> Source:
     """Give the rows of a level that has grown, from one of them on: stored ones, and its tail."""
-    own = growth.arrays[n]
-    tail = txn.source(n)
-    return _grown(standing, growth, n, start, tail, own)
-
-
-def _grown(
-    standing: StandingImage, growth: Growth, n: int, start: int, tail: Source, own: ArrayGrowth
-) -> Source:
-    axis = growth.axis
+    axis, own = growth.axis, growth.arrays[n]
     inside = full_region(tail.shape)
     skipped = max(start - own.start, 0)
     inside = (*inside[:axis], slice(skipped, tail.shape[axis]), *inside[axis + 1 :])
@@ -505,10 +495,9 @@ def _describe(
     ome = dict(attributes["ome"]) if "ome" in attributes else dict(attributes)
     said: dict[str, Any] = dict(growth.metadata)
     if not image.info.labels and "omero" in ome:
-        n = lowest
-        source = _grown(standing, growth, n, 0, tails(n), growth.arrays[n])
-        after = growth.arrays[n].after
-        chunks = standing.arrays[min(n, len(standing.arrays) - 1)].format
+        source = _grown(standing, growth, lowest, 0, tails(lowest))
+        after = growth.arrays[lowest].after
+        chunks = standing.arrays[min(lowest, len(standing.arrays) - 1)].format
         inner = tuple(chunks.described()["chunks"])
         read = tuple(max(1, min(c, m)) for c, m in zip(inner, after, strict=True))
         info = _shown_info(standing, names, colors)
