@@ -41,7 +41,7 @@ from scout_dask_io.jobs.convert import (
     ConvertReport,
     plan_with,
 )
-from scout_dask_io.read.any import Kind, Opened
+from scout_dask_io.read.any import Opened
 from scout_dask_io.run.lazy import lazy_array, source_of
 from scout_dask_io.run.progress import Followed, FollowReporter
 from scout_dask_io.store.local_transaction import LocalTransaction
@@ -52,14 +52,7 @@ from scout_dask_io.tiff.describe import describe_plane
 from scout_dask_io.tiff.metadata import Stated
 from scout_dask_io.tiff.page_layout import FILE, NO_FILE, FileTable
 from scout_dask_io.tiff.page_table import PageTable
-from scout_dask_io.tiff.placement import (
-    ChannelPlacement,
-    FolderPlacement,
-    NamedPlacement,
-    Placement,
-    missing_places,
-    placement_of,
-)
+from scout_dask_io.tiff.placement import Placement, missing_places, placement_of
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.tiff.stack_check import DescribedFile, Survey
 from scout_dask_io.write.growth import Growing, Growth, Slab, moved
@@ -169,8 +162,8 @@ class Follower:
         return state_of(f"{self._root}/{name}")
 
     def _describe(self, name: str) -> DescribedFile:
-        named = isinstance(self._placement, NamedPlacement)
-        return describe_plane(self._root / name, self._options.selection, whole=named)
+        whole = self._placement.kind == "dataset"
+        return describe_plane(self._root / name, self._options.selection, whole=whole)
 
     def _marked(self) -> Callable[[str], bool] | None:
         marker = self._how.marker
@@ -331,15 +324,14 @@ class Follower:
     def _expected_plan(self, how: ConvertOptions) -> ConvertPlan:
         """Give the plan of all planes, by what the first tells of them."""
         name = self._placed[min(self._placed)]
-        named = isinstance(self._placement, NamedPlacement)
-        first = describe_plane(self._root / name, how.selection, asked=True, whole=named)
+        whole = self._placement.kind == "dataset"
+        first = describe_plane(self._root / name, how.selection, asked=True, whole=whole)
         source = _expected(first, self._placement, self._root)
         given = as_voxel_size(how.voxel_size)
 
         def expect(place: Location) -> Opened:
-            return Opened(
-                place, _kind(self._placement), lazy_array(source), source.info_with(given)
-            )
+            kind = self._placement.kind
+            return Opened(place, kind, lazy_array(source), source.info_with(given))
 
         plan = plan_with(self._root, self._destination, how, expect)
         if plan.source_array().shape != source.shape:
@@ -513,12 +505,6 @@ class Follower:
                 )
 
 
-def _kind(placement: Placement) -> Kind:
-    if isinstance(placement, FolderPlacement):
-        return "folder"
-    return "channels" if isinstance(placement, ChannelPlacement) else "dataset"
-
-
 def _expected(first: DescribedFile, placement: Placement, root: LocalLocation) -> TiffSource:
     """Give the array that there will be, every page of which is the first one's for now."""
     (page,) = first.pages
@@ -529,7 +515,7 @@ def _expected(first: DescribedFile, placement: Placement, root: LocalLocation) -
     n_channels = extents[axes.index("c")] if "c" in axes else 0
     names = list(map(str, range(n_channels)))
     file_ndim = len(extents)
-    if isinstance(placement, NamedPlacement):
+    if placement.kind == "dataset":
         stated = replace(stated, axes=f"{axes}yx", channels=named_channels(names))
         file_ndim = 0
     elif file_ndim > 1:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.name_fields import NameField, NameGrid, grid_of_names, grid_of_pattern
@@ -29,8 +29,16 @@ from scout_dask_io.tiff.folder import is_channel_folder, is_tiff, natural_key
 _NUMBER = re.compile(r"([0-9]+)")
 
 
+#: A folder of planes, one with a folder a channel, or one whose names carry other axes.
+PlacementKind: TypeAlias = Literal["folder", "channels", "dataset"]
+
+
 class Placement(Protocol):
     """How the names in a folder become places in the leading axes of an array."""
+
+    @property
+    def kind(self) -> PlacementKind:
+        """What ``convert`` takes the folder for."""
 
     @property
     def axes(self) -> str:
@@ -108,6 +116,7 @@ def _known(names: list[str], n: int) -> list[str]:
 class FolderPlacement:
     """Planes of one folder, stacked in the order of their names."""
 
+    kind: ClassVar[PlacementKind] = "folder"
     root: LocalLocation
     extents: Shape
     order: str = "alphabetical"
@@ -127,6 +136,7 @@ class FolderPlacement:
 class ChannelPlacement:
     """Planes of one folder a channel: the channels in the order of the folders' names."""
 
+    kind: ClassVar[PlacementKind] = "channels"
     root: LocalLocation
     extents: Shape
     order: str = "alphabetical"
@@ -171,6 +181,7 @@ class NamedPlacement:
         Which position, where there are several.
     """
 
+    kind: ClassVar[PlacementKind] = "dataset"
     root: LocalLocation
     axes: str
     extents: Shape
