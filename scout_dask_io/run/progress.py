@@ -46,13 +46,8 @@ def reporting(progress: bool | Report, label: str) -> Iterator[Report | None]:
     ArgumentError
         If ``progress`` is neither a bool nor callable.
     """
-    if not isinstance(progress, bool):
-        if not callable(progress):
-            raise ArgumentError(f"progress must be True, False or a callable, got {progress!r}")
-        yield progress
-        return
-    if not progress:
-        yield None
+    if progress is not True:
+        yield _given(progress)
         return
     sink: _Sink = _Bar(label) if sys.stderr.isatty() else _Lines(label, sys.stderr)
     lock = threading.Lock()
@@ -65,6 +60,15 @@ def reporting(progress: bool | Report, label: str) -> Iterator[Report | None]:
         yield report
     finally:
         sink.close()
+
+
+def _given(progress: Any) -> Any:
+    """Give a callable that is to be told, ``None`` for ``False``."""
+    if progress is False:
+        return None
+    if callable(progress):
+        return progress
+    raise ArgumentError(f"progress must be True, False or a callable, got {progress!r}")
 
 
 def say(text: str) -> None:
@@ -208,13 +212,8 @@ def following(progress: bool | FollowReporter, label: str) -> Iterator[FollowRep
     ArgumentError
         If ``progress`` is neither a bool nor callable.
     """
-    if not isinstance(progress, bool):
-        if not callable(progress):
-            raise ArgumentError(f"progress must be True, False or a callable, got {progress!r}")
-        yield progress
-        return
-    if not progress:
-        yield None
+    if progress is not True:
+        yield _given(progress)
         return
     sink: Any = _FollowBar(label) if sys.stderr.isatty() else _FollowLines(label, sys.stderr)
     try:
