@@ -27,6 +27,8 @@ from numcodecs.registry import get_codec
 from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ShardingCodec, ZstdCodec
 
+from scout_dask_io.core.grid import chunk_counts
+
 # What filters, an index of shards, or a codec below another one add to a chunk at most: from
 # 8-bit numbers to complex ones it is sixteen times as large.
 _MORE, _OVERHEAD = 16, 2**16
@@ -271,7 +273,7 @@ def max_stored_nbytes(array: zarr.Array[Any]) -> int | None:
     if native.kind not in "biufcmMSUV":
         return None
     shape = array.shards or array.chunks
-    n_chunks = math.prod(-(-n // c) for n, c in zip(shape, array.chunks, strict=True))
+    n_chunks = math.prod(chunk_counts(shape, array.chunks))
     return 2 * math.prod(shape) * native.itemsize + _OVERHEAD + 1024 * n_chunks
 
 
