@@ -28,7 +28,7 @@ from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import Option, about, warn
-from scout_dask_io.core.ome_metadata import RECORD_KEY, VERSIONS, frame_record
+from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.shards import advise_shards
@@ -65,7 +65,7 @@ from scout_dask_io.read.any import (
 from scout_dask_io.read.axes import say_guess
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
-from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, axis_names
+from scout_dask_io.store.image_info import attributes_of, axis_names
 from scout_dask_io.store.labels import label_place, labels_in
 from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.nodes import open_with_zarr
@@ -367,8 +367,9 @@ def plan_with(
             write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
         asked["voxel_size"] = info.voxel_size
-        asked |= stored_alike(opened, how)
-        asked["attributes"] |= {CHANNELS_ATTRIBUTE: list(channels)} if channels else {}
+        asked |= {"attributes": attributes_of(opened.info, channels)}
+        if names_of_axes := stored_names(opened, how):
+            asked["axes"] = names_of_axes
         # zarr.json; or .zarray, and .zattrs where there is something to say.
         stated = bool(info.voxel_size or opened.filled or info.labels or asked["attributes"])
         n_files = write.n_stored + 1 + (how.zarr_format == 2 and stated)
@@ -404,19 +405,17 @@ def plan_with(
     )
 
 
-def stored_alike(opened: Opened, how: ConvertOptions) -> dict[str, Any]:
-    """Give what :func:`write_zarr` is asked so that an array says what the source says.
+def stored_names(opened: Opened, how: ConvertOptions) -> Any:
+    """Give the names of axes that an array is asked to store, so that it says what its source says.
 
-    Of a Zarr array that are its attributes and the names of its axes; of an image, where it
-    lies and how it is shown too, for which an array has an attribute.
+    Those that are given, else of a Zarr array its own, of an image the image's.
     """
-    record = frame_record(opened.info)
-    attributes = {**opened.info.attributes, **({RECORD_KEY: record} if record else {})}
+    if how.axes:
+        return list(how.axes)
     names: Any = None if opened.node is None else axis_names(opened.node)
     if opened.image is not None and not names:
         names = names_to_store(opened.info.axes, opened.channels, opened.array.shape)
-    names = list(how.axes) if how.axes else names
-    return {"attributes": attributes, **({"axes": names} if names else {})}
+    return names
 
 
 def fill_value_of(opened: Opened) -> Any:

@@ -16,7 +16,6 @@ import numpy as np
 from scout_dask_io.core.axes import ORDER, stated_axes
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo
 from scout_dask_io.core.messages import warn
-from scout_dask_io.core.ome_metadata import RECORD_KEY, frame_record
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import ArgumentError
@@ -24,7 +23,6 @@ from scout_dask_io.files.location import is_path, locate
 from scout_dask_io.read.any import open_any
 from scout_dask_io.read.zarr import read_zarr
 from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE
 
 if TYPE_CHECKING:
     import xarray
@@ -219,13 +217,3 @@ def _names_of(data: Any, dim: Any) -> list[str]:
     return (
         [str(v) for v in found.values] if found is not None and found.dtype.kind in "UOST" else []
     )
-
-
-def stored_arguments(info: ImageInfo) -> dict[str, Any]:
-    """Give what an array is written with so that it states the same: attributes, axes, size."""
-    attributes = dict(info.attributes)
-    if info.names:
-        attributes[CHANNELS_ATTRIBUTE] = list(info.names)
-    if record := frame_record(info):
-        attributes[RECORD_KEY] = record
-    return {"attributes": attributes, "axes": info.axes or None, "voxel_size": info.voxel_size}

@@ -15,6 +15,7 @@ from scout_dask_io.core.ome_metadata import (
     LABEL_KEY,
     RECORD_KEY,
     Multiscale,
+    frame_record,
     label_record,
     with_record,
 )
@@ -87,6 +88,20 @@ def stored_info(
         info = replace(info, labels=is_labels, image_label=label_record(found))
     kept = {k: v for k, v in attributes.items() if k not in _OWN_ATTRIBUTES}
     return replace(info.sized(size), attributes=kept)
+
+
+def attributes_of(info: ImageInfo, channels: Sequence[str] = ()) -> dict[str, Any]:
+    """Give the attributes by which an array states what is known of its image.
+
+    Those that users noted, names of channels, and where it lies and how it is shown, for which an
+    array has an attribute; not its axes and the size of a voxel, which writers take by themselves.
+    """
+    record = frame_record(info)
+    return {
+        **info.attributes,
+        **({RECORD_KEY: record} if record else {}),
+        **({CHANNELS_ATTRIBUTE: list(channels)} if channels else {}),
+    }
 
 
 def axis_names(node: Node) -> Any:

@@ -16,12 +16,13 @@ from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
-from scout_dask_io.read.data_array import from_xarray, is_data_array, stored_arguments
+from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.store.codecs import CodecLike
 from scout_dask_io.store.create import open as open_zarr
+from scout_dask_io.store.image_info import attributes_of
 from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
@@ -251,10 +252,9 @@ def write_zarr(
     if is_data_array(data):
         data, stated = from_xarray(data)
         if region is None and append is None:
-            known = stored_arguments(stated)
-            attributes = {**known["attributes"], **(attributes or {})}
-            axes = known["axes"] if axes is None else axes
-            voxel_size = known["voxel_size"] if voxel_size is None else voxel_size
+            attributes = {**attributes_of(stated, stated.names), **(attributes or {})}
+            axes = (stated.axes or None) if axes is None else axes
+            voxel_size = stated.voxel_size if voxel_size is None else voxel_size
     if append is not None:
         if region is not None or qc or any(g is not None for g in (attributes, voxel_size, axes)):
             raise ArgumentError(
