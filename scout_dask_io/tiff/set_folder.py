@@ -7,11 +7,11 @@ files the channels, of a folder that has a part of a set which part.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import product
 from typing import Any
 
 from scout_dask_io.core.formatting import format_count
@@ -170,7 +170,7 @@ class SetReading:
         Raises
         ------
         PathNotFoundError, TiffReadError, ShapeMismatchError
-            As for :func:`~scout_dask_io.tiff.file_set.describe_map`.
+            As for :func:`~scout_dask_io.tiff.set_source.describe_map`.
         """
         (member,) = self.members.values()
         return describe_map(member.folder, member.members, member.image, selection, nb_workers)
@@ -227,16 +227,20 @@ def sets_in(root: Location, names: Sequence[str]) -> SetReading | None:
         by_folder[folder].append(last)
     found: list[tuple[str, FileSet]] = []
     strays: list[str] = []
+
+    @cache  # the first file is looked into before, to see whether there are sets at all
+    def find(below: str, name: str) -> FileSet | None:
+        return _find(root / below if below else root, name)
+
     if FULL in by_folder:  # beside it lie lower resolutions of the same
         by_folder = defaultdict(list, {FULL: by_folder[FULL]})
     for below in sorted(by_folder):
-        place = root / below if below else root
         queue = sorted(by_folder[below])
         marked = [n for n in queue if any(mark in n.lower() for mark in _MARKS)]
-        if not found and not _has_set(place, dict.fromkeys([queue[0], *marked[:1]])):
+        if not found and not any(find(below, name) for name in [queue[0], *marked[:1]]):
             return None
         while queue:
-            one = _find(place, queue[0])
+            one = find(below, queue[0])
             if one is None:
                 strays.append(f"{below}/{queue[0]}" if below else queue[0])
                 del queue[0]
@@ -246,10 +250,6 @@ def sets_in(root: Location, names: Sequence[str]) -> SetReading | None:
     if len(found) > 1 and not any(len(one.files) > 1 for _, one in found):
         return None  # each file is whole, and names say what it is
     return SetReading(root, tuple(found), tuple(strays))
-
-
-def _has_set(folder: Location, names: Mapping[str, None]) -> bool:
-    return any(_find(folder, name) is not None for name in names)
 
 
 def _find(folder: Location, name: str) -> FileSet | None:
@@ -297,14 +297,11 @@ def is_told_by_names(grid: NameGrid, reading: SetReading, *, quiet: bool = False
 def _places(members: FileSet, below: str) -> Iterator[tuple[str, dict[str, int]]]:
     """Yield every plane's file and its place: image or position, and along each axis."""
     for number, image in enumerate(members.by_position):
-        steps = [math.prod(image.shape[k + 1 :]) for k in range(len(image.shape))]
-        for k, plane in enumerate(image.planes):
+        indices = product(*map(range, image.shape))
+        for index, plane in zip(indices, image.planes, strict=True):
             if plane is not None:
-                index = {
-                    a: k // step % n
-                    for a, step, n in zip(image.axes, steps, image.shape, strict=True)
-                }
-                yield (f"{below}/{plane.file}" if below else plane.file), {"p": number, **index}
+                place = {"p": number, **dict(zip(image.axes, index, strict=True))}
+                yield (f"{below}/{plane.file}" if below else plane.file), place
 
 
 def _agree(

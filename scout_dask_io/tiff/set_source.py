@@ -148,7 +148,7 @@ def survey_map(
         counted = _counted(members, numbers)
     describe = partial(
         _describe_file, folder=folder, image=image, allow_sparse=selection.allow_sparse,
-        level=level,        counted=counted,
+        level=level, counted=counted,
     )  # fmt: skip
     items = list(numbers.items())
     n_batch = _BATCH if folder.on_disk else 1
@@ -162,8 +162,7 @@ def survey_map(
     }
     files: list[SourceFile] = []
     layouts: dict[PageLayout, int] = {}
-    table = np.zeros((len(image.planes), 4), np.int64)
-    table[:] = (NO_FILE, 0, 0, -1)
+    table = np.full((len(image.planes), 4), (NO_FILE, 0, 0, -1), np.int64)
     batch = partial(_describe_batch, describe=describe)
     results = work_ahead(batch, batches, workers, 2 * workers if workers > 1 else 1)
     for name, found in (pair for result in results for pair in result):
