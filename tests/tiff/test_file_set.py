@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 
 import numpy as np
 import pytest
 import tifffile
+from file_sets import stack_file
 from helpers import make_volume
 
 from scout_dask_io import PathNotFoundError, TiffReadError, imread, info
@@ -33,19 +32,6 @@ def ome_set(folder, planes, names):
         tifffile.imwrite(folder / name, planes[k], description=xml.encode(), metadata=None)
 
 
-def page_of(plane, at, following, extra):
-    """Give the directory of 162 bytes and the pixels that Micro-Manager writes for a plane."""
-    data = at + 162
-    tags = [(256, plane.shape[1]), (257, plane.shape[0]), (258, 16), (259, 1), (262, 1)]
-    tags += [(273, data), (277, 1), (278, plane.shape[0]), (279, plane.nbytes)]
-    out = struct.pack("<H", 13) + b"".join(struct.pack("<HHII", c, 4, 1, v) for c, v in tags)
-    end = data + plane.nbytes
-    out += struct.pack("<HHII", 282, 5, 1, end) + struct.pack("<HHII", 283, 5, 1, end)
-    out += struct.pack("<HHII", 296, 3, 1, 3) + struct.pack("<HHII", 51123, 2, 3, end + 8)
-    out += struct.pack("<I", following) + plane.astype("<u2").tobytes()
-    return out + struct.pack("<II", 10000, 1) + b"{}\0" + bytes(extra)
-
-
 def micromanager(path, planes, coords, counts):
     """Write a file of a multi-file stack; ``coords`` are (channel, slice, frame, position)."""
     names = ("Channels", "Slices", "Frames", "Positions")
@@ -54,22 +40,7 @@ def micromanager(path, planes, coords, counts):
         "Prefix": "run",
         **dict(zip(names, counts, strict=True)),
     }
-    body = json.dumps(summary).encode()
-    start = 48 + len(body) + 20 * len(planes)
-    start += start % 2
-    step = 162 + planes[0].nbytes + 12
-    places = [start + k * step for k in range(len(planes))]
-    end = start + len(planes) * step
-    out = bytearray(b"II*\0" + struct.pack("<I", places[0]) + struct.pack("<II", 54773648, 40))
-    out += struct.pack("<IIII", 483765892, end, 99384722, end + 10)
-    out += struct.pack("<II", 2355492, len(body)) + body + struct.pack("<II", 3453623, len(planes))
-    for coord, at in zip(coords, places, strict=True):
-        out += struct.pack("<5I", *coord, at)
-    out += bytes(start - len(out))
-    for k, plane in enumerate(planes):
-        out += page_of(plane, places[k], places[k + 1] if k + 1 < len(planes) else 0, 1)
-    struct.pack_into("<I", out, 12, 40 + len(body))
-    path.write_bytes(out + struct.pack("<II", 347834724, 2) + b"{}" + bytes(2) + b"\0" * 12)
+    stack_file(path, planes, coords, summary)
 
 
 @pytest.fixture(params=["inside", "outside"])
