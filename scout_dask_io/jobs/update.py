@@ -22,6 +22,7 @@ from scout_dask_io.core.grid import (
     Blocks,
     Region,
     Shape,
+    chunk_cells,
     chunk_counts,
     iter_block_regions,
     iter_regions,
@@ -34,7 +35,7 @@ from scout_dask_io.core.plan import MAX_UNITS, UNIT_NBYTES
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ResumeError, TargetExistsError
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.files.location import as_local
+from scout_dask_io.files.location import as_local, locate
 from scout_dask_io.jobs.convert import ConvertOptions, ConvertPlan, options_of, plan_with
 from scout_dask_io.jobs.report import JobReport, Planned, Row
 from scout_dask_io.read.any import locate_all
@@ -46,7 +47,8 @@ from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.manifest import CHANGED, UNKNOWN, Manifest, manifest_of, read_manifest
 from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import open_node
-from scout_dask_io.store.reuse import Standing, reuse_units
+from scout_dask_io.store.patch import boxes_of, state_of
+from scout_dask_io.store.reuse import Standing, note_units, reuse_units
 from scout_dask_io.store.source import open_level
 from scout_dask_io.store.staging import drop_staging
 from scout_dask_io.store.unfinished import PLANES, UPDATES
@@ -494,7 +496,7 @@ class UpdatePlan(JobReport):
         start = time.perf_counter()
         if not self.current:
             _prepare(self._job)
-            self._job.plan.run(progress)
+            self._job.plan.write_array(progress)
         elapsed_s = self._job.took_s + time.perf_counter() - start
         return UpdateReport(plan=self, elapsed_s=elapsed_s)
 
@@ -521,21 +523,88 @@ def _prepare(job: _Job) -> None:
             + RESUME
             + " finishes it, and then it can be updated"
         )
+    in_place = _fits(txn, job)
     if not marked:
         units: dict[str, Any] = {"units": job.units.get(None)}
         if None not in job.units:
             units = {"passes": [(n, blocks) for n, blocks in job.units.items()]}
-        txn.note(**units, **{UPDATES: True})
+        txn.note(**units, **{UPDATES: _patch(job, txn) if in_place else True})
+    wanted = _read_again(job) if in_place else {}
     for level, blocks in job.units.items():
         standing = job.arrays.get(level)
         done = set(finished[level]) | job.touched[level]
-        rest = [n for n in range(math.prod(map(len, blocks))) if n not in done]
-        if rest and standing is not None:
-            reuse_units(txn, level, blocks, rest, standing)
+        rest = {n for n in range(math.prod(map(len, blocks))) if n not in done}
+        if not rest or standing is None:
+            continue
+        taken = rest & wanted[level] if in_place else rest
+        reuse_units(txn, level, blocks, taken, standing)
+        note_units(txn, level, blocks, rest - taken, standing)
+
+
+def _fits(txn: LocalTransaction, job: _Job) -> bool:
+    """Tell whether what stands can take what changed in: its arrays are described as the new are.
+
+    Else, where it gets longer or shorter, it is replaced as a whole.
+    """
+    for level in job.units:
+        standing, new = job.arrays.get(level), read_node(txn.array(level))
+        old = None if standing is None else read_node(locate(standing.root))
+        if old is None or new is None or _described(old) != _described(new):
+            return False
+    return True
+
+
+def _described(node: Node) -> dict[str, Any]:
+    return {k: v for k, v in node.metadata.items() if k != "attributes"}
+
+
+def _patch(job: _Job, txn: LocalTransaction) -> dict[str, Any]:
+    """Give what is noted of an update that puts nothing but its chunks into what stands."""
+    names = {level: "" if level is None else str(level) for level in job.units}
+    roots = {names[level]: job.arrays[level].root for level in job.units}
+    return {
+        "units": {names[level]: sorted(touched) for level, touched in job.touched.items()},
+        "arrays": {
+            names[level]: boxes_of(blocks, job.touched[level], txn.format(level).chunks)
+            for level, blocks in job.units.items()
+        },
+        "states": {name: state_of(root) for name, root in roots.items()},
+    }
+
+
+def _read_again(job: _Job) -> dict[int | None, set[int]]:
+    """Give units that stay, and are read for lower levels: below those that are written anew.
+
+    Of an image's lowest level that is all, whose values say how it is shown.
+    """
+    found: dict[int | None, set[int]] = {level: set() for level in job.units}
+    levels = [level for level in job.units if level is not None]
+    for level in levels[1:]:
+        above, chunks = job.units[level - 1], job.arrays[level - 1].format.chunks
+        ratio = [
+            a // b
+            for a, b in zip(_total(job.plan, level), _total(job.plan, level - 1), strict=True)
+        ]
+        mask = np.zeros(chunk_counts(tuple(map(sum, above)), chunks), bool)
+        for number, (_, region) in enumerate(iter_block_regions(job.units[level])):
+            if number in job.touched[level]:
+                part = tuple(
+                    slice(s.start * r, s.stop * r) for s, r in zip(region, ratio, strict=True)
+                )
+                mask[chunk_cells(part, chunks)] = True
+        found[level - 1] = {
+            number
+            for number, (_, region) in enumerate(iter_block_regions(above))
+            if mask[chunk_cells(region, chunks)].any()
+        }
+    if levels:
+        found[levels[-1]] = set(range(math.prod(map(len, job.units[levels[-1]]))))
+    return found
 
 
 def _begun(plan: ConvertPlan) -> LocalTransaction:
     """Begin the write of a plan, or find that of an update that was interrupted."""
+    _drop_stale(as_local(plan.place()))
     try:
         write = plan.begin()
     except ResumeError:
@@ -549,6 +618,16 @@ def _begun(plan: ConvertPlan) -> LocalTransaction:
         raise PathNotFoundError(f"{plan.destination}: nothing stands there that can be updated")
     # What lies on a disk alone is updated.
     return cast(LocalTransaction, write.target.transaction)
+
+
+def _drop_stale(place: LocalLocation) -> None:
+    """Drop an update that was interrupted where what stands was changed since it began."""
+    found = LocalTransaction.find(place)
+    patch = None if found is None else (found.staging.read_settings() or {}).get(UPDATES)
+    if found is not None and isinstance(patch, dict):
+        states = patch["states"].items()
+        if any(state_of(place / name if name else place) != state for name, state in states):
+            drop_staging(found.staging)
 
 
 @dataclass(frozen=True, slots=True)
