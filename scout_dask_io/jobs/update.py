@@ -1,8 +1,8 @@
 """Converting again only what changed: planes that were acquired anew, came, went or moved.
 
-What stands keeps its name until the new is whole. That grows beside it as an array that is
-overwritten does, and chunks that no change touches are the very files of the old one, by hard
-links; so its publication is one rename, of all levels, metadata and manifest together.
+Chunks that they touch grow beside what stands, as any write does, and are put into it once they are
+all there (``store/patch.py``). Where what stands gets longer or shorter it is replaced as a whole:
+chunks that no change touches are then the very files of the old one, by hard links.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ import numpy as np
 from scout_dask_io.core.formatting import format_count, format_s
 from scout_dask_io.core.grid import (
     Blocks,
-    Region,
     Shape,
-    chunk_cells,
-    chunk_counts,
-    iter_block_regions,
     iter_regions,
-    region_shape,
-    uniform_blocks,
 )
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, RESUME, Option
-from scout_dask_io.core.plan import MAX_UNITS, UNIT_NBYTES
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ResumeError, TargetExistsError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import as_local, locate
 from scout_dask_io.jobs.convert import ConvertOptions, ConvertPlan, options_of, plan_with
 from scout_dask_io.jobs.report import JobReport, Planned, Row
+from scout_dask_io.jobs.update_units import (
+    count_chunks,
+    total_of,
+    touched_units,
+    units_of,
+    units_read,
+)
 from scout_dask_io.read.any import locate_all
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.chunk_format import format_at
+from scout_dask_io.store.growth import tail_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.local_transaction import LocalTransaction
-from scout_dask_io.store.manifest import CHANGED, UNKNOWN, Manifest, manifest_of, read_manifest
+from scout_dask_io.store.manifest import CHANGED, Manifest, manifest_of, read_manifest
 from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import open_node
 from scout_dask_io.store.patch import boxes_of, state_of
@@ -77,10 +78,11 @@ def update(
     came, went or moved are found too, wherever they are. What stands at ``dst`` afterwards is
     what a conversion of the whole would make, levels and manifest included.
 
-    Until then it stands as it was, and then it is replaced in one step: wherever it is killed,
-    ``dst`` is old or new, all levels of an image alike, and the same call goes on. Readers of this
-    library that have the old one open are told so by ``SourceChangedError``; those of other
-    software may, in one read across that moment, get chunks of both, each of them whole.
+    Until all that is written anew is there, it stands as it was; then chunks are replaced, each in
+    one step. Wherever it is killed, ``dst`` is old or new for this library, all levels of an image
+    alike: the next that opens it finishes what was decided, and the same call goes on. Readers of
+    this library that have the old one open are told so by ``SourceChangedError``; those of other
+    software may, while chunks are replaced, get some of both, each of them whole.
 
     Parameters
     ----------
@@ -110,7 +112,7 @@ def update(
         If ``dst`` was written with other options, or it is not known from which planes; nothing
         is changed.
     TargetExistsError
-        If another write of ``dst`` is unfinished, or labels lie below it.
+        If another write of ``dst`` or an append to it is unfinished, or labels lie below it.
     """
     return plan_update(src, dst, content=content, **options).run(progress)
 
@@ -132,6 +134,14 @@ def plan_update(
             "a disk and update there, or convert again with " + OVERWRITE
         )
     node = open_node(destination)
+    if LocalTransaction.find(as_local(tail_of(destination))) is not None:
+        raise TargetExistsError(
+            f"an append to {destination} is unfinished: the same call with "
+            + RESUME
+            + " finishes it, and with "
+            + OVERWRITE
+            + " drops it; then it can be updated"
+        )
     plan = plan_with(src, dst, how)
     now = planes_of(source_of(plan.source_array()))
     arrays = _standing(node, plan, now)
@@ -146,17 +156,17 @@ def plan_update(
     else:
         mask = _differing(before, now)
     changes = _changes(before, now, mask)
-    units = _units(plan, now)
+    units = units_of(plan, now)
     touched = {
-        level: _touched(blocks, arrays.of.get(level), mask, now, _total(plan, level))
+        level: touched_units(blocks, arrays.of.get(level), mask, now, total_of(plan, level))
         for level, blocks in units.items()
     }
     return UpdatePlan(
         source=plan.source,
         destination=plan.destination,
         **changes,
-        n_chunks=sum(_n_chunks(plan, units[n], t) for n, t in touched.items()),
-        n_all_chunks=sum(_n_chunks(plan, units[n], None) for n in touched),
+        n_chunks=sum(count_chunks(plan, units[n], t) for n, t in touched.items()),
+        n_all_chunks=sum(count_chunks(plan, units[n], None) for n in touched),
         current=not mask.any() and before is not None and before.record() == now.record(),
         _job=_Job(plan, arrays.manifest, arrays.of, units, touched, time.perf_counter() - start),
     )
@@ -367,65 +377,6 @@ def _changes(before: Planes | None, now: Planes, mask: np.ndarray) -> dict[str, 
     }
 
 
-def _total(plan: ConvertPlan, level: int | None) -> Shape:
-    """Give how many elements of the full level are one of a level, per axis, rounded."""
-    return plan.totals()[level or 0]
-
-
-def _units(plan: ConvertPlan, now: Planes) -> dict[int | None, Blocks]:
-    """Give the units of each level: as thick as a chunk along axes of planes, and wide else."""
-    write = plan.write
-    shapes: dict[int | None, Shape] = dict(enumerate(plan.levels)) or {None: write.shape}
-    return {level: _cut(shape, plan, now) for level, shape in shapes.items()}
-
-
-def _cut(shape: Shape, plan: ConvertPlan, now: Planes) -> Blocks:
-    unit, itemsize = list(plan.write.stored), plan.write.itemsize
-    target = max(UNIT_NBYTES, 2 * math.prod(shape) * itemsize // MAX_UNITS)
-    for axis in reversed(range(len(unit))):
-        if axis not in now.axes:
-            steps = -(-max(shape[axis], 1) // unit[axis])
-            room = max(1, target // (math.prod(unit) * itemsize))
-            unit[axis] *= min(room, steps)
-    return uniform_blocks(shape, tuple(unit))
-
-
-def _touched(
-    units: Blocks, standing: Standing | None, mask: np.ndarray, now: Planes, total: Shape
-) -> set[int]:
-    """Give the units that hold what a changed plane became, or what is not known to be whole."""
-    if standing is None:
-        return set(range(math.prod(map(len, units))))
-    grown = chunk_counts(tuple(map(sum, units)), standing.format.chunks)
-    found = set()
-    for number, (_, region) in enumerate(iter_block_regions(units)):
-        lead = tuple(
-            slice(region[axis].start * total[axis], region[axis].stop * total[axis])
-            for axis in now.axes
-        )
-        if mask[lead].any() or not _is_whole(region, standing, grown):
-            found.add(number)
-    return found
-
-
-def _is_whole(region: Region, standing: Standing, grid: Shape) -> bool:
-    """Tell whether all chunks of a region stand, and the manifest says what they are."""
-    chunks = standing.format.chunks
-    cells = tuple(slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True))
-    if any(c.stop > n for c, n in zip(cells, standing.records.shape, strict=True)):
-        return False
-    return not (standing.records[cells]["nbytes"] == UNKNOWN["nbytes"]).any()
-
-
-def _n_chunks(plan: ConvertPlan, units: Blocks, numbers: set[int] | None) -> int:
-    """Give how many chunks so many units have, or all of them."""
-    return sum(
-        math.prod(chunk_counts(region_shape(region), plan.write.stored))
-        for number, (_, region) in enumerate(iter_block_regions(units))
-        if numbers is None or number in numbers
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What an update needs to run."""
@@ -529,7 +480,7 @@ def _prepare(job: _Job) -> None:
         if None not in job.units:
             units = {"passes": [(n, blocks) for n, blocks in job.units.items()]}
         txn.note(**units, **{UPDATES: _patch(job, txn) if in_place else True})
-    wanted = _read_again(job) if in_place else {}
+    wanted = units_read(job.plan, job.units, job.touched, job.arrays) if in_place else {}
     for level, blocks in job.units.items():
         standing = job.arrays.get(level)
         done = set(finished[level]) | job.touched[level]
@@ -570,36 +521,6 @@ def _patch(job: _Job, txn: LocalTransaction) -> dict[str, Any]:
         },
         "states": {name: state_of(root) for name, root in roots.items()},
     }
-
-
-def _read_again(job: _Job) -> dict[int | None, set[int]]:
-    """Give units that stay, and are read for lower levels: below those that are written anew.
-
-    Of an image's lowest level that is all, whose values say how it is shown.
-    """
-    found: dict[int | None, set[int]] = {level: set() for level in job.units}
-    levels = [level for level in job.units if level is not None]
-    for level in levels[1:]:
-        above, chunks = job.units[level - 1], job.arrays[level - 1].format.chunks
-        ratio = [
-            a // b
-            for a, b in zip(_total(job.plan, level), _total(job.plan, level - 1), strict=True)
-        ]
-        mask = np.zeros(chunk_counts(tuple(map(sum, above)), chunks), bool)
-        for number, (_, region) in enumerate(iter_block_regions(job.units[level])):
-            if number in job.touched[level]:
-                part = tuple(
-                    slice(s.start * r, s.stop * r) for s, r in zip(region, ratio, strict=True)
-                )
-                mask[chunk_cells(part, chunks)] = True
-        found[level - 1] = {
-            number
-            for number, (_, region) in enumerate(iter_block_regions(above))
-            if mask[chunk_cells(region, chunks)].any()
-        }
-    if levels:
-        found[levels[-1]] = set(range(math.prod(map(len, job.units[levels[-1]]))))
-    return found
 
 
 def _begun(plan: ConvertPlan) -> LocalTransaction:

@@ -505,7 +505,7 @@ def _remove(place: Location) -> None:
     remove_tree(dead)
 
 
-def decide_patch(place: LocalLocation, grown: LocalLocation) -> None:
+def decide_patch(place: LocalLocation, grown: LocalLocation, *, durable: bool) -> None:
     """Let what has grown be the patch of what stands at a place, and put it in.
 
     Raises
@@ -517,7 +517,9 @@ def decide_patch(place: LocalLocation, grown: LocalLocation) -> None:
     with naming_errors(str(place), "what was updated cannot be put in"):
         folder.mkdir(exist_ok=True)
         grown.rename(folder / PATCH_NAME)
-        sync_dir(folder)
+        if durable:
+            with suppress(FileNotFoundError):  # put in meanwhile, by one that has opened it
+                sync_dir(folder)
     splice(place)
 
 

@@ -506,7 +506,7 @@ class LocalTransaction:
             describe_patch(staging.array, patch["arrays"], durable=self.durable)
             if self.durable:
                 sync_tree(staging.array)
-        decide_patch(self.destination, staging.array)
+        decide_patch(self.destination, staging.array, durable=self.durable)
         drop_staging(staging)
 
     def _settings_now(self) -> dict[str, Any]:
