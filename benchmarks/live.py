@@ -71,8 +71,10 @@ def acquire_again(real: Path, folder: Path, numbers: tuple[int, ...]) -> None:
 
 def bring_up_to_date(kind: str, planes: Path, out: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Convert, update or read headers in this process; give CPU seconds and chunks written."""
-    warm = next(iter(sorted((planes.parent / "real").iterdir())))
-    io.write_zarr(out.with_name(f"{out.name}.warm"), io.imread_parallel([warm] * 8), overwrite=True)
+    warm = out.with_name(f"{out.name}.{os.getpid()}.warm")
+    link(planes.parent / "real", warm, 8)
+    io.convert(warm, warm.with_suffix(".zarr"), **options)
+    io.update(warm, warm.with_suffix(".zarr"), **options)
     cpu_s, chunks = time.process_time(), (0, 1)
     if kind == "headers":
         io.imread_folder(planes)
