@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -114,6 +114,10 @@ class Source(ABC):
         This is the one primitive that reads. Each segment is decoded once.
         """
 
+    def read_ahead(self, nbytes: int) -> ReadAhead | None:
+        """Give who reads files in order, so many bytes ahead; ``None`` where that is of no use."""
+        return None
+
     def sample_files(self) -> list[tuple[str, int]]:
         """Give a few of its files with their sizes in bytes: who sees them, sees it all."""
         return []
@@ -163,6 +167,16 @@ class Source(ABC):
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return (type(self).__name__, self.token)
+
+
+class ReadAhead(Protocol):
+    """Files that are read in order, ahead of those who read parts of a source."""
+
+    def follow(self, part: Source) -> Source:
+        """Give a part of the source that comes after those before; its reads wait their turn."""
+
+    def close(self) -> None:
+        """Read no further; parts that were given are read as any other."""
 
 
 class ArraySource(Source):
