@@ -49,8 +49,6 @@ class Source(ABC):
     token: str
     #: Whether one read is itself shared out to threads.
     has_own_threads = False
-    #: Whether a part of a region waits for answers as long as all of it.
-    asks_at_once = False
     #: What a band of a write should have where each request takes long, in bytes; 0 for no matter.
     band_nbytes = 0
     #: What a read of a large region holds of answers that it has not come to yet, in bytes.
@@ -66,6 +64,11 @@ class Source(ABC):
     def nbytes(self) -> int:
         """Size of the whole array in memory, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def asks_at_once(self) -> bool:
+        """Whether a part of a region waits for answers as long as all of it."""
+        return False
 
     @property
     def read_shape(self) -> Shape:
@@ -299,7 +302,11 @@ class JoinedSource(Source):
         self.band_nbytes = max(source.band_nbytes for source, _ in self.parts)
         self.ahead_nbytes = max(source.ahead_nbytes for source, _ in self.parts)
         self.has_own_threads = any(source.has_own_threads for source, _ in self.parts)
-        self.asks_at_once = any(source.asks_at_once for source, _ in self.parts)
+
+    @property
+    def asks_at_once(self) -> bool:
+        """Whether one of the parts does."""
+        return any(source.asks_at_once for source, _ in self.parts)
 
     @property
     def read_shape(self) -> Shape:

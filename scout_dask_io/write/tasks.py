@@ -445,7 +445,8 @@ def _n_threads(plan: WritePlan, target: Target) -> int:
 
     Computed blocks have no such bound: more threads would compute more of them at once.
     """
-    waits = target.uploads is not None and plan.route == "source"
+    limit = target.uploads
+    waits = limit is not None and not limit.on_disk and plan.route == "source"
     return plan.nb_workers * (2 if waits else 1)
 
 
