@@ -24,7 +24,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.files.disk import make_dirs, sync_files, sync_folders
-from scout_dask_io.files.system import READ, read_some, replace, sync_dir
+from scout_dask_io.files.system import READ, move_to_new, read_some, replace, sync_dir
 
 if TYPE_CHECKING:
     _Base = Path
@@ -173,10 +173,9 @@ class LocalLocation(_Base):
             with suppress(FileNotFoundError):
                 draft.chmod(self.stat().st_mode & 0o7777)
             if new:
-                os.link(draft, self)
-                draft.unlink()
+                move_to_new(draft, self)
             else:
-                draft.replace(self)
+                replace(draft, self)
             if durable:
                 sync_dir(self.parent)
         except BaseException as err:
