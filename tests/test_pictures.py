@@ -49,7 +49,8 @@ def test_a_picture_says_what_comes_of_its_names(path: Path, tmp_path: Path):
     lead = "".join(claimed[1].split(", "))
     assert lead == grid.axes.replace("p", "") + ("z" if "z inside" in claim else "")
     assert claim.startswith(f"{len(grid.positions)} positions") == ("p" in grid.axes)
-    data = make_volume((len(grid.files), 5, 6) if "z" in grid.axes else (len(grid.files), 4, 5, 6))
+    inside = (4,) if "z inside" in claim else ()
+    data = make_volume((len(grid.files), *inside, 5, 6))
     for name, values in zip(names_in(path), data, strict=True):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(tmp_path / name, values, photometric="minisblack", metadata=None)
