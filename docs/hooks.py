@@ -87,4 +87,21 @@ def figures() -> str:
     return re.sub(r"^#", "##", text, flags=re.MULTILINE)
 
 
-MARKS = {f.__name__: f for f in (names, errors, commands, changelog, figures)}
+def _of_the_readme(heading: str, begin: str) -> str:
+    """Give what stands below a heading of the README, from a sentence to its table's end."""
+    section = (REPO / "README.md").read_text(encoding="utf8").split(f"\n## {heading}\n")[1]
+    section = section[section.index(begin) :].split("\n## ")[0]
+    return section[: section.rindex("|\n") + 1]
+
+
+def speed() -> str:
+    """Give the README's table of speed."""
+    return _of_the_readme("Speed", "192 planes")
+
+
+def trust() -> str:
+    """Give the README's table of what was done on purpose, and what came of it."""
+    return _of_the_readme("Trust", "`python -m tests.reliability`")
+
+
+MARKS = {f.__name__: f for f in (names, errors, commands, changelog, figures, speed, trust)}
