@@ -72,6 +72,12 @@ _KEYS = {
 _AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
 # Words that tell views apart where something else tells channels.
 _SIDES = frozenset({"left", "right", "l", "r", "top", "bottom", "front", "back", "up", "down"})
+#: Words by which a file alone is known to be of a channel.
+DYES = frozenset(
+    {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
+    | {"cy", "texasred", "syto", "brightfield", "bf", "dic", "phase", "autofluorescence", "auto"}
+    | {"red", "green", "blue", "farred", "alexa", "nuclei", "membrane", "draq", "sytox", "topro"}
+)
 # What stands behind a number.
 _UNITS = {
     "nm": "c", "um": "z", "µm": "z", "μm": "z", "deg": "v", "msec": "t", "msecabs": "t",
@@ -176,6 +182,16 @@ class NameGrid:
         """Give the field of an axis, ``None`` if the names have none."""
         return next((f for f in self.fields if f.axis == axis), None)
 
+    #: What this is a reading of.
+    kind = "dataset"
+    how_strays_differ = "is not named as the others are"
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of its channels; empty where the names have none."""
+        channel = self.along("c")
+        return () if channel is None else channel.labels
+
     @property
     def missing(self) -> tuple[str, ...]:
         """Whatever no file is there of, by the names."""
@@ -249,6 +265,12 @@ class _Column:
     @property
     def is_word(self) -> bool:
         return isinstance(self.values[0], str)
+
+
+def says_channels(field: NameField) -> bool:
+    """Tell whether what is in names is of channels: a number that a word says so of, or dyes."""
+    words = {v.lower() for v in field.values if isinstance(v, str)}
+    return not words or any(re.split("[^a-z]", word)[0] in DYES for word in words)
 
 
 def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
