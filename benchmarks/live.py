@@ -1,6 +1,7 @@
 """Following a folder while it grows: the lag behind its writer, and CPU against converting after.
 
     python -m benchmarks.live [--shape Z Y X] [--rate N] [--repeat N] [--dir FOLDER]
+    python -m benchmarks.live --update [--shape Z Y X] [--chunks Z Y X] [--ome] [--repeat N]
 
 A process drops ``Z`` planes, ``--rate`` a second, as symbolic links to 32 camera-like ones (Poisson
 counts and read noise, seeded, uncompressed) in memory; links cost the writer nothing and are read
@@ -10,6 +11,11 @@ is from the last link to the array standing at its place, so it has two seconds 
 it; CPU is user and system time of the process, imports and a small conversion before it left out.
 Where the writer is faster than the machine converts, the lag is that of converting: the table says
 how long this took alone.
+
+With ``--update`` the folder is converted, three planes of it change, ``update`` brings the array up
+to date, and the headers of the folder are read, each in a process of its own, by turns: once with
+the three one after the other, and once far apart. The table has the share of chunks that these
+planes touch, and the CPU of the update without that of the headers, as a share of the whole.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import scout_dask_io as io
 from benchmarks.pyramid import write_planes
@@ -43,6 +50,77 @@ def drop(real: Path, folder: Path, n: int, rate: float) -> None:
             time.sleep(left)
         os.symlink(planes[z % len(planes)], folder / f"z{z:06d}.tif")
     print(time.time())
+
+
+def link(real: Path, folder: Path, n: int) -> None:
+    """Link ``n`` planes into a folder."""
+    planes = sorted(real.iterdir())
+    folder.mkdir()
+    for z in range(n):
+        os.symlink(planes[z % len(planes)], folder / f"z{z:06d}.tif")
+
+
+def acquire_again(real: Path, folder: Path, numbers: tuple[int, ...]) -> None:
+    """Let planes be others than they were: copies of the next ones, with times of their own."""
+    planes = sorted(real.iterdir())
+    for z in numbers:
+        path = folder / f"z{z:06d}.tif"
+        path.unlink()
+        shutil.copyfile(planes[(z + 1) % len(planes)], path)
+
+
+def bring_up_to_date(kind: str, planes: Path, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Convert, update or read headers in this process; give CPU seconds and chunks written."""
+    warm = out.with_name(f"{out.name}.{os.getpid()}.warm")
+    link(planes.parent / "real", warm, 8)
+    io.convert(warm, warm.with_suffix(".zarr"), **options)
+    io.update(warm, warm.with_suffix(".zarr"), **options)
+    cpu_s, chunks = time.process_time(), (0, 1)
+    if kind == "headers":
+        io.imread_folder(planes)
+    elif kind == "whole":
+        io.convert(planes, out, nb_workers=2, overwrite=True, **options)
+    else:
+        report = io.update(planes, out, nb_workers=2, **options)
+        chunks = (report.n_chunks, report.n_all_chunks)
+    return {"cpu_s": time.process_time() - cpu_s, "chunks": chunks}
+
+
+def compare_updates(root: Path, args: argparse.Namespace) -> None:
+    """Print the table of ``--update``: medians of the rounds, of quotients by rounds."""
+    n = args.shape[0]
+    options = {"ome": args.ome, **({"chunks": args.chunks} if args.chunks else {})}
+    cases = {"one after the other": (n // 3, n // 3 + 1, n // 3 + 2)}
+    cases["far apart"] = (n // 6, n // 2, n - n // 6)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in cases}
+    link(root / "real", root / "planes", n)
+    for _ in range(args.repeat):
+        for name, numbers in cases.items():
+            turn = {}
+            for kind in ("whole", "headers", "update"):
+                if kind == "update":
+                    acquire_again(root / "real", root / "planes", numbers)
+                words = (root / "planes", root / "a.zarr", json.dumps(options))
+                turn[kind] = json.loads(_answer(_child(kind, *words)))
+            found[name].append(turn)
+    shape = " x ".join(map(str, args.shape))
+    chunks = " x ".join(map(str, args.chunks or ())) or "default"
+    levels = ", levels" if args.ome else ""
+    print(f"{shape} uint16, chunks {chunks}{levels}; medians of {args.repeat}")
+    print("planes that changed lie | chunks written | whole | headers | update | without headers")
+    for name, turns in found.items():
+        whole, headers, again = (
+            statistics.median(t[kind]["cpu_s"] for t in turns)
+            for kind in ("whole", "headers", "update")
+        )
+        share = statistics.median(
+            (t["update"]["cpu_s"] - t["headers"]["cpu_s"]) / t["whole"]["cpu_s"] for t in turns
+        )
+        some, every = turns[0]["update"]["chunks"]
+        print(
+            f"{name} | {some} of {every}, {some / every:.1%} | {whole:.1f} s | {headers:.2f} s | "
+            f"{again:.2f} s | {share:.1%} of the whole"
+        )
 
 
 def convert_one(kind: str, planes: Path, out: Path, n: int) -> dict[str, float]:
@@ -81,12 +159,18 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="planes a second")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--dir", type=Path, default=None)
+    parser.add_argument("--update", action="store_true", help="an update against the whole")
+    parser.add_argument("--chunks", type=int, nargs=3, help="of --update")
+    parser.add_argument("--ome", action="store_true", help="an image with levels, of --update")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         kind, *rest = args.one
         if kind == "drop":
             drop(Path(rest[0]), Path(rest[1]), int(rest[2]), float(rest[3]))
+        elif kind in ("whole", "headers", "update"):
+            places = Path(rest[0]), Path(rest[1])
+            print(json.dumps(bring_up_to_date(kind, *places, json.loads(rest[2]))))
         else:
             print(json.dumps(convert_one(kind, Path(rest[0]), Path(rest[1]), int(rest[2]))))
         return
@@ -97,6 +181,9 @@ def main() -> None:
     rounds = []
     try:
         write_planes(root / "real", (min(N_REAL, n), *plane), None)
+        if args.update:
+            compare_updates(root, args)
+            return
         for number in range(args.repeat):
             planes = root / f"planes{number}"
             follower = _child("follow", planes, root / "live.zarr", n)

@@ -334,6 +334,23 @@ def test_following_is_measured_against_converting_after(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_an_update_is_measured_against_the_whole(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.live", "--update", "--shape", "40", "100", "120",
+         "--chunks", "4", "64", "64", "--ome", "--repeat", "1", "--dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, _, *rows = done.stdout.splitlines()
+    assert first == "40 x 100 x 120 uint16, chunks 4 x 64 x 64, levels; medians of 1"
+    names, written = zip(*(row.split(" | ")[:2] for row in rows), strict=True)
+    assert names == ("one after the other", "far apart")
+    few, more = (int(text.split()[0]) for text in written)
+    assert 0 < few < more
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_measuring_server_answers_as_s3_does_and_counts():
     s3fs = pytest.importorskip("s3fs")
     s3 = importlib.import_module("benchmarks.storage.s3")

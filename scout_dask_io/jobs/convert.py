@@ -639,6 +639,20 @@ class ConvertPlan(JobReport):
         )
         return begun if isinstance(begun, DelayedWrite) else None
 
+    def write_array(self, progress: bool | Report = False) -> None:
+        """Write the array, the image or the labels, and nothing beside it."""
+        job = self._job
+        how = job.how
+        again: dict[str, Any] = {
+            "overwrite": how.overwrite, "resume": how.resume, "durable": how.durable,
+            "progress": progress,
+        }  # fmt: skip
+        if job.label is not None:
+            job.label.run(WriteMode(**again))
+            return
+        write: Any = write_ome_zarr if how.ome else write_zarr
+        write(job.destination, job.data, how.chunks, qc=how.qc, **again, **job.asked)
+
     def run(self, progress: bool | Report = False) -> ConvertReport:
         """Do it, and give what was written; arguments and errors are those of :func:`convert`."""
         start = time.perf_counter()
@@ -653,11 +667,7 @@ class ConvertPlan(JobReport):
             "overwrite": how.overwrite, "resume": how.resume, "durable": how.durable,
             "progress": progress,
         }  # fmt: skip
-        if job.label is not None:
-            job.label.run(WriteMode(**again))
-        else:
-            write: Any = write_ome_zarr if how.ome else write_zarr
-            write(destination, job.data, how.chunks, qc=how.qc, **again, **job.asked)
+        self.write_array(progress)
         for name, opened in job.copied:
             self._copy(name, opened, again)
         # A write that is resumed goes on with the units that it was begun with.

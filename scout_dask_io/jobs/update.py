@@ -1,8 +1,8 @@
 """Converting again only what changed: planes that were acquired anew, came, went or moved.
 
-What stands keeps its name until the new is whole. That grows beside it as an array that is
-overwritten does, and chunks that no change touches are the very files of the old one, by hard
-links; so its publication is one rename, of all levels, metadata and manifest together.
+Chunks that they touch grow beside what stands, as any write does, and are put into it once they are
+all there (``store/patch.py``). Where what stands gets longer or shorter it is replaced as a whole:
+chunks that no change touches are then the very files of the old one, by hard links.
 """
 
 from __future__ import annotations
@@ -20,33 +20,36 @@ import numpy as np
 from scout_dask_io.core.formatting import format_count, format_s
 from scout_dask_io.core.grid import (
     Blocks,
-    Region,
     Shape,
-    chunk_counts,
-    iter_block_regions,
     iter_regions,
-    region_shape,
-    uniform_blocks,
 )
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, RESUME, Option
-from scout_dask_io.core.plan import MAX_UNITS, UNIT_NBYTES
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ResumeError, TargetExistsError
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.files.location import as_local
+from scout_dask_io.files.location import as_local, locate
 from scout_dask_io.jobs.convert import ConvertOptions, ConvertPlan, options_of, plan_with
 from scout_dask_io.jobs.report import JobReport, Planned, Row
+from scout_dask_io.jobs.update_units import (
+    count_chunks,
+    total_of,
+    touched_units,
+    units_of,
+    units_read,
+)
 from scout_dask_io.read.any import locate_all
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.chunk_format import format_at
+from scout_dask_io.store.growth import tail_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.local_transaction import LocalTransaction
-from scout_dask_io.store.manifest import CHANGED, UNKNOWN, Manifest, manifest_of, read_manifest
+from scout_dask_io.store.manifest import CHANGED, Manifest, manifest_of, read_manifest
 from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import open_node
-from scout_dask_io.store.reuse import Standing, reuse_units
+from scout_dask_io.store.patch import boxes_of, state_of
+from scout_dask_io.store.reuse import Standing, note_units, reuse_units
 from scout_dask_io.store.source import open_level
 from scout_dask_io.store.staging import drop_staging
 from scout_dask_io.store.unfinished import PLANES, UPDATES
@@ -75,10 +78,11 @@ def update(
     came, went or moved are found too, wherever they are. What stands at ``dst`` afterwards is
     what a conversion of the whole would make, levels and manifest included.
 
-    Until then it stands as it was, and then it is replaced in one step: wherever it is killed,
-    ``dst`` is old or new, all levels of an image alike, and the same call goes on. Readers of this
-    library that have the old one open are told so by ``SourceChangedError``; those of other
-    software may, in one read across that moment, get chunks of both, each of them whole.
+    Until all that is written anew is there, it stands as it was; then chunks are replaced, each in
+    one step. Wherever it is killed, ``dst`` is old or new for this library, all levels of an image
+    alike: the next that opens it finishes what was decided, and the same call goes on. Readers of
+    this library that have the old one open are told so by ``SourceChangedError``; those of other
+    software may, while chunks are replaced, get some of both, each of them whole.
 
     Parameters
     ----------
@@ -108,7 +112,7 @@ def update(
         If ``dst`` was written with other options, or it is not known from which planes; nothing
         is changed.
     TargetExistsError
-        If another write of ``dst`` is unfinished, or labels lie below it.
+        If another write of ``dst`` or an append to it is unfinished, or labels lie below it.
     """
     return plan_update(src, dst, content=content, **options).run(progress)
 
@@ -130,6 +134,14 @@ def plan_update(
             "a disk and update there, or convert again with " + OVERWRITE
         )
     node = open_node(destination)
+    if LocalTransaction.find(as_local(tail_of(destination))) is not None:
+        raise TargetExistsError(
+            f"an append to {destination} is unfinished: the same call with "
+            + RESUME
+            + " finishes it, and with "
+            + OVERWRITE
+            + " drops it; then it can be updated"
+        )
     plan = plan_with(src, dst, how)
     now = planes_of(source_of(plan.source_array()))
     arrays = _standing(node, plan, now)
@@ -144,17 +156,17 @@ def plan_update(
     else:
         mask = _differing(before, now)
     changes = _changes(before, now, mask)
-    units = _units(plan, now)
+    units = units_of(plan, now)
     touched = {
-        level: _touched(blocks, arrays.of.get(level), mask, now, _total(plan, level))
+        level: touched_units(blocks, arrays.of.get(level), mask, now, total_of(plan, level))
         for level, blocks in units.items()
     }
     return UpdatePlan(
         source=plan.source,
         destination=plan.destination,
         **changes,
-        n_chunks=sum(_n_chunks(plan, units[n], t) for n, t in touched.items()),
-        n_all_chunks=sum(_n_chunks(plan, units[n], None) for n in touched),
+        n_chunks=sum(count_chunks(plan, units[n], t) for n, t in touched.items()),
+        n_all_chunks=sum(count_chunks(plan, units[n], None) for n in touched),
         current=not mask.any() and before is not None and before.record() == now.record(),
         _job=_Job(plan, arrays.manifest, arrays.of, units, touched, time.perf_counter() - start),
     )
@@ -365,65 +377,6 @@ def _changes(before: Planes | None, now: Planes, mask: np.ndarray) -> dict[str, 
     }
 
 
-def _total(plan: ConvertPlan, level: int | None) -> Shape:
-    """Give how many elements of the full level are one of a level, per axis, rounded."""
-    return plan.totals()[level or 0]
-
-
-def _units(plan: ConvertPlan, now: Planes) -> dict[int | None, Blocks]:
-    """Give the units of each level: as thick as a chunk along axes of planes, and wide else."""
-    write = plan.write
-    shapes: dict[int | None, Shape] = dict(enumerate(plan.levels)) or {None: write.shape}
-    return {level: _cut(shape, plan, now) for level, shape in shapes.items()}
-
-
-def _cut(shape: Shape, plan: ConvertPlan, now: Planes) -> Blocks:
-    unit, itemsize = list(plan.write.stored), plan.write.itemsize
-    target = max(UNIT_NBYTES, 2 * math.prod(shape) * itemsize // MAX_UNITS)
-    for axis in reversed(range(len(unit))):
-        if axis not in now.axes:
-            steps = -(-max(shape[axis], 1) // unit[axis])
-            room = max(1, target // (math.prod(unit) * itemsize))
-            unit[axis] *= min(room, steps)
-    return uniform_blocks(shape, tuple(unit))
-
-
-def _touched(
-    units: Blocks, standing: Standing | None, mask: np.ndarray, now: Planes, total: Shape
-) -> set[int]:
-    """Give the units that hold what a changed plane became, or what is not known to be whole."""
-    if standing is None:
-        return set(range(math.prod(map(len, units))))
-    grown = chunk_counts(tuple(map(sum, units)), standing.format.chunks)
-    found = set()
-    for number, (_, region) in enumerate(iter_block_regions(units)):
-        lead = tuple(
-            slice(region[axis].start * total[axis], region[axis].stop * total[axis])
-            for axis in now.axes
-        )
-        if mask[lead].any() or not _is_whole(region, standing, grown):
-            found.add(number)
-    return found
-
-
-def _is_whole(region: Region, standing: Standing, grid: Shape) -> bool:
-    """Tell whether all chunks of a region stand, and the manifest says what they are."""
-    chunks = standing.format.chunks
-    cells = tuple(slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True))
-    if any(c.stop > n for c, n in zip(cells, standing.records.shape, strict=True)):
-        return False
-    return not (standing.records[cells]["nbytes"] == UNKNOWN["nbytes"]).any()
-
-
-def _n_chunks(plan: ConvertPlan, units: Blocks, numbers: set[int] | None) -> int:
-    """Give how many chunks so many units have, or all of them."""
-    return sum(
-        math.prod(chunk_counts(region_shape(region), plan.write.stored))
-        for number, (_, region) in enumerate(iter_block_regions(units))
-        if numbers is None or number in numbers
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What an update needs to run."""
@@ -494,7 +447,7 @@ class UpdatePlan(JobReport):
         start = time.perf_counter()
         if not self.current:
             _prepare(self._job)
-            self._job.plan.run(progress)
+            self._job.plan.write_array(progress)
         elapsed_s = self._job.took_s + time.perf_counter() - start
         return UpdateReport(plan=self, elapsed_s=elapsed_s)
 
@@ -521,21 +474,58 @@ def _prepare(job: _Job) -> None:
             + RESUME
             + " finishes it, and then it can be updated"
         )
+    in_place = _fits(txn, job)
     if not marked:
         units: dict[str, Any] = {"units": job.units.get(None)}
         if None not in job.units:
             units = {"passes": [(n, blocks) for n, blocks in job.units.items()]}
-        txn.note(**units, **{UPDATES: True})
+        txn.note(**units, **{UPDATES: _patch(job, txn) if in_place else True})
+    wanted = units_read(job.plan, job.units, job.touched, job.arrays) if in_place else {}
     for level, blocks in job.units.items():
         standing = job.arrays.get(level)
         done = set(finished[level]) | job.touched[level]
-        rest = [n for n in range(math.prod(map(len, blocks))) if n not in done]
-        if rest and standing is not None:
-            reuse_units(txn, level, blocks, rest, standing)
+        rest = {n for n in range(math.prod(map(len, blocks))) if n not in done}
+        if not rest or standing is None:
+            continue
+        taken = rest & wanted[level] if in_place else rest
+        reuse_units(txn, level, blocks, taken, standing)
+        note_units(txn, level, blocks, rest - taken, standing)
+
+
+def _fits(txn: LocalTransaction, job: _Job) -> bool:
+    """Tell whether what stands can take what changed in: its arrays are described as the new are.
+
+    Else, where it gets longer or shorter, it is replaced as a whole.
+    """
+    for level in job.units:
+        standing, new = job.arrays.get(level), read_node(txn.array(level))
+        old = None if standing is None else read_node(locate(standing.root))
+        if old is None or new is None or _described(old) != _described(new):
+            return False
+    return True
+
+
+def _described(node: Node) -> dict[str, Any]:
+    return {k: v for k, v in node.metadata.items() if k != "attributes"}
+
+
+def _patch(job: _Job, txn: LocalTransaction) -> dict[str, Any]:
+    """Give what is noted of an update that puts nothing but its chunks into what stands."""
+    names = {level: "" if level is None else str(level) for level in job.units}
+    roots = {names[level]: job.arrays[level].root for level in job.units}
+    return {
+        "units": {names[level]: sorted(touched) for level, touched in job.touched.items()},
+        "arrays": {
+            names[level]: boxes_of(blocks, job.touched[level], txn.format(level).chunks)
+            for level, blocks in job.units.items()
+        },
+        "states": {name: state_of(root) for name, root in roots.items()},
+    }
 
 
 def _begun(plan: ConvertPlan) -> LocalTransaction:
     """Begin the write of a plan, or find that of an update that was interrupted."""
+    _drop_stale(as_local(plan.place()))
     try:
         write = plan.begin()
     except ResumeError:
@@ -549,6 +539,16 @@ def _begun(plan: ConvertPlan) -> LocalTransaction:
         raise PathNotFoundError(f"{plan.destination}: nothing stands there that can be updated")
     # What lies on a disk alone is updated.
     return cast(LocalTransaction, write.target.transaction)
+
+
+def _drop_stale(place: LocalLocation) -> None:
+    """Drop an update that was interrupted where what stands was changed since it began."""
+    found = LocalTransaction.find(place)
+    patch = None if found is None else (found.staging.read_settings() or {}).get(UPDATES)
+    if found is not None and isinstance(patch, dict):
+        states = patch["states"].items()
+        if any(state_of(place / name if name else place) != state for name, state in states):
+            drop_staging(found.staging)
 
 
 @dataclass(frozen=True, slots=True)

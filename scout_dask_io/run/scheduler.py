@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -108,6 +109,17 @@ def planned(
     )
 
 
+def _scheduler_set() -> Any:
+    """Give what the caller set up to compute; ``None`` where that is nothing.
+
+    dask would import ``distributed`` to look for a client, which costs a third of a second: where
+    nobody has imported it, there is none.
+    """
+    if "distributed" not in sys.modules and dask.config.get("scheduler", None) is None:
+        return None
+    return get_scheduler()
+
+
 class _Counting(Callback):
     """Reports each finished unit of a local run."""
 
@@ -181,7 +193,7 @@ def run_tasks(
     if client is not None:
         drain = None if attempt is None else attempt.drain
         return run_on_cluster(client, graph, final, units, already, report, drain)
-    get = get_scheduler()
+    get = _scheduler_set()
     with ExitStack() as stack:
         if report is not None:
             stack.enter_context(_Counting(units, already, report))

@@ -42,7 +42,7 @@ from scout_dask_io.errors import LayoutError, ScoutIOError, WriteError
 from scout_dask_io.files.disk import naming_errors, remove_tree
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local
-from scout_dask_io.files.system import locked
+from scout_dask_io.files.system import locked, sync_dir
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.layout import OWN_PREFIX
@@ -60,6 +60,7 @@ from scout_dask_io.store.manifest import (
     read_notes,
 )
 from scout_dask_io.store.metadata import Node, attributes_file, metadata_file, read_node
+from scout_dask_io.store.patch import PATCH_NAME, put_in
 from scout_dask_io.store.remote_staging import MARKER_NAME
 from scout_dask_io.store.unfinished import level_settings
 
@@ -244,8 +245,8 @@ def finish_on_disk(place: LocalLocation) -> None:
 def splice(place: Location, *, wait: bool = True) -> Growth | None:
     """Take the whole tail of an array or an image in; give what has grown, ``None`` without one.
 
-    What was done already is not done again. Without ``wait``, nothing is done either where
-    another process is at it.
+    A patch of an update (see ``store/patch.py``) is put in as well. What was done already is not
+    done again. Without ``wait``, nothing is done either where another process is at it.
 
     Raises
     ------
@@ -256,7 +257,14 @@ def splice(place: Location, *, wait: bool = True) -> Growth | None:
     """
     tail = tail_of(place)
     with _alone(place, wait=wait) as alone:
-        if not alone or (growth := _decided(tail)) is None:
+        if not alone:
+            return None
+        if place.on_disk and (patch := as_local(place) / APPEND_NAME / PATCH_NAME).is_dir():
+            with naming_errors(str(place), "what was updated cannot be put in"):
+                put_in(as_local(place), patch)
+                _remove(place)
+            return None
+        if (growth := _decided(tail)) is None:
             return None
         with naming_errors(str(place), "what was appended cannot be taken in"):
             # The full level last: what it says of the image is true then.
@@ -495,6 +503,24 @@ def _remove(place: Location) -> None:
     except OSError as err:
         raise WriteError(f"{folder} cannot be removed: {err.strerror or err}") from err
     remove_tree(dead)
+
+
+def decide_patch(place: LocalLocation, grown: LocalLocation, *, durable: bool) -> None:
+    """Let what has grown be the patch of what stands at a place, and put it in.
+
+    Raises
+    ------
+    WriteError
+        If a file cannot be moved; whoever opens the place next goes on.
+    """
+    folder = place / APPEND_NAME
+    with naming_errors(str(place), "what was updated cannot be put in"):
+        folder.mkdir(exist_ok=True)
+        grown.rename(folder / PATCH_NAME)
+        if durable:
+            with suppress(FileNotFoundError):  # put in meanwhile, by one that has opened it
+                sync_dir(folder)
+    splice(place)
 
 
 def tidy(place: Location) -> None:

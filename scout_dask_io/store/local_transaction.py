@@ -45,6 +45,7 @@ from scout_dask_io.files.system import NO_LINK, free_nbytes, locked, sync_dir
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.chunk_v2 import write_file
 from scout_dask_io.store.create import documents_of
+from scout_dask_io.store.growth import decide_patch
 from scout_dask_io.store.journal import (
     CHUNK_RECORD,
     append_unit,
@@ -55,6 +56,7 @@ from scout_dask_io.store.journal import (
 from scout_dask_io.store.layout import array_at
 from scout_dask_io.store.manifest import UNKNOWN, change_records, write_manifest
 from scout_dask_io.store.metadata import Node
+from scout_dask_io.store.patch import describe_patch, state_of
 from scout_dask_io.store.region_write import MIXED, REGION_PREFIX, RegionWrite, add_to_attributes
 from scout_dask_io.store.sidecar import write_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource, open_source
@@ -138,8 +140,9 @@ class LocalTransaction:
         staging = begin_staging(path, durable=durable)
         begun = cls(staging, durable, overwrite, settings=settings)
         try:
-            # Once more: another write may have been published since.
-            check_destination(path, overwrite=overwrite)
+            if not overwrite:
+                # Once more: another write may have been published since.
+                check_destination(path, overwrite=overwrite)
             with naming_errors(staging.array, "what is to grow there cannot be made"):
                 for new in arrays:
                     here = begun.array(new.level)
@@ -480,8 +483,31 @@ class LocalTransaction:
                 for name, document in group_documents(settings["zarr_format"], attributes).items():
                     (staging.array / name).write_bytes(document)
                 write_manifest(staging.array, np.zeros(0, CHUNK_RECORD), settings, self.name)
-        publish(staging, overwrite=self.overwrite, durable=self.durable)
+        patch = self._settings_now().get(UPDATES)
+        if isinstance(patch, dict):
+            self._put_in(patch)
+        else:
+            publish(staging, overwrite=self.overwrite, durable=self.durable)
         return None
+
+    def _put_in(self, patch: Mapping[str, Any]) -> None:
+        """Put what grew into what stands, which must be what it was when that began."""
+        staging = self.staging
+        with naming_errors(staging.job, "what grew there cannot be put in"):
+            for name, state in patch["states"].items():
+                array = self.destination / name if name else self.destination
+                if state_of(array) != state:
+                    raise ResumeError(
+                        f"{array} was changed since its update began: update it again, which "
+                        "begins afresh. Nothing of it was put in."
+                    )
+            # Without this directory, a writer that comes late cannot put a chunk in.
+            shutil.rmtree(staging.tmp, ignore_errors=True)
+            describe_patch(staging.array, patch["arrays"], durable=self.durable)
+            if self.durable:
+                sync_tree(staging.array)
+        decide_patch(self.destination, staging.array, durable=self.durable)
+        drop_staging(staging)
 
     def _settings_now(self) -> dict[str, Any]:
         """Give the settings as they lie there; none of a write that is gone."""

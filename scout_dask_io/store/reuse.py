@@ -71,6 +71,28 @@ def reuse_units(
     return n_files
 
 
+def note_units(
+    txn: LocalTransaction,
+    level: int | None,
+    units: Blocks,
+    numbers: Iterable[int],
+    standing: Standing,
+) -> None:
+    """Note units of a patch as finished, whose chunks stay where they stand.
+
+    Raises
+    ------
+    WriteError
+        If they cannot be noted.
+    """
+    wanted, fmt, journal = set(numbers), txn.format(level), txn.journal(level)
+    with naming_errors(journal, "chunks of the array that stands cannot be noted"):
+        for unit, (_, region) in enumerate(iter_block_regions(units)):
+            if unit in wanted:
+                records = standing.records[chunk_cells(region, fmt.chunks)].reshape(-1)
+                append_unit(journal, unit, records, durable=txn.durable)
+
+
 def _take(fmt: ChunkFormat, root: Path, region: Region, standing: Standing) -> int:
     """Link the files of a unit's chunks, and give how many there are."""
     cells = chunk_cells(region, fmt.chunks)

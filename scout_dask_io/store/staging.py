@@ -44,6 +44,7 @@ from scout_dask_io.files.disk import (
 )
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.system import sync_dir
+from scout_dask_io.store.growth import settle
 from scout_dask_io.store.layout import find_stranger
 from scout_dask_io.store.manifest import manifest_job
 from scout_dask_io.store.members import check_members
@@ -363,6 +364,8 @@ def recover(destination: Path) -> None:
     staging = find_staging(destination)
     if staging is None:
         return
+    if os.path.lexists(destination) and not staging.array.exists():
+        settle(LocalLocation(destination))  # where it is a patch that was decided
     with naming_errors(destination, "an overwrite that was cut off cannot be undone"):
         if os.path.lexists(destination):
             if manifest_job(destination) == staging.job.name:

@@ -27,7 +27,7 @@ from scout_dask_io.store.remote_transaction import RemoteTransaction
 from scout_dask_io.store.resumption import misfits, noted_chunks
 from scout_dask_io.store.sidecar import check_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
-from scout_dask_io.store.unfinished import Describe, NewArray, Unfinished, is_finished
+from scout_dask_io.store.unfinished import UPDATES, Describe, NewArray, Unfinished, is_finished
 
 
 class Transaction(Protocol):
@@ -231,9 +231,15 @@ def finished_units(
     first = next(iter(units))
     done = set.intersection(*(set(found) for found in noted.values()))
     broken: dict[int, str] = {}
+    # Of a patch, chunks that stay as they are stand elsewhere.
+    patch = txn.settings.get(UPDATES)
+    patched = patch["units"] if isinstance(patch, dict) else None
     for level, blocks in units.items() if done else ():
         fmt, root = txn.format(level), txn.array(level)
-        chunks = (c for c in noted_chunks(fmt, blocks, noted[level]) if c.unit in done)
+        own = noted[level]
+        if patched is not None:
+            own = {n: own[n] for n in patched["" if level is None else str(level)] if n in own}
+        chunks = (c for c in noted_chunks(fmt, blocks, own) if c.unit in done)
         for misfit in misfits(root, fmt, chunks, txn.noted_at(level), deep=deep):
             chunk = misfit.noted
             if misfit.is_stray:

@@ -106,7 +106,8 @@ def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
 
 #: Of a write, the planes that it reads, each with the state of its file.
 PLANES = "planes"
-#: Of an unfinished write, whether its units are those of an update of what stands.
+#: Of an unfinished write, that its units are those of an update of what stands; of one that becomes
+#: a patch of it, which they are, of which chunks, and the states of what stands.
 UPDATES = "update"
 #: Of an unfinished write, the names of settings that whoever goes on with it may say anew.
 ADOPTS = "adopts"

@@ -53,6 +53,27 @@ class Faults:
         raise OSError(self.number, os.strerror(self.number), path)
 
 
+class Watched(Faults):
+    """Has readers look at every operation."""
+
+    def __init__(self, root: Path, look: Any) -> None:
+        super().__init__(root)
+        self._look, self._looking = look, False
+
+    def step(self, operation: str, path: str | None) -> None:
+        """Look, unless it is the readers' own operation."""
+        # zarr opens files in the thread of its event loop, where no reader can wait for it.
+        aside = threading.current_thread() is not threading.main_thread()
+        if self._looking or aside or path is None or not path.startswith(self.root):
+            return
+        self._looking = True
+        try:
+            self._look()
+        finally:
+            self._looking = False
+        self.count += 1
+
+
 def _place(path: Any, dir_fd: int | None = None) -> str | None:
     if isinstance(path, int):
         try:

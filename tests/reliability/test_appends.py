@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
-from faults import Faults, injected
+from faults import Faults, Watched, injected
 from harness import run
 from helpers import described, make_volume
 
@@ -125,28 +124,13 @@ def _level(whole: Path, level: Path, here: Path) -> Path:
     return whole / level.relative_to(here)
 
 
-class Watched(Faults):
-    """Has readers look at every operation."""
-
-    def __init__(self, root: Path, look: Any) -> None:
-        super().__init__(root)
-        self._look, self._looking = look, False
-
-    def step(self, operation: str, path: str | None) -> None:
-        """Look, unless it is the readers' own operation."""
-        # zarr opens files in the thread of its event loop, where no reader can wait for it.
-        aside = threading.current_thread() is not threading.main_thread()
-        if self._looking or aside or path is None or not path.startswith(self.root):
-            return
-        self._looking = True
-        try:
-            self._look()
-        finally:
-            self._looking = False
-        self.count += 1
-
-
-@pytest.mark.parametrize("kind", ["array", "shards", "image"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        k if k in ("array", "shards", "image") else pytest.param(k, marks=pytest.mark.slow)
+        for k in KINDS
+    ],
+)
 def test_readers_that_look_at_every_operation_see_what_was_or_what_is_to_be(
     tmp_path: Path, kind: str
 ) -> None:

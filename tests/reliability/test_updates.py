@@ -10,17 +10,25 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+import tensorstore
 import tifffile
 import zarr
-from faults import Faults, injected
+from faults import Faults, Watched, injected
 from harness import run
 from helpers import described, make_volume, write_planes
 
 import scout_dask_io as io
+from scout_dask_io.errors import SourceChangedError
 
 VOLUME = make_volume((13, 37, 29), seed=7)
 OPTIONS: dict[str, Any] = {"chunks": (4, 16, 16), "nb_workers": 1, "max_mem": "1GB"}
-KINDS: dict[str, dict[str, Any]] = {"array": {}, "image": {"ome": True, "levels": 3}}
+KINDS: dict[str, dict[str, Any]] = {
+    "array": {},
+    "v3": {"zarr_format": 3},
+    "shards": {"zarr_format": 3, "shards": (8, 32, 32)},
+    "image": {"ome": True, "levels": 3},
+    "image v3": {"ome": True, "levels": 3, "zarr_format": 3},
+}
 
 
 def update(folder: str, nth: int, kind: str) -> int:
@@ -30,24 +38,90 @@ def update(folder: str, nth: int, kind: str) -> int:
     return faults.count
 
 
+def prepare(tmp_path: Path, kind: str, *, shorter: bool) -> Path:
+    """Convert before and after planes change, half of each to fill; give a copy to work on."""
+    files = write_planes(tmp_path / "planes", VOLUME)
+    io.convert(tmp_path / "planes", tmp_path / "old/a.zarr", **OPTIONS, **KINDS[kind])
+    for z in range(4, 8):  # chunks become empty
+        tifffile.imwrite(files[z], np.where(np.arange(29) < 16, 0, VOLUME[z] + 1).astype("u2"))
+    if shorter:
+        files[-1].unlink()
+    io.convert(tmp_path / "planes", tmp_path / "new/a.zarr", **OPTIONS, **KINDS[kind])
+    shutil.copytree(tmp_path / "old", tmp_path / "w")
+    return tmp_path / "w" / "a.zarr"
+
+
+def levels(path: Path, kind: str) -> list[Path]:
+    return [path / str(n) for n in range(3)] if "image" in kind else [path]
+
+
+def by_zarr(path: Path) -> np.ndarray:
+    return np.asarray(zarr.open_array(str(path), mode="r")[...])
+
+
+def by_tensorstore(path: Path) -> np.ndarray:
+    driver = "zarr3" if (path / "zarr.json").exists() else "zarr"
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}}
+    return np.asarray(tensorstore.open(spec, read=True).result().read().result())
+
+
+def by_us(path: Path) -> np.ndarray:
+    return np.asarray(io.read_zarr(path).compute(scheduler="sync"))
+
+
+def points(total: int, n: int) -> list[int]:
+    """Give operations here and there, and most of those near the end, where it is put in."""
+    few = np.linspace(1, total, n - n // 3).astype(int).tolist()
+    late = np.linspace(total * 0.8, total - 1, n // 3).astype(int).tolist()
+    return sorted({*few, *late})
+
+
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("n_points", [12, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_points", [6, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_kill_at_any_operation_of_an_update_leaves_old_or_new(
     tmp_path: Path, kind: str, n_points: int
 ) -> None:
-    files = write_planes(tmp_path / "planes", VOLUME)
-    io.convert(tmp_path / "planes", tmp_path / "old/a.zarr", **OPTIONS, **KINDS[kind])
-    tifffile.imwrite(files[6], VOLUME[6] + 1)
-    files[-1].unlink()
-    io.convert(tmp_path / "planes", tmp_path / "new/a.zarr", **OPTIONS, **KINDS[kind])
+    here = prepare(tmp_path, kind, shorter=False)
     old, new = (described(tmp_path / name / "a.zarr") for name in ("old", "new"))
-    here = tmp_path / "w" / "a.zarr"
-    shutil.copytree(tmp_path / "old", here.parent)
     total = run(update, str(tmp_path), 0, kind).value
     assert described(here) == new
     states = set()
-    for nth in sorted({*np.linspace(1, total, n_points).astype(int).tolist(), total - 8}):
+    for nth in points(total, n_points):
+        shutil.rmtree(here.parent)
+        shutil.copytree(tmp_path / "old", here.parent)
+        outcome = run(update, str(tmp_path), nth, kind)
+        assert outcome.signal == signal.SIGKILL, f"operation {nth}: {outcome}"
+        # Other software finds each pixel old or new, as it lies there.
+        for level in levels(here, kind):
+            name, found = level.relative_to(here.parent), by_zarr(level)
+            a, b = (by_zarr(tmp_path / which / name) for which in ("old", "new"))
+            assert ((found == a) | (found == b)).all(), f"operation {nth}"
+        # We finish what was decided: then all of it is old, or new.
+        assert io.verify(here).ok, f"operation {nth}"
+        found = {k: v for k, v in described(here).items() if not k.startswith(".scout-append-dead")}
+        assert found in (old, new), f"operation {nth}"
+        states.add("new" if found == new else "old")
+        again = run(update, str(tmp_path), 0, kind)
+        assert not again.error, f"operation {nth}: {again}"
+        assert described(here) == new, f"operation {nth}"
+        assert [p.name for p in here.parent.iterdir()] == ["a.zarr"], f"operation {nth}"
+        assert not list(here.glob(".scout-append*")), f"operation {nth}"
+    assert states == {"old", "new"}
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("n_points", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["array", "image"])
+def test_a_kill_while_an_array_gets_shorter_leaves_old_or_new_to_everybody(
+    tmp_path: Path, kind: str, n_points: int
+) -> None:
+    here = prepare(tmp_path, kind, shorter=True)
+    old, new = (described(tmp_path / name / "a.zarr") for name in ("old", "new"))
+    total = run(update, str(tmp_path), 0, kind).value
+    assert described(here) == new
+    states = set()
+    for nth in [*points(total, n_points), total - 8]:
         shutil.rmtree(here.parent)
         shutil.copytree(tmp_path / "old", here.parent)
         outcome = run(update, str(tmp_path), nth, kind)
@@ -64,3 +138,51 @@ def test_a_kill_at_any_operation_of_an_update_leaves_old_or_new(
         assert described(here) == new, f"operation {nth}"
         assert [p.name for p in here.parent.iterdir()] == ["a.zarr"], f"operation {nth}"
     assert states == {"old", "new"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [k if k in ("array", "image v3") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS],
+)
+def test_readers_that_look_at_every_operation_see_pixels_that_are_old_or_new(
+    tmp_path: Path, kind: str
+) -> None:
+    here = prepare(tmp_path, kind, shorter=False)
+    pairs = [
+        (
+            level,
+            by_zarr(tmp_path / "old" / level.relative_to(here.parent)),
+            by_zarr(tmp_path / "new" / level.relative_to(here.parent)),
+        )
+        for level in levels(here, kind)
+    ]
+    opened = io.read_zarr(levels(here, kind)[0])
+    theirs = zarr.open_array(str(levels(here, kind)[0]), mode="r")
+    told = 0
+
+    def look() -> None:
+        nonlocal told
+        for level, before, after in pairs:
+            for read in (by_us, by_zarr, by_tensorstore):
+                found = read(level)
+                assert found.shape == before.shape
+                assert ((found == before) | (found == after)).all()
+        # Who opened it before is told; other software has old and new chunks.
+        _, before, after = pairs[0]
+        try:
+            found = opened.compute(scheduler="sync")
+            assert (found == before).all()
+            assert not told
+        except SourceChangedError:
+            told += 1
+        found = np.asarray(theirs[...])
+        assert ((found == before) | (found == after)).all()
+
+    watched = Watched(here.parent, look)
+    with injected(watched), dask.config.set(scheduler="sync"):
+        io.update(tmp_path / "planes", here, **OPTIONS, **KINDS[kind])
+    look()
+    assert watched.count > 20
+    assert told > 1
+    for level, _, after in pairs:
+        np.testing.assert_array_equal(by_zarr(level), after)
