@@ -6,6 +6,7 @@ it where they do, and the one guess by the number of axes where they do not.
 
 from __future__ import annotations
 
+import colorsys
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from scout_dask_io.errors import ArgumentError
 #: Of channels in turn where none are stated, the same in every picture and viewer; magenta and
 #: green are told apart by people who see red and green alike. One channel alone is white.
 COLORS, WHITE = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF8000", "0080FF"), "FFFFFF"
+# Hues a golden angle apart stay distinct however many there are.
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,17 @@ class ImageInfo:
             frame=tuple(self.frame[k] for k in order) if self.frame else (),
         )
 
+    def renamed(self, axes: str, shape: Sequence[int]) -> ImageInfo:
+        """Give what is known where the axes of an array of this shape are others than are stated.
+
+        What is stated of an axis of the same letter stays, and of channels if there are as many.
+        """
+        known = dict(zip(self.axes, self.measured, strict=False))
+        frame = tuple(known.get(a, Axis()) for a in axes) if known else ()
+        n_channels = dict(zip(axes, shape, strict=True)).get("c", 1)
+        channels = self.channels if len(self.channels) == n_channels else ()
+        return replace(self, axes=axes, frame=frame, channels=channels)
+
     def cropped(self, region: Region) -> ImageInfo:
         """Give what is known of a region; which planes of it lack is not told."""
         channels, at = self.channels, self.axes.find("c")
@@ -267,6 +281,21 @@ def channel_colors(stated: Sequence[str], n_channels: int) -> tuple[str, ...]:
     """
     known = stated if len(stated) == n_channels else (WHITE,) if n_channels == 1 else COLORS
     return tuple(known[k % len(known)] for k in range(n_channels))
+
+
+def label_color(value: int) -> list[int]:
+    """Give the colour of a label: red, green, blue and opacity, the same whenever it is asked.
+
+    Examples
+    --------
+    >>> label_color(1), label_color(2)
+    ([12, 79, 242, 255], [180, 242, 92, 255])
+    """
+    hue = value * _GOLDEN % 1.0
+    # Neighbours in hue differ in lightness and saturation too.
+    saturation, lightness = (0.73, 0.95, 0.62)[value % 3], (0.95, 0.8, 0.65)[value // 3 % 3]
+    parts = colorsys.hsv_to_rgb(hue, saturation, lightness)
+    return [*(round(255 * part) for part in parts), 255]
 
 
 def color_of(found: Any) -> str | None:

@@ -439,11 +439,11 @@ def _range(found: Mapping[str, Any], least: str, largest: str) -> tuple[float, f
     return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
-def frame_record(info: ImageInfo) -> dict[str, Any]:
+def frame_record(info: ImageInfo, *, channels: bool = False) -> dict[str, Any]:
     """Give where elements lie and how channels are shown, for a format that has no place for it.
 
     Empty where nothing is stated but what every format of this library has: the size of a
-    voxel in micrometres, names and colours.
+    voxel in micrometres, names and colours; with ``channels`` these are there too.
 
     Examples
     --------
@@ -472,7 +472,7 @@ def frame_record(info: ImageInfo) -> dict[str, Any]:
             for a, axis in zip(info.axes, info.frame, strict=True)
         ]
     shown = {}
-    if any(c != Channel(c.name, c.color) for c in info.channels):
+    if channels or any(c != Channel(c.name, c.color) for c in info.channels):
         shown["channels"] = [_channel_record(c) for c in info.channels]
     shown |= info.display
     if shown:
@@ -488,10 +488,7 @@ def image_record(info: ImageInfo) -> dict[str, Any]:
     What :func:`frame_record` gives, with the names and colours of channels, whether the pixels
     are labels, and what users noted with the array.
     """
-    found = frame_record(info)
-    if any(c != Channel() for c in info.channels):
-        channels = [_channel_record(c) for c in info.channels]
-        found["omero"] = {**found.get("omero", {}), "channels": channels}
+    found = frame_record(info, channels=any(c != Channel() for c in info.channels))
     if info.labels:
         found[LABEL_KEY] = dict(info.image_label)
     if info.attributes:

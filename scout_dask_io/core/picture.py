@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from scout_dask_io.core.image_info import label_color
 
 _GAP, _MARGIN, _TEXT = 4, 8, 13
 _BACK, _INK = (24, 24, 24), (225, 225, 225)
@@ -34,6 +37,28 @@ def blend(
     return clipped
 
 
+def paint(channels: Sequence[np.ndarray], stated: Any = ()) -> np.ndarray:
+    """Give labels in their colours, 2-D whole numbers as ``(y, x, 3)`` uint8; 0 is none, and black.
+
+    A label has the colour that is ``stated``, as the ``colors`` of ``image-label``, as far as
+    that makes sense, else one of its own. Where several channels have one, the last is seen.
+    """
+    known: dict[int, list[int]] = {}
+    for entry in stated if isinstance(stated, (list, tuple)) else ():
+        with suppress(TypeError, ValueError, KeyError):
+            *rgb, opacity = (int(part) for part in (*entry["rgba"], 255)[:4])
+            if len(rgb) == 3 and all(0 <= part <= 255 for part in (*rgb, opacity)):
+                known[int(entry["label-value"])] = [part * opacity // 255 for part in rgb]
+    out = np.zeros((*channels[0].shape, 3), np.uint8)
+    for values in channels:
+        found, at = np.unique(values, return_inverse=True)
+        table = [known.get(int(v), label_color(int(v))[:3] if v else [0, 0, 0]) for v in found]
+        colors = np.array(table, np.uint8)[at.reshape(values.shape)]
+        seen = (values != 0) | (colors != 0).any(axis=-1)
+        out[seen] = colors[seen]
+    return out
+
+
 def nice_length(most: float) -> float:
     """Give the largest of 1, 2 and 5 times a power of ten that is no more than ``most``.
 
@@ -55,6 +80,8 @@ def lay_out(
     sizes: Sequence[tuple[int, int]],
     um_per_pixel: float | None,
     lines: Sequence[tuple[str, str | None]],
+    *,
+    labels: bool = False,
 ) -> np.ndarray:
     """Put one panel, or three (xy, zy to its right, xz below), and lines of text on one sheet.
 
@@ -68,6 +95,8 @@ def lay_out(
         Micrometres a pixel of the sheet's first panel; with it a scale bar is drawn.
     lines : sequence of (str, str or None)
         Text under the panels, and the colour of a swatch before it.
+    labels : bool
+        Whether a panel's colours are names, so that none between two of them is made.
 
     Returns
     -------
@@ -83,8 +112,9 @@ def lay_out(
     lines = caption(lines, max(right, 320) - _MARGIN)
     text_height = len(lines) * (_TEXT + 5)
     sheet = Image.new("RGB", (max(right, 320) + _MARGIN, bottom + 2 * _MARGIN + text_height), _BACK)
+    how = Image.Resampling.NEAREST if labels else Image.Resampling.BILINEAR
     for panel, (y, x), (h, w) in zip(panels, places, sizes, strict=True):
-        sheet.paste(Image.fromarray(panel).resize((w, h), Image.Resampling.BILINEAR), (x, y))
+        sheet.paste(Image.fromarray(panel).resize((w, h), how), (x, y))
     draw = ImageDraw.Draw(sheet)
     if um_per_pixel is not None:
         _scale_bar(draw, places[0], sizes[0], um_per_pixel)

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import dask.array as da
 
 from scout_dask_io.core.axes import ORDER, axes_of, in_order, pages_as_planes
-from scout_dask_io.core.image_info import Axis, FilledPlane, ImageInfo, named_channels
+from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.messages import RESUME, Option, Way, joined, warn
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import AS_IT_IS, Selection
@@ -393,13 +393,7 @@ def with_axes(opened: Opened, axes: str) -> Opened:
             f"{opened.array.shape}: y, x and some of t, c, z and s for samples of colour, got "
             f"{axes!r}"
         )
-    known = dict(zip(info.axes, info.measured, strict=False))
-    frame = tuple(known.get(a, Axis()) for a in axes) if known else ()
-    n_channels = dict(zip(axes, opened.array.shape, strict=True)).get("c", 1)
-    channels = info.channels if len(info.channels) == n_channels else ()
-    return replace(
-        opened, info=replace(info, axes=axes, frame=frame, channels=channels), unclear=""
-    )
+    return replace(opened, info=info.renamed(axes, opened.array.shape), unclear="")
 
 
 # Names of colour samples, and how they are shown as channels; alpha is no colour.

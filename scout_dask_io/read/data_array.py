@@ -8,6 +8,7 @@ Nothing is made up: an axis of which nothing is known has no coordinates.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -22,7 +23,7 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import is_path, locate
 from scout_dask_io.read.any import open_any
 from scout_dask_io.read.zarr import read_zarr
-from scout_dask_io.run.lazy import source_of
+from scout_dask_io.run.lazy import source_of, turned
 
 if TYPE_CHECKING:
     import xarray
@@ -150,12 +151,17 @@ def from_xarray(data: Any) -> tuple[Any, ImageInfo]:
             f"it, such as data[{next(iter(getattr(data, 'data_vars', ['name'])), 'name')!r}]"
         )
     axes = stated_axes([str(d) for d in data.dims], data.ndim)
+    pixels = data.data if isinstance(data.data, (np.ndarray, da.Array)) else np.asarray(data.data)
     if axes and set(axes) <= set(ORDER):
         order = [axes.index(a) for a in ORDER if a in axes]
         if order != sorted(order):
             data = data.transpose(*(data.dims[k] for k in order))
-            axes = "".join(axes[k] for k in order)
-    pixels = data.data if isinstance(data.data, (np.ndarray, da.Array)) else np.asarray(data.data)
+            there, axes = axes, "".join(axes[k] for k in order)
+            # What a reader gave stays what it gave, and says what it says.
+            if isinstance(pixels, da.Array) and source_of(pixels) is not None:
+                pixels = turned(pixels, there, axes)
+            else:
+                pixels = pixels.transpose(order)
     source = source_of(pixels) if isinstance(pixels, da.Array) else None
     known = ImageInfo() if source is None else source.info
     attributes = {str(k): _plain(v) for k, v in data.attrs.items()}
@@ -163,7 +169,7 @@ def from_xarray(data: Any) -> tuple[Any, ImageInfo]:
         return pixels, ImageInfo(attributes=attributes)
     frame = tuple(_axis_of(data, dim, a) for dim, a in zip(data.dims, axes, strict=True))
     # Of an array that a reader gave as it is, colours and windows are known too.
-    channels = known.channels if "c" in axes and known.axes == axes else ()
+    channels = known.channels if known.axes == axes else ()
     if "c" in axes and (names := _names_of(data, data.dims[axes.index("c")])):
         channels = channels if len(channels) == len(names) else (Channel(),) * len(names)
         channels = tuple(
@@ -174,6 +180,9 @@ def from_xarray(data: Any) -> tuple[Any, ImageInfo]:
     z, y, x = (sizes.get(a) for a in "zyx")
     size = VoxelSize(z, y, x, "coordinates") if z or y or x else None
     info = ImageInfo(axes, size, channels, frame=frame, attributes=attributes, labels=known.labels)
+    if known.axes == axes:
+        display, noted = known.display, known.group_attributes
+        info = replace(info, display=display, group_attributes=noted)
     return pixels, info
 
 

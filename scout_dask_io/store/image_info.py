@@ -10,7 +10,7 @@ from typing import Any
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, stated_axes
 from scout_dask_io.core.formatting import format_found
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
+from scout_dask_io.core.image_info import Channel, FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.ome_metadata import (
     LABEL_KEY,
     RECORD_KEY,
@@ -96,7 +96,9 @@ def attributes_of(info: ImageInfo, channels: Sequence[str] = ()) -> dict[str, An
     Those that users noted, names of channels, and where it lies and how it is shown, for which an
     array has an attribute; not its axes and the size of a voxel, which writers take by themselves.
     """
-    record = frame_record(info)
+    # Names alone have an attribute of their own, where they are those of an axis.
+    more = any(c != Channel(c.name) for c in info.channels) or bool(info.names and not channels)
+    record = frame_record(info, channels=more)
     return {
         **info.attributes,
         **({RECORD_KEY: record} if record else {}),

@@ -18,9 +18,9 @@ import numpy as np
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.formatting import format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.image_info import COLORS, channel_colors
+from scout_dask_io.core.image_info import COLORS, ImageInfo, channel_colors
 from scout_dask_io.core.messages import OVERWRITE, Option, about
-from scout_dask_io.core.picture import blend, lay_out, png_bytes
+from scout_dask_io.core.picture import blend, lay_out, paint, png_bytes
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
@@ -52,7 +52,8 @@ class Preview:
     at : tuple of int
         Index of the planes that are shown, along the axes in space; empty with ``"max"``.
     limits : tuple of (float, float)
-        Values that are black and full colour, a pair a channel.
+        Values that are black and full colour, a pair a channel; of labels, which have a colour
+        each, the least and the greatest in the picture.
     channels : tuple of str
         Their names; empty for a single one.
     level : int or None
@@ -121,7 +122,8 @@ def preview(
     Reads what the picture needs, in bounded memory: of an OME-Zarr image the
     level that suffices, of planes in TIFF files the strips or tiles that hold what
     is shown. Where a pixel stands for several voxels, it is the mean (``"max"``:
-    the maximum) of those that come with the same reads; of labels one of them. Where even that
+    the maximum) of those that come with the same reads; of labels, which are drawn in their
+    colours, one of them. Where even that
     would cost more than 2 GiB, fewer pixels are drawn, down to 64 along the longest
     axis. A maximum over a part of the planes or rows says so in the picture.
 
@@ -176,8 +178,7 @@ def preview(
     )  # fmt: skip
     level, array, title, at_level = None, data, "", ""
     channels: Sequence[str] = ()
-    labels = False
-    colors: Sequence[str] = ()
+    info = ImageInfo()
     if isinstance(data, (np.ndarray, da.Array)):
         voxel = size_for(data, voxel_size)
     elif is_path(data):
@@ -185,31 +186,43 @@ def preview(
         volume = open_volume(locate(data, storage_options), "", how, voxel_size=given)
         number = volume.level_for(size)
         array, voxel = volume.levels[number], volume.voxel_size_of(number)
-        channels, title, labels = volume.info.names, volume.name, volume.info.labels
-        colors = volume.info.colors
+        info, title = volume.info, volume.name
+        channels = info.names
         if volume.is_image:
             level, at_level = number, f", level {number} of {len(volume.levels)}"
     else:
         raise ArgumentError(f"a path or an array was expected, got {type(data).__name__}: {data!r}")
-    is_labels, _ = labels_for(array, None)
+    is_labels, record = labels_for(array, None)
+    labels = (info.labels or is_labels) and array.dtype.kind in "biu"
     with nullcontext() if array is data else about(data):
-        shown = Panels(array, mode, size, labels=labels or is_labels)
-    limits = tuple(contrast_limits(panels, percentiles) for panels in shown.panels)
-    single = len(shown.panels) == 1
+        shown = Panels(array, mode, size, labels=labels)
+    limits = tuple(
+        _extremes(panels) if labels else contrast_limits(panels, percentiles)
+        for panels in shown.panels
+    )
+    single, colors = len(shown.panels) == 1, info.colors
     if shown.is_colour:
         channels, colors = ("red", "green", "blue"), ("FF0000", "00FF00", "0000FF")
     chosen = channel_colors(() if single else colors, shown.n_channels)
     chosen = tuple(f"#{color}" for color in chosen)[: len(shown.panels)]
-    images = [blend(panels, limits, chosen) for panels in zip(*shown.panels, strict=True)]
+    stated = {**record, **info.image_label}.get("colors")
+    images = [
+        paint(panels, stated) if labels else blend(panels, limits, chosen)
+        for panels in zip(*shown.panels, strict=True)
+    ]
     sizes, um_per_pixel = _sizes(shown, voxel, size)
     lines = [_words(f"{title}: " if title else "", array, at_level, voxel), shown.words()]
     text: list[tuple[str, str | None]] = [(line, None) for line in lines]
     for n, (low, high) in enumerate(limits):
         name = channels[n] if n < len(channels) else f"channel {n}"
+        if labels:
+            name = "labels" if single else f"labels {name}"
+            text.append((f"{name}: {low:.0f} to {high:.0f}, each in its colour", None))
+            continue
         named = f"{'values' if single else name}: {low:.4g} to {high:.4g}"
         text.append((named, None if single else chosen[n]))
     return Preview(
-        image=lay_out(images, sizes, um_per_pixel, text),
+        image=lay_out(images, sizes, um_per_pixel, text, labels=labels),
         shape=tuple(array.shape),
         mode=mode,
         at=shown.at,
@@ -218,6 +231,14 @@ def preview(
         level=level,
         step=shown.step,
         voxel_size=voxel,
+    )
+
+
+def _extremes(panels: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Give the least and the greatest label in a picture."""
+    return (
+        float(min(panel.min() for panel in panels)),
+        float(max(panel.max() for panel in panels)),
     )
 
 

@@ -160,13 +160,19 @@ def sample(
     -------
     list of numpy.ndarray
         The mean of what was read of each bin, float32, or float64 of an array of float64, of
-        shape ``plan.bins``; of ``labels`` the element in its middle. With ``projections``, the
-        maximum instead, along each of these axes in turn.
+        shape ``plan.bins``; of ``labels`` the element in its middle, as it is. With
+        ``projections``, the maximum instead, along each of these axes in turn.
     """
-    kind = np.float64 if reader.data.dtype == np.float64 else np.float32
+    dtype = np.dtype(reader.data.dtype)
+    kind: Any = np.float64 if dtype == np.float64 else np.float32
+    least: float = -np.inf
+    if labels and dtype.kind in "biu":
+        # Names, which are none any more once rounded.
+        kind = np.result_type(dtype, np.uint8)
+        least = np.iinfo(kind).min
     outs: list[np.ndarray]
     if projections:
-        outs = [np.full(_without(plan.bins, k), -np.inf, kind) for k in projections]
+        outs = [np.full(_without(plan.bins, k), least, kind) for k in projections]
     else:
         outs = [np.zeros(plan.bins, kind)]
     jobs = list(_bands(reader, plan, itemsize))

@@ -5,8 +5,6 @@ What they say is the image's: axes, scale, translation, and levels of the same e
 
 from __future__ import annotations
 
-import colorsys
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +18,7 @@ from dask.delayed import Delayed
 from scout_dask_io.core.axes import AXES
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts, iter_block_regions
-from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.image_info import ImageInfo, label_color
 from scout_dask_io.core.ome_metadata import LABEL_KEY, VERSIONS, Multiscale, level_record
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.core.source import Source
@@ -58,8 +56,6 @@ if TYPE_CHECKING:
 
 # So many labels have a colour at most: each takes a line of the metadata.
 MAX_COLORS = 65_536
-# Hues a golden angle apart stay distinct however many there are.
-_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def write_labels(
@@ -389,7 +385,7 @@ def _describe(
     if not colors:
         return metadata
     values = _values(levels(0))
-    listed = [{"label-value": v, "rgba": color_of_label(v)} for v in values if v]
+    listed = [{"label-value": v, "rgba": label_color(v)} for v in values if v]
     own = metadata["ome"] if version == "0.5" else metadata
     own = {**own, LABEL_KEY: {**own[LABEL_KEY], "colors": listed}}
     return {**metadata, "ome": own} if version == "0.5" else own
@@ -406,21 +402,6 @@ def _values(source: Source) -> list[int]:
                 "each: leave colors out, as viewers choose their own"
             )
     return sorted(found)
-
-
-def color_of_label(value: int) -> list[int]:
-    """Give the colour of a label: red, green, blue and opacity, the same whenever it is asked.
-
-    Examples
-    --------
-    >>> color_of_label(1), color_of_label(2)
-    ([12, 79, 242, 255], [180, 242, 92, 255])
-    """
-    hue = value * _GOLDEN % 1.0
-    # Neighbours in hue differ in lightness and saturation too.
-    saturation, lightness = (0.73, 0.95, 0.62)[value % 3], (0.95, 0.8, 0.65)[value // 3 % 3]
-    parts = colorsys.hsv_to_rgb(hue, saturation, lightness)
-    return [*(round(255 * part) for part in parts), 255]
 
 
 def _rgba(color: Any) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import accumulate, product
@@ -20,12 +20,21 @@ import numpy as np
 import numpy.typing as npt
 from dask.system import CPU_COUNT
 
-from scout_dask_io.core.axes import AXES, ORDER, in_order
+from scout_dask_io.core.axes import (
+    AXES,
+    DIMENSIONS_ATTRIBUTE,
+    ORDER,
+    axis_letter,
+    in_order,
+    stated_axes,
+)
 from scout_dask_io.core.grid import Region, Shape, full_region, intersect, region_shape, relative_to
-from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.image_info import ImageInfo, named_channels
 from scout_dask_io.core.messages import warn
+from scout_dask_io.core.ome_metadata import RECORD_KEY, with_record
 from scout_dask_io.core.source import Piece
 from scout_dask_io.core.threads import work_ahead
+from scout_dask_io.core.voxel_size import as_voxel_size
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
@@ -36,9 +45,12 @@ from scout_dask_io.files.location import locate
 from scout_dask_io.files.names import check_tiff_name
 from scout_dask_io.files.remote import is_url
 from scout_dask_io.read.axes import stated_for
+from scout_dask_io.read.data_array import from_xarray, is_data_array
+from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.block_groups import BlockGroups
 from scout_dask_io.run.lazy import source_of
+from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE
 from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_bands
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.write_metadata import ome_notes, plain_notes
@@ -53,24 +65,27 @@ def imsave(
     compress: int = 1,
     *,
     voxel_size: Any = None,
+    axes: str | Sequence[str] | None = None,
 ) -> None:
     """Write a numpy or dask array as a TIFF file that reads back bit-equal, in the same shape.
 
     Two axes make one page; more make a page for each plane of the last two, in
     C order. A ``uint8`` or ``uint16`` array of three or more axes whose last
-    has 3 or 4 elements is written as RGB or RGBA pages. The file carries the
+    has 3 or 4 elements, and is not known to be something else than colour, is written as
+    RGB or RGBA pages. The file carries the
     array's shape, so :func:`imread` and ``tifffile.imread`` give it back
     whichever way it was written. It becomes a BigTIFF where it may exceed 4 GB.
 
     A name that ends in ``.ome.tif`` or ``.ome.tiff`` makes an OME-TIFF, as
     :func:`export` does: OME-XML with axes and voxel size, tiles of 256 x 256, and a
     pyramid of means, in masks and integers above 16 bits of the most frequent
-    values. Axes are those stated for data as a reader gave them, else the last of
-    ``(t, c, z, y, x)``, as many as the array has, of which three or more are warned of;
-    readers of OME-TIFF, :func:`imread` too, leave out those of one element.
+    values. Axes are those of ``axes``, else those stated for data as a reader gave them, else
+    the last of ``(t, c, z, y, x)``, as many as the array has, of which three or more are warned
+    of; readers of OME-TIFF, :func:`imread` too, leave out those of one element.
 
     Of data as a reader gave them, the file carries what else is stated: names and colours of
-    channels, where the image lies, contrast windows.
+    channels, where the image lies, contrast windows. So it does of an ``xarray.DataArray``, such
+    as :func:`to_xarray` gives, whose axes are brought into OME's order.
 
     A dask array is computed a few blocks at a time, in order, on the scheduler
     that is active; each block is computed once, and at most one row of blocks
@@ -99,12 +114,16 @@ def imsave(
         ``(z, y, x)`` in micrometres, kept in the file: exactly in its description,
         y and x also as its resolution. By default what :func:`voxel_size` finds
         for data as a reader gave them.
+    axes : str or sequence of str, optional
+        A letter an axis, such as ``"tyx"``, or names in words; kept in the file, and by the
+        name of an OME-TIFF as its SizeT, C and Z. Colour is ``s``, the last one.
 
     Raises
     ------
     ArgumentError
         If a TIFF, or an OME-TIFF, cannot hold the array, ``compress`` is no level,
-        ``voxel_size`` no size, or ``path`` the name of a file of another format.
+        ``voxel_size`` no size, ``axes`` do not fit, or ``path`` the name of a file of another
+        format.
     PathNotFoundError
         If the directory of ``path`` does not exist.
     TargetExistsError
@@ -116,15 +135,17 @@ def imsave(
     """
     target = check_target(path)
     check_tiff_name(path, folder=False)
-    array = _as_array(data)
     ome = is_ome_name(path)
-    layout = _plan_layout(array, compress, None, ome)
-    info = _info_of(data, layout, voxel_size, ome=ome)
+    data, known = _known_of(data, ome=ome)
+    array = _as_array(data)
+    known = _with_axes(known, axes, array.shape).sized(as_voxel_size(voxel_size))
+    layout = _plan_layout(array, compress, None, ome, known)
+    info = _info_of(known, layout, ome=ome)
     if isinstance(array, np.ndarray):
         rows: Iterable[Rows] = rows_of([(full_region(array.shape), array)], array.shape, layout)
     else:
         step = common_step(array.chunks[array.ndim - layout.n_page_axes])
-        layout = _plan_layout(array, compress, step, ome)
+        layout = _plan_layout(array, compress, step, ome, known)
         rows = computed_rows(array, layout)
     notes = (ome_notes if ome else plain_notes)(layout, info)
     with TiffDraft(target, layout) as draft, closing(encode_in_order(layout, rows)) as bands:
@@ -137,32 +158,74 @@ def is_ome_name(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith((".ome.tif", ".ome.tiff"))
 
 
+def _known_of(data: Any, *, ome: bool) -> tuple[Any, ImageInfo]:
+    """Give the array that data are, and what is known of it."""
+    if is_data_array(data):
+        return from_xarray(data)
+    source = source_of(data) if isinstance(data, da.Array) else None
+    if source is not None:
+        return data, replace(source.info, axes=stated_for(source) if ome else source.info.axes)
+    known = ImageInfo(voxel_size=size_for(data, None), labels=labels_for(data, None)[0])
+    attrs, metadata = getattr(data, "attrs", None), getattr(data, "metadata", None)
+    if attrs is None:
+        return data, known
+    # A stored array that zarr opened says by its attributes what one of ours would.
+    stored = dict(attrs)
+    names = getattr(metadata, "dimension_names", None) or stored.get(DIMENSIONS_ATTRIBUTE)
+    axes = stated_axes(names, data.ndim)
+    n = dict(zip(axes, data.shape, strict=False)).get("c", data.shape[0] if not axes else 0)
+    found = stored.get(CHANNELS_ATTRIBUTE)
+    channels = named_channels(list(map(str, found))) if isinstance(found, list) else ()
+    known = replace(known, axes=axes, channels=channels if len(channels) == n else ())
+    return data, with_record(known, stored.get(RECORD_KEY), "attributes")
+
+
+def _with_axes(known: ImageInfo, axes: Any, shape: Shape) -> ImageInfo:
+    """Give what is known with the axes that a caller gives.
+
+    Raises
+    ------
+    ArgumentError
+        If they are not a letter an axis.
+    """
+    if axes is None:
+        return known
+    letters = "".join(axis_letter(a) for a in axes)
+    good = set(letters) <= set(ORDER + "s") and {"y", "x"} <= set(letters)
+    if not good or not len(letters) == len(set(letters)) == len(shape) or "s" in letters[:-1]:
+        raise ArgumentError(
+            f"axes must be {len(shape)} different letters, one an axis of the array, of shape "
+            f"{tuple(shape)}: y, x and some of t, c, z, and s for samples of colour as the last "
+            f"one, got {axes!r}"
+        )
+    return known.renamed(letters, shape)
+
+
 def _plan_layout(
-    array: np.ndarray | da.Array, compress: int, step: int | None, ome: bool
+    array: np.ndarray | da.Array, compress: int, step: int | None, ome: bool, known: ImageInfo
 ) -> TiffLayout:
-    return plan_layout(
-        array.shape, array.dtype, compress, step=step, tiled=ome, n_levels=None if ome else 1
-    )
+    colour = known.axes.endswith("s") if known.axes else None
+    layout = plan_layout(
+        array.shape, array.dtype, compress, step=step, tiled=ome,
+        n_levels=None if ome else 1, colour=colour,
+    )  # fmt: skip
+    return replace(layout, labels=known.labels)
 
 
-def _info_of(data: Any, layout: TiffLayout, voxel_size: Any, *, ome: bool) -> ImageInfo:
-    """Give what is known of data: all that is stated of those that a reader gave, else the size.
+def _info_of(known: ImageInfo, layout: TiffLayout, *, ome: bool) -> ImageInfo:
+    """Give what a file says of what is known.
 
     Raises
     ------
     ArgumentError
         If an OME-TIFF has no such axes, or not in this order.
     """
-    source = source_of(data) if isinstance(data, da.Array) else None
-    size = size_for(data, voxel_size)
-    info = ImageInfo(voxel_size=size) if source is None else source.info.sized(size)
     # Planes that lack are on record in Zarr arrays alone.
-    info = replace(info, missing=())
+    info, size, stated = replace(known, missing=()), known.voxel_size, known.axes
     colour = layout.samples > 1
     if not ome:
         good = set(info.axes) <= set(ORDER + "s") and info.axes.endswith("s") == colour
         return info if good else replace(info, axes="", frame=(), channels=())
-    stated = stated_for(source)
     if not stated:
         n = len(layout.shape) - colour
         if n not in AXES:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from dask.delayed import Delayed, delayed
 
-from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store
+from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store, stated_axes
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.plan import WritePlan
+from scout_dask_io.core.voxel_size import as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.data_array import from_xarray, is_data_array
@@ -137,8 +138,9 @@ def write_zarr(
     fill_value
         What chunks that hold nothing else are not stored for.
     attributes : dict, optional
-        JSON attributes of the array. Planes that a reader filled are put on record
-        in ``filled_planes``.
+        JSON attributes of the array, which count before those that data as a reader gave them
+        bring along: its own, and names of channels, colours, contrast windows, and where the
+        image lies. Planes that a reader filled are put on record in ``filled_planes``.
     voxel_size : VoxelSize or sequence of float, optional
         ``(z, y, x)`` in micrometres, kept as the attribute ``voxel_size_um``. By
         default what :func:`voxel_size` finds for data as a reader gave them.
@@ -249,7 +251,8 @@ def write_zarr(
     destination = locate(path, storage_options)
     mode = WriteMode(overwrite, resume, durable, compute, progress)
     limits = Limits(max_mem, nb_workers)
-    if is_data_array(data):
+    coordinates = is_data_array(data)
+    if coordinates:
         data, stated = from_xarray(data)
         if region is None and append is None:
             attributes = {**attributes_of(stated, stated.names), **(attributes or {})}
@@ -288,6 +291,9 @@ def write_zarr(
         compressor = compressor_of(plan, codec)
         check_fill(fill_value, plan.dtype)
         limit = upload_limit(destination, plan)
+        if not coordinates:  # which say all that is known
+            known = _attributes_of(pixels, axes, voxel_size)
+            attributes = {**known, **(attributes or {})} or None
         attributes = attributes_with_filled(attributes_with(attributes, data, voxel_size), data)
         settings = settings_of(plan, pixels, compressor, fill_value, attributes)
         names = _names_of_axes(axes, pixels, attributes, len(plan.shape))
@@ -326,6 +332,16 @@ def write_zarr(
     publish = partial(_commit, target, plan.units, subject)
     written = run_write(graph, publish, pixels.array, target, plan, mode)
     return cast("zarr.Array[Any] | Delayed", written)
+
+
+def _attributes_of(pixels: WriteInput, axes: Any, voxel_size: Any) -> dict[str, Any]:
+    """Give the attributes that state what is known of data as a reader gave them."""
+    info, shape = pixels.info.sized(as_voxel_size(voxel_size)), pixels.shape
+    letters = info.axes if axes is None else stated_axes(list(axes), len(shape))
+    if letters != info.axes:
+        info = info.renamed(letters, shape) if letters else replace(info, axes="", frame=())
+    n = shape[letters.index("c")] if "c" in letters else shape[0] if not letters else 0
+    return attributes_of(info, info.names if len(info.names) == n else ())
 
 
 def _names_of_axes(

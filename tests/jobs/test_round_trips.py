@@ -164,6 +164,28 @@ def test_an_image_is_the_same_after_conversions_and_an_export(
     check_same(made, f"{place}/d.zarr", how)
 
 
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_an_image_is_the_same_after_a_plain_array(places: Any, data: st.DataObject):
+    draw, (place, how) = data.draw, places()
+    lead = draw(st.sampled_from(["", "z", "c", "t", "cz", "tz", "tc", "tcz"]))
+    made = Made(draw, lead + "yx", labels=draw(st.booleans()))
+    made.write(f"{place}/a.zarr", how)
+    url: dict[str, Any] = {} if how is None else {"storage_options": how}
+    version = draw(st.sampled_from([2, 3]))
+    lazy = io.read_zarr(f"{place}/a.zarr", **url)
+    io.write_zarr(f"{place}/b.zarr", lazy, zarr_format=version, **url)
+    # A plain array of a plain array, by the other writer.
+    io.convert(f"{place}/b.zarr", f"{place}/c.zarr", **url)
+    io.convert(f"{place}/c.zarr", f"{place}/d.zarr", ome=True, **url)
+    check_same(made, f"{place}/d.zarr", how)
+    order = [made.letters.index(a) for a in "tczyx" if a in made.letters]
+    if order == sorted(order):
+        plain = io.read_zarr(f"{place}/b.zarr", **url)
+        io.write_ome_zarr(f"{place}/e.zarr", plain, **url)
+        check_same(made, f"{place}/e.zarr", how)
+
+
 def test_other_programs_find_the_time_step_and_the_place_in_an_export(tmp_path: Path):
     data = make_volume((2, 3, 20, 24))
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)

@@ -118,6 +118,60 @@ def test_times_keep_their_step_through_a_plain_array(tmp_path: Path) -> None:
     assert found.t.attrs == {"units": "second"}
 
 
+@pytest.mark.parametrize("dims", ["tczyx", "xyzct"])
+def test_an_array_with_coordinates_becomes_a_tiff_with_all_that_it_states(
+    tmp_path: Path, dims: str
+) -> None:
+    data = np.arange(2 * 3 * 4 * 20 * 24, dtype="u2").reshape(2, 3, 4, 20, 24)
+    image = xr.DataArray(
+        da.from_array(data), dims=list("tczyx"),
+        coords={
+            "t": ("t", [0.0, 2.5], {"units": "second"}),
+            "c": ["dapi", "gfp", "syto"],
+            "z": ("z", 10 + 4.0 * np.arange(4), {"units": "micrometer"}),
+            "y": ("y", 1.5 * np.arange(20), {"units": "micrometer"}),
+            "x": ("x", 1.5 * np.arange(24), {"units": "micrometer"}),
+        },
+    ).transpose(*dims)  # fmt: skip
+    io.imsave(tmp_path / "a.ome.tif", image)
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        assert tif.series[0].axes == "TCZYX"
+        np.testing.assert_array_equal(tif.asarray(), data)
+        pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert [pixels[f"PhysicalSize{a}"] for a in "ZYX"] == [4.0, 1.5, 1.5]
+    assert [c["Name"] for c in pixels["Channel"]] == ["dapi", "gfp", "syto"]
+    assert (pixels["TimeIncrement"], pixels["TimeIncrementUnit"]) == (2.5, "s")
+    back = io.to_xarray(tmp_path / "a.ome.tif")
+    assert back.z.values.tolist() == [10.0, 14.0, 18.0, 22.0]
+
+
+def test_an_image_of_another_order_keeps_colours_and_windows(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=np.arange(24 * 20 * 2, dtype="u2").reshape(24, 20, 2))
+    axes = [{"name": a, "type": "channel" if a == "c" else "space"} for a in "xyc"]
+    steps = [{"type": "scale", "scale": [0.5, 0.25, 1.0]}]
+    channels = [
+        {"label": n, "color": k, "window": {"start": 1, "end": 9, "min": 0, "max": 99}}
+        for n, k in (("dapi", "0000FF"), ("gfp", "00FF00"))
+    ]
+    group.attrs["multiscales"] = [{
+        "version": "0.4", "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": steps}],
+    }]  # fmt: skip
+    group.attrs["omero"] = {"channels": channels, "rdefs": {"model": "color"}}
+    io.write_ome_zarr(tmp_path / "b.zarr", io.to_xarray(tmp_path / "a.zarr"))
+    found = dict(zarr.open_group(tmp_path / "b.zarr", mode="r").attrs)
+    shown = found["omero"]
+    assert [(c["label"], c["color"]) for c in shown["channels"]] == [
+        ("dapi", "0000FF"), ("gfp", "00FF00"),
+    ]  # fmt: skip
+    assert all(c["window"] == channels[0]["window"] for c in shown["channels"])
+    assert shown["rdefs"] == {"model": "color"}
+    assert [a["name"] for a in found["multiscales"][0]["axes"]] == ["c", "y", "x"]
+    (step,) = found["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert step["scale"] == [1.0, 0.25, 0.5]
+
+
 def test_coordinates_that_rise_unevenly_are_told_of_and_left(tmp_path: Path) -> None:
     array = xr.DataArray(DATA[0], dims=tuple("zyx"), coords={"z": [0.0, 1, 2, 4, 5, 6]})
     with pytest.warns(UserWarning, match="'z' do not rise in even steps"):

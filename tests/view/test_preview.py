@@ -16,6 +16,7 @@ from PIL import Image
 
 import scout_dask_io as io
 from scout_dask_io.core.contrast import contrast_limits
+from scout_dask_io.core.image_info import label_color
 from scout_dask_io.core.picture import blend
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, LayoutError, TargetExistsError
@@ -366,3 +367,32 @@ def test_values_that_float32_has_not_are_shown(tmp_path, recwarn, scale, mode):
     assert 0 <= low < high <= scale
     assert len(np.unique(picture.image)) > 100
     assert not [str(w.message) for w in recwarn if "names" not in str(w.message)]
+
+
+@pytest.mark.parametrize("mode", ["slices", "max"])
+@pytest.mark.parametrize("size", [64, 512])
+def test_labels_are_drawn_in_their_colours_and_no_other(
+    tmp_path: Path, mode: str, size: int
+) -> None:
+    # Beyond 2**24, where float32 cannot tell one label from the next.
+    first = 2**24 + 1
+    labels = np.zeros((30, 130, 150), "u4")
+    for k in range(9):
+        labels[3 * k : 3 * k + 2, 10 * k : 10 * k + 25, 12 * k : 12 * k + 40] = first + k
+    io.write_ome_zarr(tmp_path / "a.zarr", labels, labels=True)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+    stated = {first + 4: [1, 2, 250, 255], first + 5: [250, 120, 0, 127]}
+    colors = [{"label-value": v, "rgba": c} for v, c in stated.items()]
+    group.attrs["image-label"] = {"version": "0.4", "colors": [*colors, {"rgba": "red"}, None]}
+    picture = io.preview(tmp_path / "a.zarr", mode=mode, size=size)
+    known = {tuple(label_color(first + k)[:3]) for k in range(9) if first + k not in stated}
+    known |= {(1, 2, 250), (124, 59, 0), (0, 0, 0), (24, 24, 24)}
+    panel = picture.image[:-60]
+    seen = {tuple(map(int, c)) for c in panel.reshape(-1, 3)}
+    assert seen <= known
+    assert (1, 2, 250) in seen
+    assert len(seen) > (10 if mode == "max" else 3)
+    assert picture.limits[0][0] == 0.0
+    # An array in memory that was read from labels alone is drawn so too.
+    part = io.preview(io.read_zarr(tmp_path / "a.zarr"), mode=mode, size=size)
+    assert {tuple(map(int, c)) for c in part.image[:-60].reshape(-1, 3)} <= known

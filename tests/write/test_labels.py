@@ -15,6 +15,7 @@ import pytest
 import zarr
 
 import scout_dask_io as io
+from scout_dask_io.core.image_info import label_color
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
@@ -23,7 +24,6 @@ from scout_dask_io.errors import (
     TargetExistsError,
 )
 from scout_dask_io.files.location import locate
-from scout_dask_io.write.labels import color_of_label
 
 RAW = np.random.default_rng(3).integers(0, 4000, (2, 6, 60, 44)).astype("u2")
 CELLS = np.random.default_rng(4).choice(np.array([0, 900, 901, 70_000], "u4"), RAW.shape[1:])
@@ -243,9 +243,9 @@ def test_consolidated_metadata_that_hide_labels_are_told_of(tmp_path: Path) -> N
 
 
 def test_colours_of_labels_are_distinct_and_always_the_same() -> None:
-    colors = [tuple(color_of_label(n)) for n in range(1, 2001)]
+    colors = [tuple(label_color(n)) for n in range(1, 2001)]
     assert len(set(colors)) == len(colors)
-    assert colors == [tuple(color_of_label(n)) for n in range(1, 2001)]
+    assert colors == [tuple(label_color(n)) for n in range(1, 2001)]
 
 
 def test_writers_at_once_lose_no_name(tmp_path: Path) -> None:

@@ -30,10 +30,13 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.read.tiff import imread
 from scout_dask_io.read.voxel_size import voxel_size
+from scout_dask_io.read.zarr import read_zarr
+from scout_dask_io.run.lazy import source_of
 from scout_dask_io.tiff import write_layout
 from scout_dask_io.tiff import writer as draft
 from scout_dask_io.write import tiff as tiff_rows
 from scout_dask_io.write.tiff import imsave
+from scout_dask_io.write.zarr import write_zarr
 
 DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 SHAPES = [
@@ -518,3 +521,62 @@ def test_a_long_stack_streams_in_little_memory(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert len(file.pages) == 200
         assert int(file.pages[199].asarray().min()) == 1
+
+
+@pytest.mark.parametrize(
+    ("axes", "seen"), [("tyx", "TYX"), (("time", "y", "x"), "TYX"), ("cyx", "CYX"), (None, "ZYX")]
+)
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.tif"])
+def test_axes_that_are_given_are_those_of_the_file(
+    tmp_path: Path, name: str, axes: Any, seen: str
+) -> None:
+    data = make_volume((5, 30, 40))
+    imsave(tmp_path / name, data, voxel_size=(3, 2, 1), axes=axes)
+    with tifffile.TiffFile(tmp_path / name) as tif:
+        if axes is None and name == "a.tif":
+            seen = "QYX"  # a file that says nothing of them
+        assert tif.series[0].axes == seen
+    np.testing.assert_array_equal(imread(tmp_path / name).compute(), data)
+
+
+def test_planes_that_are_three_wide_are_no_colour_where_axes_say_so(tmp_path: Path) -> None:
+    data = make_volume((5, 30, 3), "u1")
+    imsave(tmp_path / "a.tif", data, axes="zyx")
+    imsave(tmp_path / "rgb.tif", data, axes="yxs")
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert (tif.series[0].axes, len(tif.pages)) == ("ZYX", 5)
+    with tifffile.TiffFile(tmp_path / "rgb.tif") as tif:
+        assert (tif.series[0].axes, len(tif.pages)) == ("YXS", 1)
+
+
+@pytest.mark.parametrize("axes", ["yx", "zzx", "zyy", "qyx", "syx", "zcq", ("up", "y", "x")])
+def test_axes_that_do_not_fit_are_refused_and_nothing_is_created(tmp_path: Path, axes: Any) -> None:
+    with pytest.raises(ArgumentError, match="axes must be 3 different letters"):
+        imsave(tmp_path / "a.ome.tif", make_volume((5, 30, 40)), axes=axes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stored_array_that_zarr_opened_keeps_axes_names_and_size(tmp_path: Path) -> None:
+    stored = write_zarr(
+        tmp_path / "a.zarr", make_volume((2, 5, 30, 40)), axes=("c", "t", "y", "x"),
+        voxel_size=(None, 2, 1), attributes={"channels": ["dapi", "gfp"]},
+    )  # fmt: skip
+    imsave(tmp_path / "a.tif", stored)
+    imsave(tmp_path / "b.tif", read_zarr(tmp_path / "a.zarr"))
+    for name in ("a.tif", "b.tif"):
+        lazy = imread(tmp_path / name)
+        info = source_of(lazy).info
+        assert (info.axes, info.names) == ("ctyx", ("dapi", "gfp"))
+        assert voxel_size(lazy).micrometres == (None, 2.0, 1.0)
+
+
+def test_labels_are_not_averaged_in_the_pyramid_of_an_ome_tiff(tmp_path: Path) -> None:
+    data = np.kron(np.array([[2, 1000], [500, 40]], "u2"), np.ones((301, 301), "u2"))
+    write_zarr(tmp_path / "a.zarr", data, attributes={"image-label": {}})
+    imsave(tmp_path / "a.ome.tif", read_zarr(tmp_path / "a.zarr"))
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        levels = tif.series[0].levels
+        assert len(levels) == 3
+        assert {int(v) for level in levels for v in np.unique(level.asarray())} == {
+            2, 40, 500, 1000,
+        }  # fmt: skip
