@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from following import (
     Stage,
@@ -425,11 +427,27 @@ def test_object_stores_are_refused_with_the_way(tmp_path, remote):
         Stage().follow(paths["src"], paths["dst"], 3)
 
 
-def test_colour_and_stacks_are_refused_with_the_way(tmp_path):
+@pytest.mark.parametrize(
+    ("data", "photometric"),
+    [(make_volume((3, 20, 30)), "minisblack"), (np.full((20, 30, 3), 7, "u1"), "rgb")],
+    ids=["stack", "colour"],
+)
+def test_colour_and_stacks_are_refused_with_the_way(tmp_path, data, photometric):
     src, dst = tmp_path / "planes", tmp_path / "a.zarr"
-    with pytest.raises(io.ArgumentError, match="one grey plane each"):
-        Stage([lambda: put(src / name(0), make_volume((3, 20, 30)))]).follow(src, dst, 3)
-    assert not dst.exists()
+    src.mkdir()
+    files = [src / name(z) for z in range(2)]
+
+    def come() -> None:
+        for file in files:
+            tifffile.imwrite(file, data, photometric=photometric)
+
+    shape = re.escape(str(data.shape))
+    with pytest.raises(io.ArgumentError, match=rf"{name(0)}' holds {shape}.*one grey plane each"):
+        Stage([come]).follow(src, dst, 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["planes"]
+    # The way: once all are there, converting takes them.
+    io.convert(src, dst)
+    assert np.array_equal(pixels(dst), np.stack([data, data]))
 
 
 def test_a_write_that_is_followed_is_not_taken_for_one_of_convert(tmp_path):

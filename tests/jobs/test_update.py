@@ -27,6 +27,7 @@ KINDS: list[dict[str, Any]] = [
     {"zarr_format": 3, "shards": (8, 32, 32)},
     {"ome": True, "levels": 3},
     {"ome": True, "levels": 3, "zarr_format": 3},
+    {"durable": True},
 ]
 OPTIONS: dict[str, Any] = {"chunks": CHUNKS, "names": "allow"}
 
@@ -67,7 +68,7 @@ def test_planes_that_changed_are_found_and_only_their_chunks_written(
     src, dst = tmp_path / "planes", tmp_path / "a.zarr"
     write_planes(src, volume)
     io.convert(src, dst, **OPTIONS, **options)
-    before = inodes(dst)
+    before, folder = inodes(dst), dst.stat().st_ino
     again(src, 9, volume[9] + 1)
     plan = plan_update(src, dst, **OPTIONS, **options)
     assert plan.changed == (files_of(src)[9].name,)
@@ -77,6 +78,7 @@ def test_planes_that_changed_are_found_and_only_their_chunks_written(
     assert io.verify(dst).ok
     assert io.verify(src, dst).ok
     after = inodes(dst)
+    assert dst.stat().st_ino == folder  # nothing but these chunks was touched
     kept = {name for name in before if before[name] == after.get(name)}
     assert len(after) - len(kept) == report.n_chunks == plan.n_chunks
     assert 0 < plan.n_chunks <= plan.n_all_chunks / 2
@@ -112,6 +114,52 @@ def test_planes_that_came_went_and_moved_are_what_a_conversion_makes(
     with pytest.warns(UserWarning, match="missing"):
         assert described(dst) == fresh(tmp_path, **options)
     assert io.verify(dst).ok
+
+
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_update_of_what_was_changed_since_it_was_interrupted_begins_afresh(
+    tmp_path: Path, volume: np.ndarray
+) -> None:
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    write_planes(src, volume)
+    io.convert(src, dst, **OPTIONS)
+    again(src, 9, volume[9] + 1)
+    with pytest.raises(KeyboardInterrupt):
+        io.update(src, dst, progress=stop, **OPTIONS)
+    io.write_zarr(dst, volume[:4] + 3, region=slice(0, 4))
+    # What was begun knows nothing of the region: chunks of it would stay.
+    io.update(src, dst, content=True, **OPTIONS)
+    assert described(dst) == fresh(tmp_path)
+    assert io.verify(dst).ok
+
+
+def test_an_append_that_is_unfinished_is_not_dropped_by_an_update(
+    tmp_path: Path, volume: np.ndarray
+) -> None:
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    write_planes(src, volume[:14])
+    io.convert(src, dst, **OPTIONS)
+    again(src, 9, volume[9] + 1)
+    with pytest.raises(KeyboardInterrupt):
+        io.write_zarr(dst, volume[14:], append="z", progress=Stopping(1))
+    with pytest.raises(TargetExistsError, match=r"append.*resume=True.*overwrite=True"):
+        io.update(src, dst, **OPTIONS)
+    io.write_zarr(dst, volume[14:], append="z", resume=True)  # the way
+    np.testing.assert_array_equal(io.read_zarr(dst)[14:], volume[14:])
+
+
+class Stopping:
+    """Stops a write by Ctrl-C once some of its units are finished."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __call__(self, done: int, *_: Any) -> None:
+        if done >= self.n:
+            raise KeyboardInterrupt
 
 
 def test_nothing_is_written_where_nothing_changed(tmp_path: Path, volume: np.ndarray) -> None:
