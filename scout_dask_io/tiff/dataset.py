@@ -300,7 +300,8 @@ def _inner_axes(root: Location, grid: NameGrid, stated: Stated, lead: Shape, pla
     if len(unknown) == 1 and "z" not in grid.axes and "z" not in letters:
         letters[unknown[0]] = "z"  # pages of a file that does not say what they are
         unknown = []
-    twice = [a for a, n in Counter(grid.axes + "".join(letters)).items() if n > 1 and a != "_"]
+    counts = Counter(grid.axes + "".join(letters))
+    twice = [a for a, n in counts.items() if n > 1 and a in NAMES_OF_AXES]
     if not unknown and not twice:
         return "".join(letters)
     pages = "x".join(map(str, lead))
