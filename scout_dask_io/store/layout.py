@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from scout_dask_io.core.formatting import format_found
 from scout_dask_io.core.grid import Shape, chunk_counts
-from scout_dask_io.errors import LayoutError, PathNotFoundError
+from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.metadata import (
@@ -355,7 +355,8 @@ def measure_array(node: Node, layout: ArrayLayout) -> ArrayUsage:
     """Count an array's chunk files and sum the sizes of its files. Lists all that lies below it.
 
     A file counts as a chunk if its key is one of the array's; leftovers and
-    chunks outside the shape do not. Links are not followed.
+    chunks outside the shape do not. Links are not followed. A store that lets files be read and
+    not be listed has none, not even those of the metadata.
     """
     shape, chunks = chunk_grid(node)
     counts = chunk_counts(shape, chunks)
@@ -363,7 +364,13 @@ def measure_array(node: Node, layout: ArrayLayout) -> ArrayUsage:
     if layout.zarr_format == 3 and layout.metadata["chunk_key_encoding"]["name"] == "default":
         head = ("c",)
     present = files = stored = 0
-    for name, nbytes in node.files:
+    try:
+        listed = node.files
+    except ChunkReadError as err:
+        if not isinstance(err.__cause__, PermissionError):
+            raise
+        listed = []
+    for name, nbytes in listed:
         files += 1
         stored += nbytes
         present += _is_chunk(tuple(name.split("/")), head, layout.separator, counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,53 @@ def test_a_store_that_forbids_what_is_not_there_is_read(lab: Lab, zarr_format: i
         closed |= there
         with pytest.raises(ChunkReadError):
             io.read_zarr(lab.url, storage_options=reach)
+
+
+@pytest.mark.parametrize("name", ["a+b %2F#1", "[x] {y}*?", "µm é&=;,@"])
+def test_every_verb_reads_where_what_is_not_there_is_forbidden(
+    lab: Lab, tmp_path: Path, name: str
+) -> None:
+    url = f"s3://{lab.bucket}/{name}/a.zarr"
+    io.write_ome_zarr(url, VOLUME, 5, axes="zyx", levels=2, storage_options=lab.options)
+    there = set(lab.names(f"{name}/a.zarr"))
+
+    def forbid(method: str, path: str) -> int | None:
+        return None if path.partition("?")[0].partition("a.zarr/")[2] in there else 403
+
+    with faulty_proxy(lab.address, forbid) as address:
+        so = {"storage_options": options(address)}
+        np.testing.assert_array_equal(io.read_zarr(url, **so).compute(), VOLUME)
+        told = io.info(url, **so)
+        assert (told.shape, told.n_files) == (VOLUME.shape, None)
+        assert "its files are not counted" in told.render()
+        assert io.preview(url, **so).shape == VOLUME.shape
+        io.convert(url, tmp_path / "b.zarr", **so)
+        assert io.verify(url, tmp_path / "b.zarr", **so).equal
+        io.export(url, tmp_path / "b.tif", **so)
+    np.testing.assert_array_equal(io.imread(tmp_path / "b.tif").compute(), VOLUME)
+
+
+@pytest.mark.slow
+def test_every_verb_goes_beyond_the_thousand_keys_of_a_listing(lab: Lab, tmp_path: Path) -> None:
+    so = {"storage_options": lab.options}
+    data = np.arange(1, 22**3 + 1, dtype="u4").reshape(22, 22, 22)
+    url, beside = (f"s3://{lab.bucket}/a+b %2F#[1]é/{name}.zarr" for name in ("a", "ab"))
+    io.write_zarr(url, data, 2, codec="none", **so)
+    io.write_zarr(beside, data[:2], 2, **so)
+    assert len(lab.names("a+b %2F#[1]é/a.zarr")) > 11**3
+    kept = lab.names("a+b %2F#[1]é/ab.zarr")
+    np.testing.assert_array_equal(io.read_zarr(url, **so).compute(), data)
+    assert io.verify(url, **so).ok
+    assert io.info(url, **so).n_present == 11**3
+    io.convert(url, tmp_path / "a.zarr", chunks=8, **so)
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a.zarr").compute(), data)
+    io.write_zarr(url, data[:3], append=0, **so)
+    assert io.read_zarr(url, **so)[22:].compute().tolist() == data[:3].tolist()
+    # Overwritten, none of the old chunks stays, and no neighbour goes.
+    io.write_zarr(url, data[:4] + 1, 2, overwrite=True, **so)
+    assert len(lab.names("a+b %2F#[1]é/a.zarr")) < 300
+    np.testing.assert_array_equal(io.read_zarr(url, **so).compute(), data[:4] + 1)
+    assert lab.names("a+b %2F#[1]é/ab.zarr") == kept
 
 
 def test_objects_that_stand_for_folders_are_no_part_of_an_array(lab: Lab) -> None:
