@@ -23,6 +23,28 @@ settings.load_profile("house")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the suite run on a cluster: ``pytest --cluster tests/write/test_zarr.py``."""
     parser.addoption("--cluster", action="store_true", help="use a dask cluster of two processes")
+    parser.addoption("--portable", action="store_true", help="without what Windows lacks")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take away what Windows lacks, before a test imports the package: ``pytest --portable``."""
+    if config.getoption("--portable"):
+        import portable  # noqa: F401
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Skip a test that itself asks for what ``--portable`` has taken away."""
+    try:
+        return (yield)
+    except Exception as err:
+        if not pyfuncitem.config.getoption("--portable"):
+            raise
+        from portable import lacks
+
+        if missing := lacks(err):
+            pytest.skip(f"what the test asks for is not here: {missing}")
+        raise
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,11 +61,15 @@ def _cluster_of_two_processes(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what cannot be done here: without root, or in the processes of a cluster."""
+    if config.getoption("--portable") or os.name == "nt":
+        for item in items:
+            if "posix" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="asks for what Windows lacks"))
     if config.getoption("--cluster"):
         for item in items:
             if "in_process" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="watches calls in its own process"))
-    if os.geteuid() == 0:
+    if getattr(os, "geteuid", lambda: 1)() == 0:
         return
     for item in items:
         if "root" in item.keywords:

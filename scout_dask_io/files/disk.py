@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scout_dask_io.errors import ScoutIOError, WriteError
-from scout_dask_io.files.system import READ, sync_dir
+from scout_dask_io.files.system import sync_dir, sync_file
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -83,11 +83,7 @@ def make_dirs(path: Path, root: Path) -> None:
 def sync_files(paths: Iterable[str | os.PathLike[str]]) -> None:
     """Sync files that are there, so that what is in them outlasts a power failure."""
     for path in paths:
-        fd = os.open(path, READ)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_file(path)
 
 
 def sync_folders(root: str, names: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from scout_dask_io.core.formatting import cut
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.local import Answer, LocalLocation, Newest
 from scout_dask_io.files.remote import RemoteLocation, is_url
+from scout_dask_io.files.system import WINDOWS, refused_name
 
 
 class Location(Protocol):
@@ -31,6 +32,10 @@ class Location(Protocol):
     @property
     def serves_threads(self) -> bool:
         """Whether several threads may ask at once."""
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether an answer takes so long that several are to be waited for at once."""
 
     @property
     def shares_by_copies(self) -> bool:
@@ -186,6 +191,12 @@ def locate(
 def _on_disk(path: str) -> LocalLocation:
     if "\0" in path:
         raise ArgumentError(f"path {path!r} has a zero byte in it, which no name of a file has")
+    if WINDOWS and (name := refused_name(path)):
+        raise ArgumentError(
+            f"{path}: {name!r} is no name of a file on Windows, which takes it for a device or a "
+            'stream of another file, or leaves its end out. Give a name without <>:"|?*, and '
+            "without a space or dot at its end"
+        )
     try:
         found = LocalLocation(os.path.abspath(path))
         raw = os.fsencode(found)

@@ -15,9 +15,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import PureWindowsPath
 from typing import Any, TypeAlias
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
+
+#: Whether names, directories and open files are as Windows has them.
+WINDOWS = os.name == "nt"
+# Devices, in whose place no file is made, whatever the ending of its name.
+_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {f"{d}{n}" for d in ("COM", "LPT") for n in range(1, 10)}
 
 
 def _module(name: str) -> Any:
@@ -48,7 +54,10 @@ APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _ALWAYS
 _DIRECTORY = os.O_RDONLY | _ALWAYS | _flags("O_DIRECTORY")
 
 #: What disks say that have no hard links, as exFAT or SMB, or no more of one file.
-NO_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+NO_LINK = (
+    errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV,
+    *([errno.EINVAL] if WINDOWS else []),
+)  # fmt: skip
 
 if hasattr(os, "preadv"):
 
@@ -82,12 +91,71 @@ else:
         return len(data)
 
 
+if hasattr(os, "posix_fadvise"):
+
+    def ask_for(fd: int, offset: int, nbytes: int) -> None:
+        """Have bytes of a file brought into the system's cache, and do not wait for them."""
+        os.posix_fadvise(fd, offset, nbytes, os.POSIX_FADV_WILLNEED)
+
+    CAN_ASK = True
+else:
+
+    def ask_for(fd: int, offset: int, nbytes: int) -> None:
+        """Do nothing: this system cannot be asked to read ahead."""
+
+    CAN_ASK = False
+
+
+def max_open_files() -> int:
+    """Give how many files this process may have open; a guess where the system does not say."""
+    resource = _module("resource")
+    limit = 256 if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if limit < 0 else int(limit)
+
+
+def refused_name(path: str) -> str:
+    """Give the first name in a path that Windows takes for something else, or ``""``.
+
+    There ``a:b.zarr`` is a hidden stream of a file ``a``, ``NUL`` and ``aux.tif`` are devices, and
+    a space or dot at the end is left out: what is written there is lost, or lies elsewhere.
+
+    Examples
+    --------
+    >>> refused_name("C:/lab/aux.tif"), refused_name("lab/t=1:30.zarr"), refused_name("lab/a.zarr")
+    ('aux.tif', 't=1:30.zarr', '')
+    """
+    for part in PureWindowsPath(path).parts[bool(PureWindowsPath(path).anchor) :]:
+        if part in (".", ".."):
+            continue
+        stem = part.partition(".")[0].rstrip(" ").upper()
+        if stem in _DEVICES or set(part) & set('<>:"|?*') or part != part.rstrip(" ."):
+            return part
+    return ""
+
+
+def sync_file(path: StrPath) -> None:
+    """Sync a file that is there, so that what is in it outlasts a power failure.
+
+    Windows syncs only what is open for writing; elsewhere one that may only be read is synced too.
+    """
+    for flags in (READ, os.O_RDWR | _ALWAYS):
+        fd = os.open(path, flags)
+        try:
+            os.fsync(fd)
+            return
+        except OSError as err:
+            if err.errno != errno.EBADF or flags != READ:
+                raise
+        finally:
+            os.close(fd)
+
+
 def sync_dir(path: StrPath) -> None:
     """Sync a directory, so that the names in it outlast a power failure.
 
     Windows opens no directories, and keeps names with what they name.
     """
-    if os.name == "nt" or not hasattr(os, "O_DIRECTORY"):
+    if WINDOWS or not hasattr(os, "O_DIRECTORY"):
         return
     fd = os.open(path, _DIRECTORY)
     try:
@@ -175,6 +243,44 @@ def replace(source: StrPath, target: StrPath) -> None:
             os.replace(source, target)
             return
         except PermissionError:
-            if os.name != "nt" or time.monotonic() > last:
+            if not WINDOWS or time.monotonic() > last:
                 raise
             time.sleep(0.05)
+
+
+def move_to_new(source: StrPath, target: StrPath) -> None:
+    """Give a file a name that nothing has; of many that try at once, one does.
+
+    Where the disk has no hard links, the name is taken by an empty file first.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something of that name.
+    """
+    try:
+        os.link(source, target)
+    except OSError as err:
+        if err.errno not in NO_LINK:
+            raise
+        os.close(os.open(target, CREATE, 0o666))
+        replace(source, target)
+    else:
+        os.unlink(source)
+
+
+def rename_dir(source: StrPath, target: StrPath) -> None:
+    """Give a directory a name that nothing has, or an empty directory.
+
+    Windows does not rename onto an empty one either: there it goes first.
+
+    Raises
+    ------
+    OSError
+        If something else has the name.
+    """
+    try:
+        os.rename(source, target)
+    except FileExistsError:
+        os.rmdir(target)
+        os.rename(source, target)

@@ -25,7 +25,7 @@ from scout_dask_io.core.grid import Region, Shape, intersect, region_shape, rela
 from scout_dask_io.core.messages import RESUME, Option
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import WriteError
-from scout_dask_io.files.system import read_some_at
+from scout_dask_io.files.system import read_some_at, replace
 
 
 def scratch_path(tmp: Path, index: Shape) -> Path:
@@ -47,7 +47,7 @@ def spill(path: Path, block: np.ndarray) -> None:
             view = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
             while view:
                 view = view[file.write(view) :]
-        draft.replace(path)
+        replace(draft, path)
     except OSError as err:
         draft.unlink(missing_ok=True)
         raise WriteError(

@@ -14,7 +14,7 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import LABEL_KEY
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location, as_local
-from scout_dask_io.files.system import locked
+from scout_dask_io.files.system import WINDOWS, locked, refused_name
 from scout_dask_io.store.image import LABELS_NAME, image_of_node, ome_attributes
 from scout_dask_io.store.metadata import Node, read_node, replace_attributes
 from scout_dask_io.store.nodes import open_node
@@ -33,6 +33,8 @@ def label_place(image: Location, name: str) -> Location:
         If that is no name of a group.
     """
     good = isinstance(name, str) and name.strip() == name and not set(name) & set("/\\")
+    if WINDOWS and good and refused_name(name):
+        good = False
     if not good or not name or name.startswith(".") or name == "zarr.json":
         raise ArgumentError(
             f"the name of labels must be that of one folder, such as 'cells', got {name!r}"

@@ -16,7 +16,7 @@ from typing import Any
 from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import LayoutError, TargetExistsError
 from scout_dask_io.files.location import Location
-from scout_dask_io.files.system import sync_dir
+from scout_dask_io.files.system import replace, sync_dir
 
 #: Tells files of this kind from others: it is among the first characters of both.
 FORMAT = "scout-dask-io qc"
@@ -91,5 +91,5 @@ def move_beside(folder: Path, destination: Path) -> bool:
     """Move what :func:`write_beside` wrote to its names; tell whether anything was left."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in found:
-        path.replace(destination.parent / path.name)
+        replace(path, destination.parent / path.name)
     return bool(found)

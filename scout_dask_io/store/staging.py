@@ -4,7 +4,7 @@
 <parent>/<name>                          what stands, untouched until the end
 <parent>/.<name>.scout-partial/<job>/    one unfinished write
     array/      the growing Zarr array
-    tmp/        chunk files before they are whole
+    tmp/        files before they are whole that replace others, blocks that wait
     journal/    the units that are finished
     job.json    what is written, and with which settings
     beside/     files that get names beside the array, once it has its own
@@ -43,7 +43,7 @@ from scout_dask_io.files.disk import (
     sync_tree,
 )
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.files.system import sync_dir
+from scout_dask_io.files.system import rename_dir, sync_dir
 from scout_dask_io.store.growth import settle
 from scout_dask_io.store.layout import find_stranger
 from scout_dask_io.store.manifest import manifest_job
@@ -170,7 +170,7 @@ def _claim(staging: Staging) -> bool:
         job.mkdir()
         for path in (staging.array, staging.tmp, staging.journal):
             (job / path.name).mkdir()
-        draft.rename(partial)
+        rename_dir(draft, partial)
     except BaseException as err:
         remove_tree(draft)
         if isinstance(err, FileNotFoundError):
@@ -313,7 +313,7 @@ def publish(staging: Staging, *, overwrite: bool, durable: bool = False) -> None
         if overwrite and os.path.lexists(destination):
             _replace(staging)
         else:
-            staging.array.rename(destination)
+            rename_dir(staging.array, destination)
         if durable:
             sync_dir(destination.parent)
             sync_dir(staging.job)

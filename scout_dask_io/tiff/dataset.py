@@ -39,7 +39,8 @@ from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
 from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.pending import check_check
-from scout_dask_io.tiff.sidecar import Place, Sidecar, of_file, places_beside, sidecars_of
+from scout_dask_io.tiff.plane_map import Place
+from scout_dask_io.tiff.sidecar import Sidecar, of_file, places_beside, sidecars_of
 from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource, token_of
 from scout_dask_io.tiff.stack_check import NAMED, filled_planes
 
@@ -299,7 +300,8 @@ def _inner_axes(root: Location, grid: NameGrid, stated: Stated, lead: Shape, pla
     if len(unknown) == 1 and "z" not in grid.axes and "z" not in letters:
         letters[unknown[0]] = "z"  # pages of a file that does not say what they are
         unknown = []
-    twice = [a for a, n in Counter(grid.axes + "".join(letters)).items() if n > 1 and a != "_"]
+    counts = Counter(grid.axes + "".join(letters))
+    twice = [a for a, n in counts.items() if n > 1 and a in NAMES_OF_AXES]
     if not unknown and not twice:
         return "".join(letters)
     pages = "x".join(map(str, lead))

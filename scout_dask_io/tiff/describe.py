@@ -51,6 +51,7 @@ from scout_dask_io.tiff.series import (
     describe_series,
     open_tiff,
     read_headers,
+    series_of,
     warn_of_others,
     with_last_axis,
 )
@@ -174,7 +175,7 @@ def _is_whole_ome(fd: OpenFile, file: SourceFile) -> bool:
     with open_tiff(fd, file, _multifile=False) as tif:
         if not tif.is_ome:
             return False
-        series = ask(lambda: tif.series)
+        series = ask(lambda: series_of(tif))
         if not series or series[0].kind != "ome":
             return False
         return len(series) == 1 and None not in series_pages(series[0])

@@ -33,8 +33,9 @@ from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.image_record import ask, coarser, record_of
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
-from scout_dask_io.tiff.series import open_tiff
-from scout_dask_io.tiff.sidecar import Place, sidecars_of
+from scout_dask_io.tiff.plane_map import Place
+from scout_dask_io.tiff.series import open_tiff, series_of
+from scout_dask_io.tiff.sidecar import sidecars_of
 
 #: Dots per inch that programs write when they know of no size.
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)
@@ -204,7 +205,7 @@ def stated_in(
     Its axes are those of the array that is read: some for the pages, and those of a page.
     """
     metadata = Metadata(tif, series)
-    image = tif.series[series].levels[level]
+    image = series_of(tif)[series].levels[level]
     axes = metadata.axes(image, layout)
     if len(axes) != len(lead) + len(layout.shape):
         axes = ""
@@ -350,7 +351,7 @@ class Metadata:
     def _factors(self, level: int) -> tuple[float, float, float]:
         if level == 0:
             return 1.0, 1.0, 1.0
-        levels = self._tif.series[self._series].levels
+        levels = series_of(self._tif)[self._series].levels
         extents = [dict(zip(s.axes, s.shape, strict=True)) for s in (levels[0], levels[level])]
         z, y, x = (extents[0].get(a, 1) / max(extents[1].get(a, 1), 1) for a in "ZYX")
         return z, y, x

@@ -21,10 +21,14 @@ from scout_dask_io.core.image_info import named_channels
 from scout_dask_io.errors import TiffReadError
 from scout_dask_io.files.location import Location
 from scout_dask_io.tiff.metadata import local_name, pixels_facts
+from scout_dask_io.tiff.page_chain import MOST_CLAIMED, miscounted
 from scout_dask_io.tiff.plane_map import FileSet, PlaneAt, PlaneMap
 
 #: XML of a set of 100,000 files is some 20 MB.
 _MOST_XML = 256 << 20
+#: So many pages of a file are believed to be there before it is looked at; and so many to have
+#: been in one that is gone.
+_FEW, _MOST_GONE = 4096, 100_000
 _NONSENSE = (ValueError, TypeError, KeyError, ElementTree.ParseError)
 _UUID = re.compile(rb"""<(?:\w+:)?OME\b[^>]*?\bUUID\s*=\s*["']([^"']+)["']""")
 
@@ -230,10 +234,10 @@ def _image(
     extents["C"] = max(extents["C"] // max(samples, 1), 1)
     shape = tuple(extents[a] for a in axes)
     total = math.prod(shape)
-    if not 0 < total <= 10**8:
+    if total < 1:
         raise ValueError(f"{total} planes")
     steps = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
-    planes: list[PlaneAt | None] = [None] * total
+    found: dict[int, PlaneAt] = {}
     for data in pixels:
         if local_name(data) != "TiffData":
             continue
@@ -244,9 +248,13 @@ def _image(
             continue  # as ImageJ leaves them where it crops
         first = sum(k * step for k, step in zip(start, steps, strict=True))
         n = int(data.get("PlaneCount", data.get("NumPlanes", 1 if "IFD" in data.attrib else 0)))
-        n = n or count_pages(file)
-        for k in range(min(n, total - first)):
-            planes[first + k] = PlaneAt(file, page + k)
+        if not 0 < n <= _FEW:
+            there = count_pages(file)
+            n = min(n or there, there or _MOST_GONE)
+        found |= {first + k: PlaneAt(file, page + k) for k in range(min(n, total - first))}
+    if total > max(MOST_CLAIMED, 2 * len(found)):
+        raise miscounted("OME-XML", total, len(found))
+    planes = [found.get(k) for k in range(total)]
     sizes, names, colors, place = pixels_facts(pixels, shape[axes.index("C")])
     return PlaneMap(
         name, axes.lower(), shape, planes, sizes, named_channels(names, colors), place=place

@@ -21,6 +21,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from scout_dask_io.core.fork import in_forked_child
+from scout_dask_io.core.formatting import cut
+from scout_dask_io.core.messages import Message
 from scout_dask_io.errors import (
     PathNotFoundError,
     ScoutIOError,
@@ -121,7 +123,8 @@ def opened(
     except Exception as err:
         # Joined and not formatted, so that an argument which the message names stays one.
         what = err.args[0] if err.args and isinstance(err.args[0], str) else str(err)
-        raise TiffReadError(f"cannot read {str(path)!r}: " + (what or type(err).__name__)) from err
+        what = what if isinstance(what, Message) else cut(what or type(err).__name__, 1000)
+        raise TiffReadError(f"cannot read {str(path)!r}: " + what) from err
 
 
 def open_checked(file: SourceFile) -> int:
@@ -141,6 +144,17 @@ def open_checked(file: SourceFile) -> int:
         ) from None
     except OSError as err:
         raise TiffReadError(f"cannot open {file.path!r}: {err}") from err
+    return check_open(fd, file)
+
+
+def check_open(fd: int, file: SourceFile) -> int:
+    """Give a descriptor of a file that was described before; close it where it is not that one.
+
+    Raises
+    ------
+    SourceChangedError
+        If it is no longer the file that was described.
+    """
     try:
         now = os.fstat(fd)
         if (

@@ -16,6 +16,12 @@ from xml.etree import ElementTree
 from scout_dask_io.core.selection import ALL_PAGES, COUNTED_PAGES
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, read_ifd
 
+#: Planes that metadata may count where their file has fewer pages: it lacks the rest, and the
+#: message says so. More than these are not worth a list.
+MOST_CLAIMED = 1_000_000
+_SIZES = frozenset(f"Size{axis}" for axis in "XYZCT")
+_COUNTS = frozenset(("PlaneCount", "NumPlanes", "IFD", "FirstZ", "FirstC", "FirstT"))
+
 
 @dataclass(frozen=True, slots=True)
 class PageChain:
@@ -143,6 +149,46 @@ def _ome_count(text: str) -> tuple[str, int] | None:
     except (ElementTree.ParseError, ValueError, ZeroDivisionError):
         return None
     return ("OME-XML", total) if total else None
+
+
+def check_ome_claims(text: str, n_pages: int, page_size: int) -> None:
+    """Refuse OME-XML that counts far more planes than its file has pages.
+
+    tifffile makes a list of as many as are counted before it looks for one of them.
+    ``page_size`` is the number of pixels of a page.
+
+    Raises
+    ------
+    Damaged
+        If there are over :data:`MOST_CLAIMED`, and more than pages; the message has both numbers.
+    """
+    most = max(MOST_CLAIMED, n_pages)
+    try:
+        elements = list(ElementTree.fromstring(text.encode("utf-8", "replace")).iter())
+    except (ElementTree.ParseError, ValueError):
+        return  # tifffile says what is wrong
+    for element in elements:
+        stated = element.attrib
+        sizes = [_whole(v) for name, v in stated.items() if name in _SIZES]
+        counts = [_whole(v) for name, v in stated.items() if name in _COUNTS]
+        counted = max([math.prod(sizes) // max(page_size, 1), *counts])
+        if {"Start", "End"} <= stated.keys():
+            counted = max(counted, _steps_of(stated))
+        if counted > most:
+            raise miscounted("OME-XML", counted, n_pages)
+
+
+def _whole(text: str) -> int:
+    return int(text) if re.fullmatch(r"\s*\d{1,400}\s*", text) else 1
+
+
+def _steps_of(stated: dict[str, str]) -> int:
+    """Give how many values an axis within an axis has, by where it begins and ends."""
+    try:
+        begin, end, step = (float(stated.get(k, 1)) for k in ("Start", "End", "Step"))
+        return int(abs((end - begin) / step)) + 1
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return 1
 
 
 def miscounted(who: str, counted: int, total: int) -> Damaged:

@@ -38,6 +38,7 @@ from scout_dask_io.tiff.open_file import OpenFile, SegmentTable
 from scout_dask_io.tiff.page_chain import (
     PageChain,
     check_chain,
+    check_ome_claims,
     miscounted,
     own_count,
     walk_chain,
@@ -91,7 +92,7 @@ def choose_series(
     TiffReadError
         If the file has no page, or says that it holds pages which it does not.
     """
-    found = tif.series
+    found = series_of(tif)
     if not found or not len(tif.pages):
         raise Damaged("it has no pages")
     if tif.is_ome and found[0].kind != "ome":
@@ -108,6 +109,21 @@ def choose_series(
             f"series {series} of {file.path!r} has no level {level}; it has {sizes}"
         )
     return levels[level]
+
+
+def series_of(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """Give the series of a file as tifffile arranges them, if it counts what a file may hold.
+
+    Raises
+    ------
+    Damaged
+        If its OME-XML counts planes beyond reason.
+    """
+    if "series" not in vars(tif) and tif.is_ome and len(tif.pages):
+        page = tif.pages.first
+        check_ome_claims(tif.ome_metadata or "", len(tif.pages), page.imagelength * page.imagewidth)
+    found: list[tifffile.TiffPageSeries] = tif.series
+    return found
 
 
 def warn_of_others(tif: tifffile.TiffFile, path: str) -> None:
@@ -150,7 +166,7 @@ def check_only_image(tif: tifffile.TiffFile, file: SourceFile) -> None:
     extra = _extra_series(tif)
     if not extra:
         return
-    found = tif.series
+    found = series_of(tif)
     first, choice, which = "the first", 0, "the first"
     if found[0].keyframe.is_reduced:
         first, choice, which = "a thumbnail that comes first,", extra[0], "the image"
@@ -231,7 +247,7 @@ def check_counts(tif: tifffile.TiffFile, headers: Headers) -> None:
         those of the first series.
     """
     header, chain, window = headers.header, headers.chain, headers.window
-    found = tif.series
+    found = series_of(tif)
     if chain is None or header is None or headers.selection.pages == "counted" or not found:
         return
     who = _COUNTING.get(found[0].kind)

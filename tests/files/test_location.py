@@ -152,7 +152,7 @@ def test_a_write_that_fails_leaves_what_stood(tmp_path: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalLocation, "replace", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space left"):
             path.write(b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]

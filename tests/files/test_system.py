@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import errno
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
 from helpers import REPO, make_volume, python, write_channels
 
+import scout_dask_io as io
 from scout_dask_io.files import system
 
 PACKAGE = REPO / "scout_dask_io"
@@ -72,6 +75,55 @@ def test_every_verb_goes_without_what_windows_lacks(tmp_path: Path) -> None:
     assert done.strip().endswith("every verb")
 
 
+@pytest.mark.parametrize("name", ["NUL", "aux.tif", "a:b.zarr", "what?", "end.", "com1.zarr"])
+def test_a_name_that_windows_takes_for_something_else_is_refused_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("scout_dask_io.files.location.WINDOWS", True)
+    with pytest.raises(io.ArgumentError, match=r"is no name of a file on Windows.* Give a name"):
+        io.write_zarr(tmp_path / name, make_volume((2, 3, 4)), 2)
+    assert not list(tmp_path.iterdir())
+    io.write_zarr(tmp_path / "auxiliary.zarr", make_volume((2, 3, 4)), 2)
+
+
+def test_what_may_only_be_read_is_synced_where_that_goes_and_else_opened_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    flags = []
+    real_open, real_sync = os.open, os.fsync
+
+    def noting(path: str, how: int, *more: int) -> int:
+        flags.append(how & (os.O_WRONLY | os.O_RDWR))
+        return real_open(path, how, *more)
+
+    def refusing(fd: int) -> None:
+        if not flags[-1]:
+            raise OSError(errno.EBADF, "only what is open for writing")
+        real_sync(fd)
+
+    monkeypatch.setattr(os, "open", noting)
+    monkeypatch.setattr(os, "fsync", refusing)
+    system.sync_file(tmp_path / "a")
+    assert flags == [0, os.O_RDWR]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    system.move_to_new(tmp_path / "a", tmp_path / "c")
+    with pytest.raises(FileExistsError):
+        system.move_to_new(tmp_path / "b", tmp_path / "c")
+    assert (tmp_path / "c").read_text() == "a"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "c"]
+
+
 def test_bytes_at_a_place_are_read_to_the_end_of_the_file(
     tmp_path: Path,
 ) -> None:
@@ -89,6 +141,7 @@ def _try(folder: str, answer: multiprocessing.SimpleQueue[bool]) -> None:
         answer.put(got)
 
 
+@pytest.mark.posix
 def test_a_directory_that_is_locked_is_so_for_others(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     answers = []

@@ -214,3 +214,12 @@ def test_stacks_whose_names_tell_nothing_are_refused_with_the_way(tmp_path, name
     assert "pattern=" in str(caught.value)
     assert names[0] in str(caught.value)
     np.testing.assert_array_equal(io.imread(tmp_path / names[1]), stacks[1])  # the way out
+
+
+def test_a_stack_with_two_axes_that_nothing_names_is_asked_about(tmp_path: Path):
+    volume = make_volume((2, 3, 2, 8, 9))
+    for c in range(2):
+        path = tmp_path / f"a_ch{c}.tif"
+        tifffile.imwrite(path, volume[c], photometric="minisblack", metadata={"axes": "QQYX"})
+    with pytest.raises(io.ArgumentError, match="holds 3x2 pages that do not say what they are"):
+        io.imread_dataset(tmp_path)

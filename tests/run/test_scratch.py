@@ -80,7 +80,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_none(
     def refuse(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(WriteError, match=r"block-3-0: .* 84 bytes .*No space left") as caught:
         spill(tmp_path / "block-3-0", np.zeros((6, 7), "u2"))
     assert "resume=True" in str(caught.value)

@@ -115,7 +115,7 @@ def test_a_failed_write_of_the_manifest_keeps_the_old_one(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", refuse)
+        patch.setattr(os, "replace", refuse)
         with pytest.raises(OSError, match="Input/output"):
             write_manifest(tmp_path, records(), {"new": 1})
     found = read_manifest(tmp_path)

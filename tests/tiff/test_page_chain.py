@@ -254,3 +254,33 @@ def test_a_plane_or_a_member_of_a_set_may_tell_of_more(tmp_path, n, counted, fil
         data = data[1:]
     found = imread_parallel(sorted(tmp_path.iterdir())).compute()
     np.testing.assert_array_equal(found, data if n > 1 else data[:, 0])
+
+
+OME = (
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels '
+    'ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="9" SizeY="8" SizeZ="3" SizeC="1" '
+    'SizeT="1"><TiffData/></Pixels></Image></OME>'
+)
+SETS = '<TiffData PlaneCount="4000000000"><UUID FileName="b.tif">urn:uuid:1</UUID></TiffData>'
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('SizeZ="3"', 'SizeZ="4000000000"'),
+        ('SizeX="9"', 'SizeX="36000000000"'),
+        ("<TiffData/>", '<TiffData PlaneCount="4000000000"/>'),
+        ("<TiffData/>", '<TiffData IFD="4000000000" PlaneCount="1"/>'),
+        ('SizeZ="3" SizeC="1" SizeT="1"><TiffData/>',
+         f'SizeZ="4000000000" SizeC="1" SizeT="1"><TiffData IFD="0" PlaneCount="3"/>{SETS}'),
+    ],
+    ids=["planes", "columns", "pages", "number", "set"],
+)  # fmt: skip
+def test_planes_that_no_file_holds_are_refused_and_the_pages_are_read(tmp_path, old, new):
+    path, planes = tmp_path / "a.tif", make_volume((3, 8, 9))
+    write_pages(path, planes, OME)
+    np.testing.assert_array_equal(imread(path).compute(), planes)
+    write_pages(path, planes, OME.replace(old, new))
+    with pytest.raises(TiffReadError, match=r"a\.tif.*counts \d+,\d\d\d.*pages=\"all\""):
+        imread(path)
+    np.testing.assert_array_equal(imread(path, pages="all").compute(), planes)

@@ -14,6 +14,7 @@ from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.store.sidecar import FORMAT
 from scout_dask_io.write.qc.gather import grid_steps, sample_thinning
+from scout_dask_io.write.qc.patterns import Change, of_focus, of_intensities, of_stripes
 from scout_dask_io.write.qc.summary import PERCENTILES, VolumeSummary
 
 # Planes, and groups of planes, that a sentence names one by one.
@@ -91,6 +92,7 @@ def qc_document(
             *_of_duplicates(same, names),
             *_of_strange(planes, names, n_pixels),
             *_of_saturated(summary, subject, names, n_pixels),
+            *_of_patterns(summary, subject, names, filled | set(blank)),
         ],
         "array": subject.name,
         "source": subject.source,
@@ -120,6 +122,9 @@ def qc_document(
             **{
                 f"p{p:02d}": _numbers(summary.percentiles[:, n]) for n, p in enumerate(PERCENTILES)
             },
+            "sharpness": _numbers(np.round(summary.sharpness, 4)),
+            "stripes_along_x": _numbers(np.round(summary.stripes[:, 0], 3)),
+            "stripes_along_y": _numbers(np.round(summary.stripes[:, 1], 3)),
             "n_saturated": summary.n_saturated.tolist(),
             "n_not_finite": planes["n_strange"].tolist(),
         },
@@ -170,6 +175,11 @@ class _Names:
             return axis
         named = [f"{name}{axis}={_runs(runs)}" for name, runs in series.items() if runs]
         return "; ".join(named) + (f" and {rest:,} more" if rest else "")
+
+    def series(self, number: int) -> str:
+        """Name the series that a plane is of; of the only one, nothing."""
+        name = self._series(_index(number, self._lead)[:-1])
+        return f"{name.rstrip()}: " if name else ""
 
     def _series(self, index: list[int]) -> str:
         parts = [
@@ -262,3 +272,110 @@ def _of_saturated(
         f"{n:,} {be} saturated at {summary.saturation}, the largest value of {top} "
         f"({format_percent(n, n_pixels)}){most}."
     ]
+
+
+def _of_patterns(
+    summary: VolumeSummary, subject: Subject, names: _Names, left_out: set[int]
+) -> list[str]:
+    """Tell what planes show beside their neighbours, a series after the other."""
+    if subject.dtype == "bool":
+        return []
+    n_z = summary.lead[-1]
+    level = summary.percentiles[:, PERCENTILES.index(50)].copy()
+    dark = ~(level > 0)
+    level[dark] = summary.mean[dark]
+    level[sorted(left_out)] = np.nan
+    sharpness = np.where(np.isfinite(level), summary.sharpness, np.nan)
+    found = []
+    for series in range(len(level) // n_z):
+        first = series * n_z
+        here = slice(first, first + n_z)
+        found += _of_intensities(level[here], first, names)
+        axis = of_stripes(*np.where(np.isfinite(level[here]), summary.stripes[here].T, np.nan))
+        if axis:
+            where = names.series(first)
+            found.append(
+                f"{where or 'Planes '}have stripes along {axis}: neighbouring "
+                f"{'rows' if axis == 'x' else 'columns'} differ far more than their pixels do."
+            )
+        blurred = [first + k for k in of_focus(sharpness[here], level[here])]
+        if blurred:
+            be = "plane is" if len(blurred) == 1 else "planes are"
+            found.append(
+                f"{len(blurred):,} {be} less sharp than the planes around, as out of focus: "
+                f"{names(blurred)}."
+            )
+    return found + _of_displaced(summary, subject, names, left_out)
+
+
+def _of_intensities(level: np.ndarray, first: int, names: _Names) -> list[str]:
+    intensities, found = of_intensities(level), []
+    where = names.series(first)
+    if (period := intensities.period) is not None:
+        found.append(
+            f"{where}Intensities repeat every {period.length} planes: the median goes from "
+            f"{period.low:,.0f} to {period.high:,.0f} and back, by "
+            f"{_change(period.high / period.low)}."
+        )
+    groups: dict[bool, list[Change]] = {}
+    for change in intensities.changes:
+        groups.setdefault(change.n > 0, []).append(change)
+    for change in groups.get(False, [])[:_NAMED]:
+        found.append(
+            f"Intensities change at once, by {_change(change.ratio)}, from "
+            f"{names([first + change.plane])} on."
+        )
+    for change in groups.get(True, [])[:_NAMED]:
+        planes = [first + change.plane + k for k in range(change.n)]
+        be = "plane is" if change.n == 1 else "planes are"
+        how = "darker" if change.ratio < 1 else "brighter"
+        found.append(
+            f"{change.n} {be} {how} than the planes around, by {_change(change.ratio)}: "
+            f"{names(planes)}."
+        )
+    if intensities.drift is not None:
+        found.append(
+            f"{where}Intensities drift evenly from the first plane to the last, by "
+            f"{_change(intensities.drift)}."
+        )
+    return found
+
+
+def _change(ratio: float) -> str:
+    return f"{(ratio - 1) * 100:+.0f} %"
+
+
+def _of_displaced(
+    summary: VolumeSummary, subject: Subject, names: _Names, left_out: set[int]
+) -> list[str]:
+    """Name planes that lie otherwise: those from which it goes back lie otherwise alone."""
+    displaced = {d.plane: d for d in summary.displaced if d.plane not in left_out}
+    n_z, found, done = summary.lead[-1], [], set()
+    steps, thin = grid_steps(subject.shape), sample_thinning(subject.shape)
+    for plane, d in sorted(displaced.items()):
+        if plane in done:
+            continue
+        back = next(
+            (
+                k
+                for k in range(plane + 1, min(plane + n_z - plane % n_z, plane + 4))
+                if k in displaced
+                and displaced[k].how == d.how
+                and tuple(-s for s in displaced[k].shift) == d.shift
+            ),
+            None,
+        )
+        how = d.how
+        if any(d.shift):
+            y, x = (s * a * b for s, a, b in zip(d.shift, steps, thin, strict=True))
+            how = f"shifted by about {y:,} pixels along y and {x:,} along x"
+        if back is None:
+            found.append(f"Planes from {names([plane])} on are {how}, against those before.")
+        else:
+            done.add(back)
+            n = back - plane
+            be = "plane is" if n == 1 else "planes are"
+            found.append(f"{n} {be} {how}, against those around: {names(range(plane, back))}.")
+    if len(found) > _NAMED:
+        return [*found[:_NAMED], f"So are planes at {len(found) - _NAMED:,} more places."]
+    return found

@@ -26,7 +26,8 @@ GRID, LEAST_STEP, TINY = 256, 4, 64
 # Parts of a piece that are looked at twice while they are in the processor's caches. In smaller
 # ones the calls cost more than a second-level cache that holds them saves.
 PIECE_NBYTES = 2**21
-_HEAD = np.dtype("<i8")
+# Extents before a record: of planes, the sample, what is beside it, and the grid.
+_HEAD, _N_HEAD = np.dtype("<i8"), 7
 
 
 def _plane_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -91,6 +92,19 @@ def sample_thinning(shape: Shape) -> tuple[int, int]:
     return y, x
 
 
+def next_columns(start: int, stop: int, step: int) -> tuple[int, int]:
+    """Give which pixels next to one of the sample, one column further, lie from a place to another.
+
+    They are numbered as those of the sample; where that has every pixel, there are none to be kept.
+
+    Examples
+    --------
+    >>> next_columns(0, 64, 8), next_columns(64, 100, 8), next_columns(0, 64, 1)
+    ((0, 8), (8, 13), (0, 0))
+    """
+    return (-(-(start - 1) // step), -(-(stop - 1) // step)) if step > 1 else (0, 0)
+
+
 class Record:
     """What was gathered of one unit.
 
@@ -100,26 +114,33 @@ class Record:
         The exact part, one entry a plane, in C order of the axes before the last two.
     sample : numpy.ndarray
         ``(plane, y, x)``: of the pixels of the grid, those that percentiles rest on.
+    beside : numpy.ndarray
+        The pixels one column further than those of the sample, where these are not next to
+        one another: how much they differ tells what is in focus.
     xy, zy, zx : numpy.ndarray
         Maxima of all pixels of the grid: ``(series, y, x)`` along z, ``(plane, y)`` along
         x and ``(plane, x)`` along y.
     """
 
-    __slots__ = ("planes", "sample", "xy", "zx", "zy")
+    __slots__ = ("beside", "planes", "sample", "xy", "zx", "zy")
 
     def __init__(self, raw: bytes, dtype: np.dtype[Any], *, exact_only: bool = False) -> None:
-        n, high, wide, n_series, grid_high, grid_wide = np.frombuffer(raw, _HEAD, 6).tolist()
+        head = np.frombuffer(raw, _HEAD, _N_HEAD).tolist()
+        n, high, wide, beside, n_series, grid_high, grid_wide = head
         kind = _plane_dtype(dtype)
-        self.planes = np.frombuffer(raw, kind, n, offset=6 * _HEAD.itemsize)
+        self.planes = np.frombuffer(raw, kind, n, offset=_N_HEAD * _HEAD.itemsize)
         if exact_only:
             return
-        shapes = (n, high, wide), (n_series, grid_high, grid_wide), (n, grid_high), (n, grid_wide)
+        shapes = (
+            (n, high, wide), (n, high, beside),
+            (n_series, grid_high, grid_wide), (n, grid_high), (n, grid_wide),
+        )  # fmt: skip
         # One look at the rest, cut into its arrays.
-        rest = np.frombuffer(raw, dtype, offset=6 * _HEAD.itemsize + n * kind.itemsize)
+        rest = np.frombuffer(raw, dtype, offset=_N_HEAD * _HEAD.itemsize + n * kind.itemsize)
         ends = list(accumulate(map(math.prod, shapes)))
         if len(rest) != ends[-1]:
             raise ValueError(f"a record of {len(raw):,} bytes is damaged")
-        self.sample, self.xy, self.zy, self.zx = (
+        self.sample, self.beside, self.xy, self.zy, self.zx = (
             part.reshape(shape)
             for part, shape in zip(np.split(rest, ends[:-1]), shapes, strict=True)
         )
@@ -162,6 +183,13 @@ class PlaneGatherer:
         self._before = tuple(-(-s.start // t) for s, t in ends)
         kept = (-(-s.stop // t) + -s.start // t for s, t in ends)
         self._sample = np.zeros((n_planes, *kept), self._dtype)
+        # Those of the sample alone, and the columns next to them.
+        self._every = tuple(a * b for a, b in zip(self._steps, self._thinning, strict=True))
+        rows, columns = region[-2:]
+        self._above = -(-rows.start // self._every[0])
+        self._left, right = next_columns(columns.start, columns.stop, self._every[1])
+        high = -(-rows.stop // self._every[0]) - self._above
+        self._beside = np.zeros((n_planes, high, right - self._left), self._dtype)
         self._tops, self._seen_tops = frozenset(saturated(self._dtype)), False
 
     def put(self, where: Region, values: np.ndarray) -> np.ndarray:
@@ -230,6 +258,12 @@ class PlaneGatherer:
         found = planes[:, -y % ty :: ty, -x % tx :: tx]
         top, left = -(-y // ty) - above, -(-x // tx) - before
         self._sample[at, top : top + found.shape[1], left : left + found.shape[2]] = found
+        if self._beside.size:
+            sy, sx = self._every
+            found = planes[:, -y % sy :: sy, (1 - x) % sx :: sx]
+            if found.size:
+                top, left = -(-y // sy) - self._above, -(-(x - 1) // sx) - self._left
+                self._beside[at, top : top + found.shape[1], left : left + found.shape[2]] = found
 
     def _exact(self) -> np.ndarray:
         planes = np.empty(len(self._n), _plane_dtype(self._dtype))
@@ -248,11 +282,12 @@ class PlaneGatherer:
             self._exact(),
             # Counted from the array's first.
             stack[:, -self._before[0] % ty :: ty, -self._before[1] % tx :: tx],
+            self._beside,
             largest.reduce(each, axis=1),
             _max_along(stack, 2, largest),
             _max_along(stack, 1, largest),
         )
-        head = np.array([*arrays[1].shape, *arrays[2].shape], _HEAD)
+        head = np.array([*arrays[1].shape, arrays[2].shape[-1], *arrays[3].shape], _HEAD)
         # numpy's own format takes ten times as long, for its headers.
         return b"".join(array.tobytes() for array in (head, *arrays))
 

@@ -89,7 +89,10 @@ def _subtitle(document: dict[str, Any]) -> str:
 def _findings(document: dict[str, Any]) -> str:
     found = document["findings"]
     if not found:
-        text = "Nothing stands out: no plane is blank, none like another, no pixel is saturated."
+        text = (
+            "Nothing stands out: no plane is blank, none like another or out of line with those "
+            "around, no pixel is saturated."
+        )
         return f'<ul class="findings none"><li>{text}</li></ul>'
     return f'<ul class="findings">{"".join(f"<li>{escape(text)}</li>" for text in found)}</ul>'
 
@@ -151,12 +154,16 @@ def _along_z(document: dict[str, Any], first: int, n_z: int, index: list[int]) -
         found[filled] = np.nan  # their zeros are no pixels of the microscope
         return thinned(found, step, how)
 
-    charts, saturation = {"Intensity": 170, "Least and largest": 140}, document["saturation"]
+    lows, saturation = values("min", "min"), document["saturation"]
+    known = lows[np.isfinite(lows)]
+    flat = bool(len(known)) and bool((known == known[0]).all())
+    at_least = f"Largest; least is {_text(known[0])} in every plane" if flat else "Largest"
+    charts = {"Intensity": 170, at_least: 110} | ({} if flat else {"Least": 110})
     if saturation["n"]:
         charts[f"Saturated at {saturation['value']:,}, per cent of the pixels"] = 120
     figure, axes = _charts(WIDTH, charts)
     x = np.arange(-(-n_z // step)) * step
-    intensity, extremes, *others = axes
+    intensity, largest, *others = axes
     for low, high, alpha, label in (("p01", "p99", 0.16, "1 to 99 %"),
                                     ("p25", "p75", 0.3, "25 to 75 %")):  # fmt: skip
         intensity.fill_between(x, values(low, "min"), values(high, "max"), color=COLORS["line"],
@@ -176,9 +183,10 @@ def _along_z(document: dict[str, Any], first: int, n_z: int, index: list[int]) -
     # One bright plane among dark ones would press all others to the floor.
     if np.isfinite(most).any() and np.nanmax(most) > 8 * np.nanmedian(most):
         _log_axis(intensity)
-    _line(extremes, x, values("min", "min"), "line", "least")
-    _line(extremes, x, values("max", "max"), "alt", "largest")
-    _log_axis(extremes)
+    _line(largest, x, values("max", "max"), "alt", "")
+    _log_axis(largest)
+    if not flat:  # by itself: beside the largest ones it would lie on the floor
+        _line(others.pop(0), x, lows, "line", "")
     for ax in others:
         n_pixels = document["shape"][-1] * document["shape"][-2]
         _line(ax, x, values("n_saturated", "max") / n_pixels * 100, "bad", "")

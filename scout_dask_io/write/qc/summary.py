@@ -11,7 +11,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from scout_dask_io.core.grid import Blocks, Region, Shape, chunk_counts, iter_block_regions
-from scout_dask_io.write.qc.gather import Record, grid_steps, no_planes, sample_thinning, saturated
+from scout_dask_io.write.qc.gather import (
+    Record,
+    grid_steps,
+    next_columns,
+    no_planes,
+    sample_thinning,
+    saturated,
+)
+from scout_dask_io.write.qc.patterns import Displacement, displacement, prepared, stripes
 
 #: Yields the records of units by their numbers, in that order.
 Records: TypeAlias = Callable[[Iterable[int]], Iterator[bytes]]
@@ -53,6 +61,12 @@ class VolumeSummary:
         Of the pixels of the sample; NaN of a plane without a finite one.
     percentiles : numpy.ndarray
         ``(plane, PERCENTILES)``, of the same; each is a value of the sample.
+    sharpness : numpy.ndarray
+        How much pixels of the sample differ from those beside them, on average.
+    stripes : numpy.ndarray
+        ``(plane, 2)``: how much rows, and columns, differ beyond their pixels' noise.
+    displaced : tuple of Displacement
+        Planes that are more like the one before, of their series, in another place.
     crc32 : numpy.ndarray
         Of the sample's bytes, which tells planes apart.
     edges, counts : numpy.ndarray
@@ -67,6 +81,9 @@ class VolumeSummary:
     saturation: int | None
     mean: np.ndarray
     percentiles: np.ndarray
+    sharpness: np.ndarray
+    stripes: np.ndarray
+    displaced: tuple[Displacement, ...]
     crc32: np.ndarray
     edges: np.ndarray
     counts: np.ndarray
@@ -93,12 +110,18 @@ def summarise(shape: Shape, dtype: np.dtype[Any], units: Blocks, load: Records) 
     edges = _edges(exact, dtype)
     mean, found = np.full(len(exact), np.nan), np.full((len(exact), len(PERCENTILES)), np.nan)
     crc = np.zeros(len(exact), np.uint32)
+    sharpness, striped = np.full(len(exact), np.nan), np.full((len(exact), 2), np.nan)
+    neighbours = _Neighbours(lead[-1])
     shown = _Shown(shape, dtype)
     n_z, n_shown = lead[-1], len(shown)
     counts = np.zeros((n_shown, len(edges) - 1), np.int64)
-    for numbers, sample in _slabs(shape, dtype, units, load, shown):
+    for numbers, sample, beside in _slabs(shape, dtype, units, load, shown):
         values = sample.reshape(len(numbers), -1)
         mean[numbers], found[numbers] = _moments(values)
+        sharpness[numbers] = _sharpness(sample, beside)
+        striped[numbers] = [stripes(plane) for plane in sample]
+        for k, plane in zip(numbers.tolist(), sample, strict=True):
+            neighbours.put(k, plane)
         crc[numbers] = [zlib.crc32(row.tobytes()) for row in values]
         for k in np.unique(numbers // n_z).tolist():
             if k < n_shown:
@@ -112,6 +135,9 @@ def summarise(shape: Shape, dtype: np.dtype[Any], units: Blocks, load: Records) 
         saturation=saturation,
         mean=mean,
         percentiles=found,
+        sharpness=sharpness,
+        stripes=striped,
+        displaced=tuple(neighbours.found),
         crc32=crc,
         edges=edges,
         counts=counts,
@@ -165,12 +191,14 @@ def _slabs(
     units: Blocks,
     load: Records,
     shown: _Shown,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield planes that lie in the same units: their numbers, and their sample put together."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield planes that lie in the same units: numbers, their sample, and what is beside it."""
     numbers = _numbers(shape)
     steps, (thin_y, thin_x) = grid_steps(shape), sample_thinning(shape)
     grid = chunk_counts(shape[-2:], steps)
-    whole: np.ndarray | None = None
+    step_x = steps[1] * thin_x
+    n_beside = next_columns(0, shape[-1], step_x)[1]
+    whole = beside = np.zeros((0, 0, 0), dtype)
     n_parts = len(units[-2]) * len(units[-1])
     records = load(_all_of(units))
     for unit, ((_, region), raw) in enumerate(zip(iter_block_regions(units), records, strict=True)):
@@ -178,14 +206,57 @@ def _slabs(
         record = Record(raw, dtype)
         if unit % n_parts == 0:
             whole = np.zeros((len(at), *chunk_counts(grid, (thin_y, thin_x))), dtype)
+            beside = np.zeros((*whole.shape[:2], n_beside), dtype)
         top, left = chunk_counts(tuple(s.start for s in region[-2:]), steps)
         shown.put(region, at, record, top, left)
         y, x = chunk_counts((top, left), (thin_y, thin_x))
         high, wide = record.sample.shape[1:]
-        if whole is not None:
-            whole[:, y : y + high, x : x + wide] = record.sample
-            if unit % n_parts == n_parts - 1:
-                yield at, whole
+        whole[:, y : y + high, x : x + wide] = record.sample
+        left = next_columns(region[-1].start, region[-1].stop, step_x)[0]
+        beside[:, y : y + high, left : left + record.beside.shape[2]] = record.beside
+        if unit % n_parts == n_parts - 1:
+            yield at, whole, beside
+
+
+class _Neighbours:
+    """Compares each plane with the one before it in its series."""
+
+    def __init__(self, n_z: int) -> None:
+        self._n_z = n_z
+        self._last: dict[int, tuple[int, np.ndarray]] = {}
+        self.found: list[Displacement] = []
+
+    def put(self, number: int, plane: np.ndarray) -> None:
+        """Take a plane; those of a series come in order."""
+        this = prepared(plane)
+        if not this.any():
+            return  # a blank one is like nothing
+        series = number // self._n_z
+        before = self._last.get(series)
+        if before is not None and before[0] >= number - 2:
+            found = displacement(number, before[1], this)
+            if found is not None:
+                self.found.append(found)
+        self._last[series] = number, this
+
+
+def _sharpness(sample: np.ndarray, beside: np.ndarray) -> np.ndarray:
+    """Give the mean difference of pixels that are next to one another along x."""
+    kind = np.float32 if sample.dtype.itemsize <= 2 else np.float64
+    if beside.shape[-1]:
+        one, other = sample[..., : beside.shape[-1]], beside
+    else:
+        one, other = sample[..., :-1], sample[..., 1:]
+    if not one.size:
+        return np.full(len(sample), np.nan)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(one.astype(kind) - other.astype(kind)).reshape(len(sample), -1)
+    if sample.dtype.kind != "f":
+        return np.asarray(apart.mean(axis=1, dtype=np.float64))
+    known = np.isfinite(apart)
+    n = known.sum(axis=1)
+    total = np.where(known, apart, 0).sum(axis=1, dtype=np.float64)
+    return np.asarray(total / np.where(n, n, np.nan))
 
 
 class _Shown:
