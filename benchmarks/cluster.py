@@ -12,6 +12,9 @@ PART is any of
             seconds until its first task has run in a worker
   rechunk   a computed array of whole planes into cubes, where a row of cubes does not
             fit: through scratch files, as write_zarr does it, and through dask's P2P
+  workers   the write of 100,000 planes of 7000 x 7000 on a hundred workers, which share a
+            process and sleep a second instead of writing a unit: CPU and memory of the
+            process that holds client and scheduler, seconds to the first unit, and the tail
   plan      what 100 TB on 1,000 workers take, by constants that are measured here
 
 All of them without a PART. Files are in /dev/shm, so no disk is measured.
@@ -20,6 +23,7 @@ All of them without a PART. Files are in /dev/shm, so no disk is measured.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import pickle
@@ -40,7 +44,7 @@ import cloudpickle
 import dask
 import dask.array as da
 import numpy as np
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker
 
 import scout_dask_io as io
 from benchmarks.data import make_planes
@@ -48,6 +52,7 @@ from benchmarks.described import described_planes
 from benchmarks.layouts import Planes
 from benchmarks.meter import cpu_s, own_peak_nbytes
 from scout_dask_io.run.lazy import lazy_array
+from scout_dask_io.write.unit import WrittenUnit
 
 MB = 10**6
 QUIET = {"voxel_size": (1, 1, 1)}  # else it is looked for in the first file
@@ -297,7 +302,79 @@ def plan(root: Path, repeat: int, shape: tuple[int, int, int]) -> None:
         )
 
 
-PARTS = {p.__name__: p for p in (scaling, overhead, start, rechunk, plan)}
+N_WORKERS, UNIT_S = 100, 1.0
+
+
+def _sleep(target: Any, unit: int, region: Any, source: Any, inside: Any) -> WrittenUnit:
+    time.sleep(UNIT_S)
+    return WrittenUnit(unit, 1, {})
+
+
+def _count(*args: Any) -> int:
+    return len(args[-1])
+
+
+async def _be_workers(address: str, n: int) -> None:
+    # Tasks name these functions by their modules.
+    with (
+        mock.patch("scout_dask_io.write.unit.write_unit", _sleep),
+        mock.patch("scout_dask_io.write.zarr._commit", _count),
+    ):
+        found = [
+            await Worker(address, nthreads=1, memory_limit="4GB", dashboard=False) for _ in range(n)
+        ]
+        await asyncio.gather(*(worker.finished() for worker in found))
+
+
+def _workers(address: str, n: int) -> None:
+    _prepare()
+    asyncio.run(_be_workers(address, n))
+
+
+def _resident_nbytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def workers(root: Path, repeat: int, shape: tuple[int, int, int]) -> None:
+    """Print what a large write costs the side of the scheduler, while workers only sleep."""
+    volume = lazy_array(described_planes((100_000, 7_000, 7_000)))
+    done: list[float] = []
+    with cluster(0) as client:
+        process = get_context("spawn").Process(
+            target=_workers, args=(client.scheduler.address, N_WORKERS), daemon=True
+        )
+        process.start()
+        client.wait_for_workers(N_WORKERS)
+        with client.as_current(), mock.patch("scout_dask_io.write.zarr.preflight"):
+            before, cpu, begin = _resident_nbytes(), time.process_time(), time.perf_counter()
+            totals: list[int] = []
+            most = before
+
+            def told(n: int, total: int, nbytes: int) -> None:
+                nonlocal most
+                totals[:] = [total]
+                done.extend([time.perf_counter() - begin] * (n - len(done)))
+                most = max(most, _resident_nbytes())
+
+            io.write_zarr(
+                root / "a.zarr", volume, **QUIET, overwrite=True, max_mem="2GB", progress=told
+            )
+            end = time.perf_counter() - begin
+            cpu = time.process_time() - cpu
+        process.terminate()
+    n = totals[0]
+    ideal = -(-n // N_WORKERS) * UNIT_S
+    print(
+        f"{n:,} units of {UNIT_S:g} s on {N_WORKERS} workers: {end:.1f} s, {ideal:.0f} asleep; "
+        f"the first unit after {done[0]:.2f} s, the last {N_WORKERS} in "
+        f"{done[-1] - done[-N_WORKERS]:.2f} s, the end {end - done[-1]:.2f} s after the last; "
+        f"client and scheduler {cpu:.1f} s of CPU, {cpu / n * 1e3:.2f} ms a unit, "
+        f"{(most - before) / MB:.0f} MB"
+    )
+
+
+PARTS = {p.__name__: p for p in (scaling, overhead, start, rechunk, workers, plan)}
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def ome_files(
     return written
 
 
-def _page(plane: np.ndarray, at: int, following: int) -> bytes:
+def _page(plane: np.ndarray, at: int, following: int, text: bytes = b"{}\0\0") -> bytes:
     """Give the directory of 162 bytes and the pixels that Micro-Manager writes for a plane."""
     data = at + 162
     tags = [(256, plane.shape[1]), (257, plane.shape[0]), (258, 16), (259, 1), (262, 1)]
@@ -101,30 +101,48 @@ def _page(plane: np.ndarray, at: int, following: int) -> bytes:
     out = struct.pack("<H", 13) + b"".join(struct.pack("<HHII", c, 4, 1, v) for c, v in tags)
     end = data + plane.nbytes
     out += struct.pack("<HHII", 282, 5, 1, end) + struct.pack("<HHII", 283, 5, 1, end)
-    out += struct.pack("<HHII", 296, 3, 1, 3) + struct.pack("<HHII", 51123, 2, 3, end + 8)
+    out += struct.pack("<HHII", 296, 3, 1, 3) + struct.pack("<HHII", 51123, 2, len(text), end + 8)
     out += struct.pack("<I", following) + plane.astype("<u2").tobytes()
-    return out + struct.pack("<II", 10000, 1) + b"{}\0\0"
+    return out + struct.pack("<II", 10000, 1) + text
+
+
+def _texts(places: Sequence[Any]) -> list[bytes]:
+    """Give the JSON of planes at places of the stage, all of one length."""
+    made = [
+        json.dumps({f"{a}PositionUm": v for a, v in zip("ZYX", place or (), strict=False)}).encode()
+        for place in places
+    ]
+    n = max(map(len, made)) + 1
+    return [text.ljust(n + n % 2, b"\0") for text in made]
 
 
 def stack_file(
-    path: Path, planes: Sequence[np.ndarray], coords: Sequence[tuple[int, ...]], summary: Any
+    path: Path,
+    planes: Sequence[np.ndarray],
+    coords: Sequence[tuple[int, ...]],
+    summary: Any,
+    places: Sequence[Any] = (),
 ) -> None:
-    """Write a file of Micro-Manager's; ``coords`` are (channel, slice, frame, position)."""
+    """Write a file of Micro-Manager's; ``coords`` are (channel, slice, frame, position).
+
+    ``places`` are those of the stage at each position.
+    """
+    texts = _texts([places[c[3]] if places else None for c in coords])
     body = json.dumps(summary).encode()
     start = 48 + len(body) + 20 * len(planes)
     start += start % 2
-    step = 162 + planes[0].nbytes + 12
-    places = [start + k * step for k in range(len(planes))]
+    step = 162 + planes[0].nbytes + 8 + len(texts[0])
+    at_of = [start + k * step for k in range(len(planes))]
     end = start + len(planes) * step
-    out = bytearray(b"II*\0" + struct.pack("<I", places[0]))
+    out = bytearray(b"II*\0" + struct.pack("<I", at_of[0]))
     out += struct.pack("<II", 54773648, 40 + len(body))
     out += struct.pack("<IIII", 483765892, end, 99384722, end + 10)
     out += struct.pack("<II", 2355492, len(body)) + body + struct.pack("<II", 3453623, len(planes))
-    for coord, at in zip(coords, places, strict=True):
+    for coord, at in zip(coords, at_of, strict=True):
         out += struct.pack("<5I", *coord, at)
     out += bytes(start - len(out))
     for k, plane in enumerate(planes):
-        out += _page(plane, places[k], places[k + 1] if k + 1 < len(planes) else 0)
+        out += _page(plane, at_of[k], at_of[k + 1] if k + 1 < len(planes) else 0, texts[k])
     tail = struct.pack("<II", 347834724, 2) + b"{}" + struct.pack("<II", 84720485, 2) + b"{}"
     path.write_bytes(out + tail)
 
@@ -137,6 +155,7 @@ def micromanager(
     prefix: str = "run_1",
     labels: Sequence[str] = (),
     names: Sequence[str] = (),
+    places: Sequence[Any] = (),
     **summary: Any,
 ) -> list[Path]:
     """Write ``(p, t, c, z, y, x)``: a position a file, of ``split`` planes at most, or one of all.
@@ -165,19 +184,27 @@ def micromanager(
             part = group[k : k + step]
             stem = f"{prefix}_MMStack" + (f"_{label}" if label else "")
             path = folder / (stem + (f"_{k // step}" if k else "") + ".ome.tif")
-            stack_file(path, [x for _, x in part], [c for c, _ in part], whole)
+            stack_file(path, [x for _, x in part], [c for c, _ in part], whole, places)
             written.append(path)
     return written
 
 
 def ndtiff(
-    folder: Path, planes: Sequence[tuple[dict[str, Any], np.ndarray]], split: int, name: str = "r"
+    folder: Path,
+    planes: Sequence[tuple[dict[str, Any], np.ndarray]],
+    split: int,
+    name: str = "r",
+    places: Sequence[Any] = (),
+    **stated: Any,
 ) -> list[Path]:
-    """Write an NDTiff data set (version 3): files of ``split`` planes, and their index."""
+    """Write an NDTiff data set (version 3): files of ``split`` planes, and their index.
+
+    ``places`` are those of the stage at each ``position``; ``stated`` is put into the summary.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     index = b""
     written = []
-    summary = json.dumps({"MicroManagerVersion": "2.0"}).encode()
+    summary = json.dumps({"MicroManagerVersion": "2.0", **stated}).encode()
     for k in range(0, len(planes), split):
         part = planes[k : k + split]
         path = folder / (f"{name}_NDTiffStack" + (f"_{k // split}" if k else "") + ".tif")
@@ -185,15 +212,18 @@ def ndtiff(
         out += struct.pack("<5I", 483729, 3, 3, 2355492, len(summary)) + summary
         out += bytes(len(out) % 2)
         struct.pack_into("<I", out, 4, len(out))
+        texts = _texts([places[axes["position"]] if places else None for axes, _ in part])
         for n, (axes, plane) in enumerate(part):
-            at = len(out)
-            size = 162 + plane.nbytes + 12
-            out += _page(plane, at, at + size if n + 1 < len(part) else 0)
+            at, text_of = len(out), texts[n]
+            size = 162 + plane.nbytes + 8 + len(text_of)
+            out += _page(plane, at, at + size if n + 1 < len(part) else 0, text_of)
             text = json.dumps(axes).encode()
             index += struct.pack("<I", len(text)) + text
             index += struct.pack("<I", len(path.name)) + path.name.encode()
             h, w = plane.shape
-            index += struct.pack("<IiiiiIii", at + 162, w, h, 1, 0, at + size - 4, 3, 0)
+            index += struct.pack(
+                "<IiiiiIii", at + 162, w, h, 1, 0, at + size - len(text_of), len(text_of), 0
+            )
         path.write_bytes(out)
         written.append(path)
     (folder / "NDTiff.index").write_bytes(index)

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tifffile
-from helpers import REPO, make_volume
+import zarr
+from helpers import REPO, make_volume, read_ome
 
 import scout_dask_io as io
 from scout_dask_io.core.name_fields import NameGrid, grid_of_names
@@ -49,16 +50,59 @@ def test_a_picture_says_what_comes_of_its_names(path: Path, tmp_path: Path):
     lead = "".join(claimed[1].split(", "))
     assert lead == grid.axes.replace("p", "") + ("z" if "z inside" in claim else "")
     assert claim.startswith(f"{len(grid.positions)} positions") == ("p" in grid.axes)
-    data = make_volume((len(grid.files), 5, 6) if "z" in grid.axes else (len(grid.files), 4, 5, 6))
-    for name, values in zip(names_in(path), data, strict=True):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(tmp_path / name, values, photometric="minisblack", metadata=None)
+    data = write(tmp_path, names_in(path), (4,) if "z inside" in claim else ())
     position = grid.positions[-1] if "p" in grid.axes else None
     array = io.imread_dataset(tmp_path, position=position)
     assert array.ndim == len(lead) + 2
     if position is None:
         whole = np.sort(data.reshape(-1))
         np.testing.assert_array_equal(np.sort(array.compute().reshape(-1)), whole)
+
+
+@pytest.mark.parametrize("path", PICTURES, ids=lambda p: p.stem)
+@pytest.mark.filterwarnings("ignore:.*is read by the names of its files:UserWarning")
+def test_every_job_agrees_about_axes_names_and_pixels_of_a_layout(path: Path, tmp_path: Path):
+    models = pytest.importorskip("ome_zarr_models.v04.image")
+    src = tmp_path / "src"
+    (claim,) = ("".join(e.itertext()) for e in texts_of(path, "a"))
+    write(src, names_in(path), (4,) if "z inside" in claim else ())
+    positions = io.dataset_positions(src)
+    how = {"position": str(positions[-1])} if len(positions) > 1 else {}
+    data = io.imread_dataset(src, **how)
+    scanned = io.scan(src)
+    assert (scanned.ok, scanned.positions) == (True, tuple(positions))
+    told = io.info(src, **how)
+    axes = told.axes
+    io.convert(src, tmp_path / "plain.zarr", **how)
+    assert (told.shape, len(axes)) == (data.shape, data.ndim)
+    assert io.info(tmp_path / "plain.zarr").axes == axes
+    image = tmp_path / "a.ome.zarr"
+    io.convert(src, image, ome=True, **how)
+    made = io.info(image)
+    assert (made.shape, made.axes) == (data.shape, axes)
+    assert made.channels == told.channels
+    assert list(told.channels) == (io.channel_names(src) if "c" in axes else [])
+    assert io.verify(src, image, **how).ok
+    models.Image.from_zarr(zarr.open_group(image, mode="r"))
+    io.export(image, tmp_path / "a.ome.tif")
+    back = io.info(tmp_path / "a.ome.tif")
+    assert back.axes == axes
+    assert back.channels == told.channels or "c" not in axes
+    np.testing.assert_array_equal(io.imread(tmp_path / "a.ome.tif"), data)
+    if "t" not in axes:
+        io.export(image, tmp_path / "planes")
+        read = io.imread_dataset if "c" in axes else io.imread_folder
+        np.testing.assert_array_equal(np.reshape(read(tmp_path / "planes"), data.shape), data)
+    assert read_ome(tmp_path / "a.ome.tif").images
+
+
+def write(folder: Path, names: list[str], inside: tuple[int, ...]) -> np.ndarray:
+    """Write a file of each name, all of different pixels, and give these."""
+    data = make_volume((len(names), *inside, 5, 6))
+    for name, values in zip(names, data, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(folder / name, values, photometric="minisblack", metadata=None)
+    return data
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda p: p.stem)

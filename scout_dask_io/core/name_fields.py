@@ -14,16 +14,24 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import Any, TypeAlias
 
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.name_layouts import NameLayout, layout_of
+from scout_dask_io.core.name_series import (
+    EXTENSION,
+    Series,
+    is_number,
+    is_well,
+    largest_series,
+    number_of,
+)
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 
-Value: TypeAlias = int | str
+Value: TypeAlias = int | float | str
 
 #: The axes that names may tell of, in the order of the array; ``p`` are positions (tiles, sites,
 #: wells) and ``v`` views (angles, cameras), each of which is an array of its own.
@@ -54,7 +62,7 @@ _KEYS = {
     "p": {
         "p", "pos", "position", "s", "site", "tile", "tiles", "f", "fov", "field", "series",
         "scene", "well", "x", "y", "row", "col", "column", "r", "m", "mosaic", "region", "xy",
-        "posx", "posy", "b", "block", "fld", "sample", "chunk", "loc", "location", "point",
+        "stage", "posx", "posy", "b", "block", "fld", "sample", "chunk", "loc", "location", "point",
     },
     "v": {
         "v", "view", "angle", "ang", "cam", "cm", "camera", "illum", "illumination", "side", "i",
@@ -64,8 +72,16 @@ _KEYS = {
 _AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
 # Words that tell views apart where something else tells channels.
 _SIDES = frozenset({"left", "right", "l", "r", "top", "bottom", "front", "back", "up", "down"})
+#: Words by which a file alone is known to be of a channel.
+DYES = frozenset(
+    {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
+    | {"cy", "texasred", "syto", "brightfield", "bf", "dic", "phase", "autofluorescence", "auto"}
+    | {"red", "green", "blue", "farred", "alexa", "nuclei", "membrane", "draq", "sytox", "topro"}
+)
 # What stands behind a number.
-_UNITS = {"nm": "c", "um": "z", "µm": "z", "deg": "v", "msec": "t", "msecabs": "t"}
+_UNITS = {
+    "nm": "c", "um": "z", "µm": "z", "μm": "z", "deg": "v", "msec": "t", "msecabs": "t",
+}  # fmt: skip
 # A number alone counts planes; more channels than these no microscope has.
 _MOST_CHANNELS = 16
 # Words that cameras put before a counter, whatever it counts: alone they say nothing.
@@ -82,9 +98,7 @@ _WAVELENGTHS = frozenset(
     | {685, 690, 694, 700, 705, 730, 740, 750, 755, 770, 775, 780, 785, 790, 800, 808, 820, 830}
 )
 
-_EXTENSION = re.compile(r"(\.ome)?(\.[^./]+)$", re.IGNORECASE)
-# A minus belongs to a number where a separator stands before it: not in 12-30-01, nor in brain-7.
-_TOKEN = re.compile(r"(?:(?<![A-Za-z0-9])(?<=[_ =/,(])-)?[0-9]+|[^\W\d_]+|[\W_]", re.ASCII)
+_LETTERED = re.compile(r"(\D*?)(-?[0-9]+)")
 _CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 
@@ -168,6 +182,16 @@ class NameGrid:
         """Give the field of an axis, ``None`` if the names have none."""
         return next((f for f in self.fields if f.axis == axis), None)
 
+    #: What this is a reading of.
+    kind = "dataset"
+    how_strays_differ = "is not named as the others are"
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of its channels; empty where the names have none."""
+        channel = self.along("c")
+        return () if channel is None else channel.labels
+
     @property
     def missing(self) -> tuple[str, ...]:
         """Whatever no file is there of, by the names."""
@@ -243,10 +267,10 @@ class _Column:
         return isinstance(self.values[0], str)
 
 
-@dataclass
-class _Series:
-    names: list[str] = field(default_factory=list)
-    tokens: list[list[str]] = field(default_factory=list)
+def says_channels(field: NameField) -> bool:
+    """Tell whether what is in names is of channels: a number that a word says so of, or dyes."""
+    words = {v.lower() for v in field.values if isinstance(v, str)}
+    return not words or any(re.split("[^a-z]", word)[0] in DYES for word in words)
 
 
 def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
@@ -275,7 +299,7 @@ def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
     known = layout_of(names)
     if known is not None and (grid := _grid_of_layout(*known, names, where)) is not None:
         return grid
-    series, strays = _largest_series(names)
+    series, strays = largest_series(names)
     columns = _merged(_columns(series))
     chosen, guessed = _axes(columns, series, where)
     fields, indices = _fields(chosen)
@@ -357,14 +381,14 @@ def _grid_of_layout(
 
 def _column_of_layout(group: str, raw: Sequence[str]) -> _Column:
     """Give what varies in a group: numbers, with the word that is before them all, or words."""
-    parts = [re.fullmatch(r"(\D*?)(-?[0-9]+)", r) for r in raw]
-    texts = {m[1] for m in parts if m is not None}
+    parts = {r: _LETTERED.fullmatch(r) for r in set(raw)}  # a dataset has few, in many names
+    texts = {m[1] for m in parts.values() if m is not None}
     axis = _axis_of_group(group)
-    if group == "well" or None in parts or len(texts) != 1:
+    if group == "well" or None in parts.values() or len(texts) != 1:
         return _Column((), "", axis, tuple(raw), False, tuple(raw))
-    values = tuple(int(m[2]) for m in parts if m is not None)
+    number_of = {r: int(m[2]) for r, m in parts.items() if m is not None}
     labels = tuple(raw) if axis == "c" else ()
-    return _Column((), texts.pop(), axis, values, False, labels)
+    return _Column((), texts.pop(), axis, tuple(number_of[r] for r in raw), False, labels)
 
 
 def _pattern_of_layout(
@@ -392,8 +416,10 @@ def _grid_of_matches(
         axis = _axis_of_group(group)
         raw = [m[group] or "" for m in matches]
         if axis and any(raw):
-            numbers = all(re.fullmatch("-?[0-9]+", r) for r in raw)
-            values: tuple[Value, ...] = tuple(int(r) if numbers else r for r in raw)
+            distinct = set(raw)
+            numbers = all(r and is_number(r) for r in distinct)
+            value_of = {r: number_of(r) if numbers else r for r in distinct}
+            values: tuple[Value, ...] = tuple(value_of[r] for r in raw)
             labels = tuple(raw) if axis == "c" or not numbers else tuple(map(str, values))
             columns.append(_Column((), "", axis, values, False, labels))
     fields, indices = _fields(columns)
@@ -417,7 +443,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
                 group = f"{axis}{n_fields}"
                 n_fields += 1
                 # A field of digits, with a sign; or a word, as short as can be.
-                parts.append(rf"(?P<{group}>-?[0-9]+|[^/]+?)")
+                parts.append(rf"(?P<{group}>[-+]?[0-9]+(?:\.[0-9]+)?|[^/]+?)")
             elif part == "*" or part.startswith("{"):
                 parts.append("[^/]*?")
             else:
@@ -436,38 +462,22 @@ def _axis_of_group(name: str) -> str:
     return name if name in AXES and len(name) == 1 else _ALIASES.get(name, "")
 
 
-def _largest_series(names: Sequence[str]) -> tuple[_Series, tuple[str, ...]]:
-    """Give the names that are built alike, and those that are not."""
-    series: dict[tuple[str, ...], _Series] = defaultdict(_Series)
-    for name in names:
-        tokens = _TOKEN.findall(_EXTENSION.sub("", name))
-        build = tuple("#" if t[-1].isdigit() else "@" if t[0].isalpha() else t for t in tokens)
-        series[build].names.append(name)
-        series[build].tokens.append(tokens)
-    if not series:
-        return _Series(), ()
-    largest = max(series.values(), key=lambda s: len(s.names))
-    if len(series) > 1 and len(largest.names) == 1:
-        # Names of which no two are built alike, as GUIDs are, tell nothing.
-        return _Series(), tuple(names)
-    strays = sorted(n for s in series.values() if s is not largest for n in s.names)
-    return largest, tuple(strays)
-
-
-def _columns(series: _Series) -> list[_Column]:
+def _columns(series: Series) -> list[_Column]:
     """Give what varies in the names of a series."""
     found = []
     for at, texts in enumerate(zip(*series.tokens, strict=True)):
         if len(set(texts)) == 1:
             continue
-        is_number = texts[0][-1].isdigit()
-        values: tuple[Value, ...] = tuple(int(t) if is_number else t for t in texts)
+        counts = is_number(texts[0])
+        values: tuple[Value, ...] = tuple(number_of(t) if counts else t for t in texts)
         first = series.tokens[0]
-        text, axis = _key(first, at) if is_number else ("", "c")
-        if is_number and at and len({tokens[at - 1] for tokens in series.tokens}) > 1:
+        text, axis = _key(first, at) if counts else ("", "c")
+        if counts and at and len({tokens[at - 1] for tokens in series.tokens}) > 1:
             text, axis = "", ""  # of a word that varies the number is not
-        if is_number and not axis and _WAVELENGTHS.issuperset(values):
+        if counts and not axis and _WAVELENGTHS.issuperset(values):
             axis = "c"
+        if not counts and all(map(is_well, texts)):
+            axis = "p"
         in_folder = "/" in first[at:]
         labels = _labels(series, at, text) if axis == "c" else ()
         weak = text.rstrip("_- =.").lower() in _WEAK_KEYS
@@ -475,7 +485,7 @@ def _columns(series: _Series) -> list[_Column]:
     return found
 
 
-def _labels(series: _Series, at: int, text: str) -> tuple[str, ...]:
+def _labels(series: Series, at: int, text: str) -> tuple[str, ...]:
     """Give every file's name of its channel: of the folder that is one channel's, or as written."""
     first = series.tokens[0]
     if "/" in first[at:]:
@@ -542,7 +552,7 @@ def _is_key_of_all(columns: Sequence[_Column], n_files: int) -> bool:
 
 
 def _axes(
-    columns: list[_Column], series: _Series, where: str
+    columns: list[_Column], series: Series, where: str
 ) -> tuple[list[_Column], tuple[str, ...]]:
     """Give every column an axis, and leave out those that follow from others.
 
@@ -555,13 +565,15 @@ def _axes(
     guessed: tuple[str, ...] = ()
     if len(columns) == 1:
         (only,) = columns
+        if only.is_word and only.axis == "p":  # A1, A2, B1: wells, or two words and a counter
+            raise _ambiguous([only], [], series, where)
         too_many = only.axis == "c" and len(set(only.values)) > _MOST_CHANNELS
         if not only.axis or too_many or only.weak:
             return [_with_axis(only, "z")], ("z",)
         return columns, ()
     columns = [_ranked(c, columns) for c in columns]
-    stated = [c for c in columns if c.axis and not c.is_word]
-    words = [c for c in columns if c.is_word]
+    stated = [c for c in columns if c.axis and not (c.is_word and c.axis == "c")]
+    words = [c for c in columns if c.is_word and c.axis == "c"]
     bare = [c for c in columns if not c.axis]
     if _is_key_of_all(stated, n_files):
         # What else varies follows from these: times of day, serial numbers.
@@ -642,17 +654,14 @@ def _is_grid(columns: Sequence[_Column]) -> bool:
 
 
 def _ambiguous(
-    unclear: Sequence[_Column], clear: Sequence[_Column], series: _Series, where: str
+    unclear: Sequence[_Column], clear: Sequence[_Column], series: Series, where: str
 ) -> AmbiguousNamesError:
     """Give the error that shows the readings, and the pattern of each."""
-    taken = {c.axis for c in clear}
-    free = [a for a in ("z", "c", "t", "p") if a == "p" or a not in taken]
-    readings = []
-    for axes in (free[: len(unclear)], free[: len(unclear)][::-1], ["t", "z"]):
-        named = [_with_axis(c, a) for c, a in zip(unclear, axes, strict=False)]
-        if len(named) == len(unclear):
-            readings.append(_pattern([*clear, *named], series))
-    some = " or ".join(f"pattern={p!r}" for p in dict.fromkeys(readings))
+    readings = [
+        _pattern([*clear, *(_with_axis(c, a) for c, a in zip(unclear, axes, strict=True))], series)
+        for axes in _readings(unclear, clear, series)
+    ]
+    some = " or ".join(f"pattern={p!r}" for p in list(dict.fromkeys(readings))[:4])
     what = " and ".join(_examples(c) for c in unclear)
     error = AmbiguousNamesError(
         f"{where}: the names do not say which axis is which: {what} vary, as in "
@@ -662,25 +671,69 @@ def _ambiguous(
     return error
 
 
+def _readings(
+    unclear: Sequence[_Column], clear: Sequence[_Column], series: Series
+) -> Iterator[list[str]]:
+    """Yield axes that columns may be of, none of which is taken, the likelier first."""
+    free = [a for a in "zct" if not _has(clear, a)]
+    n = len(unclear)
+    if n == 1 and unclear[0].is_word:
+        yield from ([a] for a in ("p", "cz"))
+        return
+    if n == 1:
+        # What follows a point may be of the number before it.
+        (at,) = unclear[0].at
+        yield from ([c.axis] for c in clear if c.at == (at - 2,) and _is_decimal(series, at - 2))
+        yield from ([a] for a in (*free, "p"))
+        return
+    axes = [*free, *"p" * n][:n]
+    every = [axes, axes[::-1], ["t", *(a for a in free if a != "t"), *"p" * n][:n]]
+    every.append(["p", *free, *"p" * n][:n])
+    if n == 2 and "z" in free and _is_decimal_pair(unclear, series):
+        every.insert(2, ["z", "z"])
+    if not _is_grid(unclear):  # one axis in several parts, as dates are
+        every = [[a] * n for a in (*free, "p")] + every
+    for one in every:
+        is_free = all(a == "p" or a in free for a in one)
+        if is_free and not any(c.is_word and a == "z" for c, a in zip(unclear, one, strict=True)):
+            yield one
+
+
+def _is_decimal_pair(unclear: Sequence[_Column], series: Series) -> bool:
+    first, second = (c.at[0] for c in unclear)
+    return second == first + 2 and _is_decimal(series, first)
+
+
+def _is_decimal(series: Series, at: int) -> bool:
+    """Tell whether numbers at a place go on behind a point."""
+    return all(t[at + 1 : at + 2] == ["."] and is_number(t[at + 2]) for t in series.tokens)
+
+
 def _examples(column: _Column) -> str:
     values = sorted(set(column.values), key=_order)
     shown = ", ".join(f"{column.text}{v}" for v in values[:3])
     return f"{shown}{' …' if len(values) > 3 else ''} ({len(values):,} values)"
 
 
-def _pattern(columns: Sequence[_Column], series: _Series) -> str:
+def _pattern(columns: Sequence[_Column], series: Series) -> str:
     """Give a pattern that reads the names of a series so."""
     axis_at = {at: c.axis for c in columns for at in c.at}
     constant = [len(set(texts)) == 1 for texts in zip(*series.tokens, strict=True)]
     text = ""
     for at, token in enumerate(series.tokens[0]):
-        text += f"{{{axis_at[at]}}}" if at in axis_at else token if constant[at] else "*"
-    extension = _EXTENSION.search(series.names[0])
+        axis = axis_at.get(at, "")
+        if axis and axis == axis_at.get(at - 2) and _is_decimal(series, at - 2):
+            text = text[:-1]  # one number
+        elif axis:
+            text += "".join(f"{{{a}}}" for a in axis)
+        else:
+            text += token if constant[at] else "*"
+    extension = EXTENSION.search(series.names[0])
     return text + (extension[0] if extension else "")
 
 
-def _order(value: Value) -> tuple[int, int, tuple[tuple[int, int, str], ...]]:
-    if isinstance(value, int):
+def _order(value: Value) -> tuple[int, float, tuple[tuple[int, int, str], ...]]:
+    if not isinstance(value, str):
         return 0, value, ()
     parts = re.split("([0-9]+)", value)  # Pos2 before Pos10
     return 1, 0, tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts)
@@ -697,7 +750,7 @@ def _fields(columns: Sequence[_Column]) -> tuple[tuple[NameField, ...], list[tup
         if len(alike) == 1:
             values: list[Value] = list(alike[0].values)
             text = alike[0].text
-            written = alike[0].labels or [f"{text}{v}" if isinstance(v, int) else v for v in values]
+            written = alike[0].labels or [v if isinstance(v, str) else f"{text}{v}" for v in values]
         else:
             # Rows and columns of tiles, wells and their fields: one axis of places.
             values = [
@@ -752,16 +805,22 @@ def _gaps(fields: Sequence[NameField]) -> list[str]:
     """Give the numbers that are left out where a field otherwise goes in equal steps."""
     found: list[str] = []
     for f in fields:
-        numbers = [v for v in f.values if isinstance(v, int)]
+        numbers = [v for v in f.values if not isinstance(v, str)]
         if f.axis not in "tz" or len(numbers) < max(3, len(f.values)):
             continue
-        steps = Counter(b - a for a, b in pairwise(numbers))
+        n_digits = max(len(str(v).partition(".")[2]) for v in numbers)
+        counts = [round(v * 10**n_digits) for v in numbers]
+        steps = Counter(b - a for a, b in pairwise(counts))
         step = min(steps, key=lambda s: (-steps[s], s))
-        for a, b in pairwise(numbers):
+        for k, (a, b) in enumerate(pairwise(counts)):
             if (b - a) % step == 0 and (b - a) // step <= 1000:
-                found += [f"{NAMES_OF_AXES[f.axis]} {n}" for n in range(a + step, b, step)]
+                between = range(a + step, b, step)
+                found += [
+                    f"{NAMES_OF_AXES[f.axis]} {n / 10**n_digits if n_digits else n}"
+                    for n in between
+                ]
             elif b - a > step and steps[step] > 1:  # times jitter
-                found.append(f"{NAMES_OF_AXES[f.axis]} between {a} and {b}")
+                found.append(f"{NAMES_OF_AXES[f.axis]} between {numbers[k]} and {numbers[k + 1]}")
     return found
 
 

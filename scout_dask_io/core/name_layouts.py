@@ -9,8 +9,9 @@ are not told apart without it.
 
 Sources: the file names that Micro-Manager 1.4 (``img_%09d_%s_%03d``), Harmony of Opera and
 Operetta, CellVoyager, CQ1, MetaXpress, IN Cell Analyzer, Incucyte, LAS AF's Matrix Screener,
-Fluoview, mesoSPIM-control and ImspectorPro write, and TeraStitcher's folders (Bria and Iannello,
-BMC Bioinformatics 13:316, 2012), in tenths of a micrometre.
+Fluoview, scanR, Cellomics, Gen5, mesoSPIM-control, ImspectorPro, QuPath and the lattice light
+sheet of Janelia write, and TeraStitcher's folders (Bria and Iannello, BMC Bioinformatics 13:316,
+2012), in tenths of a micrometre.
 """
 
 from __future__ import annotations
@@ -114,6 +115,31 @@ LAYOUTS = (
         "mesoSPIM",
         _ANY + r"[^/]*_(?P<p>Tile[0-9]+)_(?P<c>Ch[^_/]+)_(?P<_v0>Sh[^_/]+)_(?P<_v1>Rot-?[0-9.]+)"
         + _END,
+    ),
+    _layout(
+        "scanR",
+        _ANY + r"(?:[^/]*?--)?(?P<p0>W[0-9]+)(?:--(?P<p1>P[0-9]+))?(?:--Z(?P<z>[0-9]+))?"
+        r"(?:--T(?P<t>[0-9]+))?--(?P<c>[^/]+?)" + _END,
+    ),
+    _layout(
+        "Cellomics",
+        _ANY + r"[^/]*_(?P<well>[A-P][0-9]{2})(?P<site>f[0-9]{2,})(?P<c>d[0-9]+)" + _END,
+    ),
+    _layout(
+        "Gen5",
+        _ANY + r"(?:[^/]*_)?(?P<well>[A-P][0-9]{1,2})_(?P<_v>[0-9]+)_[0-9]+_(?P<site>[0-9]+)"
+        r"(?:Z(?P<z>[0-9]+))?_(?P<c>[^_/]+)_(?P<t>[0-9]{3,})" + _END,
+    ),
+    _layout(
+        "lattice light sheet",
+        _ANY + r"[^/]*?_(?:Iter_(?P<t0>[0-9]+)_)?(?P<c>(?:Cam[A-Z]_)?ch[0-9]+)(?:_CAM[0-9]+)?"
+        r"_stack(?P<t1>[0-9]+)_[0-9]+nm_[0-9]+msec_[0-9]+msecAbs"
+        r"(?:_(?P<p0>-?[0-9]+)x_(?P<p1>-?[0-9]+)y_(?P<p2>-?[0-9]+)z_(?P<t2>[0-9]+)t)?" + _END,
+    ),
+    _layout(
+        "QuPath",
+        _ANY + r"[^/]*\[(?:d=[0-9.]+,)?(?P<p0>x=-?[0-9]+),(?P<p1>y=-?[0-9]+),w=[0-9]+,h=[0-9]+"
+        r"(?:,z=(?P<z>[0-9]+))?(?:,t=(?P<t>[0-9]+))?\]" + _END,
     ),
     _layout(
         "Fluoview",

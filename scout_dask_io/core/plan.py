@@ -121,6 +121,13 @@ class WritePlan:
     ahead_nbytes : int
         What a task may hold of answers to requests that it has not come to yet; a part of
         ``projected_mem``.
+    cached_nbytes : int
+        What the system's cache of files is asked to hold of the source at one time, so that each
+        file is read once and in order, however many tasks take a part of it; 0 where it is not
+        asked. No memory of the process: the cache gives way to whoever needs memory.
+    n_reads : int
+        In how many pieces a plane of a file on a disk is read from it: once and in order, or some
+        rows at a time. 0 of what is not read from planes of files on a disk.
     """
 
     shape: Shape
@@ -138,6 +145,8 @@ class WritePlan:
     shards: Shape | None = None
     n_threads: int = 0
     ahead_nbytes: int = 0
+    cached_nbytes: int = 0
+    n_reads: int = 0
 
     @property
     def n_parallel(self) -> int:
@@ -182,6 +191,16 @@ class WritePlan:
     def iter_units(self) -> Iterator[Region]:
         """Yield the units' regions in C order; disjoint, together the whole array."""
         return (region for _, region in iter_block_regions(self.units))
+
+
+def slab_nbytes(plan: WritePlan) -> int:
+    """Give the size of the planes that the largest unit has parts of, in bytes."""
+    return math.prod((*plan.unit[:-2], *plan.shape[-2:])) * plan.itemsize
+
+
+def pieces_of_plane(plan: WritePlan) -> int:
+    """Give in how many bands a plane of the source is read, at most."""
+    return math.prod(chunk_counts(plan.shape[-2:], plan.band[-2:]))
 
 
 def plan_source(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -49,8 +49,6 @@ class Source(ABC):
     token: str
     #: Whether one read is itself shared out to threads.
     has_own_threads = False
-    #: Whether a part of a region waits for answers as long as all of it.
-    asks_at_once = False
     #: What a band of a write should have where each request takes long, in bytes; 0 for no matter.
     band_nbytes = 0
     #: What a read of a large region holds of answers that it has not come to yet, in bytes.
@@ -66,6 +64,11 @@ class Source(ABC):
     def nbytes(self) -> int:
         """Size of the whole array in memory, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def asks_at_once(self) -> bool:
+        """Whether a part of a region waits for answers as long as all of it."""
+        return False
 
     @property
     def read_shape(self) -> Shape:
@@ -113,6 +116,10 @@ class Source(ABC):
 
         This is the one primitive that reads. Each segment is decoded once.
         """
+
+    def read_ahead(self, nbytes: int) -> ReadAhead | None:
+        """Give who reads files in order, so many bytes ahead; ``None`` where that is of no use."""
+        return None
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give a few of its files with their sizes in bytes: who sees them, sees it all."""
@@ -163,6 +170,16 @@ class Source(ABC):
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return (type(self).__name__, self.token)
+
+
+class ReadAhead(Protocol):
+    """Files that are read in order, ahead of those who read parts of a source."""
+
+    def follow(self, part: Source) -> Source:
+        """Give a part of the source that comes after those before; its reads wait their turn."""
+
+    def close(self) -> None:
+        """Read no further; parts that were given are read as any other."""
 
 
 class ArraySource(Source):
@@ -285,7 +302,11 @@ class JoinedSource(Source):
         self.band_nbytes = max(source.band_nbytes for source, _ in self.parts)
         self.ahead_nbytes = max(source.ahead_nbytes for source, _ in self.parts)
         self.has_own_threads = any(source.has_own_threads for source, _ in self.parts)
-        self.asks_at_once = any(source.asks_at_once for source, _ in self.parts)
+
+    @property
+    def asks_at_once(self) -> bool:
+        """Whether one of the parts does."""
+        return any(source.asks_at_once for source, _ in self.parts)
 
     @property
     def read_shape(self) -> Shape:

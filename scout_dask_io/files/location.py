@@ -34,6 +34,10 @@ class Location(Protocol):
         """Whether several threads may ask at once."""
 
     @property
+    def takes_long(self) -> bool:
+        """Whether an answer takes so long that several are to be waited for at once."""
+
+    @property
     def shares_by_copies(self) -> bool:
         """Whether files that two locations share are copies, made where they lie."""
 

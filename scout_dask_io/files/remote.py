@@ -133,6 +133,11 @@ class RemoteLocation:
         return found
 
     @property
+    def takes_long(self) -> bool:
+        """A store is asked for much at once."""
+        return True
+
+    @property
     def serves_threads(self) -> bool:
         """Whether several threads may ask the store at once."""
         return self.client.at_once > 1

@@ -91,6 +91,28 @@ else:
         return len(data)
 
 
+if hasattr(os, "posix_fadvise"):
+
+    def ask_for(fd: int, offset: int, nbytes: int) -> None:
+        """Have bytes of a file brought into the system's cache, and do not wait for them."""
+        os.posix_fadvise(fd, offset, nbytes, os.POSIX_FADV_WILLNEED)
+
+    CAN_ASK = True
+else:
+
+    def ask_for(fd: int, offset: int, nbytes: int) -> None:
+        """Do nothing: this system cannot be asked to read ahead."""
+
+    CAN_ASK = False
+
+
+def max_open_files() -> int:
+    """Give how many files this process may have open; a guess where the system does not say."""
+    resource = _module("resource")
+    limit = 256 if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if limit < 0 else int(limit)
+
+
 def refused_name(path: str) -> str:
     """Give the first name in a path that Windows takes for something else, or ``""``.
 

@@ -49,7 +49,6 @@ from scout_dask_io.tiff.file_info import TiffInfo, describe_path
 from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.tiff.metadata import sizes_beside
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
-from scout_dask_io.tiff.set_folder import SetReading
 from scout_dask_io.tiff.source import TiffSource
 
 
@@ -209,7 +208,7 @@ def _planes(path: Location, opened: Opened, selection: Selection) -> InfoReport:
     return replace(
         report,
         path=str(path),
-        kind=_KINDS["set" if isinstance(reading, SetReading) else opened.kind],
+        kind=_KINDS[opened.kind if reading is None else reading.kind],
         shape=source.shape,
         segment=report.segment if same else None,
         codec=", ".join(sorted(codecs)),

@@ -163,6 +163,13 @@ def read_text(plan: Any) -> str:
     return format_nbytes(plan.read_nbytes) + again
 
 
+def order_text(n_reads: int) -> str:
+    """Say in how many pieces planes on a disk are read; empty of what is not read from there."""
+    if not n_reads:
+        return ""
+    return ", each file once, in order" if n_reads == 1 else f", each plane in {n_reads:,} pieces"
+
+
 def room_text(nbytes: int, free_nbytes: int | None) -> str:
     """Say what is to be written, and what is free there."""
     free = "" if free_nbytes is None else f", {format_nbytes(free_nbytes)} free"

@@ -34,9 +34,9 @@ from scout_dask_io.tiff.folder import (
     odd_names,
 )
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
+from scout_dask_io.tiff.plane_map import Place
 from scout_dask_io.tiff.range_reader import answered
 from scout_dask_io.tiff.set_folder import SetReading
-from scout_dask_io.tiff.sidecar import Place
 from scout_dask_io.tiff.stack_check import Survey
 
 

@@ -14,13 +14,14 @@ from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate_file
-from scout_dask_io.read.dataset import channels_of
+from scout_dask_io.read.dataset import channels_of, dataset_at
 from scout_dask_io.run.lazy import lazy_array, turned
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.nodes import find_node
 from scout_dask_io.store.source import level_source
+from scout_dask_io.tiff.dataset import holds_tiffs_below
 from scout_dask_io.tiff.describe import describe_planes
 from scout_dask_io.tiff.file_info import describe_path
 from scout_dask_io.tiff.folder import holds_planes, list_channels
@@ -176,4 +177,8 @@ def channel_names(path: Any, *, storage_options: Mapping[str, Any] | None = None
         return list(info.names) if "c" in info.axes else []
     if place.on_disk and holds_planes(place):
         return list(channels_of(place))
+    if place.on_disk and holds_tiffs_below(place):
+        grid = dataset_at(place, "channels")
+        if grid is not None:  # folders of positions, time points or several levels are no channels
+            return list(grid.channels)
     return [os.path.basename(str(folder)) for folder, _ in list_channels(place)]

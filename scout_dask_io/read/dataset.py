@@ -11,6 +11,7 @@ import dask.array as da
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.messages import Message, Option, Way, joined, warn
 from scout_dask_io.core.name_fields import (
+    DYES,
     AmbiguousNamesError,
     NameGrid,
     grid_of_names,
@@ -23,21 +24,15 @@ from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
 from scout_dask_io.tiff.folder import about_names
+from scout_dask_io.tiff.pending import check_check
+from scout_dask_io.tiff.plane_map import Place
 from scout_dask_io.tiff.set_folder import SetReading, is_told_by_names, sets_in
-from scout_dask_io.tiff.sidecar import Place
 
 #: How the files of a dataset are arranged: by their names, or by the metadata of sets of files.
 Reading: TypeAlias = NameGrid | SetReading
 #: The attribute of an array, or of level 0 of an image, that says how the names of the files
 #: were read that it was made of.
 READING_ATTRIBUTE = "dataset"
-
-#: Words by which a file alone is known to be of a channel.
-_DYES = frozenset(
-    {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
-    | {"cy", "texasred", "syto", "brightfield", "bf", "dic", "phase", "autofluorescence", "auto"}
-    | {"red", "green", "blue", "farred", "alexa", "nuclei", "membrane", "draq", "sytox", "topro"}
-)
 
 
 def imread_dataset(
@@ -89,7 +84,8 @@ def imread_dataset(
     check : {"all", "first"}
         Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
         at the size and time of the others, of which each is read before the first pixel of its
-        plane is given; see :func:`imread_folder`.
+        plane is given; see :func:`imread_folder`. Of a set of files, as OME-TIFF and Micro-Manager
+        have them, all are read either way: which page of which file a plane is lies in them.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -288,7 +284,7 @@ def _is_one_stack(grid: NameGrid) -> bool:
     words = [v.lower() for v in channel.values if isinstance(v, str)] if channel else []
     if not words:
         return False
-    is_alone = len(grid.fields) == 1 and not _DYES.intersection(words)
+    is_alone = len(grid.fields) == 1 and not DYES.intersection(words)
     return is_alone or max(map(len, words)) == 1
 
 
@@ -316,7 +312,7 @@ def grid_of_stacks(place: Location) -> NameGrid:
 
 def _check_told(place: Location, grid: Reading) -> None:
     """Refuse names that tell of no dataset."""
-    if isinstance(grid, NameGrid) and not grid.files:
+    if not grid.files:
         shown = ", ".join(map(repr, grid.strays[:3])) + (", ..." if len(grid.strays) > 3 else "")
         raise ArgumentError(
             f"{place!r}: the names of its {len(grid.strays):,} files ({shown}) do not say how they "
@@ -343,11 +339,7 @@ def channels_of(place: Location) -> tuple[str, ...]:
     PathNotFoundError, ArgumentError, TiffReadError
         As for :func:`read_dataset`.
     """
-    grid = read_dataset(place)
-    if isinstance(grid, SetReading):
-        return grid.channels
-    channel = grid.along("c")
-    return () if channel is None else channel.labels
+    return read_dataset(place).channels
 
 
 def about_folder(place: Location, names: Sequence[str], *, is_set: bool) -> Iterator[str]:
@@ -371,19 +363,13 @@ def about_folder(place: Location, names: Sequence[str], *, is_set: bool) -> Iter
 
 def odd_about(grid: Reading) -> list[str]:
     """Say in sentences what may not be meant about the names of a dataset."""
-    found = [f"{name!r} {_stray_of(grid)}, and is left out" for name in grid.strays[:5]]
+    found = [f"{name!r} {grid.how_strays_differ}, and is left out" for name in grid.strays[:5]]
     if len(grid.strays) > 5:
         found.append(f"{len(grid.strays) - 5:,} more files are left out")
     if grid.gaps:
         more = f" and {len(grid.gaps) - 10:,} more" if len(grid.gaps) > 10 else ""
         found.append(f"missing by the names: {', '.join(grid.gaps[:10])}{more}")
     return found
-
-
-def _stray_of(grid: Reading) -> str:
-    if isinstance(grid, SetReading):
-        return f"is no file of {grid.sets[0][1].kind} as the others are"
-    return "is not named as the others are"
 
 
 def open_grid(
@@ -402,6 +388,7 @@ def open_grid(
     ArgumentError
         If there are several positions and none is given, or not the one that is.
     """
+    check_check(check, selection.missing)
     _check_told(place, grid)
     one = grid_at(grid, selection.position, str(place))
     if isinstance(one, SetReading):

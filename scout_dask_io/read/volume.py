@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.axes import in_order
-from scout_dask_io.core.image_info import ImageInfo
+from scout_dask_io.core.image_info import Axis, ImageInfo
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import AS_IT_IS, Selection
@@ -113,7 +113,7 @@ def open_volume(
     scale, unit = _shown_scale(info, array.ndim)
     levels: list[da.Array] = [array]
     scales: list[tuple[float, ...]] = [scale]
-    shifts: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
+    shifts: list[tuple[float, ...]] = [_shown_shift(info, scale)]
     if opened is not None and image is not None:
         levels, scales, shifts = _levels(opened, image, scale)
     info = info.defaults(levels[0].shape[0] if levels[0].ndim == 4 else 1)
@@ -158,6 +158,15 @@ def _shown_scale(info: ImageInfo, ndim: int) -> tuple[tuple[float, ...], str | N
             )
         return (1.0, 1.0, 1.0), None
     return tuple(known[a] or max(found) if a in there else max(found) for a in "zyx"), unit
+
+
+def _shown_shift(info: ImageInfo, scale: Sequence[float]) -> tuple[float, ...]:
+    """Give where an array that is no image lies, ``(z, y, x)``, in the sizes that are shown."""
+    frame = dict(zip(info.axes, info.frame, strict=False))
+    placed = (frame.get(a, Axis()) for a in "zyx")
+    return tuple(
+        axis.translation * s / (axis.scale or 1.0) for axis, s in zip(placed, scale, strict=True)
+    )
 
 
 def _turned(opened: Opened) -> tuple[da.Array, ImageInfo, int]:

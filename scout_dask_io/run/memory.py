@@ -52,11 +52,16 @@ _CGROUPS = (
 
 def default_max_mem() -> int:
     """Give a quarter of the memory that is free now, in bytes, within a container's limit."""
+    return max(free_mem() // FREE_SHARE, 1)
+
+
+def free_mem() -> int:
+    """Give the memory that is free now, in bytes, within a container's limit."""
     free = psutil.virtual_memory().available
     for names in _CGROUPS:
         with contextlib.suppress(OSError, ValueError):
             free = min(free, _free_in_container(*names))
-    return max(int(free) // FREE_SHARE, 1)
+    return max(int(free), 0)
 
 
 def _free_in_container(limit: str, usage: str, statistics: str, cached: str) -> int:

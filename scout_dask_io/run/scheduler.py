@@ -136,6 +136,11 @@ class _Counting(Callback):
             self._report(self._done, self._total, self._nbytes)
 
 
+def runs_here() -> bool:
+    """Tell whether tasks run on threads of this process: they share what is in its memory."""
+    return active_client() is None and get_scheduler() in (None, threaded.get)
+
+
 class Stoppable(Protocol):
     """Work whose tasks can be told to stop."""
 

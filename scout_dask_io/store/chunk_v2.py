@@ -142,7 +142,13 @@ class ChunkDecoder:
 
 
 def write_file(
-    path: StrPath, temporary: StrPath, data: Any, *, root: StrPath, durable: bool = False
+    path: StrPath,
+    temporary: StrPath,
+    data: Any,
+    *,
+    root: StrPath,
+    durable: bool = False,
+    unseen: bool = False,
 ) -> None:
     """Write ``data`` to ``path`` whole or not at all: to ``temporary``, then renamed.
 
@@ -150,17 +156,17 @@ def write_file(
     ``root`` and the directory of ``temporary``, on the same file system, must
     exist: once they are gone, so is the job, and a late writer fails instead of
     touching what was published.
+
+    Where the array is ``unseen`` until it is published, a file that is not there yet is written in
+    its place: a rename is a round trip of a share, which lets one through at a time. Who finds a
+    file there, of a writer that was killed or is late, replaces it by a rename; a late writer
+    has another file open then.
     """
+    if unseen and _write_in_place(path, data, root, durable=durable):
+        return
     fd = os.open(temporary, CREATE, 0o666)
     try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            if durable:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+        _fill(fd, data, durable=durable)
         try:
             replace(temporary, path)
         except FileNotFoundError:
@@ -170,6 +176,35 @@ def write_file(
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _write_in_place(path: StrPath, data: Any, root: StrPath, *, durable: bool) -> bool:
+    """Write a file that is not there yet; tell whether it was not."""
+    try:
+        try:
+            fd = os.open(path, CREATE, 0o666)
+        except FileNotFoundError:
+            if Path(path).parent == Path(root):
+                raise  # the root itself is gone
+            make_dirs(Path(path).parent, Path(root))
+            fd = os.open(path, CREATE, 0o666)
+    except (FileExistsError, IsADirectoryError):
+        return False
+    # What an error leaves is of a unit that is not noted, and replaced when it is written again.
+    _fill(fd, data, durable=durable)
+    return True
+
+
+def _fill(fd: int, data: Any, *, durable: bool) -> None:
+    """Write into a new file, and close it."""
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 _SPECIAL_FLOATS: dict[Any, Any] = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}

@@ -19,7 +19,7 @@ from scout_dask_io.core.ome_metadata import (
     label_record,
     with_record,
 )
-from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute
+from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.files.voxel_csv import csv_size
@@ -33,6 +33,9 @@ FILLED_ATTRIBUTE = "filled_planes"
 CHANNELS_ATTRIBUTE = "channels"
 #: Attribute of an array that still grows: how far it is whole, and how long it will be.
 GROWING_ATTRIBUTE = "scout_growing"
+#: The attribute by which TensorStore states steps and units.
+UNITS_ATTRIBUTE = "dimension_units"
+_TIMES = {"s": "second", "ms": "millisecond", "us": "microsecond", "min": "minute", "h": "hour"}
 # What a reader makes something of, and a writer writes anew.
 _OWN_ATTRIBUTES = frozenset(
     (
@@ -43,6 +46,7 @@ _OWN_ATTRIBUTES = frozenset(
         ATTRIBUTE,
         DIMENSIONS_ATTRIBUTE,
         LABEL_KEY,
+        UNITS_ATTRIBUTE,
     )
 )
 
@@ -76,8 +80,11 @@ def stored_info(
     else:
         axes = stated_axes(axis_names(node), len(shape))
         info = ImageInfo(axes, channels=named_channels(_names(attributes, axes, shape)))
-        record, where = attributes.get(RECORD_KEY), f"{path}: {RECORD_KEY}"
-        known = with_record(info.sized(size), record, where)
+        key = RECORD_KEY if RECORD_KEY in attributes else UNITS_ATTRIBUTE
+        record = attributes.get(key)
+        if key == UNITS_ATTRIBUTE:
+            record = _record_of_units(record, axes)
+        known = with_record(info.sized(size), record, f"{path}: {key}")
         info = known if len(known.axes) in (0, len(shape)) else info
     size = given or size or info.voxel_size
     if size is None and path.on_disk:
@@ -88,6 +95,27 @@ def stored_info(
         info = replace(info, labels=is_labels, image_label=label_record(found))
     kept = {k: v for k, v in attributes.items() if k not in _OWN_ATTRIBUTES}
     return replace(info.sized(size), attributes=kept)
+
+
+def _record_of_units(found: Any, axes: str) -> dict[str, Any] | None:
+    """Give what TensorStore's ``dimension_units`` state, such as ``"4 um"`` or ``[4, "um"]``."""
+    if not isinstance(found, list) or len(found) != len(axes):
+        return None
+    stated = []
+    for letter, entry in zip(axes, found, strict=True):
+        pair = entry.split(maxsplit=1) if isinstance(entry, str) else entry
+        if not isinstance(pair, list) or not pair:
+            continue
+        try:
+            scale, unit = float(pair[0]), str(pair[1]) if len(pair) > 1 else None
+        except (TypeError, ValueError):
+            continue  # a unit without a number
+        factor = micrometres_of(unit)
+        if factor is not None:
+            # Times go by their names in OME-Zarr, lengths in micrometres here.
+            scale, unit = float(f"{scale * factor:.12g}"), "micrometer"
+        stated.append({"name": letter, "scale": scale, "unit": _TIMES.get(str(unit), unit)})
+    return {"axes": stated} if stated else None
 
 
 def attributes_of(info: ImageInfo, channels: Sequence[str] = ()) -> dict[str, Any]:

@@ -324,7 +324,8 @@ class LocalTransaction:
     def put(self, level: int | None, key: str, data: Any) -> None:
         """Write a chunk's file."""
         root = self._root(level)
-        self._write(f"{root}/{key}", data, root)
+        # Of an array that stands, a chunk is replaced in one step.
+        self._write(f"{root}/{key}", data, root, unseen=self.region is None)
 
     def remove(self, level: int | None, key: str) -> None:
         """Remove a chunk's file; none is no error."""
@@ -393,10 +394,10 @@ class LocalTransaction:
         whole = f"{self.staging.job}/array"
         return whole if level is None else f"{whole}/{level}"
 
-    def _write(self, path: str, data: Any, root: str) -> None:
+    def _write(self, path: str, data: Any, root: str, *, unseen: bool = False) -> None:
         temporary = f"{self.staging.job}/tmp/{os.getpid()}-{threading.get_ident()}-{next(_counter)}"
         try:
-            write_file(path, temporary, data, root=root, durable=self.durable)
+            write_file(path, temporary, data, root=root, durable=self.durable, unseen=unseen)
         except OSError as err:
             raise self._explained(err, path) from err
 

@@ -239,9 +239,12 @@ class ChunkFileSource(_StoredSource):
         self.shape = fmt.shape
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
-        # Chunks of a store are asked for at once, however few threads there are.
-        self.asks_at_once = not root.on_disk
         self.ahead_nbytes = 0 if root.on_disk else BATCH_NBYTES
+
+    @property
+    def asks_at_once(self) -> bool:
+        """Of a store, or of a share: chunks are asked for at once, however few threads."""
+        return self.root.takes_long
 
     def sample_files(self) -> list[tuple[str, int]]:
         """Give the array's metadata file."""

@@ -4,7 +4,7 @@
 <parent>/<name>                          what stands, untouched until the end
 <parent>/.<name>.scout-partial/<job>/    one unfinished write
     array/      the growing Zarr array
-    tmp/        chunk files before they are whole
+    tmp/        files before they are whole that replace others, blocks that wait
     journal/    the units that are finished
     job.json    what is written, and with which settings
     beside/     files that get names beside the array, once it has its own

@@ -39,7 +39,8 @@ from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
 from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.pending import check_check
-from scout_dask_io.tiff.sidecar import Place, Sidecar, of_file, places_beside, sidecars_of
+from scout_dask_io.tiff.plane_map import Place
+from scout_dask_io.tiff.sidecar import Sidecar, of_file, places_beside, sidecars_of
 from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource, token_of
 from scout_dask_io.tiff.stack_check import NAMED, filled_planes
 

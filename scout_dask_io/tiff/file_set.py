@@ -21,11 +21,14 @@ from scout_dask_io.files.location import Location
 from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, read_header, read_ifd
 from scout_dask_io.tiff.micromanager import (
+    PLANE_METADATA,
     is_ndtiff,
     is_stack,
     ndtiff_set,
+    place_of_plane,
     read_index,
     read_stack,
+    read_summary,
     stack_members,
     stack_set,
 )
@@ -33,7 +36,7 @@ from scout_dask_io.tiff.ome_set import is_ome, name_in, ome_set
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_chain import walk_chain
 from scout_dask_io.tiff.page_layout import SourceFile
-from scout_dask_io.tiff.plane_map import FileSet
+from scout_dask_io.tiff.plane_map import FileSet, Place, PlaneMap
 from scout_dask_io.tiff.range_reader import answered
 from scout_dask_io.tiff.series import open_tiff
 
@@ -67,13 +70,35 @@ def find_set_of(place: Location, window: Window, header: Header | None) -> FileS
         return None
     head = bytes(window.get(0, min(40, window.size)))
     if is_ndtiff(head):
-        return _ndtiff_of(place)
+        return _ndtiff_of(place, window)
     if is_stack(head) and (found := _stack_of(place)) is not None:
         return found
     text = _text(read_ifd(window, header, header.first), window)
     if not is_ome(text):
         return None
     return ome_set(place, text, cache(partial(_beside, place.parent)), _description, _count_pages)
+
+
+def stage_of(folder: Location, image: PlaneMap) -> Place | None:
+    """Give where the stage was at the first plane of an image of Micro-Manager, if that is stated.
+
+    Looks into one file.
+    """
+    plane = next((p for p in image.planes if p is not None), None)
+    if plane is None or (plane.ifd < 0 and plane.text < 0):
+        return None
+    try:
+        with opened(folder / plane.file) as (fd, file):
+            window = Window(fd, file.size)
+            if plane.text >= 0:
+                text = bytes(window.get(plane.text, plane.text_nbytes))
+            else:
+                header = read_header(window, file.path)
+                ifd = None if header is None else read_ifd(window, header, plane.ifd)
+                text = b"" if ifd is None else ifd.bytes_of(PLANE_METADATA, window) or b""
+    except (Damaged, TiffReadError, PathNotFoundError):
+        return None
+    return place_of_plane(text)
 
 
 def has_index(window: Window) -> bool:
@@ -91,7 +116,7 @@ def names_others(window: Window, header: Header | None) -> bool:
     return is_ome(_text(read_ifd(window, header, header.first), window))
 
 
-def _ndtiff_of(place: Location) -> FileSet | None:
+def _ndtiff_of(place: Location, window: Window) -> FileSet | None:
     index = read_index(place.parent)
     if index is None:
         raise BrokenSetError(
@@ -101,7 +126,7 @@ def _ndtiff_of(place: Location) -> FileSet | None:
             + " reads the pages of this file one after the other."
         )
     try:
-        found = ndtiff_set(place.parent, index)
+        found = ndtiff_set(place.parent, index, read_summary(partial(_get, window)))
     except TiffReadError as err:
         raise BrokenSetError(*err.args) from err
     if place.name not in found.files:

@@ -33,8 +33,9 @@ from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.image_record import ask, coarser, record_of
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
+from scout_dask_io.tiff.plane_map import Place
 from scout_dask_io.tiff.series import open_tiff, series_of
-from scout_dask_io.tiff.sidecar import Place, sidecars_of
+from scout_dask_io.tiff.sidecar import sidecars_of
 
 #: Dots per inch that programs write when they know of no size.
 _PRINT_RESOLUTIONS = (72, 96, 100, 150, 200, 300, 600, 1200)

@@ -25,12 +25,14 @@ from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import TiffReadError
 from scout_dask_io.files.location import Location
 from scout_dask_io.tiff.ome_set import check_names
-from scout_dask_io.tiff.plane_map import FileSet, PlaneAt, PlaneMap
+from scout_dask_io.tiff.plane_map import FileSet, Place, PlaneAt, PlaneMap
 
 INDEX = "NDTiff.index"
 #: Where the planes lie of which a data set has lower resolutions too.
 FULL = "Full resolution"
 _MOST_INDEX = 1 << 30
+#: The tag of a page that has what Micro-Manager says of its plane, as JSON.
+PLANE_METADATA = 51123
 _INDEX_MAP, _SUMMARY, _INDEX_ENTRIES, _NDTIFF = 54773648, 2355492, 3453623, 483729
 #: Of NDTiff's pixel types: bytes a sample, and samples.
 _PIXELS = {0: (1, 0), 1: (2, 0), 2: (1, 3), 3: (2, 0), 4: (2, 0), 5: (2, 0), 6: (2, 0)}
@@ -126,10 +128,11 @@ def stack_set(own: str, parts: Mapping[str, tuple[dict[str, Any], np.ndarray]]) 
                 )
             planes[number] = PlaneAt(name, 0, at)
             first_of.setdefault(position, name)
-    labels = _labels(first_of, extents["r"])
+    labels = _labels(first_of, extents["r"], summary)
     image = PlaneMap(
         str(summary.get("Prefix") or ""), axes, shape, planes, _sizes(summary),
         named_channels(_channel_names(summary, extents["c"])), labels,
+        places=_planned(summary, extents["r"])[1],
     )  # fmt: skip
     return FileSet("a Micro-Manager data set", (image,))
 
@@ -138,13 +141,79 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 1
 
 
-def _labels(first_of: Mapping[int, str], n: int) -> tuple[str, ...]:
-    """Name positions as their files do, where each begins a file of its own."""
+def _labels(first_of: Mapping[int, str], n: int, summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name positions as their files do, where each begins a file of its own, or as the summary."""
     names = {k: _STACK.fullmatch(name) for k, name in first_of.items()}
     labels = {k: m[2] for k, m in names.items() if m is not None and m[2]}
     if len(set(labels.values())) < n or len(set(first_of.values())) < n:
-        return tuple(f"Pos{k}" for k in range(n))
+        return _planned(summary, n)[0] or tuple(f"Pos{k}" for k in range(n))
     return tuple(labels[k] for k in range(n))
+
+
+def _planned(
+    summary: Mapping[str, Any], n: int
+) -> tuple[tuple[str, ...], tuple[Place | None, ...]]:
+    """Give names and places of ``n`` positions as a summary lists them; empty where it does not."""
+    listed = _plain(summary.get("StagePositions") or summary.get("InitialPositionList"))
+    if not isinstance(listed, list) or len(listed) != n:
+        return (), ()
+    rows = [row if isinstance(row, dict) else {} for row in listed]
+    labels = tuple(str(_plain(row.get("Label")) or "") for row in rows)
+    places = tuple(map(_planned_place, rows))
+    distinct = len(set(labels)) == n and all(labels)
+    return labels if distinct else (), places if any(places) else ()
+
+
+def _planned_place(row: Mapping[str, Any]) -> Place | None:
+    devices = _plain(row.get("DevicePositions"))
+    known = _plain(row.get("DeviceCoordinatesUm"))
+    listed = (
+        [_plain(d.get("Position_um")) for d in devices or () if isinstance(d, dict)]
+        if isinstance(devices, list)
+        else []
+    )
+    listed += list(known.values()) if isinstance(known, dict) else []
+    numbers = [v for v in listed if isinstance(v, list) and all(map(_is_number, v))]
+    x, y = next((v for v in numbers if len(v) == 2), (None, None))
+    (z,) = next((v for v in numbers if len(v) == 1), (None,))
+    return None if x is None and z is None else (z, y, x)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value: Any) -> Any:
+    """Give what a property map holds, which names the type of each value."""
+    if isinstance(value, dict) and "type" in value and ("scalar" in value or "array" in value):
+        return value.get("scalar", value.get("array"))
+    return value
+
+
+def place_of_plane(text: bytes) -> Place | None:
+    """Give where the stage was by the JSON of a plane, ``(z, y, x)`` in micrometres."""
+    try:
+        found = parse_json(text.split(b"\0", 1)[0].decode("utf-8", "replace"))
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    z, y, x = (
+        float(v) if _is_number(v) else None
+        for v in (_plain(found.get(f"{axis}PositionUm")) for axis in "ZYX")
+    )
+    return None if x is None and y is None and z is None else (z, y, x)
+
+
+def read_summary(read: Callable[[int, int], bytes]) -> dict[str, Any]:
+    """Give the summary at the head of a file of NDTiff; empty where there is none."""
+    try:
+        order = {b"II": "<", b"MM": ">"}.get(bytes(read(0, 2)), "<")
+        mark, n = struct.unpack(order + "II", read(20, 8))
+        found = parse_json(read(28, n).split(b"\0", 1)[0]) if mark == _SUMMARY else {}
+    except (ValueError, struct.error):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _sizes(summary: Mapping[str, Any]) -> tuple[VoxelSize, ...]:
@@ -208,8 +277,8 @@ def _entries(data: bytes, where: str) -> Iterator[tuple[dict[str, Any], str, tup
         number += 1
 
 
-def ndtiff_set(folder: Location, data: bytes) -> FileSet:
-    """Give the set that an index of NDTiff lists.
+def ndtiff_set(folder: Location, data: bytes, summary: Mapping[str, Any]) -> FileSet:
+    """Give the set that an index of NDTiff lists; ``summary`` is that of its files.
 
     Axes that are no time, channel or z tell positions apart.
 
@@ -225,7 +294,7 @@ def ndtiff_set(folder: Location, data: bytes) -> FileSet:
     for axes, name, numbers in _entries(data, where):
         rows.append(axes)
         offset, width, height, pixel, compression = numbers[:5]
-        places.append(PlaneAt(name, 0, -1, offset))
+        places.append(PlaneAt(name, 0, -1, offset, *numbers[5:7]))
         kinds.add((width, height, pixel, compression))
     if not rows:
         raise TiffReadError(f"{where!r} lists no plane: the NDTiff data set is empty")
@@ -260,7 +329,14 @@ def ndtiff_set(folder: Location, data: bytes) -> FileSet:
         planes[number] = place
     channels = values["c"] if all(isinstance(v, str) for v in values["c"]) else []
     labels = [_label(others, names, v) for v in values["r"]]
-    image = PlaneMap("", "".join(order), shape, planes, (), named_channels(channels), tuple(labels))
+    stated: tuple[str, ...] = ()
+    stage: tuple[Place | None, ...] = ()
+    if others == ["position"] and all(isinstance(k, int) for (k,) in values["r"]):
+        stated, stage = _planned(summary, len(labels))
+    image = PlaneMap(
+        "", "".join(order), shape, planes, _sizes(summary), named_channels(channels),
+        stated or tuple(labels), places=stage,
+    )  # fmt: skip
     return FileSet("an NDTiff data set", (image,))
 
 

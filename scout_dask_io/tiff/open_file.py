@@ -144,6 +144,17 @@ def open_checked(file: SourceFile) -> int:
         ) from None
     except OSError as err:
         raise TiffReadError(f"cannot open {file.path!r}: {err}") from err
+    return check_open(fd, file)
+
+
+def check_open(fd: int, file: SourceFile) -> int:
+    """Give a descriptor of a file that was described before; close it where it is not that one.
+
+    Raises
+    ------
+    SourceChangedError
+        If it is no longer the file that was described.
+    """
     try:
         now = os.fstat(fd)
         if (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -162,6 +162,8 @@ class naming:
 
 
 Lead: TypeAlias = tuple[slice, ...]
+#: Gives an open descriptor of the file of a page, by the page's number in a region.
+Opener: TypeAlias = Callable[[int, SourceFile], int]
 
 
 def iter_stacks(
@@ -217,11 +219,13 @@ def open_pages(
     lead: Region,
     readers: Sequence[AreaReader],
     options: dict[str, Any] | None,
+    opener: Opener | None = None,
 ) -> Iterator[tuple[tuple[slice, ...], int, Page | None]]:
     """Yield where each page of a region goes, its layout, and the page with its file open.
 
     ``None`` stands for a page of zeros. A file is opened once for a run of
-    pages, and closed before the next. With ``options`` the files are objects in a store.
+    pages, and closed before the next. With ``options`` the files are objects in a store. With
+    ``opener`` it is asked for the file of each page, by the page's number in the region in C order.
 
     Raises
     ------
@@ -236,17 +240,17 @@ def open_pages(
     fd, opened = -1, -1
     file: SourceFile | None = None
     try:
-        for place, row in zip(places, rows, strict=True):
+        for number, (place, row) in enumerate(zip(places, rows, strict=True)):
             if row[FILE] == NO_FILE:
                 yield place, row[LAYOUT], None
                 continue
-            if row[FILE] != opened or file is None:
+            if row[FILE] != opened or file is None or opener is not None:
                 if fd >= 0:
                     os.close(fd)
                     fd = -1
                 opened = row[FILE]
                 file = table.file_of(row)
-                fd = open_checked(file)
+                fd = open_checked(file) if opener is None else opener(number, file)
             yield place, row[LAYOUT], Page(fd, file, row[IFD], row[DATA])
     finally:
         if fd >= 0:

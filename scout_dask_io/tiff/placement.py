@@ -244,7 +244,7 @@ def _known_values(field: NameField, n: int) -> int:
         return len(values)
     if any(isinstance(v, str) for v in values):
         return 0  # a word that is yet to come may sort before these
-    steps = [b - a for a, b in pairwise(values)]
+    steps = [round(b - a, 9) for a, b in pairwise(values)]
     least = min(steps, default=0)
     return next((k for k, step in enumerate(steps, start=1) if step != least), len(values))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import Channel
 from scout_dask_io.core.voxel_size import VoxelSize
 
+#: A place of the stage, ``(z, y, x)`` in micrometres; ``None`` where it is not stated.
+Place: TypeAlias = tuple[float | None, float | None, float | None]
 #: The order of axes in datasets.
 ORDER = "tcz"
 _WORDS = {"t": "time", "c": "channel", "z": "z", "r": "position"}
@@ -27,13 +29,16 @@ class PlaneAt(NamedTuple):
     """A plane in a file beside the others: its page's number, or the bytes where it lies.
 
     ``ifd`` is the offset of its directory, -1 where ``page`` counts; ``data`` that of its pixels
-    where these alone are known: they are raw, and else as the first page of the file.
+    where these alone are known: they are raw, and else as the first page of the file. ``text``
+    and ``text_nbytes`` say where the JSON of the plane lies, -1 where no index does.
     """
 
     file: str
     page: int = 0
     ifd: int = -1
     data: int = -1
+    text: int = -1
+    text_nbytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class PlaneMap:
         Names along ``r``, where the image has that axis.
     place : tuple or None
         Where the stage was, ``(z, y, x)`` in micrometres.
+    places : tuple of (tuple or None)
+        The same for each of ``positions``; empty where nothing states it.
     """
 
     name: str
@@ -67,7 +74,8 @@ class PlaneMap:
     sizes: tuple[VoxelSize, ...] = ()
     channels: tuple[Channel, ...] = ()
     positions: tuple[str, ...] = ()
-    place: tuple[float | None, float | None, float | None] | None = None
+    place: Place | None = None
+    places: tuple[Place | None, ...] = ()
 
     def __post_init__(self) -> None:
         """Hold axes, shape and planes together."""
@@ -110,7 +118,8 @@ class PlaneMap:
         lead = [slice(None)] * len(self.axes)
         lead[at] = slice(number, number + 1)
         found = self.taken(self.axes.replace("r", ""), lead)
-        return replace(found, name=self.positions[number], positions=())
+        place = self.places[number] if self.places else self.place
+        return replace(found, name=self.positions[number], positions=(), place=place, places=())
 
     def counted(self) -> PlaneMap:
         """Give the least box around the planes that lie in some file."""
@@ -121,8 +130,8 @@ class PlaneMap:
         found = self.taken(self.axes, [slice(int(w.min()), int(w.max()) + 1) for w in where])
         if "r" in self.axes:
             span = where[self.axes.index("r")]
-            names = self.positions[int(span.min()) : int(span.max()) + 1]
-            found = replace(found, positions=names)
+            part = slice(int(span.min()), int(span.max()) + 1)
+            found = replace(found, positions=self.positions[part], places=self.places[part])
         return found
 
     def words(self, number: int) -> str:

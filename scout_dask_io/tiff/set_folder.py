@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import product
 from typing import Any
 
 from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.image_info import named_channels
 from scout_dask_io.core.messages import warn
-from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameGrid
+from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameGrid, grid_of_names, says_channels
 from scout_dask_io.core.selection import AS_IT_IS, Selection
-from scout_dask_io.errors import PathNotFoundError, TiffReadError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location
-from scout_dask_io.tiff.file_set import BrokenSetError, find_set
+from scout_dask_io.tiff.file_set import BrokenSetError, find_set, stage_of
 from scout_dask_io.tiff.micromanager import FULL
-from scout_dask_io.tiff.plane_map import FileSet, PlaneMap
+from scout_dask_io.tiff.plane_map import FileSet, Place, PlaneMap
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.set_source import MapSurvey, describe_map, survey_map
-from scout_dask_io.tiff.sidecar import Place
 from scout_dask_io.tiff.source import TiffSource
 
 _NOUNS = {"t": "time point", "c": "channel", "z": "plane"}
@@ -66,6 +66,7 @@ class SetReading:
     gaps: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
     pattern: str = ""
+    kind = "set"
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -93,8 +94,9 @@ class SetReading:
 
     @property
     def places(self) -> list[Place | None]:
-        """Where the stage was at each position."""
-        return [self.members[name].image.place for name in self.positions]
+        """Where the stage was at each position, by the first plane of each or by the set; I/O."""
+        found = [self.members[name] for name in self.positions]
+        return [stage_of(one.folder, one.image) or one.image.place for one in found]
 
     @property
     def files(self) -> dict[str, None]:
@@ -152,6 +154,11 @@ class SetReading:
         if self.positions:
             fields["position"] = list(self.positions)
         return {"set": self.sets[0][1].kind, "fields": fields}
+
+    @property
+    def how_strays_differ(self) -> str:
+        """Why a stray is left out, for sentences."""
+        return f"is no file of {self.sets[0][1].kind} as the others are"
 
     @property
     def how(self) -> str:
@@ -249,7 +256,51 @@ def sets_in(root: Location, names: Sequence[str]) -> SetReading | None:
             queue = [name for name in queue if name not in one.files]
     if len(found) > 1 and not any(len(one.files) > 1 for _, one in found):
         return None  # each file is whole, and names say what it is
+    if (whole := _joined_channels(found)) is not None:
+        found = [("", whole)]
     return SetReading(root, tuple(found), tuple(strays))
+
+
+def _joined_channels(sets: Sequence[tuple[str, FileSet]]) -> FileSet | None:
+    """Give sets as one, whose channels they are by the names of their folders.
+
+    ``None`` where folders do not say so, as acquisitions of several days do not, where they hold
+    more than one channel each, or other images than the first.
+    """
+    folders = [below for below, _ in sets]
+    if len(sets) < 2 or len(set(folders)) < len(sets) or not all(folders):
+        return None
+    try:
+        grid = grid_of_names([f"{below}/{k}.tif" for below in folders for k in range(2)])
+    except ArgumentError:
+        return None
+    channel = grid.along("c")
+    if channel is None or grid.axes != "cz" or grid.strays or not says_channels(channel):
+        return None
+    of_folder = dict(sets)
+    ordered = [grid.files[k, 0].removesuffix("/0.tif") for k in range(len(sets))]
+    images = [[image.squeezed() for image in of_folder[below].images] for below in ordered]
+    kinds = [[(image.axes, image.shape) for image in one] for one in images]
+    if any(kind != kinds[0] for kind in kinds) or any("c" in axes for axes, _ in kinds[0]):
+        return None
+    own = [c.name for one in images for c in one[0].channels]
+    labels = own if len(set(own)) == len(ordered) == len(own) and all(own) else channel.labels
+    joined = [
+        replace(
+            alike[0],
+            axes="c" + alike[0].axes,
+            shape=(len(alike), *alike[0].shape),
+            planes=[
+                None if p is None else p._replace(file=f"{below}/{p.file}")
+                for below, image in zip(ordered, alike, strict=True)
+                for p in image.planes
+            ],
+            channels=named_channels(labels),
+        )
+        for alike in zip(*images, strict=True)
+    ]
+    lacking = {f"{below}/{name}" for below, one in sets for name in one.lacking}
+    return FileSet(sets[0][1].kind, tuple(joined), frozenset(lacking))
 
 
 def _find(folder: Location, name: str) -> FileSet | None:

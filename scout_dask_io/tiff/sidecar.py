@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 from xml.etree import ElementTree
 
 from scout_dask_io.core.json_document import parse_json, parse_json_at
@@ -27,9 +27,7 @@ from scout_dask_io.core.name_layouts import TIFF_ENDING
 from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location
-
-#: A place of the stage, ``(z, y, x)`` in micrometres; ``None`` where it is not stated.
-Place: TypeAlias = tuple[float | None, float | None, float | None]
+from scout_dask_io.tiff.plane_map import Place
 
 _MOST_TEXT, _MOST_XML = 4 << 20, 256 << 20
 # Metadata that make no sense raise these.

@@ -20,13 +20,22 @@ from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.files.requests import BATCH_NBYTES
+from scout_dask_io.files.system import CAN_ASK
 from scout_dask_io.tiff.metadata import Stated, sizes_beside
 from scout_dask_io.tiff.open_file import shared_gate
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
-from scout_dask_io.tiff.page_reader import AreaReader, Scratch, iter_stacks, naming, open_pages
+from scout_dask_io.tiff.page_reader import (
+    AreaReader,
+    Opener,
+    Scratch,
+    iter_stacks,
+    naming,
+    open_pages,
+)
 from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.pending import PendingHeaders
 from scout_dask_io.tiff.raw_reader import RawReader, area_reader
+from scout_dask_io.tiff.read_ahead import PageQueue
 
 #: A dask block is a page by default, up to this size.
 MAX_BLOCK_NBYTES = 256 << 20
@@ -99,6 +108,7 @@ class TiffSource(Source):
         self.ahead_nbytes = 0 if options is None else BATCH_NBYTES
         self._gate_key = token
         self._gate: AbstractContextManager[Any] | None = None
+        self._queued: tuple[PageQueue, int] | None = None
         self.token = token
         self.nb_workers = nb_workers
         self.file_ndim = file_ndim
@@ -209,7 +219,7 @@ class TiffSource(Source):
         has_samples = len(region) - n > 2
         table, lead = self._settled(region[:n])
         readers = self._readers(table, region[n:])
-        pages = open_pages(table, lead, readers, self._options)
+        pages = open_pages(table, lead, readers, self._options, self._opener_of(region[:n]))
         zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
         whole = tuple(slice(0, k) for k in zeros.shape[n:])
         first = readers[0]
@@ -255,7 +265,8 @@ class TiffSource(Source):
             return
         # Pixels lie in the file as they will in memory: no copy is needed.
         readers = cast("list[RawReader]", self._readers(table, inner))
-        for place, number, page in open_pages(table, lead, readers, self._options):
+        opener = self._opener_of(region[:n])
+        for place, number, page in open_pages(table, lead, readers, self._options, opener):
             if page is None:
                 out[place] = 0
                 continue
@@ -295,8 +306,21 @@ class TiffSource(Source):
         part.table = self.table.part(lead)
         part.shape = (*part.table.pages.shape[:-1], *self.shape[self.lead_ndim :])
         part.token = f"{self.token}[{where}]"
-        part._filled, part._stated, part._info = (), None, None
+        part._filled, part._stated, part._info, part._queued = (), None, None, None
         return part
+
+    def _opener_of(self, lead: Region) -> Opener | None:
+        """Give who opens files once they were read ahead, where that is done."""
+        if self._queued is None:
+            return None
+        queue, first = self._queued
+        shape = self.shape[: self.lead_ndim]
+        numbers = np.arange(first, first + math.prod(shape)).reshape(shape)[lead].reshape(-1)
+        return lambda number, file: queue.open(int(numbers[number]), file)
+
+    def read_ahead(self, nbytes: int) -> PagesAhead | None:
+        """Give who has whole files read in order; ``None`` in a store, which does not seek."""
+        return PagesAhead(nbytes) if self._options is None and CAN_ASK else None
 
     def _own_gate(self) -> AbstractContextManager[Any]:
         if self._gate is None:
@@ -304,9 +328,28 @@ class TiffSource(Source):
         return self._gate
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = dict(self.__dict__, _gate=None)
+        # Who reads ahead does so in this process.
+        state = dict(self.__dict__, _gate=None, _queued=None)
         del state["dtype"]
         return _load, (state,)
+
+
+class PagesAhead:
+    """Pages of sources that are read in order, so many bytes ahead of who reads parts of them."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._queue = PageQueue(nbytes)
+        self.close = self._queue.close
+
+    def follow(self, part: Source) -> Source:
+        """Give a source whose reads wait until their pages are here."""
+        if not isinstance(part, TiffSource):
+            return part
+        first = self._queue.add(part.table)
+        waiting = object.__new__(TiffSource)
+        waiting.__dict__.update(part.__dict__)
+        waiting._queued = self._queue, first
+        return waiting
 
 
 def token_of(files: Iterable[SourceFile], what: str) -> str:

@@ -179,7 +179,7 @@ def _write_tail(
     done = units_done(target, {None: units}, resume=mode.resume, deep=mode.durable)
     name = f"append-{txn.name}"
     plan = replace(plan, units=units)
-    graph = unit_tasks(name, plan, pixels, target, done)
+    graph = unit_tasks(name, plan, pixels, target, done, mode)
     try:
         publish = partial(_commit, target, units, place)
         return run_write(graph, publish, pixels.array, target, plan, mode)

@@ -24,7 +24,7 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, level_record
 from scout_dask_io.core.plan import WritePlan, copies_of, grow_unit, plan_source
 from scout_dask_io.core.pyramid import Level, plan_levels
-from scout_dask_io.core.source import JoinedSource, Source
+from scout_dask_io.core.source import JoinedSource, ReadAhead, Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE
 from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location
@@ -341,11 +341,13 @@ def _write_tails(
     counted: set[Any] = set()
     ends: Sequence[Any] = ()
     already = 0
+    ahead: ReadAhead | None = None
     for n, (each, target) in enumerate(zip(plans, targets, strict=True)):
         done = units_done(target, {n: each.units}, resume=mode.resume, deep=mode.durable)
         here = f"{name}-{n}"
         if n == 0:
-            found = unit_tasks(here, each, pixels, target, done)
+            found = unit_tasks(here, each, pixels, target, done, mode)
+            ahead = found.ahead
         else:
             above = f"{here}-above"
             tasks[above] = wait_task(above, ends)
@@ -356,7 +358,7 @@ def _write_tails(
         ends = found.ends
         already += found.already
     units: dict[int | None, Blocks] = {n: p.units for n, p in enumerate(plans)}
-    graph = WriteGraph(name, tasks, counted, ends, already)
+    graph = WriteGraph(name, tasks, counted, ends, already, ahead)
     publish = partial(_commit, targets[0], units, shown, place)
     try:
         return run_write(graph, publish, pixels.array, targets[0], plans[0], mode)

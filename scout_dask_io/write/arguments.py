@@ -14,13 +14,21 @@ from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import Shape, expand_chunks
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, Option
-from scout_dask_io.core.plan import WritePlan, copies_of, plan_computed, plan_source
+from scout_dask_io.core.plan import (
+    WritePlan,
+    copies_of,
+    pieces_of_plane,
+    plan_computed,
+    plan_source,
+    slab_nbytes,
+)
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, ChunkError, MemoryLimitError
 from scout_dask_io.files.location import Location
 from scout_dask_io.run.graph_search import search_graph
-from scout_dask_io.run.scheduler import planned
+from scout_dask_io.run.memory import free_mem
+from scout_dask_io.run.scheduler import planned, runs_here
 from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
 from scout_dask_io.store.readers import may_read
@@ -59,7 +67,9 @@ def plan_stored(pixels: WriteInput, stored: Shape, limits: Limits, *, sharded: b
     try:
         if source is not None:
             room |= {"band_nbytes": source.band_nbytes, "ahead_nbytes": source.ahead_nbytes}
-            return planned(plan_source, source.shape, dtype, stored, source.read_shape, **room)
+            plan = planned(plan_source, source.shape, dtype, stored, source.read_shape, **room)
+            cached_nbytes, n_reads = _reads_of(source, plan)
+            return replace(plan, cached_nbytes=cached_nbytes, n_reads=n_reads)
         return planned(plan_computed, pixels.data.chunks, dtype, stored, **room)
     except MemoryLimitError as err:
         if not sharded:
@@ -69,6 +79,22 @@ def plan_stored(pixels: WriteInput, stored: Shape, limits: Limits, *, sharded: b
             f"a shard of {stored}, {nbytes}, is in memory whole while it is encoded, as a chunk "
             "is: " + err.args[0] + " Smaller shards take less."
         ) from err
+
+
+def _reads_of(source: Source, plan: WritePlan) -> tuple[int, int]:
+    """Give what the cache of files is to hold of planes on a disk, and how often each is read.
+
+    The planes in work, and as many of the next, but not more than half of what is free. Where that
+    does not hold the planes in work, rows are read as they are needed; and so on a cluster, where
+    a worker needs few rows of each plane.
+    """
+    if source.read_ahead(0) is None:
+        return 0, 0
+    n_pieces, slab = pieces_of_plane(plan), slab_nbytes(plan)
+    room = free_mem() // 2 if runs_here() else 0
+    if n_pieces < 2 or slab > room:
+        return 0, n_pieces
+    return min(2 * slab, plan.nbytes, room), 1
 
 
 def compressor_of(plan: WritePlan, codec: Any) -> Any:

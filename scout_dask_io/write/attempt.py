@@ -60,12 +60,15 @@ class Running:
         How many there are.
     cancelled : bool
         Whether the attempt was given up.
+    is_slow : bool
+        Whether files took long to write: what is written on a disk goes through the window then.
     """
 
     pool: BufferPool = field(default_factory=BufferPool)
     window: RequestWindow = field(default_factory=RequestWindow)
     n_tasks: int = 0
     cancelled: bool = False
+    is_slow: bool = False
 
 
 _lock = threading.Lock()

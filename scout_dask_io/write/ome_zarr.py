@@ -22,6 +22,7 @@ from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
 from scout_dask_io.core.pyramid import Level
+from scout_dask_io.core.source import ReadAhead
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
@@ -346,6 +347,7 @@ def _image_tasks(
     units: set[Any] = set()
     ends: Sequence[Any] = ()
     already = 0
+    ahead: ReadAhead | None = None
     for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
         n_levels = len(top.lower) + 1
         made: dict[int | None, Blocks] = {
@@ -354,7 +356,8 @@ def _image_tasks(
         done = units_done(top, made, resume=mode.resume, deep=mode.durable)
         here = f"{name}-{first}"
         if k == 0:
-            found = unit_tasks(here, plan, pixels, top, done)
+            found = unit_tasks(here, plan, pixels, top, done, mode)
+            ahead = found.ahead
         else:
             above = f"{here}-above"
             tasks[above] = wait_task(above, ends)
@@ -367,7 +370,7 @@ def _image_tasks(
         units |= found.units
         ends = found.ends
         already += found.already
-    return WriteGraph(name, tasks, units, ends, already)
+    return WriteGraph(name, tasks, units, ends, already, ahead)
 
 
 def _commit(

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,12 +32,12 @@ from scout_dask_io.core.grid import (
     relative_to,
 )
 from scout_dask_io.core.messages import RESUME
-from scout_dask_io.core.plan import WritePlan
-from scout_dask_io.core.source import ArraySource, PiecesSource, Source
+from scout_dask_io.core.plan import WritePlan, slab_nbytes
+from scout_dask_io.core.source import ArraySource, PiecesSource, ReadAhead, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
-from scout_dask_io.run.scheduler import run_tasks
+from scout_dask_io.run.scheduler import run_tasks, runs_here
 from scout_dask_io.run.scratch import (
     ScratchSource,
     SpillingCache,
@@ -70,6 +71,8 @@ class WriteGraph:
         Those that must be done before it is published.
     already : int
         Units that were finished before.
+    ahead : ReadAhead or None
+        Who reads the source's files in order; closed when the tasks have ended.
     """
 
     name: str
@@ -77,16 +80,25 @@ class WriteGraph:
     units: Set[Any]
     ends: Sequence[Any]
     already: int = 0
+    ahead: ReadAhead | None = None
 
 
 def unit_tasks(
-    name: str, plan: WritePlan, pixels: WriteInput, target: Target, done: Set[int]
+    name: str,
+    plan: WritePlan,
+    pixels: WriteInput,
+    target: Target,
+    done: Set[int],
+    mode: WriteMode,
 ) -> WriteGraph:
     """Give the tasks of a write, but for units that are done."""
     skip, array = done.__contains__, pixels.array
     ends: Sequence[Any] | None = None
+    ahead = None
     if pixels.source is not None:
-        tasks = _source_tasks(name, plan, pixels.source, target, skip)
+        if plan.cached_nbytes and mode.compute and runs_here():
+            ahead = pixels.source.read_ahead(max(plan.cached_nbytes - slab_nbytes(plan), 0))
+        tasks = _source_tasks(name, plan, pixels.source, target, skip, ahead)
     elif array is None:
         raise TypeError("neither a source nor an array")
     elif plan.route == "blocks":
@@ -97,14 +109,25 @@ def unit_tasks(
         tasks = _scratch_tasks(name, plan, array, target, skip)
         ends = [k for k in tasks if k[0] in (name, f"{name}-drop")]
     units = {key for key in tasks if key[0] == name}
-    return WriteGraph(name, tasks, units, list(tasks) if ends is None else ends, len(done))
+    ends = list(tasks) if ends is None else ends
+    return WriteGraph(name, tasks, units, ends, len(done), ahead)
 
 
 def _source_tasks(
-    name: str, plan: WritePlan, source: Source, target: Target, skip: Callable[[int], bool]
+    name: str,
+    plan: WritePlan,
+    source: Source,
+    target: Target,
+    skip: Callable[[int], bool],
+    ahead: ReadAhead | None,
 ) -> Tasks:
-    """One task a unit, each with the part of the source that it reads."""
+    """One task a unit, each with the part of the source that it reads.
+
+    Where files are read ahead, each task takes the unit whose turn it is.
+    """
     tasks: Tasks = {}
+    turns: list[partial[WrittenUnit]] = []
+    taken = iter(turns)
     target = replace(target, ahead_nbytes=plan.ahead_nbytes)
     last: Region = ()
     part, inside = source, full_region(source.shape)
@@ -116,11 +139,21 @@ def _source_tasks(
         slab = region[:-2] + full_region(source.shape)[-2:] if source.ndim > 2 else ()
         if slab and slab != last:
             part, inside = source.narrow(slab)
+            part = part if ahead is None else ahead.follow(part)
             last = slab
         where = (*inside[:-2], *region[-2:]) if slab else region
         key = (name, unit)
-        tasks[key] = Task(key, write_unit, target, unit, region, DataNode(None, part), where)
+        if ahead is None:
+            tasks[key] = Task(key, write_unit, target, unit, region, DataNode(None, part), where)
+        else:
+            turns.append(partial(write_unit, target, unit, region, part, where))
+            tasks[key] = Task(key, _write_next, DataNode(None, taken))
     return tasks
+
+
+def _write_next(turns: Iterator[partial[WrittenUnit]]) -> WrittenUnit:
+    """Write the unit whose turn it is: dask begins tasks in an order of its own."""
+    return next(turns)()
 
 
 def level_tasks(
@@ -367,6 +400,8 @@ def run_write(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
     if not mode.compute:
+        if graph.ahead is not None:
+            graph.ahead.close()  # who computes it does not say when it is over
         write = DelayedWrite(final, layers)  # type: ignore[no-untyped-call]
         write.target = target
         # Those of an image's levels are told apart by the first level that they make.
@@ -400,6 +435,9 @@ def run_write(
         _LOG.info("%s: stopped by %s", destination, type(err).__name__)
         _abandon(target.transaction, err)
         raise
+    finally:
+        if graph.ahead is not None:
+            graph.ahead.close()
 
 
 def _n_threads(plan: WritePlan, target: Target) -> int:
@@ -407,7 +445,8 @@ def _n_threads(plan: WritePlan, target: Target) -> int:
 
     Computed blocks have no such bound: more threads would compute more of them at once.
     """
-    waits = target.uploads is not None and plan.route == "source"
+    limit = target.uploads
+    waits = limit is not None and not limit.on_disk and plan.route == "source"
     return plan.nb_workers * (2 if waits else 1)
 
 

@@ -328,7 +328,7 @@ def write_zarr(
     target = Target(txn, txn.format(None), plan.band, qc=qc, uploads=limit)
     done = units_done(target, {None: plan.units}, resume=resume, deep=durable)
     name = f"write-{txn.name}"
-    graph = unit_tasks(name, plan, pixels, target, done)
+    graph = unit_tasks(name, plan, pixels, target, done, mode)
     publish = partial(_commit, target, plan.units, subject)
     written = run_write(graph, publish, pixels.array, target, plan, mode)
     return cast("zarr.Array[Any] | Delayed", written)

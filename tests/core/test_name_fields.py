@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import numpy as np
@@ -105,6 +106,67 @@ def test_two_bare_numbers_are_asked_for_and_the_patterns_that_are_named_choose()
     assert "0, 1, 2 (3 values)" in caught.value.varying
     assert grid_of_pattern(names, "{z}_{c}.tif").shape == (2, 3)
     assert grid_of_pattern(names, "{c}_{z}.tif").shape == (3, 2)
+
+
+def patterns_in(error: Exception) -> list[str]:
+    return re.findall("pattern='(.+?)'", str(error))
+
+
+def test_wells_alone_may_be_words_and_a_counter_and_are_asked_for():
+    names = [f"{row}{column:02d}.tif" for row in "AB" for column in range(1, 13)]
+    with pytest.raises(AmbiguousNamesError, match="A01, A02, A03") as caught:
+        grid_of_names(names)
+    wells, both = (grid_of_pattern(names, p) for p in patterns_in(caught.value))
+    assert (wells.axes, wells.positions[:2], len(wells.positions)) == ("p", ("A01", "A02"), 24)
+    assert (both.axes, both.shape, both.along("c").labels) == ("cz", (2, 12), ("A", "B"))
+
+
+@pytest.mark.parametrize(
+    ("form", "values", "axes"),
+    [
+        ("a_c{c}_z_{z:.2f}.tif", [0.0, 0.25, 0.5, 0.75, 1.0], "cz"),
+        ("a_c{c}_z{z:.1f}.tif", [9.5, 10.0, 10.5], "cz"),
+        ("t{c}h{z:.1f}.tif", [9.0, 9.5, 10.5], "tz"),
+    ],
+)
+def test_numbers_with_a_point_are_asked_for_and_read_in_their_order(form, values, axes):
+    names = [form.format(c=c, z=z) for c in (1, 2) for z in values]
+    with pytest.raises(AmbiguousNamesError) as caught:
+        grid_of_names(names)
+    read = [grid_of_pattern(names, p) for p in patterns_in(caught.value)]
+    grid = next(g for g in read if g.axes == axes and not g.holes)
+    assert grid.along("z").values == tuple(values)
+
+
+def test_gaps_are_told_of_numbers_with_a_point_too():
+    grid = grid_of_names([f"a_{z}um.tif" for z in (0, 2.5, 5, 10, 12.5)])
+    assert (grid.axes, grid.gaps) == ("z", ("z 7.5",))
+
+
+@pytest.mark.parametrize(
+    ("names", "n"),
+    [
+        ([f"brain{b}_C{c}_z{z}.tif" for b in (1, 2) for c in (0, 1) for z in range(3)], 2),
+        (["2023-01-01_10h00/z0.tif", "2023-01-01_10h05/z0.tif", "2023-01-01_11h00/z0.tif"], 3),
+        ([f"{a}_{b}_{c}.tif" for a in range(2) for b in range(3) for c in range(2)], 4),
+    ],
+)
+def test_every_pattern_that_is_offered_takes_all_files_and_no_axis_twice(names, n):
+    with pytest.raises(AmbiguousNamesError) as caught:
+        grid_of_names(names)
+    patterns = patterns_in(caught.value)
+    assert len(patterns) >= n
+    for pattern in patterns:
+        grid = grid_of_pattern(names, pattern)
+        assert (grid.strays, len(grid.files)) == ((), len(names))
+    assert any("{p}" in pattern for pattern in patterns)
+
+
+def test_a_projection_or_a_copy_is_no_channel():
+    names = [f"ch{c}_z{z}.tif" for c in range(2) for z in range(4)]
+    for odd in ("MAX_z0.tif", "ch1_z3 - Copy.tif", "ch1_zmax.tif"):
+        grid = grid_of_names([*names, odd])
+        assert (grid.axes, grid.shape, grid.strays) == ("cz", (2, 4), (odd,))
 
 
 def test_names_of_which_no_two_are_alike_tell_nothing():

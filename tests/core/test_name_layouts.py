@@ -73,6 +73,32 @@ LAYOUTS = {
     "COLM": ("LOC{p:03d}_20130512_CHN{c:02d}_PLN{z:04d}.tif", "pcz", {}, ("LOC1", "LOC2")),
     "Incucyte": ("VID1_{p}_1_2021y03m{t:02d}d_10h00m.tif", "pt", {"p": ["B3", "C12"]},
                  ("B3", "C12")),
+    "scanR": ("ki67--W0000{p}--P0000{q}--Z{z:05d}--T{t:05d}--{c}.tif", "pqtcz",
+              {"c": ["Cy5", "DAPI"]}, ("W1_P1", "W1_P2", "W2_P1", "W2_P2")),
+    "scanR, wells alone": ("W{p:05d}--Z{z:05d}--T00000--{c}.tif", "pcz", {"c": ["GFP", "RFP"]},
+                           ("W1", "W2")),
+    "Cellomics": ("MFGTMP_81_{p}f0{q}d{c}.TIF", "pqc", {"p": ["A01", "H12"], "q": [0, 1]},
+                  ("A01_f0", "A01_f1", "H12_f0", "H12_f1")),
+    "Gen5": ("{p}_02_1_{q}Z{z}_{c}_{t:03d}.tif", "pqtcz",
+             {"p": ["B2", "D11"], "c": ["GFP", "Phase"]},
+             ("B2_1", "B2_2", "D11_1", "D11_2")),
+    "lattice light sheet, cameras": (
+        "ex7_Iter_0000_{c}_CAM1_stack{t:04d}_560nm_0{t}msec_9{t}msecAbs_000x_00{p}y_000z_0000t.tif",
+        "ptc", {"c": ["CamA_ch0", "CamB_ch0"]}, ("1", "2")),
+    "QuPath": ("s7 [d=1,x={p},y=0,w=256,h=256,z={z},t={t}].tif", "ptz", {"p": [0, 256]},
+               ("x=0", "x=256")),
+    "wells": ("day3_{p}_z{z:02d}_c{c}.tif", "pcz", {"p": ["C3", "C11", "D3", "D11"]},
+              ("C3", "C11", "D3", "D11")),
+    "wells and dyes": ("{p}_{c}_{z:03d}.tif", "pcz", {"p": ["A01", "B01"], "c": ["Cy3", "Hoechst"]},
+                       ("A01", "B01")),
+    "wells as folders": ("{p}/f00/c{c}_z{z}.tif", "pcz", {"p": ["A1", "A2", "B1"]},
+                         ("A1", "A2", "B1")),
+    "stages": ("TileScan 3--Stage{p:02d}--Z{z:03d}--C{c:02d}.tif", "pcz", {}, ("Stage1", "Stage2")),
+    "dyes with numbers and without": ("m9_{z}_{c}.tif", "cz", {"c": ["Alexa647", "BF", "Cy5"]}, ()),
+    "dyes in other letters": ("{c}_z{z}.tif", "cz", {"c": ["grün", "röt"]}, ()),
+    "signs": ("a_z{z}_c{c}.tif", "cz", {"z": [-20, -10, 0, 10]}, ()),
+    "signs of both kinds": ("a_c{c}_z_{z}.tif", "cz", {"z": ["-020", "-010", "+000", "+010"]}, ()),
+    "micrometres with a point": ("a_c{c}_{z}um.tif", "cz", {"z": [0, 2.5, 5, 7.5, 10]}, ()),
     "two sides of channels": ("embryo_{v}_t{t:03d}_c{c}.tif", "vtc", {"v": ["left", "right"]},
                               ("left", "right")),
     "days": ("day{t}/ch{c}/z{z:03d}.tif", "tcz", {}, ()),
@@ -117,6 +143,13 @@ def test_a_file_beside_those_of_a_layout_is_a_stray_and_a_hole_is_named():
     assert (grid.axes, grid.strays, grid.holes) == ("tz", ("dark.tif",), ("time 2, z 0",))
     assert grid.layout == "Micro-Manager 1.4"
     assert "named as those of Micro-Manager 1.4" in str(grid)
+
+
+def test_tiles_of_qupath_are_told_apart_by_where_they_begin_whatever_their_width():
+    made = [f"a [x={x},y={y},w={512 - x // 4},h=512].tif" for x in (0, 512) for y in (0, 512)]
+    grid = grid_of_names(made)
+    assert grid.axes == "p"
+    assert grid.positions == ("x=0_y=0", "x=0_y=512", "x=512_y=0", "x=512_y=512")
 
 
 def test_what_looks_like_a_layout_and_does_not_fit_it_is_read_as_ever():

@@ -72,6 +72,80 @@ def test_positions_of_micromanager_are_arrays_of_their_own(tmp_path: Path, label
         io.convert(tmp_path / "set", tmp_path / "a.zarr")
 
 
+STAGE = [(30.5, -1200.0, 4130.0), (31.5, -1200.0, 6130.25), (32.5, 800.0, 4130.0)]
+
+
+@pytest.mark.parametrize("kind", ["one file", "a file a position", "NDTiff"])
+@pytest.mark.parametrize("by", ["planes", "summary", "nothing"])
+def test_names_and_places_of_positions_are_those_that_the_metadata_state(
+    tmp_path: Path, kind: str, by: str
+):
+    names = ["mouse A", "mouse B", "control"]
+    volume = make_volume((3, 2, 2, 3, 11, 13))
+    rows = [
+        {"Label": name, "DevicePositions": [{"Device": "XY", "Position_um": [x, y]},
+                                            {"Device": "Z", "Position_um": [z]}]}
+        for name, (z, y, x) in zip(names, STAGE, strict=True)
+    ]  # fmt: skip
+    stated = {
+        "planes": {"places": STAGE},
+        "summary": {"StagePositions": rows},
+        "nothing": {"StagePositions": "none"},
+    }[by]
+    if kind == "NDTiff":
+        planes = list(grid_planes(volume, ("position", "time", "channel", "z")))
+        ndtiff(tmp_path / "set", planes, 7, **stated)
+    else:
+        labels = names if kind == "a file a position" else ()
+        micromanager(tmp_path / "set", volume, split=7, labels=labels, **stated)
+    found = io.dataset_positions(tmp_path / "set")
+    is_named = by == "summary" or kind == "a file a position"
+    assert found == (names if is_named else ["Pos0", "Pos1", "Pos2"])
+    places = [None] * 3 if by == "nothing" else STAGE
+    assert [p.position_um for p in found] == places
+    assert list(io.scan(tmp_path / "set").positions_um) == places
+    got = io.imread_dataset(tmp_path / "set", position=found[2])
+    np.testing.assert_array_equal(got.compute(), volume[2])
+
+
+def test_ndtiff_states_the_size_of_a_voxel(tmp_path: Path):
+    planes = list(grid_planes(make_volume((2, 3, 11, 13)), ("channel", "z")))
+    ndtiff(tmp_path / "set", planes, 4, **{"PixelSize_um": 0.65, "z-step_um": 2.5})
+    got = io.imread_dataset(tmp_path / "set")
+    assert io.voxel_size(got).micrometres == (2.5, 0.65, 0.65)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("ch0", "ch1"), ("488nm", "561nm"), ("Cy5", "DAPI"), ("Ex_488_Em_525", "Ex_561_Em_600")],
+)
+@pytest.mark.parametrize("positions", [1, 2])
+def test_sets_a_channel_folder_each_are_channels(tmp_path: Path, names: tuple, positions: int):
+    volume = make_volume((positions, 2, 3, 4, 11, 13))
+    titles = ["A", "B"][:positions]
+    for k, name in enumerate(names):
+        ome_files(tmp_path / "set" / name, list(volume[:, k]), "tz", "i{n}.ome.tif", in_file="z",
+                  positions=titles)  # fmt: skip
+    how = {"position": "B"} if positions > 1 else {}
+    check_every_verb(tmp_path / "set", volume[-1].swapaxes(0, 1), "tczyx", tmp_path, **how)
+    assert io.channel_names(tmp_path / "set") == list(names)
+    (tmp_path / "set" / names[1] / "i0.ome.tif").unlink()
+    with pytest.raises(io.PathNotFoundError, match=f"{names[1]}/i0.ome.tif"):
+        io.imread_dataset(tmp_path / "set", position="A" if positions > 1 else None)
+
+
+def test_a_set_is_read_whole_with_either_check_and_another_word_is_refused(tmp_path: Path):
+    volume = make_volume((2, 20, 11, 13))
+    files = ome_files(tmp_path / "set", [volume], "cz", "i{n}.ome.tif")
+    got = io.imread_dataset(tmp_path / "set", check="first")
+    np.testing.assert_array_equal(got.compute(), volume)
+    os.truncate(files[25], 100)
+    with pytest.raises(io.TiffReadError, match=files[25].name):
+        io.imread_dataset(tmp_path / "set", check="first").compute()
+    with pytest.raises(io.ArgumentError, match="check"):
+        io.imread_dataset(tmp_path / "set", check="none")
+
+
 ORDERS = ["XYCZT", "XYZCT", "XYTZC", "XYZTC"]
 
 

@@ -174,3 +174,90 @@ def make_sized(path: Path, axes: str, scale: list[float], units: list[str | None
     datasets = [{"path": "0", "coordinateTransformations": steps}]
     group.attrs["multiscales"] = [{"version": "0.4", "axes": entries, "datasets": datasets}]
     return path
+
+
+def test_a_plain_array_lies_where_the_image_did(plugins: npe2.PluginManager, tmp_path: Path):
+    path = make_sized(tmp_path / "a.zarr", "zyx", [4.0, 0.5, 0.6], ["micrometer"] * 3)
+    io.write_zarr(tmp_path / "b.zarr", io.read_zarr(path))
+    io.write_zarr(tmp_path / "c.zarr", io.read_zarr(path), voxel_size=(8, 1, 1.2))
+    (_, found, _), *_ = layers(plugins, tmp_path / "b.zarr")
+    assert found["scale"] == (4.0, 0.5, 0.6)
+    assert found["translate"] == pytest.approx((8.0, 1.0, 1.2))
+    (_, found, _), *_ = layers(plugins, tmp_path / "c.zarr")
+    assert found["scale"] == (8.0, 1.0, 1.2)
+    assert found["translate"] == pytest.approx((8.0, 1.0, 1.2))
+
+
+EXTENTS = {"t": 2, "c": 3, "z": 5, "y": 40, "x": 50}
+SCALES = {"t": 1.5, "c": 1.0, "z": 4.0, "y": 2.0, "x": 1.0}
+SHIFTS = {"z": 10.0, "y": -20.0, "x": 30.5}
+UNITS = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
+WRITTEN = pytest.mark.parametrize(
+    ("axes", "version"),
+    [
+        (axes, version)
+        for axes in ("yx", "zyx", "cyx", "tyx", "czyx", "tzyx", "tczyx")
+        for version in ("0.4", "0.5")
+    ],
+)
+
+
+def write_placed(path: Path, axes: str, version: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Write an image that lies somewhere, with labels; give its names, its pixels and those."""
+    data = make_volume([EXTENTS[a] for a in axes])
+    frame = [
+        {"name": a, "scale": SCALES[a], "translation": SHIFTS.get(a, 0.0), "unit": UNITS.get(a)}
+        for a in axes
+    ]
+    names = ["dapi", "gfp", "syto"] if "c" in axes else ["dapi"]
+    plain = path.with_name("plain.zarr")
+    io.write_zarr(plain, data, axes=axes, attributes={"image_frame": {"axes": frame}})
+    io.write_ome_zarr(
+        path, io.read_zarr(plain), channels=names, levels=2, version=version,
+        colors=["FF0000", "00FF00", "0000FF"][: len(names)],
+    )  # fmt: skip
+    label = data.take(0, axes.index("c")) if "c" in axes else data
+    io.write_labels(path, "cells", label)
+    return names, data, label
+
+
+@WRITTEN
+def test_what_is_written_lies_where_it_was_said_to(
+    plugins: npe2.PluginManager, tmp_path: Path, axes: str, version: str
+) -> None:
+    names, data, label = write_placed(tmp_path / "b.zarr", axes, version)
+    there = [a for a in "zyx" if a in axes]
+    for place, pixels, said in (("", data, "image"), ("labels/cells", label, "labels")):
+        ((levels, shown, kind),) = layers(plugins, tmp_path / "b.zarr" / place)
+        assert len(levels) == 2
+        assert kind == said
+        shown_axes = shown["scale"][-len(there) :], shown["translate"][-len(there) :]
+        assert list(shown_axes[0]) == pytest.approx([SCALES[a] for a in there])
+        assert list(shown_axes[1]) == pytest.approx([SHIFTS[a] for a in there])
+        assert set(shown["units"]) == {"micrometer"}
+        first = pixels[0] if axes.startswith("t") else pixels
+        np.testing.assert_array_equal(np.squeeze(levels[0].compute()), first)
+        if len(names) > 1 and kind == "image":
+            assert [n.rpartition(" ")[2] for n in shown["name"]] == names
+
+
+@pytest.mark.compat
+@WRITTEN
+def test_the_other_reader_of_napari_opens_what_is_written(
+    tmp_path: Path, axes: str, version: str
+) -> None:
+    napari_ome_zarr = pytest.importorskip("napari_ome_zarr")
+    path = str(tmp_path / "b.zarr")
+    names, data, label = write_placed(tmp_path / "b.zarr", axes, version)
+    found = napari_ome_zarr.napari_get_reader(path)(path)
+    assert [kind for _, _, kind in found] == ["image", "labels"]
+    letters = axes.replace("c", "")
+    for levels, shown, kind in found:
+        np.testing.assert_array_equal(np.asarray(levels[0]), label if kind == "labels" else data)
+        # It looks at the first transformation of a level alone, so that a place is not asked for.
+        assert shown["scale"] == pytest.approx([SCALES[a] for a in letters])
+        assert list(shown["units"]) == [UNITS[a] for a in letters]
+        assert tuple(shown["axis_labels"]) == tuple(letters)
+        if kind == "image":
+            called = [shown["name"]] if isinstance(shown["name"], str) else shown["name"]
+            assert [n.rpartition(": ")[2] for n in called] == names

@@ -194,8 +194,9 @@ def test_the_window_is_what_the_plan_leaves_of_max_mem_and_only_where_threads_ma
         assert upload_limit(there, plan_of(100, 60)) == UploadLimit(5, 40, 3)
     with dask.config.set({SETTING: 1}):
         assert upload_limit(there, plan_of(100, 60)) is None
-    for place in (str(tmp_path / "a.zarr"), Memory().url):
-        assert upload_limit(locate(place), plan_of(100, 60)) is None
+    assert upload_limit(locate(Memory().url), plan_of(100, 60)) is None
+    on_disk = upload_limit(locate(tmp_path / "a.zarr"), plan_of(100, 60))
+    assert on_disk == UploadLimit(16, 40, 3, on_disk=True)
 
 
 @pytest.mark.parametrize("ome", [False, True], ids=["array", "image"])

@@ -1,0 +1,185 @@
+"""A share, where each call on a file waits: chunks are read and written several at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from helpers import make_volume
+
+import scout_dask_io as io
+from scout_dask_io.errors import WriteError
+from scout_dask_io.files import local
+from scout_dask_io.files.location import locate
+from scout_dask_io.store import chunk_v2
+from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.write import uploads
+from scout_dask_io.write.attempt import Running
+from scout_dask_io.write.uploads import DiskUploads, UploadLimit
+
+
+class Slow:
+    """Clocks by which every call takes long, and what is done at once meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
+        self.n = self.most = 0
+        self.lock = threading.Lock()
+        self.met = threading.Event()
+        self.now = 0.0
+        clock = type("Clock", (), {"perf_counter": staticmethod(self.tick)})
+        monkeypatch.setattr(module, "time", clock)
+
+    def tick(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def work(self) -> None:
+        """Be at work until a second one is, once calls are known to take long."""
+        with self.lock:
+            self.n += 1
+            self.most = max(self.most, self.n)
+            if self.n > 1:
+                self.met.set()
+        if threading.current_thread() is not threading.main_thread():
+            self.met.wait(10)
+        with self.lock:
+            self.n -= 1
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> list[str]:
+    found = [str(k) for k in range(30)]
+    for k, name in enumerate(found):
+        if k % 7 != 3:
+            (tmp_path / name).write_bytes(bytes([k]) * (k + 1))
+    return found
+
+
+def test_files_that_take_long_are_read_several_at_once_and_come_in_order(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(monkeypatch, local)
+    real = local.read_file
+
+    def read_file(*args: Any) -> Any:
+        slow.work()
+        return real(*args)
+
+    monkeypatch.setattr(local, "read_file", read_file)
+    found = [(n, None if d is None else bytes(cast(Any, d))) for n, d in
+             locate(tmp_path).iter_files(names, 100)]  # fmt: skip
+    assert [n for n, _ in found] == names
+    for k, (_, data) in enumerate(found):
+        assert data == (None if k % 7 == 3 else bytes([k]) * (k + 1))
+    assert 1 < slow.most <= local.N_AT_ONCE
+
+
+def test_files_that_do_not_are_read_one_by_one(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = type("Clock", (), {"perf_counter": staticmethod(lambda: 0.0)})
+    monkeypatch.setattr(local, "time", clock)
+    monkeypatch.setattr(local, "work_ahead", None)
+    assert len(list(locate(tmp_path).iter_files(names, 100))) == len(names)
+
+
+def test_large_files_are_never_held_together(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Slow(monkeypatch, local)
+    monkeypatch.setattr(local, "work_ahead", None)
+    assert len(list(locate(tmp_path).iter_files(names, local.AHEAD_NBYTES))) == len(names)
+
+
+@pytest.mark.in_process
+def test_an_array_on_a_share_is_written_and_read_as_on_any_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = io.write_zarr(tmp_path / "fast.zarr", make_volume((40, 50, 60)), (8, 8, 8))
+    state = locate(tmp_path / "fast.zarr").tree_state()
+    Slow(monkeypatch, local)
+    Slow(monkeypatch, uploads)
+    io.write_zarr(tmp_path / "slow.zarr", make_volume((40, 50, 60)), (8, 8, 8))
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "slow.zarr").compute(), fast[...])
+    assert io.verify(tmp_path / "slow.zarr").ok
+    assert locate(tmp_path / "fast.zarr").tree_state() == state
+    files = {p.relative_to(tmp_path / "fast.zarr") for p in (tmp_path / "fast.zarr").rglob("*")}
+    assert files == {
+        p.relative_to(tmp_path / "slow.zarr") for p in (tmp_path / "slow.zarr").rglob("*")
+    }
+
+
+class Store:
+    """A disk that writes chunks when it is told."""
+
+    def __init__(self, slow: Slow, fails: str = "") -> None:
+        self.slow, self.fails = slow, fails
+        self.taken: dict[str, bytes] = {}
+
+    def put(self, level: int | None, key: str, data: Any) -> None:
+        self.slow.work()
+        if key == self.fails:
+            raise WriteError(f"{key} on purpose")
+        self.taken[key] = bytes(data)
+
+    def remove(self, level: int | None, key: str) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("fails", ["", "20"])
+def test_chunks_that_take_long_leave_in_a_window_and_errors_come_to_their_unit(
+    monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    store = Store(Slow(monkeypatch, uploads), fails)
+    running = Running()
+    each = DiskUploads(cast(Transaction, store), UploadLimit(4, 1000, 2, on_disk=True), running)
+    data = bytearray(9)
+
+    def write() -> None:
+        for k in range(40):
+            data[0] = k
+            each.put(None, str(k), data)
+        each.end_work()
+        each.confirm()
+
+    if fails:
+        with pytest.raises(WriteError, match="on purpose"):
+            write()
+    else:
+        write()
+        assert store.taken == {str(k): bytes([k]) + bytes(8) for k in range(40)}
+    each.close()
+    assert running.is_slow
+    assert running.window.n == running.window.n_working == 0
+    assert 1 < store.slow.most <= 4
+
+
+def test_a_chunk_that_is_new_is_written_in_place_and_one_that_is_there_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed: Counter[str] = Counter()
+    real = chunk_v2.replace
+
+    def counted(source: Any, target: Any) -> None:
+        renamed[str(target)] += 1
+        real(source, target)
+
+    monkeypatch.setattr(chunk_v2, "replace", counted)
+    path, draft = tmp_path / "0" / "1", tmp_path / "draft"
+    chunk_v2.write_file(path, draft, b"first", root=tmp_path, unseen=True)
+    assert (path.read_bytes(), dict(renamed)) == (b"first", {})
+    late = os.open(path, os.O_WRONLY)  # a writer that was stopped amid the file
+    chunk_v2.write_file(path, draft, b"second", root=tmp_path, unseen=True)
+    os.write(late, b"LATE")
+    os.close(late)
+    assert (path.read_bytes(), dict(renamed)) == (b"second", {str(path): 1})
+    assert not draft.exists()
+    with pytest.raises(FileNotFoundError):
+        chunk_v2.write_file(
+            tmp_path / "gone" / "0", draft, b"x", root=tmp_path / "gone", unseen=True
+        )
