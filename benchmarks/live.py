@@ -198,12 +198,13 @@ def main() -> None:
     lag_s = statistics.median(lag for lag, _, _ in rounds)
     ratio = statistics.median(live["cpu_s"] / after["cpu_s"] for _, live, after in rounds)
     alone_s = statistics.median(after["wall_s"] for _, _, after in rounds)
+    each_s = statistics.median(live["cpu_s"] / n for _, live, _ in rounds)
     again = sum(live["n_again"] for _, live, _ in rounds)
     what = f"{' x '.join(map(str, args.shape))} uint16, {args.rate:g} planes/s"
     print(
         f"{what} for {n / args.rate:.0f} s, medians of {args.repeat}: {lag_s:.1f} s behind the "
-        f"last plane, {ratio:.3f} times the CPU of converting after (by rounds), which alone took "
-        f"{alone_s:.1f} s; {again} slabs "
+        f"last plane, {each_s * 1000:.1f} ms of CPU a plane, {ratio:.3f} times that of converting "
+        f"after (by rounds), which alone took {alone_s:.1f} s; {again} slabs "
         "written again"
     )
 

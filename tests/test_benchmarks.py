@@ -373,3 +373,25 @@ def test_the_measuring_server_answers_as_s3_does_and_counts():
         assert found["requests"]["GET"] == 1
         assert found["objects"] == 2
         assert found["most_in_flight"] == 1
+
+
+def test_what_is_measured_again_takes_its_place_in_the_record_of_storage(tmp_path: Path) -> None:
+    storage = importlib.import_module("benchmarks.storage.__main__")
+
+    def row(kind: str, name: str, wall_s: float) -> dict[str, Any]:
+        ways = {"ours": {"wall_s": wall_s}}
+        return {"storage": kind, "name": name, "ways": ways, "load": 1.0}
+
+    def run(kind: str, name: str) -> dict[str, Any]:
+        return {"storage": kind, "case": name, "way": "ours"}
+
+    path = tmp_path / "storage.json"
+    first = [row("s3", "write, 30 ms", 1.0), row("share", "read whole", 2.0)]
+    assert storage.recorded(path, first, []) == (first, [])
+    path.write_text(json.dumps({"rows": first, "runs": [run("s3", "write, 30 ms")]}))
+    again = [row("s3", "write, 30 ms", 3.0), row("disk", "raw planes", 4.0)]
+    rows, runs = storage.recorded(path, again, [run("disk", "raw planes")])
+    assert [(r["storage"], r["ways"]["ours"]["wall_s"]) for r in rows] == [
+        ("s3", 3.0), ("disk", 4.0), ("share", 2.0)
+    ]  # fmt: skip
+    assert [r["storage"] for r in runs] == ["disk"]

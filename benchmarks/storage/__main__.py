@@ -4,7 +4,8 @@
 
 Ways alternate within a round and the order turns; a run is a process of its own. Medians go to
 ``benchmarks/results/storage.json`` and ``storage.md``; with ``--case`` or ``--way`` to
-``storage-trial``, so that a trial does not replace a record.
+``storage-trial``, so that a trial does not replace a record. With ``--record`` what was measured
+of a case takes the place of what the record says of it, and the rest stays.
 """
 
 from __future__ import annotations
@@ -261,16 +262,18 @@ def as_markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         "# Storage",
         "",
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; medians of "
-        "alternating rounds; peak is above what stands after the imports.",
+        "alternating rounds; peak is above what stands after the imports. Load is that of the five "
+        "minutes before: over the cores, walls are of use as ratios alone.",
         "",
-        "| storage | case | way | wall s | CPU s | peak MB | requests or calls | in flight |",
-        "|---|---|---|--:|--:|--:|---|--:|",
+        "| storage | case | way | wall s | CPU s | peak MB | requests or calls | in flight "
+        "| rounds | load |",
+        "|---|---|---|--:|--:|--:|---|--:|--:|--:|",
     ]
     for row in rows:
         for way, found in row["ways"].items():
             head = f"| {row['storage']} | {row['name']} | {way} "
             if "wall_s" not in found:
-                lines.append(f"{head}| | | | {str(found['why'])[:80]} | |")
+                lines.append(f"{head}| | | | {str(found['why'])[:80]} | | | |")
                 continue
             there = found["storage"]
             asked = there.get("requests", there)
@@ -282,9 +285,22 @@ def as_markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
             )
             lines.append(
                 f"{head}| {found['wall_s']:.2f} | {found['cpu_s']:.2f} | "
-                f"{found['peak_nbytes'] / 1e6:.0f} | {text} | {flight} |"
+                f"{found['peak_nbytes'] / 1e6:.0f} | {text} | {flight} | "
+                f"{found['runs']} | {row.get('load', '')} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def recorded(
+    path: Path, rows: list[dict[str, Any]], runs: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Give a record with what was measured now in the place of what it says of these cases."""
+    known = json.loads(path.read_text()) if path.exists() else {"rows": [], "runs": []}
+    now = {(row["storage"], row["name"]): row for row in rows}
+    kept = [r for r in known["rows"] if (r["storage"], r["name"]) not in now]
+    old = [r for r in known["runs"] if (r["storage"], r["case"]) not in now]
+    order = {name: n for n, name in enumerate(("s3", "disk", "share"))}
+    return sorted([*kept, *rows], key=lambda row: order[row["storage"]]), [*old, *runs]
 
 
 def main() -> None:
@@ -297,6 +313,7 @@ def main() -> None:
         "--way", nargs="+", help="ours, tensorstore, zarr-obstore, zarr-s3fs, bare …"
     )
     parser.add_argument("--latency", nargs="+", type=int, help="of S3, in ms")
+    parser.add_argument("--record", action="store_true", help="put what is measured on record")
     parser.add_argument(
         "--disk", type=Path, default=Path("/var/tmp"), help="a folder on a real disk"
     )
@@ -341,13 +358,15 @@ def main() -> None:
                 sums = {v for f in found.values() for v in f.get("values", [])} - {0}
                 if len(sums) > 1:
                     raise SystemExit(f"{name}: the ways read different sums: {sums}")
-                rows.append({"storage": case.storage, "name": name, "ways": found})
+                row = {"storage": case.storage, "name": name, "ways": found}
+                rows.append({**row, "load": round(os.getloadavg()[1], 1)})
             for path in (work / "here").glob("array-*"):
                 shutil.rmtree(path, ignore_errors=True)
     machine = describe_machine(Path.cwd())
-    stem = (
-        "storage-trial" if asked.case or asked.way or asked.latency or asked.storage else "storage"
-    )
+    part = asked.case or asked.way or asked.latency or asked.storage
+    stem = "storage-trial" if part and not asked.record else "storage"
+    if asked.record:
+        rows, runs = recorded(RESULTS / f"{stem}.json", rows, runs)
     document = {"machine": machine, "versions": versions(), "rows": rows, "runs": runs}
     (RESULTS / f"{stem}.json").write_text(json.dumps(document, indent=1))
     (RESULTS / f"{stem}.md").write_text(as_markdown(rows, machine))

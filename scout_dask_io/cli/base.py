@@ -37,6 +37,8 @@ class State:
     code_of_errors: int = 1
     #: The command that runs; ``""`` before one does.
     command: str = ""
+    #: What was typed after the program's name.
+    args: list[str] = field(default_factory=list)
     #: Warnings that were printed; each is printed once.
     warned: set[str] = field(default_factory=set)
 

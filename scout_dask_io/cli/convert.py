@@ -37,7 +37,8 @@ def _destination(dst: str | None, into: str | None, label: str | None) -> str:
 
 
 @command(
-    opt.src_dst[0], path_argument("dst", required=False), opt.ome, opt.labels, opt.labels_too,
+    path_argument("src", required=False), path_argument("dst", required=False), opt.listed,
+    opt.ome, opt.labels, opt.labels_too,
     opt.into, opt.label, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
     opt.shards, opt.voxel_size, opt.axes, opt.workers, opt.max_mem, opt.overwrite, opt.resume,
     opt.order, opt.missing, opt.selection_checked, opt.follow, opt.update, opt.content,
@@ -47,8 +48,9 @@ def _destination(dst: str | None, into: str | None, label: str | None) -> str:
 def convert(
     state: State,
     /,
-    src: str,
+    src: str | None,
     dst: str | None,
+    listed: str | None,
     into: str | None,
     dry_run: bool,
     scheduler: str | None,
@@ -82,7 +84,13 @@ def convert(
       scout-dask-io convert brain brain.zarr --scheduler tcp://10.0.0.1:8786
       scout-dask-io convert brain/ch0 ch0.zarr --follow --planes 400
       scout-dask-io convert brain/ch0 ch0.zarr --update --dry-run
+      scout-dask-io convert --list jobs.csv --ome --resume
     """
+    if listed is not None:
+        _convert_list(state, listed, (src, into), as_json=as_json, follow=follow, **options)
+        return
+    if src is None:
+        raise click.UsageError("Missing argument 'SRC'.")
     dst = _destination(dst, into, options["label"])
     state.if_interrupted = as_it_was(dst)
     following = {name: options.pop(name) for name in _FOLLOWING}
@@ -120,6 +128,23 @@ def convert(
     checked = dst if into is None else f"{dst.rstrip('/')}/labels/{options['label']}"
     check = _check(src, checked, options)
     print_report(report, as_json, quiet, joined("\n", [report.render(), check]))
+
+
+def _convert_list(
+    state: State, path: str, given: tuple[Any, ...], *, as_json: bool, follow: bool, **options: Any
+) -> None:
+    """Convert what a table names, a row after the other."""
+    from scout_dask_io.cli.batch import convert_list, read_list
+
+    if any(given) or follow:
+        raise click.UsageError("--list names sources and destinations: it goes with no SRC, DST, "
+                               "--into or --follow.")  # fmt: skip
+    context = click.get_current_context()
+    jobs = read_list(path, context.command)
+    words = state.args[state.args.index("convert") + 1 :]
+    at = next(k for k, word in enumerate(words) if word.partition("=")[0] == "--list")
+    common = words[:at] + words[at + (1 if "=" in words[at] else 2) :]
+    context.exit(convert_list(path, jobs, common, as_json=as_json, resume=options["resume"]))
 
 
 def _follow(

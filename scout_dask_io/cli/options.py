@@ -63,6 +63,11 @@ def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[st
 quiet = flag("-q", "--quiet", help="No progress, no summary.")
 overwrite = flag("--overwrite", help="Replace what stands there once the new one is whole.")
 src_dst = (path_argument("src"), path_argument("dst"))
+listed = click.option(
+    "--list", "listed", metavar="CSV", type=click.Path(),
+    help="Convert what a table names, a line each: columns src, dst, and options such as "
+    "voxel-size. One that fails stops no other; --resume keeps those that stand.",
+)  # fmt: skip
 resume = flag("--resume", help="Finish a write of DST that was interrupted.")
 durable = flag("--durable", help="Sync all files to the disk, for power failures; slower.")
 missing = click.option(

@@ -28,7 +28,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     with warnings.catch_warnings():
         warnings.showwarning = _warner(state)  # restored on the way out
         with _logging():
-            code = _run(args, state)
+            code = run_command(args, state)
     sys.exit(code)
 
 
@@ -54,7 +54,9 @@ class _Lines(logging.Handler):
         say(relative(self.format(record)))
 
 
-def _run(args: Sequence[str] | None, state: State) -> int:
+def run_command(args: Sequence[str] | None, state: State) -> int:
+    """Run one command, print what came of it, and give the exit code."""
+    state.args = list(sys.argv[1:] if args is None else args)
     try:
         return int(cli.main(args, obj=state, standalone_mode=False) or 0)
     except click.ClickException as err:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 from scout_dask_io.core.messages import Option, warn
@@ -102,6 +103,13 @@ class VoxelSize:
             None if v is None else v * f for v, f in zip(self.micrometres, factors, strict=True)
         )
         return replace(self, z=z, y=y, x=x)
+
+    def _repr_html_(self) -> str:
+        """Give the size as a table, for notebooks."""
+        names = "".join(f"<th>{axis}</th>" for axis in "zyx")
+        sizes = "".join(f"<td>{'?' if v is None else f'{v:.4g} µm'}</td>" for v in self.micrometres)
+        rows = f"<tr>{names}</tr><tr>{sizes}</tr>"
+        return f"<table><caption>{escape(self.source)}</caption>{rows}</table>"
 
     def __str__(self) -> str:
         sizes = " x ".join("?" if v is None else f"{v:.4g}" for v in self.micrometres)

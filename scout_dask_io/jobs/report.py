@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
@@ -65,6 +66,18 @@ class JobReport:
     def to_json(self) -> str:
         """Give the report as JSON."""
         return to_json(self)
+
+    def _repr_html_(self) -> str:
+        """Give the report as a table, for notebooks."""
+        cells = [
+            f'<tr><td colspan="2" style="text-align:left">{escape(text)}</td></tr>'
+            if label is None
+            else f'<tr><th style="text-align:left">{escape(label)}</th>'
+            f'<td style="text-align:left">{escape(text)}</td></tr>'
+            for label, text in self.rows()
+            if text
+        ]
+        return f"<div><b>{escape(str(self.title()))}</b><table>{''.join(cells)}</table></div>"
 
 
 def table(rows: Iterable[Row]) -> list[str]:

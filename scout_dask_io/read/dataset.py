@@ -24,6 +24,7 @@ from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
 from scout_dask_io.tiff.folder import about_names
+from scout_dask_io.tiff.pending import check_check
 from scout_dask_io.tiff.plane_map import Place
 from scout_dask_io.tiff.set_folder import SetReading, is_told_by_names, sets_in
 
@@ -83,7 +84,8 @@ def imread_dataset(
     check : {"all", "first"}
         Which headers are read now. ``"first"`` reads the first, the last and 16 between, and looks
         at the size and time of the others, of which each is read before the first pixel of its
-        plane is given; see :func:`imread_folder`.
+        plane is given; see :func:`imread_folder`. Of a set of files, as OME-TIFF and Micro-Manager
+        have them, all are read either way: which page of which file a plane is lies in them.
     storage_options : dict, optional
         What fsspec needs to reach a URL.
 
@@ -386,6 +388,7 @@ def open_grid(
     ArgumentError
         If there are several positions and none is given, or not the one that is.
     """
+    check_check(check, selection.missing)
     _check_told(place, grid)
     one = grid_at(grid, selection.position, str(place))
     if isinstance(one, SetReading):

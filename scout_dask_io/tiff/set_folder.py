@@ -253,7 +253,8 @@ def sets_in(root: Location, names: Sequence[str]) -> SetReading | None:
                 del queue[0]
                 continue
             found.append((below, one))
-            queue = [name for name in queue if name not in one.files]
+            files = one.files  # built anew at each look
+            queue = [name for name in queue if name not in files]
     if len(found) > 1 and not any(len(one.files) > 1 for _, one in found):
         return None  # each file is whole, and names say what it is
     if (whole := _joined_channels(found)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from helpers import make_volume, write_planes
 import scout_dask_io as io
 from scout_dask_io.core.messages import RESUME, Message
 from scout_dask_io.core.selection import Selection
+from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.jobs.convert import ConvertOptions, plan_convert
 from scout_dask_io.jobs.export import ExportOptions, plan_export
 from scout_dask_io.jobs.pyramid import PyramidOptions, plan_pyramid
@@ -120,3 +122,18 @@ def test_a_report_is_a_title_and_rows_in_columns():
     assert isinstance(text, Message)
     assert RESUME in text.parts
     assert table([("shape", "2 x 3")]) == ["  shape     2 x 3"]
+
+
+def test_notebooks_show_reports_plans_and_sizes_as_tables(tmp_path: Path, array: Path) -> None:
+    for report in (io.info(array), plan_convert(array, tmp_path / "<b>.zarr")):
+        text = report._repr_html_()
+        root = ET.fromstring(text)
+        assert root.findtext("b") == str(report.title())
+        shown = [row.findtext("th") for row in root.iter("tr")]
+        assert [s for s in shown if s is not None] == [
+            label for label, said in report.rows() if said and label is not None
+        ]
+    size = VoxelSize(4, 1.8, None, "a < b")
+    root = ET.fromstring(size._repr_html_())
+    assert [cell.text for cell in root.iter("td")] == ["4 µm", "1.8 µm", "?"]
+    assert root.findtext("caption") == "a < b"

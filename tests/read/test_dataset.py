@@ -19,13 +19,20 @@ import scout_dask_io as io
 from scout_dask_io.run.lazy import source_of
 
 
-def write_named(folder: Path, volume: np.ndarray, axes: str, form: str, **names: list) -> None:
+def write_named(
+    folder: Path,
+    volume: np.ndarray,
+    axes: str,
+    form: str,
+    photometric: str = "minisblack",
+    **names: list,
+) -> None:
     """Write a plane a file; ``form`` has a field an axis, whose values are ``names`` or numbers."""
     for index in product(*map(range, volume.shape[: len(axes)])):
         values = {a: names[a][k] if a in names else k for a, k in zip(axes, index, strict=True)}
         path = folder / form.format(**values)
         path.parent.mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(path, volume[index], photometric="minisblack")
+        tifffile.imwrite(path, volume[index], photometric=photometric)
 
 
 CASES = {
@@ -56,6 +63,23 @@ def test_names_become_axes_and_channels(tmp_path: Path, case: str):
     assert got.npartitions == volume[..., 0, 0].size
     info = source_of(got).info
     assert (info.axes, list(info.names)) == (axes + "yx", channels)
+
+
+@pytest.mark.parametrize("form", ["ch{c}/z{z}.tif", "a_c{c}_z{z}.tif"])
+def test_colour_planes_of_channels_keep_their_samples_and_either_way_out_leads_out(
+    tmp_path: Path, form: str
+):
+    volume = make_volume((2, 3, 30, 40, 3), "u1")
+    write_named(tmp_path / "src", volume, "cz", form, photometric="rgb")
+    got = io.imread_dataset(tmp_path / "src")
+    np.testing.assert_array_equal(got.compute(), volume)
+    assert source_of(got).info.axes == io.info(tmp_path / "src").axes == "czyxs"
+    assert io.scan(tmp_path / "src").ok
+    with pytest.raises(io.ArgumentError, match=r"has the axes 'czyxs'.*write_ome_zarr"):
+        io.convert(tmp_path / "src", tmp_path / "a.zarr", ome=True)
+    assert not (tmp_path / "a.zarr").exists()
+    io.convert(tmp_path / "src", tmp_path / "b.zarr")
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "b.zarr").compute(), volume)
 
 
 def test_no_pixel_is_read_and_a_block_reads_its_own_file(tmp_path: Path):

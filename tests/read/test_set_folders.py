@@ -134,6 +134,18 @@ def test_sets_a_channel_folder_each_are_channels(tmp_path: Path, names: tuple, p
         io.imread_dataset(tmp_path / "set", position="A" if positions > 1 else None)
 
 
+def test_a_set_is_read_whole_with_either_check_and_another_word_is_refused(tmp_path: Path):
+    volume = make_volume((2, 20, 11, 13))
+    files = ome_files(tmp_path / "set", [volume], "cz", "i{n}.ome.tif")
+    got = io.imread_dataset(tmp_path / "set", check="first")
+    np.testing.assert_array_equal(got.compute(), volume)
+    os.truncate(files[25], 100)
+    with pytest.raises(io.TiffReadError, match=files[25].name):
+        io.imread_dataset(tmp_path / "set", check="first").compute()
+    with pytest.raises(io.ArgumentError, match="check"):
+        io.imread_dataset(tmp_path / "set", check="none")
+
+
 ORDERS = ["XYCZT", "XYZCT", "XYTZC", "XYZTC"]
 
 
