@@ -29,7 +29,7 @@ import numpy as np
 
 from scout_dask_io.core.grid import Region, chunk_counts, intersect, region_shape
 from scout_dask_io.core.json_document import MAX_JSON_NBYTES, parse_json
-from scout_dask_io.errors import LayoutError
+from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.files.system import locked
@@ -197,9 +197,19 @@ def manifest_of(node: Node) -> Manifest | None:
     if data is None:
         return None
     manifest = parse_manifest(data, node.location / MANIFEST_NAME)
-    if node.location.on_disk or not node.has_below(NOTES_NAME):
+    if node.location.on_disk or not _has_notes(node):
         return manifest
     return _with_regions(manifest, node.location)
+
+
+def _has_notes(node: Node) -> bool:
+    """Tell whether there are notes of regions; where nothing may be listed, by their state."""
+    try:
+        return node.has_below(NOTES_NAME)
+    except ChunkReadError as err:
+        if isinstance(err.__cause__, PermissionError) and node.head(REGIONS_NAME) is None:
+            return False  # the first note changes it
+        raise
 
 
 def manifest_data(node: Node) -> bytes | None:
