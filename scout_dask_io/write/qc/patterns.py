@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 # Planes of which a pattern can be told at all, repeats that make a period, and its planes at most.
 FEW, REPEATS, LONGEST = 16, 3, 64
@@ -87,10 +88,12 @@ def _period(at: np.ndarray, found: np.ndarray) -> tuple[Period | None, np.ndarra
         free = n - length - course
         if 3 * free < n or counts.min() == 0:
             continue
+        sums = np.bincount(phase, rest, length)
+        if float(sums @ (sums / counts)) < EXPLAINED / 2 * whole:
+            continue  # the means alone are far from enough
         shared = np.stack([np.bincount(phase, column, length) for column in basis.T])
         # Constants are in the course too: among the means that fit, those that add up to nothing.
         normal = np.diag(counts.astype(float)) - shared.T @ shared + 1
-        sums = np.bincount(phase, rest, length)
         means = np.linalg.solve(normal, sums)
         left = max(whole - float(means @ sums), 0.0) / free
         best.append((1 - left / (whole / (n - course - 1)), length, means))
@@ -158,22 +161,31 @@ class Displacement:
     shift: tuple[int, int] = (0, 0)
 
 
-def prepared(plane: np.ndarray) -> np.ndarray:
-    """Give a plane whose extremes say no more than others, of mean 0 and norm 1."""
-    found = np.nan_to_num(plane.astype(np.float32))
-    low, high = np.partition(
-        found.reshape(-1), [len(found.reshape(-1)) // 50, -1 - found.size // 50]
-    )[[found.size // 50, -1 - found.size // 50]]
-    found = np.clip(found, low, high)
-    found -= found.mean()
-    norm = float(np.sqrt(np.vdot(found, found)))
-    return found / norm if norm > 0 else found
+def prepared(planes: np.ndarray) -> np.ndarray:
+    """Give planes whose extremes say no more than others, each of mean 0 and norm 1."""
+    found = _as_floats(planes)
+    rows = found.reshape(len(found), -1)
+    # A sixteenth of the pixels tells well enough what the extremes are.
+    some = rows[:, :: max(rows.shape[1] // 256, 1)]
+    n = some.shape[1]
+    ends = n // 50, n - 1 - n // 50
+    low, high = np.partition(some, ends, axis=1)[:, ends].T
+    np.clip(rows, low[:, None], high[:, None], out=rows)
+    rows -= rows.mean(axis=1, keepdims=True)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    rows /= np.where(norms > 0, norms, 1)[:, None]
+    return found
+
+
+def _as_floats(planes: np.ndarray) -> np.ndarray:
+    found = planes.astype(np.float32)
+    return np.nan_to_num(found, copy=False) if planes.dtype.kind == "f" else found
 
 
 def displacement(plane: int, before: np.ndarray, after: np.ndarray) -> Displacement | None:
     """Tell whether a plane lies otherwise than the one before; both are :func:`prepared`."""
     like = float(np.vdot(before, after))
-    if like > 1 - MORE_LIKE or min(after.shape) < 8:
+    if like > 1 - MORE_LIKE or min(after.shape) < 8 or not _is_smooth(before):
         return None
     best, found = like + MORE_LIKE, None
     turned = {
@@ -191,10 +203,15 @@ def displacement(plane: int, before: np.ndarray, after: np.ndarray) -> Displacem
     )
     if any(shift) and all(3 * abs(s) < n for s, n in zip(shift, before.shape, strict=True)):
         parts = [_overlap(before, shift), _overlap(after, tuple(-s for s in shift))]
-        one, other = (prepared(part) for part in parts)
+        one, other = (prepared(part[None])[0] for part in parts)
         if float(np.vdot(one, other)) > max(best, LIKE):
             found = Displacement(plane, "shifted", (-shift[0], -shift[1]))
     return found
+
+
+def _is_smooth(plane: np.ndarray) -> bool:
+    """Tell whether pixels have to do with those beside them: in noise there is no place."""
+    return float(np.vdot(plane[:-1], plane[1:]) + np.vdot(plane[:, :-1], plane[:, 1:])) > 0.1
 
 
 def _overlap(plane: np.ndarray, shift: Any) -> np.ndarray:
@@ -203,26 +220,30 @@ def _overlap(plane: np.ndarray, shift: Any) -> np.ndarray:
     ]
 
 
-def stripes(plane: np.ndarray) -> tuple[float, float]:
-    """Tell how much the rows, and the columns, of a plane differ, beyond what its pixels do.
+def stripes(planes: np.ndarray) -> np.ndarray:
+    """Tell how much the rows, and the columns, of each plane differ beyond what its pixels do.
 
-    1 is what pixels of no relation have.
+    Gives ``(plane, 2)``; 1 is what pixels of no relation have.
     """
-    found = np.nan_to_num(plane.astype(np.float32))
-    return _stripes(found), _stripes(found.T)
+    found = _as_floats(planes)
+    if min(found.shape[1:]) < 16:
+        return np.ones((len(found), 2))
+    return np.stack([_stripes(found, 1), _stripes(found, 2)], axis=1)
 
 
-def _stripes(plane: np.ndarray) -> float:
+def _stripes(planes: np.ndarray, axis: int) -> np.ndarray:
     """Compare what rows have in common, less that of the rows above and below, with its noise."""
-    high, wide = plane.shape
-    if high < 16 or wide < 16:
-        return 1.0
-    curved = plane[1:-1] - (plane[:-2] + plane[2:]) / 2
-    noise = float(np.mean(np.abs(curved)))
-    rows = curved.mean(axis=1)
-    # The middle half: an edge of the sample, in a few rows, is no stripe.
-    common = float(np.mean(np.sort(np.abs(rows))[: len(rows) * 3 // 4]))
-    return common / noise * np.sqrt(wide) / 0.5 if noise > 0 else 1.0
+    along = 3 - axis
+    n, wide = planes.shape[axis], planes.shape[along]
+    here = (slice(None),) * axis
+    curved = planes[(*here, slice(2, n))] + planes[(*here, slice(0, n - 2))]
+    curved *= np.float32(-0.5)
+    curved += planes[(*here, slice(1, n - 1))]
+    rows = np.sort(np.abs(curved.mean(axis=along)), axis=1)
+    noise = np.abs(curved, out=curved).mean(axis=(1, 2))
+    # The three quarters that differ least: an edge of the sample, in a few rows, is no stripe.
+    common = rows[:, : rows.shape[1] * 3 // 4].mean(axis=1)
+    return np.where(noise > 0, common / np.where(noise > 0, noise, 1) * np.sqrt(wide) / 0.5, 1.0)
 
 
 def of_stripes(rows: np.ndarray, columns: np.ndarray) -> str:
@@ -248,7 +269,7 @@ def of_focus(sharpness: np.ndarray, level: np.ndarray) -> list[int]:
     found: set[int] | None = None
     for power in (1.0, 0.5):
         values = np.log(sharpness[good]) - power * np.log(level[good])
-        around = np.array([np.median(values[max(k - 10, 0) : k + 11]) for k in range(len(values))])
+        around = np.median(sliding_window_view(np.pad(values, 10, mode="reflect"), 21), axis=1)
         rest = values - around
         usual = 1.4826 * float(np.median(np.abs(rest)))
         low = {int(k) for k in good[rest < -max(0.35, TIMES_USUAL * usual)]}

@@ -119,8 +119,8 @@ def summarise(shape: Shape, dtype: np.dtype[Any], units: Blocks, load: Records) 
         values = sample.reshape(len(numbers), -1)
         mean[numbers], found[numbers] = _moments(values)
         sharpness[numbers] = _sharpness(sample, beside)
-        striped[numbers] = [stripes(plane) for plane in sample]
-        for k, plane in zip(numbers.tolist(), sample, strict=True):
+        striped[numbers] = stripes(sample)
+        for k, plane in zip(numbers.tolist(), prepared(sample), strict=True):
             neighbours.put(k, plane)
         crc[numbers] = [zlib.crc32(row.tobytes()) for row in values]
         for k in np.unique(numbers // n_z).tolist():
@@ -227,17 +227,16 @@ class _Neighbours:
         self.found: list[Displacement] = []
 
     def put(self, number: int, plane: np.ndarray) -> None:
-        """Take a plane; those of a series come in order."""
-        this = prepared(plane)
-        if not this.any():
+        """Take a plane that is :func:`prepared`; those of a series come in order."""
+        if not plane.any():
             return  # a blank one is like nothing
         series = number // self._n_z
         before = self._last.get(series)
         if before is not None and before[0] >= number - 2:
-            found = displacement(number, before[1], this)
+            found = displacement(number, before[1], plane)
             if found is not None:
                 self.found.append(found)
-        self._last[series] = number, this
+        self._last[series] = number, plane
 
 
 def _sharpness(sample: np.ndarray, beside: np.ndarray) -> np.ndarray:
