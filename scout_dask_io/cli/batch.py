@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import click
 
 from scout_dask_io.cli.base import State, typed
 from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import locate
 from scout_dask_io.jobs.report import to_json
@@ -139,7 +139,7 @@ def convert_list(
                 raise stop
             outcome["outcome"] = "failed" if code else "done"
             if as_json:
-                found = json.loads(printed.getvalue())
+                found = parse_json(printed.getvalue())
                 outcome |= {"error": found["error"]} if code else {"report": found}
         done.append(outcome)
     counts = {how: sum(d["outcome"] == how for d in done) for how in ("done", "kept", "failed")}

@@ -340,8 +340,9 @@ def _attributes_of(pixels: WriteInput, axes: Any, voxel_size: Any) -> dict[str, 
     letters = info.axes if axes is None else stated_axes(list(axes), len(shape))
     if letters != info.axes:
         info = info.renamed(letters, shape) if letters else replace(info, axes="", frame=())
-    n = shape[letters.index("c")] if "c" in letters else shape[0] if not letters else 0
-    return attributes_of(info, info.names if len(info.names) == n else ())
+    # The attribute names what lies along the first axis; the record has channels of any.
+    leads = letters[:1] in ("", "c") and shape[:1] == (len(info.names),)
+    return attributes_of(info, info.names if leads else ())
 
 
 def _names_of_axes(
