@@ -548,8 +548,9 @@ def test_measured_peak_memory_stays_within_the_projection(
     assert found["route"] == route
     assert found["projected"] <= found["max_mem"]
     assert found["nbytes"] > 200_000_000 > 1.3 * found["max_mem"]
-    # The allowance is for the allocator, the graph and numbers' own temporaries.
-    assert found["peak"] <= found["projected"] + 25_000_000, found
+    # The allowance is for the allocator, the graph and numbers' own temporaries: up to 27 MB were
+    # seen where other processes took the processors away in between, 10 MB elsewhere.
+    assert found["peak"] <= found["projected"] + 32_000_000, found
     array = io.read_zarr(tmp_path / "a.zarr")
     for z in (0, 63, 95):
         assert 2000 < array[z].mean().compute() < 2100
