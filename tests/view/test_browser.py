@@ -63,8 +63,8 @@ def hosts(browser: Any) -> set[str]:
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
             url = urlsplit(message["params"]["request"]["url"])
-            # Chromium's own first page asks chrome:// for its icons.
-            if url.scheme not in ("chrome", "data", "blob"):
+            # Chromium's own first page asks chrome:// and chrome-untrusted:// for its parts.
+            if not url.scheme.startswith(("chrome", "data", "blob")):
                 found.add(str(url.hostname))
     return found
 
