@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 
 import pytest
-from helpers import python
+from helpers import make_volume, python, write_planes
 
 import scout_dask_io
 
@@ -122,3 +122,14 @@ def test_the_types_are_shipped():
 
 def test_the_version_is_a_release_number():
     assert [part.isdigit() for part in scout_dask_io.__version__.split(".")] == [True] * 3
+
+
+def test_a_conversion_on_threads_imports_no_distributed(tmp_path: Path):
+    write_planes(tmp_path / "planes", make_volume((3, 9, 10)))
+    code = (
+        "import sys, scout_dask_io as io\n"
+        "io.write_zarr('a.zarr', io.imread_folder('planes'), 4)\n"
+        "io.convert('planes', 'b.zarr')\n"
+        "print('distributed' in sys.modules)"
+    )
+    assert python("-c", code, cwd=tmp_path).strip() == "False"

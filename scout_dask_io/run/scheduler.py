@@ -138,7 +138,7 @@ class _Counting(Callback):
 
 def runs_here() -> bool:
     """Tell whether tasks run on threads of this process: they share what is in its memory."""
-    return active_client() is None and get_scheduler() in (None, threaded.get)
+    return active_client() is None and _scheduler_set() in (None, threaded.get)
 
 
 class Stoppable(Protocol):
