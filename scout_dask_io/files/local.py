@@ -33,7 +33,10 @@ else:
 
 #: Files that are read at once where each waits for its answer, and what they may hold together.
 N_AT_ONCE, AHEAD_NBYTES = 16, 32 << 20
-_SLOW_S, _S_A_BYTE, _N_TIMED = 1e-3, 1e-9, 3
+# A disk does so where the quickest of three took this long, and a second a gigabyte. A chunk comes
+# from a disk in this machine, or from its cache, in 0.1 ms, and a share answers in one or more.
+_SLOW_S, _N_TIMED = 1e-3, 3
+_S_A_BYTE = 1e-9
 
 # Folders whose state is looked at, at most.
 _MOST_FOLDERS = 4096
@@ -133,18 +136,8 @@ class LocalLocation(_Base):
             name = next(left, None)
             if name is None:
                 return
-            began = time.perf_counter()
-            answer = _answer(root, name, room)
-            pace.note(time.perf_counter() - began, answer[1])
-            yield answer
-
-        def read(name: str) -> Answer:
-            began = time.perf_counter()
-            answer = _answer(root, name, Room(max_nbytes))
-            pace.note(time.perf_counter() - began, answer[1])
-            return answer
-
-        yield from work_ahead(read, left, n, n)
+            yield _answer(root, name, room, pace)
+        yield from work_ahead(lambda name: _answer(root, name, Room(max_nbytes), pace), left, n, n)
 
     def write(
         self,
@@ -255,7 +248,7 @@ class LocalLocation(_Base):
             folders, below = folders[: _MOST_FOLDERS - seen], []
             # The folders of one depth at once, where each waits for its answer.
             for took_s, changed_ns, inside in work_ahead(_folder_state, folders, n, n):
-                pace.note(took_s, None)
+                pace.note(took_s)
                 newest = max(newest, changed_ns)
                 below += inside
             n = N_AT_ONCE if pace.is_slow else 1
@@ -393,23 +386,22 @@ class LocalLocation(_Base):
 
 
 class Pace:
-    """How long files take: a disk is slow where the quickest of a few waits for its answer.
+    """How long files take: a disk is slow where the quickest of ``n`` took over ``slow_s``.
 
-    A chunk comes from a disk in this machine, or from its cache, in 0.1 ms, and a share answers
-    in one or more; the others of the few may have waited for a processor.
+    The others of them may have waited for a processor. What their bytes take is left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slow_s: float = _SLOW_S, n: int = _N_TIMED) -> None:
+        self._slow_s, self._of = slow_s, n
         self._quickest_s, self._n = math.inf, 0
         self.is_slow = False
 
-    def note(self, took_s: float, data: Any) -> None:
-        """Take note of a file that was read."""
-        nbytes = len(data) if isinstance(data, (memoryview, bytes)) else 0
+    def note(self, took_s: float, nbytes: int = 0) -> None:
+        """Take note of a file that was read or written."""
         self._quickest_s = min(self._quickest_s, took_s - nbytes * _S_A_BYTE)
         self._n += 1
-        if self._n == _N_TIMED:
-            self.is_slow = self._quickest_s > _SLOW_S
+        if self._n == self._of:
+            self.is_slow = self._quickest_s > self._slow_s
             self._quickest_s, self._n = math.inf, 0
 
 
@@ -435,11 +427,17 @@ def _folder_state(folder: str) -> tuple[float, int, list[str]]:
     return time.perf_counter() - began, changed_ns, inside
 
 
-def _answer(root: str, name: str, room: Room) -> Answer:
+def _answer(root: str, name: str, room: Room, pace: Pace) -> Answer:
+    """Read a file, and note how long it took."""
+    began = time.perf_counter()
+    found: memoryview | ChunkReadError | None
     try:
-        return name, read_file(f"{root}/{name}", room)
+        found = read_file(f"{root}/{name}", room)
     except ChunkReadError as err:
-        return name, err
+        found = err
+    nbytes = len(found) if isinstance(found, memoryview) else 0
+    pace.note(time.perf_counter() - began, nbytes)
+    return name, found
 
 
 class Room:

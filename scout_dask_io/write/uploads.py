@@ -7,7 +7,6 @@ and a unit is noted once the store has confirmed all of them.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ import dask
 from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.local import Pace
 from scout_dask_io.files.location import Location
 from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write.attempt import Cancelled, Running
@@ -30,9 +30,8 @@ SETTING = "scout_dask_io.uploads"
 N_UPLOADS = 32
 #: The same of a disk that answers slowly, as a network share does, and the bytes that wait there.
 N_ON_DISK, ON_DISK_NBYTES = 16, 32 << 20
-# A disk does so where the quickest of eight chunks took this long, and a second a gigabyte. A
-# chunk to a local disk takes 0.2 ms; the others of eight may have waited for a processor.
-_SLOW_S, _S_A_BYTE, _N_TIMED = 1.5e-3, 1e-9, 8
+# A disk does so where the quickest of eight took this long: a chunk to a local one takes 0.2 ms.
+_SLOW_S, _N_TIMED = 1.5e-3, 8
 # Threads beside these for what is asked while they are at work.
 _SPARE = 8
 
@@ -143,7 +142,7 @@ class DiskUploads:
         self._transaction, self._limit, self._running = transaction, limit, running
         self._inner: DirectUploads | WindowedUploads = DirectUploads(transaction)
         self._put = transaction.put
-        self._quickest_s, self._n = math.inf, 0
+        self._pace = Pace(_SLOW_S, _N_TIMED)
         if running.is_slow:
             self._open_window()
 
@@ -159,11 +158,9 @@ class DiskUploads:
             if isinstance(self._inner, DirectUploads):
                 self._open_window()
             return
-        took_s = time.perf_counter() - began - len(data) * _S_A_BYTE
-        self._quickest_s, self._n = min(self._quickest_s, took_s), self._n + 1
-        if self._n == _N_TIMED:
-            self._running.is_slow = self._quickest_s > _SLOW_S
-            self._quickest_s, self._n = math.inf, 0
+        self._pace.note(time.perf_counter() - began, len(data))
+        if self._pace.is_slow:
+            self._running.is_slow = True
 
     def remove(self, level: int | None, key: str) -> None:
         """Have a chunk removed."""
