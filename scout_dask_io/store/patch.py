@@ -22,6 +22,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from scout_dask_io.errors import LayoutError
 from scout_dask_io.files.disk import make_dirs, sync_folders
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import locate
+from scout_dask_io.files.system import replace
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.manifest import (
     MANIFEST_NAME,
     UNKNOWN,
+    Manifest,
     manifest_bytes,
     read_manifest,
 )
@@ -106,13 +109,17 @@ class _Patched:
         self._new = patch / name if name else patch
         self._cells: list[Region] = [tuple(slice(*s) for s in box) for box in boxes]
 
+    @cached_property
+    def _manifest(self) -> Manifest | None:
+        return read_manifest(self._new)
+
     def is_left(self) -> bool:
         """Tell whether it is not put in yet; its manifest goes last."""
         return (self._new / MANIFEST_NAME).exists()
 
     def announce(self, *, durable: bool) -> None:
         """Say in the manifest that chunks are being replaced, and by which write."""
-        manifest = read_manifest(self._new)
+        manifest = self._manifest
         if manifest is None:
             return
         records = manifest.records.copy()
@@ -127,7 +134,7 @@ class _Patched:
 
     def move_chunks(self, *, durable: bool) -> None:
         """Replace chunks that are stored, and remove those that are empty now."""
-        manifest, fmt = read_manifest(self._new), self._format()
+        manifest, fmt = self._manifest, self._format()
         if manifest is None or fmt is None:
             raise LayoutError(f"{self._new} is damaged: remove the patch, and update again")
         here, new = str(self._here), str(self._new)
@@ -170,9 +177,9 @@ class _Patched:
 
 def _move(source: str, target: str, root: Path) -> None:
     try:
-        os.replace(source, target)
+        replace(source, target)
     except FileNotFoundError:
         if not os.path.lexists(source):
             raise
         make_dirs(Path(os.path.dirname(target)), root)
-        os.replace(source, target)
+        replace(source, target)
