@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ def read_list(path: str, command: click.Command) -> list[Job]:
             + (f", of which {', '.join(map(repr, wrong))} is none" if wrong else "")
         )
     jobs: list[Job] = []
+    taken: set[str] = set()
     for cells in rows:
         if not any(cell.strip() for cell in cells):
             continue
@@ -83,8 +84,10 @@ def read_list(path: str, command: click.Command) -> list[Job]:
         src, dst = row.pop(_SRC, ""), row.pop(_DST, "")
         if not src or not dst:
             raise ArgumentError(f"{where}: it names no {'destination' if src else 'source'}")
-        if any(str(locate(dst)) == str(locate(job.dst)) for job in jobs):
+        place = str(locate(dst))
+        if place in taken:
             raise ArgumentError(f"{where}: {dst} is the destination of an earlier line too")
+        taken.add(place)
         words = [word for name, cell in row.items() for word in _words(known[name], cell, where)]
         jobs.append(Job(src, dst, tuple(words)))
     if not jobs:
@@ -128,7 +131,7 @@ def convert_list(
             outcome["outcome"] = "kept"
         else:
             printed = io.StringIO()
-            with redirect_stdout(printed) if as_json else _here():
+            with redirect_stdout(printed) if as_json else nullcontext():
                 code = run_command(["convert", job.src, job.dst, *common, *job.options], State())
             if code == 130:
                 stop = KeyboardInterrupt()
@@ -153,12 +156,6 @@ def convert_list(
     if counts["failed"]:
         click.echo("  go on     " + typed("convert", "--list", path, *common, "--resume"))
     return int(counts["failed"] > 0)
-
-
-def _here() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def _stands(dst: str) -> bool:

@@ -79,9 +79,7 @@ def largest_series(names: Sequence[str]) -> tuple[Series, tuple[str, ...]]:
     by_build: dict[tuple[str, ...], Series] = defaultdict(Series)
     for name in names:
         tokens = _TOKEN.findall(EXTENSION.sub("", name))
-        # As they are cut here, a token that ends in a digit is a number.
-        build = tuple("#" if t[-1] in _DIGITS else "@" if t[0].isalpha() else t for t in tokens)
-        one = by_build[build]
+        one = by_build[tuple(map(_kind, tokens))]
         one.names.append(name)
         one.tokens.append(tokens)
     if not by_build:
@@ -188,6 +186,7 @@ def _parts(tokens: Sequence[str]) -> list[list[str]]:
 
 
 def _kind(token: str) -> str:
+    """Give what a token is: as names are cut here, one that ends in a digit is a number."""
     return "#" if token[-1] in _DIGITS else "@" if token[0].isalpha() else token
 
 

@@ -642,12 +642,8 @@ class ConvertPlan(JobReport):
 
     def write_array(self, progress: bool | Report = False) -> None:
         """Write the array, the image or the labels, and nothing beside it."""
-        job = self._job
+        job, again = self._job, self._again(progress)
         how = job.how
-        again: dict[str, Any] = {
-            "overwrite": how.overwrite, "resume": how.resume, "durable": how.durable,
-            "progress": progress,
-        }  # fmt: skip
         if job.label is not None:
             job.label.run(WriteMode(**again))
             return
@@ -664,13 +660,9 @@ class ConvertPlan(JobReport):
         if self.advice:
             warn(self.advice)
         before = _finished_before(destination, how)
-        again: dict[str, Any] = {
-            "overwrite": how.overwrite, "resume": how.resume, "durable": how.durable,
-            "progress": progress,
-        }  # fmt: skip
         self.write_array(progress)
         for name, opened in job.copied:
-            self._copy(name, opened, again)
+            self._copy(name, opened, self._again(progress))
         # A write that is resumed goes on with the units that it was begun with.
         n_units = _count_units(destination) if how.resume else job.n_units
         return ConvertReport(
@@ -685,6 +677,14 @@ class ConvertPlan(JobReport):
             qc=read_qc(destination) if how.qc else None,
             elapsed_s=job.took_s + time.perf_counter() - start,
         )
+
+    def _again(self, progress: bool | Report) -> dict[str, Any]:
+        """Give the options of a writer that say what becomes of what stands there."""
+        how = self._job.how
+        return {
+            "overwrite": how.overwrite, "resume": how.resume, "durable": how.durable,
+            "progress": progress,
+        }  # fmt: skip
 
     def _copy(self, name: str, opened: Opened, again: dict[str, Any]) -> None:
         """Write labels of the source below the new image."""

@@ -70,8 +70,7 @@ def touched_units(
 
 def _is_whole(region: Region, standing: Standing, grid: Shape) -> bool:
     """Tell whether all chunks of a region stand, and the manifest says what they are."""
-    chunks = standing.format.chunks
-    cells = tuple(slice(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True))
+    cells = chunk_cells(region, standing.format.chunks)
     if any(c.stop > n for c, n in zip(cells, standing.records.shape, strict=True)):
         return False
     return not (standing.records[cells]["nbytes"] == UNKNOWN["nbytes"]).any()

@@ -33,8 +33,7 @@ def label_place(image: Location, name: str) -> Location:
         If that is no name of a group.
     """
     good = isinstance(name, str) and name.strip() == name and not set(name) & set("/\\")
-    if WINDOWS and good and refused_name(name):
-        good = False
+    good = good and not (WINDOWS and refused_name(name))
     if not good or not name or name.startswith(".") or name == "zarr.json":
         raise ArgumentError(
             f"the name of labels must be that of one folder, such as 'cells', got {name!r}"

@@ -128,11 +128,13 @@ def stack_set(own: str, parts: Mapping[str, tuple[dict[str, Any], np.ndarray]]) 
                 )
             planes[number] = PlaneAt(name, 0, at)
             first_of.setdefault(position, name)
-    labels = _labels(first_of, extents["r"], summary)
+    planned, places = _planned(summary, extents["r"])
+    labels = _labels(first_of, extents["r"]) or planned
+    labels = labels or tuple(f"Pos{k}" for k in range(extents["r"]))
     image = PlaneMap(
         str(summary.get("Prefix") or ""), axes, shape, planes, _sizes(summary),
         named_channels(_channel_names(summary, extents["c"])), labels,
-        places=_planned(summary, extents["r"])[1],
+        places=places,
     )  # fmt: skip
     return FileSet("a Micro-Manager data set", (image,))
 
@@ -141,12 +143,12 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 1
 
 
-def _labels(first_of: Mapping[int, str], n: int, summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name positions as their files do, where each begins a file of its own, or as the summary."""
+def _labels(first_of: Mapping[int, str], n: int) -> tuple[str, ...]:
+    """Name positions as their files do, where each begins a file of its own; else none."""
     names = {k: _STACK.fullmatch(name) for k, name in first_of.items()}
     labels = {k: m[2] for k, m in names.items() if m is not None and m[2]}
     if len(set(labels.values())) < n or len(set(first_of.values())) < n:
-        return _planned(summary, n)[0] or tuple(f"Pos{k}" for k in range(n))
+        return ()
     return tuple(labels[k] for k in range(n))
 
 
