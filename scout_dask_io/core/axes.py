@@ -54,6 +54,18 @@ def axis_letter(name: Any, kind: Any = None) -> str:
     return letter or (known if len(known) == 1 and known in _OTHERS else "?")
 
 
+def are_letters(axes: str, ndim: int) -> bool:
+    """Tell whether a caller's axes are a letter an axis, each another, y and x among them.
+
+    Examples
+    --------
+    >>> are_letters("tyx", 3), are_letters("yxs", 3), are_letters("zz", 2), are_letters("zyx", 4)
+    (True, True, False, False)
+    """
+    letters = set(axes)
+    return len(axes) == len(letters) == ndim and {"y", "x"} <= letters <= set(ORDER + "s")
+
+
 def letters_of(axes: Iterable[tuple[Any, Any]]) -> str:
     """Give a letter an axis of names and types, each another; what has none gets one of none.
 

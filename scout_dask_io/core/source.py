@@ -71,6 +71,11 @@ class Source(ABC):
         return False
 
     @property
+    def reads_ahead(self) -> bool:
+        """Whether it is of use to read files in order, ahead of who reads parts of them."""
+        return False
+
+    @property
     def read_shape(self) -> Shape:
         """Extent per axis of the least region that is decoded at once.
 

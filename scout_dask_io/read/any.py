@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 
-from scout_dask_io.core.axes import ORDER, axes_of, in_order, pages_as_planes
+from scout_dask_io.core.axes import ORDER, are_letters, axes_of, in_order, pages_as_planes
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.messages import RESUME, Option, Way, joined, warn
 from scout_dask_io.core.ome_metadata import Multiscale
@@ -385,8 +385,7 @@ def with_axes(opened: Opened, axes: str) -> Opened:
         If they are not a letter an axis.
     """
     ndim, info = opened.array.ndim, opened.info
-    good = isinstance(axes, str) and len(axes) == ndim and len(set(axes)) == ndim
-    if not good or not set(axes) <= set(ORDER + "s") or not {"y", "x"} <= set(axes):
+    if not isinstance(axes, str) or not are_letters(axes, ndim):
         raise ArgumentError(
             Option("axes")
             + f" must be {ndim} different letters, one an axis of {opened.path}, of shape "

@@ -318,9 +318,14 @@ class TiffSource(Source):
         numbers = np.arange(first, first + math.prod(shape)).reshape(shape)[lead].reshape(-1)
         return lambda number, file: queue.open(int(numbers[number]), file)
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Of files on a disk: a store does not seek."""
+        return self._options is None and CAN_ASK
+
     def read_ahead(self, nbytes: int) -> PagesAhead | None:
-        """Give who has whole files read in order; ``None`` in a store, which does not seek."""
-        return PagesAhead(nbytes) if self._options is None and CAN_ASK else None
+        """Give who has whole files read in order."""
+        return PagesAhead(nbytes) if self.reads_ahead else None
 
     def _own_gate(self) -> AbstractContextManager[Any]:
         if self._gate is None:

@@ -88,7 +88,7 @@ def _reads_of(source: Source, plan: WritePlan) -> tuple[int, int]:
     does not hold the planes in work, rows are read as they are needed; and so on a cluster, where
     a worker needs few rows of each plane.
     """
-    if source.read_ahead(0) is None:
+    if not source.reads_ahead:
         return 0, 0
     n_pieces, slab = pieces_of_plane(plan), slab_nbytes(plan)
     room = free_mem() // 2 if runs_here() else 0

@@ -24,6 +24,7 @@ from scout_dask_io.core.axes import (
     AXES,
     DIMENSIONS_ATTRIBUTE,
     ORDER,
+    are_letters,
     axis_letter,
     in_order,
     stated_axes,
@@ -191,8 +192,7 @@ def _with_axes(known: ImageInfo, axes: Any, shape: Shape) -> ImageInfo:
     if axes is None:
         return known
     letters = "".join(axis_letter(a) for a in axes)
-    good = set(letters) <= set(ORDER + "s") and {"y", "x"} <= set(letters)
-    if not good or not len(letters) == len(set(letters)) == len(shape) or "s" in letters[:-1]:
+    if not are_letters(letters, len(shape)) or "s" in letters[:-1]:
         raise ArgumentError(
             f"axes must be {len(shape)} different letters, one an axis of the array, of shape "
             f"{tuple(shape)}: y, x and some of t, c, z, and s for samples of colour as the last "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import MiB, _reset_peak, _status
+from harness import MiB, _reset_peak, _status, figure
 
 import scout_dask_io as io
 
@@ -78,6 +78,21 @@ def faults(
     if failed and (left := [p.name for p in out.iterdir()]):
         yield f"left {left}"
     shutil.rmtree(out)
+
+
+def told(what: str, n_documents: int, n_verbs: int, wrong: list[str], *, slow: bool) -> list[str]:
+    """Note the figures of a run, and give what is wrong, seconds too where these are to count.
+
+    Other processes take caches and memory from this one: seconds are for the slow part to hold.
+    """
+    figure(
+        what,
+        documents=n_documents,
+        answers=n_documents * n_verbs,
+        wrong_or_foreign=sum(SLOW not in w for w in wrong),
+        over_2_s_of_CPU=sum(SLOW in w for w in wrong),
+    )
+    return [w for w in wrong if slow or SLOW not in w]
 
 
 def view(path: Path, out: Path) -> None:

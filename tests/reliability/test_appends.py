@@ -10,11 +10,11 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
-import tensorstore
 import zarr
 from faults import Faults, Watched, injected
 from harness import run
 from helpers import described, make_volume
+from readers import by_tensorstore, by_us, by_zarr, levels
 
 import scout_dask_io as io
 
@@ -41,24 +41,6 @@ def prepare(folder: Path, kind: str) -> Path:
     write(folder / "before.zarr", VOLUME[:BEFORE], kind)
     write(folder / "after.zarr", VOLUME, kind)
     return folder
-
-
-def levels(path: Path, kind: str) -> list[Path]:
-    return [path / str(n) for n in range(3)] if "image" in kind else [path]
-
-
-def by_zarr(path: Path) -> np.ndarray:
-    return np.asarray(zarr.open_array(str(path), mode="r")[...])
-
-
-def by_tensorstore(path: Path) -> np.ndarray:
-    driver = "zarr3" if (path / "zarr.json").exists() else "zarr"
-    spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}}
-    return np.asarray(tensorstore.open(spec, read=True).result().read().result())
-
-
-def by_us(path: Path) -> np.ndarray:
-    return np.asarray(io.read_zarr(path).compute(scheduler="sync"))
 
 
 def check_level(found: np.ndarray, before: np.ndarray, after: np.ndarray, first: bool) -> str:

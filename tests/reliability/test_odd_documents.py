@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answers import SLOW, alarmed, faults, view
-from harness import figure, tree
+from answers import alarmed, faults, told, view
+from harness import tree
 from odd_documents import documents, make_templates, sample
 
 import scout_dask_io as io
@@ -85,20 +85,12 @@ def test_row_27_hostile_metadata_are_one_error_of_every_verb_or_the_data(
             odd.make(templates, path)
             was = tree(path)
             for verb, call in VERBS.items():
-                found = faults(call, path, tmp_path / "out", odd.is_named)
-                wrong += [f"{odd.name} · {verb}: {w}" for w in found]
+                answers = faults(call, path, tmp_path / "out", odd.is_named)
+                wrong += [f"{odd.name} · {verb}: {w}" for w in answers]
             if tree(path) != was:
                 wrong.append(f"{odd.name}: changed")
             if odd.legal is not None:
                 np.testing.assert_array_equal(io.read_zarr(path).compute(), odd.legal)
             shutil.rmtree(path)
-    figure(
-        "hostile metadata",
-        documents=len(chosen),
-        answers=len(chosen) * len(VERBS),
-        wrong_or_foreign=sum(SLOW not in w for w in wrong),
-        over_2_s_of_CPU=sum(SLOW in w for w in wrong),
-    )
-    # Other processes take caches and memory from this one: seconds are for the slow part to hold.
-    told = [w for w in wrong if n > 100 or SLOW not in w]
-    assert not told, "\n".join(told)
+    found = told("hostile metadata", len(chosen), len(VERBS), wrong, slow=n > 100)
+    assert not found, "\n".join(found)

@@ -10,12 +10,12 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
-import tensorstore
 import tifffile
 import zarr
 from faults import Faults, Watched, injected
 from harness import run
 from helpers import described, make_volume, write_planes
+from readers import by_tensorstore, by_us, by_zarr, levels
 
 import scout_dask_io as io
 from scout_dask_io.errors import SourceChangedError
@@ -49,24 +49,6 @@ def prepare(tmp_path: Path, kind: str, *, shorter: bool) -> Path:
     io.convert(tmp_path / "planes", tmp_path / "new/a.zarr", **OPTIONS, **KINDS[kind])
     shutil.copytree(tmp_path / "old", tmp_path / "w")
     return tmp_path / "w" / "a.zarr"
-
-
-def levels(path: Path, kind: str) -> list[Path]:
-    return [path / str(n) for n in range(3)] if "image" in kind else [path]
-
-
-def by_zarr(path: Path) -> np.ndarray:
-    return np.asarray(zarr.open_array(str(path), mode="r")[...])
-
-
-def by_tensorstore(path: Path) -> np.ndarray:
-    driver = "zarr3" if (path / "zarr.json").exists() else "zarr"
-    spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}}
-    return np.asarray(tensorstore.open(spec, read=True).result().read().result())
-
-
-def by_us(path: Path) -> np.ndarray:
-    return np.asarray(io.read_zarr(path).compute(scheduler="sync"))
 
 
 def points(total: int, n: int) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from helpers import write_planes
 from object_store import Lab
 
 import scout_dask_io as io
@@ -35,11 +36,8 @@ def fresh() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "planes"
-    place.mkdir()
-    for z, plane in enumerate(DATA):
-        tifffile.imwrite(place / f"z{z:03d}.tif", plane)
-    return place
+    write_planes(tmp_path / "planes", DATA, names=[f"z{z:03d}.tif" for z in range(N)])
+    return tmp_path / "planes"
 
 
 @pytest.fixture

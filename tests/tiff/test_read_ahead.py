@@ -14,6 +14,7 @@ import dask
 import numpy as np
 import pytest
 import tifffile
+from helpers import write_planes
 
 import scout_dask_io as io
 from scout_dask_io.errors import SourceChangedError
@@ -36,11 +37,8 @@ LITTLE: dict[str, Any] = {"max_mem": 200_000, "nb_workers": 2}
 
 @pytest.fixture
 def planes(tmp_path: Path) -> Path:
-    place = tmp_path / "planes"
-    place.mkdir()
-    for z, plane in enumerate(DATA):
-        tifffile.imwrite(place / f"z{z:03d}.tif", plane)
-    return place
+    write_planes(tmp_path / "planes", DATA, names=[f"z{z:03d}.tif" for z in range(N)])
+    return tmp_path / "planes"
 
 
 @pytest.fixture
@@ -127,21 +125,15 @@ def test_compressed_planes_and_headers_that_are_read_late(
     assert [name for name, *_ in asked] == names()
 
 
-def test_a_system_that_refuses_costs_nothing_but_the_order(
-    planes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _refuse(*args: Any) -> None:
+    raise OSError(22, "Invalid argument")
+
+
+@pytest.mark.parametrize("ask_for", [_refuse, None], ids=["a refusal", "an error of any kind"])
+def test_what_fails_costs_nothing_but_the_order_and_leaves_nobody_waiting(
+    planes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask_for: Any
 ) -> None:
-    def refuse(*args: Any) -> None:
-        raise OSError(22, "Invalid argument")
-
-    monkeypatch.setattr(read_ahead, "ask_for", refuse)
-    array = io.write_zarr(tmp_path / "a.zarr", io.imread_folder(planes), CHUNKS, **LITTLE)
-    np.testing.assert_array_equal(array[...], DATA)
-
-
-def test_an_error_of_any_kind_leaves_nobody_waiting(
-    planes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(read_ahead, "ask_for", None)
+    monkeypatch.setattr(read_ahead, "ask_for", ask_for)
     array = io.write_zarr(tmp_path / "a.zarr", io.imread_folder(planes), CHUNKS, **LITTLE)
     np.testing.assert_array_equal(array[...], DATA)
 
