@@ -441,3 +441,37 @@ def test_a_file_of_micromanager_s_a_channel_a_time_or_a_position_brings_its_own_
         micromanager(tmp_path / "p", volume[:, :1], prefix="t1")
         with pytest.raises(io.TiffReadError, match="holds 2 positions"):
             io.imread_dataset(tmp_path / "p", "t{t}_MMStack.ome.tif")
+
+
+ACROSS = {
+    # names in the XML, on the disk, axes in a file
+    "paths below the folder": ("ch{c}/z{z}.ome.tif", "", ""),
+    "moved into folders": ("a_c{c}_z{z}.ome.tif", "ch{c}/a_c{c}_z{z}.ome.tif", ""),
+    "the same names in each": ("z{z}.ome.tif", "ch{c}/z{z}.ome.tif", ""),
+    "a stack a folder": ("a_c{c}.ome.tif", "Ex_{c}/a_c{c}.ome.tif", "z"),
+    "a stack of one name a folder": ("a.ome.tif", "Ex_{c}/a.ome.tif", "z"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ACROSS)
+def test_a_set_that_spans_folders_is_one_image_and_no_plane_is_another_folder_s(
+    tmp_path: Path, case: str
+):
+    form, renamed, in_file = ACROSS[case]
+    volume = make_volume((2, 3, 8, 9))
+    folder = tmp_path / "src"
+    for c in range(2):
+        (folder / f"ch{c}").mkdir(parents=True)
+    written = ome_files(
+        folder, [volume], "cz", form, renamed=renamed, in_file=in_file, names=["DAPI", "GFP"]
+    )
+    check_every_verb(folder, volume, "czyx", tmp_path)
+    assert io.info(folder).channels == tuple(io.channel_names(folder)) == ("DAPI", "GFP")
+    for path in (written[0], written[-1]):
+        with pytest.raises((io.PathNotFoundError, io.TiffReadError), match='pages="all" reads'):
+            io.imread(path)
+    own = io.imread(written[-1], pages="all").compute()
+    np.testing.assert_array_equal(own.squeeze(), volume[1] if in_file else volume[1, 2])
+    written[-1].unlink()
+    with pytest.raises((io.ShapeMismatchError, io.PathNotFoundError)):
+        io.imread_dataset(folder)
