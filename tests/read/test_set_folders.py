@@ -137,7 +137,7 @@ def test_a_set_is_exported_with_its_axes_sizes_and_names(tmp_path: Path, kind: s
         micromanager(folder, volume[None, None], split=4, names=names, **size)
     else:
         ndtiff(folder, list(grid_planes(volume, ("channel", "z"), channel=names)), 4, **size)
-    io.export(io.imread_dataset(folder), tmp_path / suffix, imagej=suffix == "ij.tif")
+    io.export(folder, tmp_path / suffix, imagej=suffix == "ij.tif")
     if suffix == "planes":
         np.testing.assert_array_equal(io.imread_channels(tmp_path / suffix).compute(), volume)
         assert io.voxel_size(tmp_path / suffix / "c0").micrometres == (2, 0.5, 0.5)
