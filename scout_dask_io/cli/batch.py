@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import State, typed
+from scout_dask_io.cli.base import State, joined_words, typed
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import Option
@@ -179,7 +179,7 @@ def words_of(command: click.Command, words: Sequence[str], without: str = "") ->
     known = {name: p for p in command.params if isinstance(p, click.Option)
              for name in (*p.opts, *p.secondary_opts)}  # fmt: skip
     found: list[str] = []
-    rest = iter(words)
+    rest = iter(joined_words(words))
     for word in rest:
         if word == "--":
             break

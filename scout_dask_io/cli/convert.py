@@ -52,7 +52,7 @@ def _ends(
 @command(
     path_argument("paths", nargs=-1, metavar="SRC... DST"), opt.listed,
     opt.ome, opt.labels, opt.labels_too,
-    opt.into, opt.label, opt.levels, opt.chunks, opt.codec, opt.zarr_format,
+    opt.into, opt.label, opt.levels, opt.factors, opt.chunks, opt.codec, opt.zarr_format,
     opt.shards, opt.voxel_size, opt.axes, opt.workers, opt.max_mem, opt.overwrite, opt.resume,
     opt.order, opt.missing, opt.selection_checked, opt.follow, opt.update, opt.content,
     opt.qc, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options, opt.quiet,
@@ -88,6 +88,7 @@ def convert(
       scout-dask-io convert brain brain.zarr --dry-run
       scout-dask-io convert brain brain.ome.zarr --ome --voxel-size 4,1.8,1.8
       scout-dask-io convert nuclei.tif nuclei.ome.zarr --ome --labels --levels 3
+      scout-dask-io convert brain brain.ome.zarr --ome --factors 1,2,2 2,2,2 2,4,4
       scout-dask-io convert file.h5::/t00000/s00/0/cells cells.zarr
       scout-dask-io convert cells.tif --into brain.ome.zarr --label cells
       scout-dask-io convert brain s3://lab/brain.zarr --storage-option profile=lab
