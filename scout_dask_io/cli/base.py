@@ -22,6 +22,7 @@ import click
 from scout_dask_io.core.messages import Message, Option, Way
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.jobs.report import to_json
+from scout_dask_io.run.progress import Events, say
 
 
 @dataclass
@@ -41,6 +42,19 @@ class State:
     args: list[str] = field(default_factory=list)
     #: Warnings that were printed; each is printed once.
     warned: set[str] = field(default_factory=set)
+    #: Where what happens is told as JSON; ``None`` where people read it.
+    events: Events | None = None
+
+    def progress(self, quiet: bool) -> bool | Events:
+        """Give what a job is told about its progress."""
+        return self.events or not quiet
+
+    def say(self, kind: str, text: str, **found: Any) -> None:
+        """Print a line on stderr, such as an error: as text, or as an event."""
+        if self.events is None:
+            say(f"{kind}: {text}")
+        else:
+            self.events.tell(kind, **found, message=text)
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:

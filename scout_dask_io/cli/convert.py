@@ -131,7 +131,15 @@ def convert(
             "What is converted is kept: the same command with --resume goes on, and begins where "
             "nothing is."
         )
-        _follow(src, dst, following, options, quiet=quiet, as_json=as_json)
+        _follow(
+            src,
+            dst,
+            following,
+            options,
+            progress=state.progress(quiet),
+            quiet=quiet,
+            as_json=as_json,
+        )
         return
     if any(following[name] is not None for name in ("planes", "until", "marker")):
         raise click.UsageError("--planes, --until and --marker go with --follow.")
@@ -147,7 +155,7 @@ def convert(
         if dry_run:
             print_report(plan, as_json)
             return
-        report = plan.run(progress=not quiet)
+        report = plan.run(progress=state.progress(quiet))
     checked = dst if into is None else f"{dst.rstrip('/')}/labels/{options['label']}"
     check = _check(src, checked, options)
     print_report(report, as_json, quiet, joined("\n", [report.render(), check]))
@@ -175,7 +183,14 @@ def _convert_many(
 
 
 def _follow(
-    src: str, dst: str, how: dict[str, Any], options: dict[str, Any], *, quiet: bool, as_json: bool
+    src: str,
+    dst: str,
+    how: dict[str, Any],
+    options: dict[str, Any],
+    *,
+    progress: Any,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Convert planes as they arrive, and say what came of it."""
     if (how["planes"] is None) == (how["until"] is None):
@@ -184,7 +199,7 @@ def _follow(
         )
     from scout_dask_io.jobs.follow import follow
 
-    report = follow(src, dst, progress=not quiet, **how, **options)
+    report = follow(src, dst, progress=progress, **how, **options)
     check = _check(src, dst, options)
     print_report(report, as_json, quiet, joined("\n", [report.render(), check]))
 

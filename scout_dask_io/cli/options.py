@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import flag, path_argument
+from scout_dask_io.cli.base import State, flag, path_argument
 from scout_dask_io.core.json_document import parse_json
+from scout_dask_io.run.progress import Events
 
 
 def _extents(text: str) -> tuple[int, ...]:
@@ -60,7 +62,25 @@ def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[st
     return found or None
 
 
-quiet = flag("-q", "--quiet", help="No progress, no summary.")
+def _set_events(ctx: click.Context, _: click.Parameter, kind: str) -> None:
+    if kind == "json":
+        ctx.ensure_object(State).events = Events(sys.stderr)
+
+
+_quiet = flag("-q", "--quiet", help="No progress, no summary.")
+_progress = click.option(
+    "--progress", type=click.Choice(["auto", "json"]), default="auto", show_default=True,
+    expose_value=False, callback=_set_events, is_eager=True,
+    help="What stderr tells meanwhile: a bar on a terminal and a few lines elsewhere, or for "
+    "programs a JSON object a line, warnings and errors too.",
+)  # fmt: skip
+
+
+def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how a long job is told of."""
+    return _quiet(_progress(function))
+
+
 overwrite = flag("--overwrite", help="Replace what stands there once the new one is whole.")
 src_dst = (path_argument("src"), path_argument("dst"))
 listed = click.option(

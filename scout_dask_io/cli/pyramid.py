@@ -47,5 +47,5 @@ def pyramid(
 
     with scheduling(scheduler, options["nb_workers"]):
         plan = plan_pyramid(src, dst, **options)
-        report = plan if dry_run else plan.run(progress=not quiet)
+        report = plan if dry_run else plan.run(progress=state.progress(quiet))
     print_report(report, as_json, quiet and not dry_run)
