@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -22,6 +22,7 @@ import click
 from scout_dask_io.core.messages import Message, Option, Way
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.jobs.report import to_json
+from scout_dask_io.run.progress import Events, say
 
 
 @dataclass
@@ -41,6 +42,19 @@ class State:
     args: list[str] = field(default_factory=list)
     #: Warnings that were printed; each is printed once.
     warned: set[str] = field(default_factory=set)
+    #: Where what happens is told as JSON; ``None`` where people read it.
+    events: Events | None = None
+
+    def progress(self, quiet: bool) -> bool | Events:
+        """Give what a job is told about its progress."""
+        return self.events or not quiet
+
+    def say(self, kind: str, text: str, **found: Any) -> None:
+        """Print a line on stderr, such as an error: as text, or as an event."""
+        if self.events is None:
+            say(f"{kind}: {text}")
+        else:
+            self.events.tell(kind, **found, message=text)
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -87,13 +101,40 @@ def cli(ctx: click.Context) -> None:
     ctx.ensure_object(State).command = ctx.invoked_subcommand or ""
 
 
+#: Options that take as many words as there are levels, such as ``--factors 1,2,2 2,2,2``.
+_OF_LEVELS = ("--levels", "--factors")
+
+
+def joined_words(words: Sequence[str]) -> list[str]:
+    """Give what was typed with the words of an option that takes several as one."""
+    found: list[str] = []
+    rest = list(words)
+    while rest:
+        found.append(rest.pop(0))
+        name, equals, _ = found[-1].partition("=")
+        if name in _OF_LEVELS:
+            if not equals and rest:
+                found.append(rest.pop(0))
+            while rest and re.fullmatch(r"\d+(,\d+)+", rest[0]):
+                found[-1] += f" {rest.pop(0)}"
+    return found
+
+
+class _Command(click.Command):
+    """A command whose options may take several words."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed."""
+        return super().parse_args(ctx, joined_words(args))
+
+
 def command(*parameters: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command of a function, with these parameters, ``--json``, ``-v`` and ``--debug``."""
 
     def add(function: Callable[..., Any]) -> click.Command:
         for parameter in reversed((*parameters, as_json_flag, verbose_flag, debug_flag)):
             function = parameter(function)
-        return cli.command(help=_help(function))(function)
+        return cli.command(cls=_Command, help=_help(function))(function)
 
     return add
 

@@ -1,10 +1,11 @@
-"""``convert --list jobs.csv``: many conversions, of which one that fails stops no other."""
+"""``convert`` of many: what a table names, or sources into a folder. One that fails stops none."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import State, typed
+from scout_dask_io.cli.base import State, joined_words, typed
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.json_document import parse_json
+from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import locate
+from scout_dask_io.files.names import format_meant, stem_of, zarr_stands
+from scout_dask_io.files.remote import is_url
 from scout_dask_io.jobs.report import to_json
 
 #: Columns that every list has, and what a cell of a flag may say.
@@ -28,7 +32,7 @@ _ALONE = ("list", "into", "label", "follow", "planes", "until", "marker", "json"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A row of a list: where from, where to, and its own options as they are typed."""
+    """One of many: where from, where to, and its own options as they are typed."""
 
     src: str
     dst: str
@@ -113,12 +117,104 @@ def _words(option: click.Option, cell: str, where: str) -> list[str]:
     raise ArgumentError(f"{where}: {name} is yes or no, got {cell!r}")
 
 
-def convert_list(
-    path: str, jobs: Sequence[Job], common: Sequence[str], *, as_json: bool, resume: bool
+def is_folder_of_many(dst: str, n_sources: int, storage_options: Mapping[str, Any] | None) -> bool:
+    """Tell whether a destination is a folder for what sources become, each by a name of its own.
+
+    One that ends in a slash is, but for a name of a file and for what is Zarr. Of several sources
+    it must be.
+
+    Raises
+    ------
+    ArgumentError
+        If there are several sources, and it is or would be something else.
+    """
+    ends = dst.endswith(("/", os.sep))
+    meant = format_meant(dst)
+    if n_sources == 1 and (not ends or meant):
+        return False
+    place = locate(dst, storage_options if is_url(dst) else None)
+    found = meant == "Zarr" or zarr_stands(place)
+    if n_sources == 1:
+        return not found
+    why = ""
+    if found:
+        why = "is one Zarr array or image"
+    elif place.is_file():
+        why = "is a file"
+    elif meant and not place.is_folder:
+        why = f"is named as {meant}"
+    elif place.on_disk and not ends and not place.is_folder:
+        why = f"is not there: make it, or give {dst}/ to have it made"
+    if why:
+        raise ArgumentError(f"several sources go into a folder, and {dst} {why}")
+    return True
+
+
+def jobs_into(folder: str, sources: Sequence[str], *, ome: bool) -> list[Job]:
+    """Give the conversion of each source to an array or image of its name in a folder.
+
+    Raises
+    ------
+    ArgumentError
+        If two would have one name.
+    """
+    jobs: dict[str, Job] = {}
+    for src in sources:
+        name = stem_of(src) + (".ome.zarr" if ome else ".zarr")
+        job = Job(src, f"{folder.rstrip('/' + os.sep)}/{name}", ())
+        other = jobs.setdefault(name, job)
+        if other is not job:
+            raise ArgumentError(
+                f"{other.src} and {src} would both become {job.dst}: convert them one by one, or "
+                "name their destinations in a table, for " + Option("listed")
+            )
+    return list(jobs.values())
+
+
+def words_of(command: click.Command, words: Sequence[str], without: str = "") -> list[str]:
+    """Give the options among what was typed after a command, as they were typed.
+
+    ``without`` is the name of one that is left out.
+    """
+    known = {name: p for p in command.params if isinstance(p, click.Option)
+             for name in (*p.opts, *p.secondary_opts)}  # fmt: skip
+    found: list[str] = []
+    rest = iter(joined_words(words))
+    for word in rest:
+        if word == "--":
+            break
+        if not word.startswith("-") or word == "-":
+            continue
+        name, equals, _ = word.partition("=")
+        taken = [word]
+        waits = name.startswith("--") and not equals and _has_value(known[name])
+        if not name.startswith("--"):
+            # Letters of flags, and one with a value, which may follow at once.
+            at = next((k for k, c in enumerate(word[1:], 2) if _has_value(known[f"-{c}"])), 0)
+            waits = at == len(word)
+        if waits:
+            taken.append(next(rest))
+        if name != without:
+            found += taken
+    return found
+
+
+def _has_value(option: click.Option) -> bool:
+    return not (option.is_flag or option.count)
+
+
+def convert_many(
+    jobs: Sequence[Job],
+    common: Sequence[str],
+    again: Sequence[str],
+    *,
+    as_json: bool,
+    resume: bool,
 ) -> int:
     """Run conversions one after the other; give the exit code, 1 where one failed.
 
-    With ``resume``, those whose destination stands are kept as they are.
+    With ``resume``, those whose destination stands are kept as they are. ``again`` is what was
+    typed to name them.
     """
     from scout_dask_io.cli.run import run_command
 
@@ -154,7 +250,8 @@ def convert_list(
     for failed in (d for d in done if d["outcome"] == "failed"):
         click.echo(f"  failed    {failed['src']}")
     if counts["failed"]:
-        click.echo("  go on     " + typed("convert", "--list", path, *common, "--resume"))
+        resumed = () if resume else ("--resume",)
+        click.echo("  go on     " + typed("convert", *again, *common, *resumed))
     return int(counts["failed"] > 0)
 
 

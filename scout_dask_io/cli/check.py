@@ -52,7 +52,7 @@ def verify(
 
     state.code_of_errors = 2
     with scheduling(scheduler, options["nb_workers"]):
-        report: Any = verify(src, dst, progress=not quiet, **options)
+        report: Any = verify(src, dst, progress=state.progress(quiet), **options)
     print_report(report, as_json, quiet and report.ok)
     return 0 if report.ok else 1
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
-from scout_dask_io.cli.base import command, path_argument, print_report, typed
+from scout_dask_io.cli.base import State, command, path_argument, print_report, typed
 from scout_dask_io.cli.options import quiet
 
 
 @command(path_argument("folder", metavar="[DIR]", required=False), quiet)
-def demo(folder: str | None, quiet: bool, as_json: bool) -> None:
+@click.pass_obj
+def demo(state: State, /, folder: str | None, quiet: bool, as_json: bool) -> None:
     """Make a small synthetic dataset, convert it, verify it.
 
     Writes 60 MB to DIR, which must be new or empty, or to a new temporary
@@ -27,7 +28,7 @@ def demo(folder: str | None, quiet: bool, as_json: bool) -> None:
     from scout_dask_io.jobs.demo import demo
 
     tell = None if quiet or as_json else click.echo
-    report = demo(folder, progress=not quiet, say=tell)
+    report = demo(folder, progress=state.progress(quiet), say=tell)
     print_report(
         report, as_json, quiet, f"{report.render()}\n\n{_next(report.planes, report.zarr)}"
     )

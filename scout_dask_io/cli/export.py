@@ -106,4 +106,4 @@ def export(
     state.if_interrupted = (
         f"What stands in {out} is whole. The same command with --resume goes on from there."
     )
-    print_report(plan.run(progress=not quiet), as_json, quiet)
+    print_report(plan.run(progress=state.progress(quiet)), as_json, quiet)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from scout_dask_io.cli.base import flag, path_argument
+from scout_dask_io.cli.base import State, flag, path_argument
 from scout_dask_io.core.json_document import parse_json
+from scout_dask_io.run.progress import Events
 
 
 def _extents(text: str) -> tuple[int, ...]:
@@ -60,7 +62,25 @@ def _options(ctx: click.Context, option: Any, given: tuple[str, ...]) -> dict[st
     return found or None
 
 
-quiet = flag("-q", "--quiet", help="No progress, no summary.")
+def _set_events(ctx: click.Context, _: click.Parameter, kind: str) -> None:
+    if kind == "json":
+        ctx.ensure_object(State).events = Events(sys.stderr)
+
+
+_quiet = flag("-q", "--quiet", help="No progress, no summary.")
+_progress = click.option(
+    "--progress", type=click.Choice(["auto", "json"]), default="auto", show_default=True,
+    expose_value=False, callback=_set_events, is_eager=True,
+    help="What stderr tells meanwhile: a bar on a terminal and a few lines elsewhere, or for "
+    "programs a JSON object a line, warnings and errors too.",
+)  # fmt: skip
+
+
+def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how a long job is told of."""
+    return _quiet(_progress(function))
+
+
 overwrite = flag("--overwrite", help="Replace what stands there once the new one is whole.")
 src_dst = (path_argument("src"), path_argument("dst"))
 listed = click.option(
@@ -105,9 +125,41 @@ into = click.option(
     "that --label names.",
 )  # fmt: skip
 label = click.option("--label", metavar="NAME", help="The name of the labels, with --into.")
+
+
+def _levels(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """Give how many levels there are, or the shapes of those below the full one."""
+    words = [word for text in texts for word in text.split()]
+    if len(words) != 1 or "," in words[0]:
+        return _each(words, "how many levels there are, nor their shapes", "4 or 150,1024,1024")
+    if not words[0].isdecimal() or int(words[0]) < 1:
+        raise click.BadParameter(f"{words[0]!r} is not how many levels there are: give e.g. 4.")
+    return int(words[0])
+
+
+def _factors(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """Give by what each level is smaller than the one above."""
+    words = [word for text in texts for word in text.split()]
+    return _each(words, "by what a level is smaller", "1,2,2 2,2,2")
+
+
+def _each(words: list[str], what: str, example: str) -> list[tuple[int, ...]] | None:
+    try:
+        return [tuple(int(part) for part in word.split(",")) for word in words] or None
+    except ValueError:
+        given = " ".join(words)
+        raise click.BadParameter(f"{given!r} is not {what}: give e.g. {example}.") from None
+
+
 levels = click.option(
-    "--levels", type=click.IntRange(min=1), metavar="N", show_default="down to 256 pixels",
-    help="Levels of the pyramid, with the full one.",
+    "--levels", multiple=True, callback=_levels, metavar="N", show_default="down to 256 pixels",
+    help="Levels of the pyramid, with the full one; or the shape of each below it, e.g. "
+    "150,1024,1024 75,512,512.",
+)  # fmt: skip
+factors = click.option(
+    "--factors", multiple=True, callback=_factors, metavar="FACTORS",
+    help="In the place of --levels: by what each level is smaller than the one above it, e.g. "
+    "1,2,2 2,2,2 for two levels below the full one.",
 )  # fmt: skip
 workers = click.option(
     "-n", "--workers", "nb_workers", type=click.IntRange(min=1), metavar="N",

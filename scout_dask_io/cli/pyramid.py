@@ -14,9 +14,9 @@ from scout_dask_io.cli.base import State, as_it_was, command, print_report, sche
 
 
 @command(
-    *opt.src_dst, opt.levels, opt.labels, opt.voxel_size, opt.codec, opt.workers, opt.max_mem,
-    opt.overwrite, opt.resume, opt.durable, opt.dry_run, opt.scheduler, opt.storage_options,
-    opt.quiet,
+    *opt.src_dst, opt.levels, opt.factors, opt.labels, opt.voxel_size, opt.codec, opt.workers,
+    opt.max_mem, opt.overwrite, opt.resume, opt.durable, opt.dry_run, opt.scheduler,
+    opt.storage_options, opt.quiet,
 )  # fmt: skip
 @click.pass_obj
 def pyramid(
@@ -47,5 +47,5 @@ def pyramid(
 
     with scheduling(scheduler, options["nb_workers"]):
         plan = plan_pyramid(src, dst, **options)
-        report = plan if dry_run else plan.run(progress=not quiet)
+        report = plan if dry_run else plan.run(progress=state.progress(quiet))
     print_report(report, as_json, quiet and not dry_run)

@@ -27,16 +27,16 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     state = State()
     with warnings.catch_warnings():
         warnings.showwarning = _warner(state)  # restored on the way out
-        with _logging():
+        with _logging(state):
             code = run_command(args, state)
     sys.exit(code)
 
 
 @contextmanager
-def _logging() -> Iterator[None]:
+def _logging(state: State) -> Iterator[None]:
     """Have what the library logs on stderr, a line each, without breaking a bar."""
     logger = logging.getLogger("scout_dask_io")
-    level, handler = logger.level, _Lines()
+    level, handler = logger.level, _Lines(state)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     try:
@@ -49,9 +49,16 @@ def _logging() -> Iterator[None]:
 class _Lines(logging.Handler):
     """Prints what is logged as the other lines are printed."""
 
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        say(relative(self.format(record)))
+        if self._state.events is None:
+            say(relative(self.format(record)))
+        else:
+            self._state.events.tell("log", level=record.levelname, message=record.getMessage())
 
 
 def run_command(args: Sequence[str] | None, state: State) -> int:
@@ -60,9 +67,12 @@ def run_command(args: Sequence[str] | None, state: State) -> int:
     try:
         return int(cli.main(args, obj=state, standalone_mode=False) or 0)
     except click.ClickException as err:
-        shown = io.StringIO()
-        err.show(shown)
-        click.echo(shown.getvalue().replace("Error: ", "error: "), err=True, nl=False)
+        if state.events is None:
+            shown = io.StringIO()
+            err.show(shown)
+            click.echo(shown.getvalue().replace("Error: ", "error: "), err=True, nl=False)
+        else:
+            state.say("error", err.format_message(), type=type(err).__name__)
         _tell_json(args, err, err.format_message())
         return err.exit_code
     except (click.Abort, KeyboardInterrupt) as err:
@@ -79,7 +89,7 @@ def run_command(args: Sequence[str] | None, state: State) -> int:
     if state.debug:
         traceback.print_exception(failure)
     text = in_options(text, state.command).strip()
-    say(f"error: {relative(text)}")
+    state.say("error", relative(text), type=type(failure).__name__)
     _tell_json(args, failure, text)
     return code
 
@@ -126,6 +136,6 @@ def _warner(state: State) -> Callable[..., None]:
         for_users = not issubclass(category, _FOR_DEVELOPERS)
         if (for_users or state.debug) and text not in state.warned:
             state.warned.add(text)
-            say(f"warning: {relative(text)}")
+            state.say("warning", relative(text))
 
     return show

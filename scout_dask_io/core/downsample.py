@@ -1,7 +1,8 @@
-"""Halving arrays: the mean of each pair, the most frequent value, or one of them. Exact; no files.
+"""Making arrays smaller: the mean of each window, its most frequent value, or one. Exact; no files.
 
-Every axis is halved or kept. A window at the upper edge of an odd extent holds
-one element along that axis, not two; its mean is that of what it holds.
+Every axis is halved or kept, or made smaller by a factor that was asked for. A window at the
+upper edge holds what is left along that axis, one element of an odd extent and not two; its mean
+is that of what it holds.
 
 The mean of windows of integers: exact, in passes whose memory is laid out once for each shape.
 
@@ -41,14 +42,14 @@ SLAB_NBYTES = 2**21
 def downsample(
     values: np.ndarray, factors: Shape, method: str = "mean", out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Give an array with each axis halved, or kept, in the same dtype.
+    """Give an array with each axis halved, kept, or made smaller by a factor, in the same dtype.
 
     Parameters
     ----------
     values : numpy.ndarray
         Bool, integers, floats or complex.
     factors : tuple of int
-        1 or 2 per axis.
+        Elements of a window per axis, from 1 up; those of 1 and 2 are quickest.
     method : {"mean", "mode", "nearest"}
         ``"mean"``: whole numbers are rounded to the nearest, halves to the even
         one, and nothing overflows; floats of 16 and 32 bits are summed in 64.
@@ -66,7 +67,7 @@ def downsample(
         raise ArgumentError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if out is None:
         out = np.empty(chunk_counts(values.shape, factors), values.dtype.newbyteorder("="))
-    if 2 not in factors or 0 in values.shape:
+    if max(factors) == 1 or 0 in values.shape:
         _nearest(values, factors, out)
         return out
     row_nbytes = values.nbytes // values.shape[0]
@@ -74,8 +75,26 @@ def downsample(
     for start in range(0, values.shape[0], step):
         first = start // factors[0]
         slab = out[first : first + step // factors[0]]
-        METHODS[method](values[start : start + step], factors, slab)
+        _put(values[start : start + step], factors, method, slab)
     return out
+
+
+def _put(values: np.ndarray, factors: Shape, method: str, out: np.ndarray) -> None:
+    """Put what windows become, apart for those at the upper edge that hold less."""
+    if max(factors) > 2 and method != "nearest":
+        for axis, (n, f) in enumerate(zip(values.shape, factors, strict=True)):
+            if rest := n % f:
+                at = (slice(None),) * axis
+                for part, times in ((slice(n - rest), f), (slice(n - rest, n), rest)):
+                    if part.start != n and part.stop:
+                        own = (*factors[:axis], times, *factors[axis + 1 :])
+                        to = slice(n // f) if times == f else slice(n // f, None)
+                        _put(values[(*at, part)], own, method, out[(*at, to)])
+                return
+    if max(factors) == 1:
+        out[...] = values
+    else:
+        METHODS[method](values, factors, out)
 
 
 def method_for(dtype: np.dtype[Any], labels: bool) -> str:
@@ -101,6 +120,9 @@ def _pairs(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean(values: np.ndarray, factors: Shape, out: np.ndarray) -> None:
+    if max(factors) > 2:
+        out[...] = _mean_of_windows(values, factors)
+        return
     values = _evened(values, factors)
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
@@ -145,6 +167,39 @@ def _mean_of_floats(values: np.ndarray, factors: Shape) -> np.ndarray:
         return np.asarray(values.astype(dtype))
 
 
+def _mean_of_windows(values: np.ndarray, factors: Shape) -> np.ndarray:
+    """The mean of windows of any extent, all whole."""
+    n, kind = math.prod(factors), values.dtype.kind
+    dtype = values.dtype.newbyteorder("=")
+    if kind in "fc":
+        wide = np.result_type(dtype, np.float64)
+        # By a power of two, which is exact, so that the largest do not overflow.
+        scale = 2.0 ** -n.bit_length()
+        with np.errstate(all="ignore"):
+            total = _added(values.astype(wide) * scale, factors)
+            return np.asarray((total / (n * scale)).astype(dtype))
+    if dtype.itemsize == 8:
+        # Of 64 bits, whose sums have no wider integer: quotients and rests apart.
+        native = values.astype(dtype)
+        quotient, rest = _added(native // n, factors), _added(native % n, factors)
+        quotient, rest = quotient + rest // n, rest % n
+    else:
+        quotient, rest = np.divmod(_added(values.astype(np.int64), factors), n)
+    up = (2 * rest > n) | ((2 * rest == n) & (quotient & 1 == 1))
+    return np.asarray((quotient + up).astype(dtype))
+
+
+def _added(values: np.ndarray, factors: Shape) -> np.ndarray:
+    """Add the elements of whole windows, in the dtype that they have."""
+    for axis, f in enumerate(factors):
+        at = (slice(None),) * axis
+        total = values[(*at, slice(0, None, f))].copy()
+        for k in range(1, f):
+            total += values[(*at, slice(k, None, f))]
+        values = total
+    return values
+
+
 def _nearest(values: np.ndarray, factors: Shape, out: np.ndarray) -> None:
     out[...] = values[tuple(slice(None, None, f) for f in factors)]
 
@@ -157,9 +212,10 @@ def _mode(values: np.ndarray, factors: Shape, out: np.ndarray) -> None:
         for corner in corners
     ]
     out[...] = windows[0]
-    most = np.zeros(out.shape, np.uint8)
+    counter = np.min_scalar_type(len(windows))
+    most = np.zeros(out.shape, counter)
     for window in windows:
-        count = np.zeros(out.shape, np.uint8)
+        count = np.zeros(out.shape, counter)
         for other in windows:
             count += window == other
         better = count > most
@@ -170,7 +226,7 @@ def _mode(values: np.ndarray, factors: Shape, out: np.ndarray) -> None:
 METHODS: dict[str, Method] = {"mean": _mean, "mode": _mode, "nearest": _nearest}
 
 
-class HalvedSource(Source):
+class LowerSource(Source):
     """A source as :func:`downsample` makes it, read by regions: each piece as it comes."""
 
     def __init__(self, source: Source, factors: Shape, method: str) -> None:
@@ -183,20 +239,20 @@ class HalvedSource(Source):
 
     @property
     def read_shape(self) -> Shape:
-        """What is read at once of the source, halved."""
+        """What is read at once of the source, made smaller."""
         return chunk_counts(self.source.read_shape, self.factors)
 
     def narrow(self, region: Region) -> tuple[Source, Region]:
-        """Narrow the source, if that leaves its pairs together."""
+        """Narrow the source, if that leaves its windows together."""
         return self, region
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
-        """Yield the region piece by piece where pieces keep pairs together, else in one."""
+        """Yield the region piece by piece where pieces keep windows together, else in one."""
         wanted = tuple(
             slice(s.start * f, min(s.stop * f, n))
             for s, f, n in zip(region, self.factors, self.source.shape, strict=True)
         )
-        if self._cuts_no_pair():
+        if self._cuts_no_window():
             for where, values in self.source.iter_pieces(wanted):
                 at = chunk_cells(where, self.factors)
                 yield at, downsample(values, self.factors, self.method)
@@ -206,7 +262,7 @@ class HalvedSource(Source):
             downsample(self.source.read(wanted), self.factors, self.method),
         )
 
-    def _cuts_no_pair(self) -> bool:
+    def _cuts_no_window(self) -> bool:
         extents = zip(self.source.read_shape, self.factors, self.source.shape, strict=True)
         return all(r % f == 0 or r >= n for r, f, n in extents)
 
@@ -427,7 +483,7 @@ CACHED_NBYTES = 2**22
 
 
 class PieceHalver:
-    """Halves the pieces of one band after another, if they allow it.
+    """Halves the pieces of one band after another, if they allow it, and no factor is above 2.
 
     They do if they cut no pair in two, but for planes that come one at a time where planes
     are halved too: the first of two waits for the second.
@@ -435,7 +491,7 @@ class PieceHalver:
     Parameters
     ----------
     factors : tuple of int
-        1 or 2 per axis.
+        Per axis.
     method : str
         As for :func:`~scout_dask_io.core.downsample.downsample`.
     dtype : numpy.dtype
@@ -458,7 +514,7 @@ class PieceHalver:
         """Start a band; an axis that is halved is even, or ends where the array does."""
         self._shape = shape
         self._filled = 0
-        self._cut = False
+        self._cut = max(self._factors) > 2
         self._pairs.clear()
 
     def is_whole(self) -> bool:

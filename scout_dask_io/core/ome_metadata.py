@@ -155,7 +155,7 @@ def image_metadata(
         "axes": [_axis(a, axis) for a, axis in zip(info.axes, frame, strict=True)],
         "datasets": datasets,
         "type": method,
-        "metadata": {"method": f"scout_dask_io, {method} of pairs"},
+        "metadata": method_record(method, levels),
     }
     image: dict[str, Any] = {"multiscales": [multiscale]}
     if info.labels:
@@ -166,6 +166,12 @@ def image_metadata(
     if info.labels:
         image[LABEL_KEY] = {"version": version, **info.image_label}
     return {**image, **info.group_attributes}
+
+
+def method_record(method: str, levels: Sequence[Level]) -> dict[str, str]:
+    """Give what an image says of how its lower levels were made."""
+    pairs = all(max(level.factors) <= 2 for level in levels)
+    return {"method": f"scout_dask_io, {method} of {'pairs' if pairs else 'windows'}"}
 
 
 def level_record(number: int, scale: list[float], translation: list[float]) -> dict[str, Any]:

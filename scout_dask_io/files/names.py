@@ -9,6 +9,8 @@ from __future__ import annotations
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.name_layouts import TIFF_ENDINGS
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.remote import is_url
 
 #: Endings of names that say what another program expects there, with the format that they mean.
 _FORMATS = {
@@ -67,6 +69,34 @@ def check_tiff_name(name: object, *, folder: bool) -> None:
     elif meant == "Zarr":
         way += "; convert writes Zarr"
     raise ArgumentError(f"{name} is named as {meant}, and {what} is written there: {way}")
+
+
+def format_meant(name: object) -> str:
+    """Give the format that the ending of a name means, such as ``"Zarr"``; else ``""``."""
+    return _ending(name)[1]
+
+
+def zarr_stands(place: Location) -> bool:
+    """Tell whether a Zarr array or group stands at a place."""
+    return any((place / name).is_file() for name in ZARR_FILES)
+
+
+def stem_of(path: str) -> str:
+    """Give the name of what lies at a path without the ending of its format.
+
+    Examples
+    --------
+    >>> stem_of("lab/x.ome.tif"), stem_of("lab/brain.v2/"), stem_of("file.h5::/t0/cells")
+    ('x', 'brain.v2', 'file_t0_cells')
+    """
+    outer, _, inner = (path, "", "") if is_url(path) else path.partition("::")
+    name = locate(outer).name if not is_url(outer) else outer.rstrip("/").rpartition("/")[2]
+    ending, meant = _ending(name)
+    if meant:
+        name = name[: -len(ending)]
+    if name.lower().endswith(".ome"):
+        name = name[:-4]
+    return "_".join([name, *filter(None, inner.split("/"))])
 
 
 def is_ome_zarr_name(name: object) -> bool:

@@ -85,6 +85,8 @@ if TYPE_CHECKING:
 
 # What the writer of labels that go along is asked as that of their image is.
 _OF_LABELS = frozenset(("shards", "max_mem", "nb_workers", "version", "codec"))
+#: What says which levels an image has.
+_OF_LEVELS = ("levels", "factors")
 #: Sentences on the planes that a summary has.
 _FINDINGS = 6
 
@@ -97,7 +99,8 @@ def convert(
     labels: bool | None = None,
     labels_too: bool = False,
     label: str | None = None,
-    levels: int | None = None,
+    levels: int | Sequence[Sequence[int]] | None = None,
+    factors: Sequence[Sequence[int]] | None = None,
     chunks: int | Sequence[int] = (64, 64, 64),
     codec: LevelCodecs = LEVEL_CODECS,
     zarr_format: int = 2,
@@ -153,9 +156,12 @@ def convert(
     label : str, optional
         ``dst`` is an OME-Zarr image that stands, below which the source becomes labels of
         this name, as with :func:`~scout_dask_io.write_labels`.
-    levels : int, optional
+    levels : int or sequence of shapes, optional
         How many levels the image has, with the full one; by default down to one of at
-        most 256 elements along each axis.
+        most 256 elements along each axis. Or the shapes of those below the full one.
+    factors : sequence of sequences of int, optional
+        By what each level below the full one is smaller than the one above, as for
+        :func:`~scout_dask_io.write_ome_zarr`.
     codec
         Of the array, as for :func:`~scout_dask_io.write_zarr`; or of the full level of an
         image and of those below it, as for :func:`~scout_dask_io.write_ome_zarr`.
@@ -212,7 +218,7 @@ def convert(
     """
     plan = plan_convert(
         src, dst, ome=ome, labels=labels, labels_too=labels_too, label=label,
-        levels=levels, chunks=chunks, codec=codec,
+        levels=levels, factors=factors, chunks=chunks, codec=codec,
         zarr_format=zarr_format, shards=shards, order=order, missing=missing,
         pattern=pattern, position=position, names=names,
         series=series, pages=pages, allow_sparse=allow_sparse,
@@ -230,7 +236,8 @@ class ConvertOptions:
     labels: bool | None = None
     labels_too: bool = False
     label: str | None = None
-    levels: int | None = None
+    levels: int | Sequence[Sequence[int]] | None = None
+    factors: Sequence[Sequence[int]] | None = None
     chunks: int | Sequence[int] = (64, 64, 64)
     codec: LevelCodecs = LEVEL_CODECS
     zarr_format: int = 2
@@ -245,6 +252,11 @@ class ConvertOptions:
     durable: bool = False
     qc: bool = False
     storage_options: Mapping[str, Any] | None = None
+
+    @property
+    def sets_levels(self) -> bool:
+        """Whether it is said which levels there are."""
+        return self.levels is not None or self.factors is not None
 
 
 def plan_convert(
@@ -277,7 +289,7 @@ def plan_with(
     image = destination
     if how.label is not None:
         destination = label_place(image, how.label)
-        if how.levels is not None or how.qc or how.labels_too:
+        if how.sets_levels or how.qc or how.labels_too:
             raise ArgumentError(
                 "labels below an image have its levels, and neither a sheet nor labels of their "
                 "own: give "
@@ -289,7 +301,7 @@ def plan_with(
                 + " and "
                 + Option("labels_too")
             )
-    if not how.ome and (how.labels or how.levels is not None):
+    if not how.ome and (how.labels or how.sets_levels):
         raise ArgumentError(
             "labels and levels are of OME-Zarr images: give " + Option("ome", True) + " too"
         )
@@ -351,7 +363,7 @@ def plan_with(
         if how.zarr_format not in versions:
             raise ArgumentError(f"zarr_format must be 2 or 3, got {how.zarr_format!r}")
         asked |= {"axes": info.axes, "channels": channels or None, "labels": how.labels}
-        asked |= {"levels": how.levels, "voxel_size": info.voxel_size}
+        asked |= {"levels": how.levels, "factors": how.factors, "voxel_size": info.voxel_size}
         asked |= {"version": versions[how.zarr_format], "codec": how.codec}
         levels = plan_ome_zarr(data, how.chunks, **asked)
         write, shapes = levels.write, tuple(level.shape for level in levels.levels)
@@ -404,6 +416,11 @@ def plan_with(
             took_s=time.perf_counter() - start,
         ),
     )
+
+
+def of_last_axes(levels: Any, n_axes: int) -> Any:
+    """Give shapes or factors of levels for an array that has the last axes alone."""
+    return [tuple(own)[-n_axes:] for own in levels] if isinstance(levels, Sequence) else levels
 
 
 def stored_names(opened: Opened, how: ConvertOptions) -> Any:
@@ -692,9 +709,12 @@ class ConvertPlan(JobReport):
         data, info = as_image(opened)
         asked = {k: v for k, v in self._job.asked.items() if k in _OF_LABELS}
         asked |= {"axes": info.axes, "labels": True, "voxel_size": info.voxel_size}
-        n_levels = None if opened.image is None else len(opened.image.levels)
         place = label_place(self._job.destination, name)
-        write_ome_zarr(place, data, how.chunks, levels=n_levels, **again, **asked)
+        if how.sets_levels:
+            asked |= {name: of_last_axes(getattr(how, name), data.ndim) for name in _OF_LEVELS}
+        elif opened.image is not None:
+            asked["levels"] = len(opened.image.levels)
+        write_ome_zarr(place, data, how.chunks, **again, **asked)
 
     def labels_row(self) -> Row:
         """Say what becomes of the labels that the source lists."""

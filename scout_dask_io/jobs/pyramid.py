@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.downsample import HalvedSource, method_for
+from scout_dask_io.core.downsample import LowerSource, method_for
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
@@ -71,7 +71,8 @@ def pyramid(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
-    levels: int | None = None,
+    levels: int | Sequence[Sequence[int]] | None = None,
+    factors: Sequence[Sequence[int]] | None = None,
     labels: bool | None = None,
     voxel_size: Any = None,
     codec: LevelCodecs = LEVEL_CODECS,
@@ -103,7 +104,7 @@ def pyramid(
         taken; on a disk or at a URL.
     dst : str or path-like
         The image, outside ``src`` and on the same file system, or in the same store.
-    levels, labels, voxel_size, codec
+    levels, factors, labels, voxel_size, codec
         As for :func:`~scout_dask_io.write_ome_zarr`; by default what ``src`` states.
     overwrite, resume, max_mem, nb_workers, durable, progress
         As for :func:`~scout_dask_io.write_ome_zarr`.
@@ -121,7 +122,7 @@ def pyramid(
         As for :func:`~scout_dask_io.write_ome_zarr`.
     """
     plan = plan_pyramid(
-        src, dst, levels=levels, labels=labels, voxel_size=voxel_size, codec=codec,
+        src, dst, levels=levels, factors=factors, labels=labels, voxel_size=voxel_size, codec=codec,
         overwrite=overwrite, resume=resume, max_mem=max_mem, nb_workers=nb_workers,
         durable=durable, storage_options=storage_options,
     )  # fmt: skip
@@ -132,7 +133,8 @@ def pyramid(
 class PyramidOptions:
     """How :func:`pyramid` adds levels: its parameters but ``progress``, which are said there."""
 
-    levels: int | None = None
+    levels: int | Sequence[Sequence[int]] | None = None
+    factors: Sequence[Sequence[int]] | None = None
     labels: bool | None = None
     voxel_size: Any = None
     codec: LevelCodecs = LEVEL_CODECS
@@ -174,7 +176,7 @@ def plan_pyramid(
             f"{place} has its axes in the order {opened.axes!r}, OME-Zarr in the order "
             "'tczyx': use convert with " + _OME
         )
-    levels = plan_levels(source.shape, axes, size, how.levels)
+    levels = plan_levels(source.shape, axes, size, how.levels, how.factors)
     if len(levels) < 2:
         raise ArgumentError(
             f"{place} is {format_shape(source.shape)}: as small as the last level of a "
@@ -183,13 +185,13 @@ def plan_pyramid(
             + " says how many the image is to have."
         )
     times = dict(zip(axes, levels[1].total, strict=True))
-    top = HalvedSource(source, levels[1].factors, method_for(np.dtype(source.dtype), labels))
+    top = LowerSource(source, levels[1].factors, method_for(np.dtype(source.dtype), labels))
     stored: Any = open_with_zarr(full)
     version = {of: v for v, of in VERSIONS.items()}[stored.metadata.zarr_format]
     image = plan_ome_zarr(
         top,
         stored.chunks,
-        levels=len(levels) - 1,
+        factors=[level.factors for level in levels[2:]],
         axes=axes,
         labels=labels,
         voxel_size=None if size is None else size.scaled([times.get(a, 1) for a in "zyx"]),
@@ -237,7 +239,7 @@ class _Job:
         Of the array or image that stands, and of the new image.
     levels : tuple of Level
         The full one, which stands, first.
-    top : HalvedSource
+    top : LowerSource
         Gives the first of those that are added.
     image, compressor
         Of those that are added.
@@ -255,7 +257,7 @@ class _Job:
     place: Location
     destination: Location
     levels: tuple[Level, ...]
-    top: HalvedSource
+    top: LowerSource
     image: ImagePlan
     compressor: Any
     fill_value: Any

@@ -1,17 +1,18 @@
-"""Progress of a long job: a bar on a terminal, a few quiet lines elsewhere, or a callable."""
+"""Progress of a long job: a bar on a terminal, quiet lines elsewhere, JSON, or a callable."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TextIO, TypeAlias
 
-from scout_dask_io.core.formatting import format_nbytes, format_s
+from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
 from scout_dask_io.errors import ArgumentError
 
 #: ``report(done_units, total_units, done_nbytes)``; the counts are totals so far.
@@ -37,7 +38,9 @@ def reporting(progress: bool | Report, label: str) -> Iterator[Report | None]:
     progress : bool or callable
         ``False`` reports nothing. ``True`` draws a bar where stderr is a
         terminal, and prints a line for every tenth of the work elsewhere, at
-        most one in two seconds. A callable is called as it is.
+        most one in two seconds; before the first, of work that will take long, how long by the
+        units that were measured. A callable is called as it is, and :class:`Events` print
+        JSON.
     label : str
         What is being done, e.g. ``"write"``.
 
@@ -46,10 +49,13 @@ def reporting(progress: bool | Report, label: str) -> Iterator[Report | None]:
     ArgumentError
         If ``progress`` is neither a bool nor callable.
     """
-    if progress is not True:
+    if isinstance(progress, Events):
+        sink: _Sink = _EventsOf(progress, label)
+    elif progress is True:
+        sink = _Bar(label) if sys.stderr.isatty() else _Lines(label, sys.stderr)
+    else:
         yield _given(progress)
         return
-    sink: _Sink = _Bar(label) if sys.stderr.isatty() else _Lines(label, sys.stderr)
     lock = threading.Lock()
 
     def report(done: int, total: int, nbytes: int) -> None:
@@ -78,6 +84,70 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     else:
         tqdm.tqdm.write(text, file=sys.stderr)
+
+
+class Events:
+    """What happens, as a JSON object a line, for programs that run commands.
+
+    Every object has the key ``event``; which others, docs/commands.md says. Lines are whole
+    whichever thread tells of something.
+
+    Parameters
+    ----------
+    stream : text file
+        Where lines go.
+    clock : callable
+        Gives seconds.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self.clock = stream, clock
+        self._lock = threading.Lock()
+
+    def tell(self, event: str, **found: Any) -> None:
+        """Print an event."""
+        line = json.dumps({"event": event, **found})
+        with self._lock:
+            print(line, file=self._stream, flush=True)
+
+    def __call__(self, done: int, total: int, nbytes: int) -> None:
+        """Tell of units that are done, as any callable is told."""
+        self.tell("progress", n_done=done, n_units=total, nbytes=nbytes)
+
+
+class _EventsOf:
+    """Events of one job: its begin, how far it is ten times a second at most, and its end."""
+
+    every_s = 0.1
+
+    def __init__(self, events: Events, label: str) -> None:
+        self._events, self._label = events, label
+        self._start = self._last = events.clock()
+        self._before = -1
+        self._found: dict[str, Any] = {}
+
+    def update(self, done: int, total: int, nbytes: int) -> None:
+        now = self._events.clock()
+        if self._before < 0:
+            self._before = done if nbytes == 0 else 0
+            self._events.tell(
+                "begin", job=self._label, n_units=total, n_finished_before=self._before
+            )
+        elapsed = max(now - self._start, 1e-6)
+        new = done - self._before
+        self._found = {
+            "job": self._label, "n_done": done, "n_units": total, "nbytes": nbytes,
+            "elapsed_s": round(elapsed, 3), "nbytes_per_s": round(nbytes / elapsed),
+            "left_s": round(elapsed * (total - done) / new, 3) if new > 0 else None,
+        }  # fmt: skip
+        if new > 0 and now - self._last >= self.every_s:
+            self._last = now
+            self._events.tell("progress", **self._found)
+
+    def close(self) -> None:
+        """Tell of the end, whether or not all is done."""
+        if self._found:
+            self._events.tell("end", **{k: v for k, v in self._found.items() if k != "left_s"})
 
 
 class _Bar:
@@ -131,6 +201,8 @@ class _Lines:
     """Whole lines for logs: one at every tenth, not more than one in two seconds."""
 
     every_s = 2.0
+    #: When it is said how long all takes, by how many units at least, and of how long a job.
+    estimate_s, n_measured, long_s = 3.0, 3, 20.0
 
     def __init__(
         self, label: str, stream: TextIO, clock: Callable[[], float] = time.monotonic
@@ -139,6 +211,7 @@ class _Lines:
         self._start = self._last = clock()
         self._tenth: int | None = None
         self._before = 0
+        self._estimated = False
 
     def update(self, done: int, total: int, nbytes: int) -> None:
         now, tenth = self._clock(), 10 * done // max(total, 1)
@@ -150,7 +223,9 @@ class _Lines:
                 print(text, file=self._stream, flush=True)
         finished = done >= total
         if tenth <= self._tenth or not (finished or now - self._last >= self.every_s):
+            self._estimate(done, total, now - self._start)
             return
+        self._estimated = True  # each line says what is left
         self._tenth, self._last = tenth, now
         elapsed = max(now - self._start, 1e-6)
         text = f"{self._label} {100 * done // max(total, 1)} %, {done} of {total} units"
@@ -161,6 +236,22 @@ class _Lines:
         elif done > self._before:
             left = elapsed * (total - done) / (done - self._before)
             text += f", about {format_s(left)} left"
+        print(text, file=self._stream, flush=True)
+
+    def _estimate(self, done: int, total: int, elapsed_s: float) -> None:
+        """Say once how long the work that the plan has will take, by its first units."""
+        new = done - self._before
+        if self._estimated or elapsed_s < self.estimate_s or new < self.n_measured:
+            return
+        self._estimated = True
+        left_s = elapsed_s * (total - done) / new
+        if left_s < self.long_s:
+            return
+        units = format_count(total - self._before, "unit")
+        text = (
+            f"{self._label}: {units}, of which the first {new} took {format_s(elapsed_s)}: "
+            f"about {format_s(left_s)} left"
+        )
         print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
@@ -202,7 +293,9 @@ FollowReporter: TypeAlias = Callable[[Followed], None]
 
 
 @contextmanager
-def following(progress: bool | FollowReporter, label: str) -> Iterator[FollowReporter | None]:
+def following(
+    progress: bool | FollowReporter | Events, label: str
+) -> Iterator[FollowReporter | None]:
     """Give what is called as planes come and are written, or ``None`` for silence.
 
     As :func:`reporting`: a bar on a terminal, elsewhere a line at most every ten seconds.
@@ -212,6 +305,10 @@ def following(progress: bool | FollowReporter, label: str) -> Iterator[FollowRep
     ArgumentError
         If ``progress`` is neither a bool nor callable.
     """
+    if isinstance(progress, Events):
+        events = progress
+        yield lambda found: events.tell("follow", job=label, **asdict(found))
+        return
     if progress is not True:
         yield _given(progress)
         return

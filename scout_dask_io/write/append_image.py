@@ -10,20 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from dask.delayed import delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
-from scout_dask_io.core.downsample import METHODS, HalvedSource
-from scout_dask_io.core.grid import Blocks, Shape, full_region, uniform_blocks
+from scout_dask_io.core.downsample import METHODS, LowerSource
+from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, full_region, uniform_blocks
 from scout_dask_io.core.image_info import Channel, channel_colors, check_colors
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, level_record
 from scout_dask_io.core.plan import WritePlan, copies_of, grow_unit, plan_source
-from scout_dask_io.core.pyramid import Level, plan_levels
+from scout_dask_io.core.pyramid import Level, check_factors, plan_levels
 from scout_dask_io.core.source import JoinedSource, ReadAhead, Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE
 from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
@@ -118,11 +119,25 @@ class StandingImage:
         """Where it lies."""
         return self.node.location
 
+    @cached_property
+    def factors(self) -> list[Shape] | None:
+        """How many elements of the level above are one, by its scales; ``None`` of usual levels."""
+        axes, shapes = self.image.axes, [array.format.shape for array in self.arrays]
+        usual = plan_levels(shapes[0], axes, self.image.info.voxel_size, len(shapes))
+        if [level.shape for level in usual] == shapes:
+            return None
+        scales = [np.asarray(level.scale) for level in self.image.levels]
+        found = [np.rint(own / above) for above, own in pairwise(scales)]
+        factors = [tuple(max(1, int(f)) for f in own) for own in found]
+        made = zip(pairwise(shapes), factors, strict=True)
+        fit = all(chunk_counts(above, own) == below for (above, below), own in made)
+        return factors if fit else None
+
     def levels_after(self, shape: Shape, axis: int) -> tuple[Level, ...]:
         """Give the levels of the image when it has grown to a shape.
 
         As many as there are; or where there are as many as there are by default, as many as a
-        larger image has by default.
+        larger image has by default. Of one that was made by factors, by these.
 
         Raises
         ------
@@ -135,6 +150,9 @@ class StandingImage:
         found = plan_levels(shape, axes, size)
         if not by_default or len(found) < n:
             found = plan_levels(shape, axes, size, n)
+        if self.factors is not None:
+            found = plan_levels(shape, axes, factors=self.factors)
+            check_factors(found, tuple(self.arrays[0].format.described()["chunks"]), axes)
         for number, (level, standing) in enumerate(zip(found, self.arrays, strict=False)):
             own = standing.format.shape
             others = [k for k in range(len(own)) if k != axis]
@@ -211,6 +229,11 @@ def _n_channels(image: Multiscale, shape: Shape) -> int:
 def _check_image(standing: StandingImage, given: Mapping[str, Any], shape: Shape) -> None:
     """Refuse what is given and is not what the image has."""
     image = standing.image
+    if "factors" in given:
+        raise ArgumentError(
+            f"{standing.place} has levels: leave factors out, what is appended has those of the "
+            "image"
+        )
     own = {
         "levels": len(image.levels),
         "axes": image.axes,
@@ -315,8 +338,9 @@ def _write_tails(
     tail, fmt = tail_of(place), standing.arrays[0].format
     sharded = fmt.described().get("shards") is not None
     plan = plan_stored(pixels, fmt.chunks, limits, sharded=sharded)
-    plans = [plan, *(_lower_plan(plan, one.tail_shape(axis), fmt.chunks, sharded)
-                     for one in growth.arrays[1:])]  # fmt: skip
+    lower = zip(levels[1:], growth.arrays[1:], strict=True)
+    plans = [plan, *(_lower_plan(plan, one.tail_shape(axis), level.factors, fmt.chunks, sharded)
+                     for level, one in lower)]  # fmt: skip
     if mode.compute:
         preflight([pixels.data], place, in_place=True)
     txn = begin(
@@ -380,9 +404,12 @@ def _finish(place: Location) -> zarr.Group:
     return _open(place)
 
 
-def _lower_plan(plan: WritePlan, shape: Shape, stored: Shape, sharded: bool) -> WritePlan:
+def _lower_plan(
+    plan: WritePlan, shape: Shape, factors: Shape, stored: Shape, sharded: bool
+) -> WritePlan:
     """Plan the tail of a lower level, which is read chunk by chunk of the level above."""
-    read = tuple(max(1, min(-(-c // 2), n)) for c, n in zip(stored, shape, strict=True))
+    extents = zip(stored, shape, factors, strict=True)
+    read = tuple(max(1, min(-(-c // max(f, 2)), n)) for c, n, f in extents)
     found = planned(
         plan_source,
         shape,
@@ -445,7 +472,7 @@ def _halved_rows(
     """Give the rows of a level's tail: old ones that stay, and those that the level above makes."""
     axis, own = growth.axis, growth.arrays[n]
     same = 0 if not own.before else _same_rows(growth, levels, n)
-    halved = HalvedSource(
+    halved = LowerSource(
         _grown(standing, growth, n - 1, same * levels[n].factors[axis], txn.source(n - 1)),
         levels[n].factors,
         standing.image.method,

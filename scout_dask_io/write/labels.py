@@ -5,6 +5,7 @@ What they say is the image's: axes, scale, translation, and levels of the same e
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,13 @@ from scout_dask_io.core.axes import AXES
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts, iter_block_regions
 from scout_dask_io.core.image_info import ImageInfo, label_color
-from scout_dask_io.core.ome_metadata import LABEL_KEY, VERSIONS, Multiscale, level_record
+from scout_dask_io.core.ome_metadata import (
+    LABEL_KEY,
+    VERSIONS,
+    Multiscale,
+    level_record,
+    method_record,
+)
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError
@@ -309,7 +316,7 @@ def _axes_of(
 def _levels(
     shape: Shape, axes: str, image: Multiscale, at: Sequence[int], where: Location
 ) -> tuple[Level, ...]:
-    """Give levels of the image's extents, where each halves; else so many of the usual ones."""
+    """Give levels of the image's extents, where factors lead there; else so many usual ones."""
     ones = (1,) * len(shape)
     levels, above = [Level(shape, ones, ones)], shape
     for number in range(1, len(image.levels)):
@@ -318,9 +325,9 @@ def _levels(
             break  # a level that is missing
         extents, _ = chunk_grid(node)
         now = tuple(extents[k] for k in at)
+        own, before = image.levels[number].scale, image.levels[number - 1].scale
         factors = tuple(
-            1 if m == n else 2 if m in (n // 2, -(-n // 2)) else 0
-            for n, m in zip(above, now, strict=True)
+            _factor(n, m, own[k] / before[k]) for n, m, k in zip(above, now, at, strict=True)
         )
         if 0 in factors:
             return plan_levels(shape, axes, image.info.voxel_size, len(image.levels))
@@ -329,6 +336,14 @@ def _levels(
         levels.append(Level(chunk_counts(last.shape, factors), factors, total))
         above = now
     return tuple(levels)
+
+
+def _factor(above: int, below: int, ratio: float) -> int:
+    """Give what makes one extent the other, rounded either way: as scales say, or 2; else 0."""
+    for f in (1, round(ratio) if 2 <= ratio < math.inf else 2, 2):
+        if below == above if f == 1 else below in (above // f, -(-above // f)):
+            return f
+    return 0
 
 
 def _metadata(
@@ -363,7 +378,7 @@ def _metadata(
         "axes": axes,
         "datasets": datasets,
         "type": plan.method,
-        "metadata": {"method": f"scout_dask_io, {plan.method} of pairs"},
+        "metadata": method_record(plan.method, plan.levels),
     }
     if version == "0.5":
         return {"ome": {"version": version, "multiscales": [multiscale], LABEL_KEY: label}}

@@ -17,7 +17,7 @@ import numpy as np
 from dask.delayed import Delayed, delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
-from scout_dask_io.core.downsample import HalvedSource
+from scout_dask_io.core.downsample import LowerSource
 from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
@@ -65,7 +65,8 @@ def write_ome_zarr(
     data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
-    levels: int | None = None,
+    levels: int | Sequence[Sequence[int]] | None = None,
+    factors: Sequence[Sequence[int]] | None = None,
     axes: str | None = None,
     labels: bool | None = None,
     method: str | None = None,
@@ -87,12 +88,13 @@ def write_ome_zarr(
     progress: Any = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Group | Delayed:
-    """Stream an array into an OME-Zarr image: a group of levels, each half as large as the last.
+    """Stream an array into an OME-Zarr image: a group of levels, each smaller than the last.
 
     Level 0 holds the data as :func:`write_zarr` would; the levels below are made
     from the same pixels while they are in memory, as many as whole chunks allow,
-    the others from the level above. y and x are halved alone until voxels are
-    near isotropic (no edge 1.41 times another), where their size is known. The
+    the others from the level above. Each is half as large as the last, and y and x
+    are halved alone until voxels are near isotropic (no edge 1.41 times another), where their
+    size is known; but where ``factors`` or shapes say otherwise. The
     group appears at ``path`` whole, by one rename, and every level has its
     manifest; ``resume=True`` finishes an interrupted write.
 
@@ -106,9 +108,14 @@ def write_ome_zarr(
         or the dimensions of a ``DataArray`` say otherwise, whose coordinates are kept.
     chunks : int or sequence of int
         Chunk extents of every level for the last axes, in elements.
-    levels : int, optional
+    levels : int or sequence of shapes, optional
         How many, with level 0. By default down to one that is at most 256 wide,
-        high and deep.
+        high and deep. Or the shape of each level below level 0, of its last axes, such as
+        ``[(300, 1024, 1024), (150, 512, 512)]``; a remainder counts as one element more.
+    factors : sequence of sequences of int, optional
+        In the place of ``levels``: for each level below level 0, how many elements of the level
+        above become one, along the last axes, such as ``[(1, 2, 2), (2, 2, 2)]``. Factors above 2
+        divide the chunks' extents.
     axes : str, optional
         A letter an axis where it is another one than by their number, such as ``"tzyx"``.
     labels : bool, optional
@@ -177,9 +184,10 @@ def write_ome_zarr(
             raise ArgumentError("append goes without qc: a sheet tells of an array as a whole")
         coded = None if codec is LEVEL_CODECS else codecs_of_levels(codec)[0]
         given = {
-            "chunks": None if chunks == (64, 64, 64) else chunks, "levels": levels, "axes": axes,
-            "labels": labels, "method": method, "channels": channels, "colors": colors,
-            "voxel_size": voxel_size, "version": None if version == "0.4" else version,
+            "chunks": None if chunks == (64, 64, 64) else chunks, "levels": levels,
+            "factors": factors, "axes": axes, "labels": labels, "method": method,
+            "channels": channels, "colors": colors, "voxel_size": voxel_size,
+            "version": None if version == "0.4" else version,
             "shards": shards, "codec": coded, "fill_value": fill_value or None,
         }  # fmt: skip
         said = {name: value for name, value in given.items() if value is not None}
@@ -197,7 +205,7 @@ def write_ome_zarr(
     size = size_for(data, voxel_size)
     # What was made of the data: a checksum of a numpy array is not computed again.
     image = plan_ome_zarr(
-        pixels.data, chunks, levels=levels, axes=axes, labels=labels,
+        pixels.data, chunks, levels=levels, factors=factors, axes=axes, labels=labels,
         method=method, channels=channels, voxel_size=size, version=version, shards=shards,
         codec=codec, max_mem=max_mem, nb_workers=nb_workers,
     )  # fmt: skip
@@ -362,7 +370,7 @@ def _image_tasks(
             above = f"{here}-above"
             tasks[above] = wait_task(above, ends)
             above_level = (top.level or 0) - 1
-            halved = HalvedSource(
+            halved = LowerSource(
                 top.transaction.source(above_level), image.levels[first].factors, image.method
             )
             found = level_tasks(here, plan, halved, top, done, above)

@@ -38,7 +38,7 @@ from scout_dask_io.core.plan import (
     room_of,
     unit_target,
 )
-from scout_dask_io.core.pyramid import Level, plan_levels
+from scout_dask_io.core.pyramid import Level, check_factors, plan_levels
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.read.axes import image_axes_for
 from scout_dask_io.read.data_array import from_xarray, is_data_array
@@ -56,14 +56,14 @@ LARGE_UNIT_NBYTES = 4 * UNIT_NBYTES
 MANY_UNITS = 64
 
 
-def halved_blocks(blocks: Blocks, factors: Shape) -> Blocks:
+def blocks_below(blocks: Blocks, factors: Shape) -> Blocks:
     """Give the blocks of the level below, each of what a block here becomes.
 
     Every border between blocks must be a multiple of the factor.
 
     Examples
     --------
-    >>> halved_blocks(((64, 64, 5), (7,)), (2, 1))
+    >>> blocks_below(((64, 64, 5), (7,)), (2, 1))
     ((32, 32, 3), (7,))
     """
     return tuple(tuple(-(-n // f) for n in axis) for axis, f in zip(blocks, factors, strict=True))
@@ -113,9 +113,9 @@ def _candidates(levels: Sequence[Level], extent: Shape) -> Iterator[tuple[int, S
     """Yield how many lower levels may be made at once, and the least unit that takes."""
     first = levels[0]
     for n, level in enumerate(levels[1:], start=1):
-        # Chunks are halved one by one, so no pair may lie in two of them.
+        # Chunks are made smaller one by one, so no window may lie in two of them.
         cut = any(
-            f == 2 and c % 2 and m > c
+            c % f and m > c
             for f, c, m in zip(level.factors, extent, levels[n - 1].shape, strict=True)
         )
         if cut:
@@ -225,7 +225,7 @@ class ImagePlan:
         first, plan = max(p for p in self.passes if p[0] <= level)
         units = plan.units
         for below in self.levels[first + 1 : level + 1]:
-            units = halved_blocks(units, below.factors)
+            units = blocks_below(units, below.factors)
         return units
 
 
@@ -233,7 +233,8 @@ def plan_ome_zarr(
     data: Pixels,
     chunks: int | Sequence[int] = (64, 64, 64),
     *,
-    levels: int | None = None,
+    levels: int | Sequence[Sequence[int]] | None = None,
+    factors: Sequence[Sequence[int]] | None = None,
     axes: str | None = None,
     labels: bool | None = None,
     method: str | None = None,
@@ -266,7 +267,7 @@ def plan_ome_zarr(
     letters = image_axes_for(
         pixels.source, plan.shape, axes, channels, sized=voxel_size is not None
     )
-    found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels)
+    found = plan_levels(plan.shape, letters, size_for(data, voxel_size), levels, factors)
     method = method or method_for(np.dtype(plan.dtype), labels)
     return plan_passes(plan, pixels.array, letters, found, method)
 
@@ -277,7 +278,13 @@ def plan_passes(
     """Give how levels are written, of which ``plan`` is the full one.
 
     ``array`` is what is computed, where nothing is read by regions.
+
+    Raises
+    ------
+    ArgumentError
+        If factors do not fit the chunks.
     """
+    check_factors(levels, plan.chunks, axes)
     passes: list[tuple[int, WritePlan]] = []
     first = 0
     while first < len(levels):

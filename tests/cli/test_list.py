@@ -1,4 +1,4 @@
-"""``convert --list``: a table of conversions, each by itself."""
+"""``convert`` of many: a table of conversions, or sources into a folder, each by itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from helpers import make_volume, write_planes
 
 import scout_dask_io as io
 from scout_dask_io.cli import main
+from scout_dask_io.cli.base import cli
+from scout_dask_io.cli.batch import words_of
 
 ONE, OTHER = make_volume((5, 30, 40)), make_volume((4, 30, 40), seed=1)
 
@@ -122,3 +124,65 @@ def test_a_list_that_is_not_there_and_what_it_does_not_go_with(
     assert "it goes with no SRC" in capsys.readouterr().err
     assert code_of() == 2
     assert "Missing argument 'SRC'" in capsys.readouterr().err
+
+
+def test_several_sources_go_into_a_folder_by_their_names(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").mkdir()
+    assert code_of("one", "--chunks", "8,16,16", "none", "other", "-q", "out") == 1
+    told = capsys.readouterr()
+    assert "1 of 3: one -> out/one.zarr" in told.out
+    assert "3 conversions: 2 done, 1 failed" in told.out
+    assert "convert one none other out --chunks 8,16,16 -q --resume" in told.out
+    assert zarr.open_array("out/one.zarr").chunks == (8, 16, 16)
+    np.testing.assert_array_equal(zarr.open_array("out/other.zarr")[...], OTHER)
+    write_planes(here / "none", ONE)
+    assert code_of("one", "none", "other", "out", "--chunks", "8,16,16", "--resume", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [job["outcome"] for job in found["jobs"]] == ["kept", "done", "kept"]
+    assert found["jobs"][1]["dst"] == "out/none.zarr"
+
+
+def test_a_destination_that_ends_in_a_slash_is_a_folder_but_for_zarr(here: Path) -> None:
+    assert code_of("one/", "made/", "--ome", "-q") == 0
+    np.testing.assert_array_equal(io.read_zarr("made/one.ome.zarr"), ONE)
+    assert code_of("one", "a.zarr/", "-q") == 0
+    assert code_of("one", "a.zarr", "again/", "-q") == 0
+    Path("a.zarr").rename("a")
+    assert code_of("other", "a/", "-q", "--overwrite") == 0
+    np.testing.assert_array_equal(io.read_zarr("a"), OTHER)
+    assert sorted(p.name for p in Path("again").iterdir()) == ["a.zarr", "one.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        (("one", "other", "out"), "several sources go into a folder, and out is not there: make"),
+        (("one", "other", "file"), "and file is a file"),
+        (("one", "other", "a.zarr"), "and a.zarr is one Zarr array or image"),
+        (("one", "other/../one", "out/"), "one and other/../one would both become out/one.zarr"),
+        (("one", "other", "out/", "--follow", "--planes", "3"), "--follow goes with one SRC"),
+        (("one", "other", "--into", "i.zarr", "--label", "a"), "--into takes the place of DST"),
+    ],
+)
+def test_sources_that_cannot_go_into_a_folder_are_refused_before_anything_is_done(
+    here: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], match: str
+) -> None:
+    Path("file").touch()
+    assert code_of(*args) == 2
+    assert match in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "options"),
+    [
+        ("a -qn 4 b out", "-qn 4"),
+        ("-n4 a --levels=2 out", "-n4 --levels=2"),
+        ("a --no-labels --list out --codec lz4 b", "--no-labels --codec lz4"),
+        ("-vq a -- -b out", "-vq"),
+    ],
+)
+def test_options_are_told_from_what_is_converted(typed: str, options: str) -> None:
+    assert words_of(cli.commands["convert"], typed.split(), without="--list") == options.split()

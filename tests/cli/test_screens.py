@@ -138,6 +138,24 @@ def test_the_keys_of_an_example_are_those_that_the_command_gives(
     assert shape_of(json.loads(capsys.readouterr().out)) == shape_of(examples()[line])
 
 
+def test_events_are_those_of_the_page(here: Path, capsys: Any):
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    told = map(json.loads, re.findall(r'^\{"event": .*\}$', page, re.MULTILINE))
+    keys = {event["event"]: set(event) for event in told}
+    assert (
+        run("convert planes d.ome.zarr", "--progress", "json", "-v", "--voxel-size", "4,2,2") == 0
+    )
+    assert run("convert planes a.zarr", "--progress", "json") == 1
+    assert run("convert planes", "--progress", "json", "--json") == 2
+    assert run("convert planes e.zarr --follow --planes 7 --settle 0", "--progress", "json") == 0
+    found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {event["event"] for event in found} >= keys.keys() - {"progress"}
+    for event in found:
+        assert set(event) == keys[event["event"]]
+    errors = [event["type"] for event in found if event["event"] == "error"]
+    assert errors == ["TargetExistsError", "UsageError"]
+
+
 def shape_of(value: Any) -> Any:
     """Give the keys of an object, and of those in it; of a list of objects, those of the first."""
     if isinstance(value, dict):

@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 from helpers import make_volume
 
-from scout_dask_io.core.downsample import HalvedSource, downsample
+from scout_dask_io.core.downsample import LowerSource, downsample
 from scout_dask_io.core.grid import chunk_counts
 from scout_dask_io.core.source import ArraySource
 from scout_dask_io.errors import ArgumentError
 
-FACTORS = [(2, 2, 2), (1, 2, 2), (2, 1, 1), (2, 2, 1), (1, 1, 2), (2, 1, 2), (1, 1, 1)]
+FACTORS = [
+    (2, 2, 2),
+    (3, 1, 4),
+    (1, 6, 2),
+    (1, 2, 2),
+    (2, 1, 1),
+    (2, 2, 1),
+    (1, 1, 2),
+    (2, 1, 2),
+    (1, 1, 1),
+]
 INTEGERS = ["u1", "i1", "u2", "i2", ">u2", "u4", "i4", "u8", "i8"]
 
 
@@ -117,7 +127,7 @@ def test_a_source_is_halved_region_by_region(chunks, method: str):
                     self.array[where],
                 )
 
-    source = HalvedSource(InChunks(volume, "t"), (2, 2, 2), method)
+    source = LowerSource(InChunks(volume, "t"), (2, 2, 2), method)
     expected = downsample(volume, (2, 2, 2), method)
     assert (source.shape, source.dtype) == ((3, 7, 9), np.dtype("u1"))
     np.testing.assert_array_equal(source[...], expected)

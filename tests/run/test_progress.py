@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 import threading
@@ -10,7 +11,7 @@ import threading
 import pytest
 
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.run.progress import _Lines, reporting, say
+from scout_dask_io.run.progress import Events, Followed, _Lines, following, reporting, say
 
 
 class Clock:
@@ -60,9 +61,10 @@ def test_anything_else_is_refused(value: object):
         pass
 
 
-def test_a_log_gets_ten_lines_at_most():
+def test_a_log_gets_ten_lines_at_most_after_how_long_it_takes():
     reports = [(10.0 * n, n, 1000, n * 10**6) for n in range(1001)]
-    lines = lines_of(reports)
+    first, *lines = lines_of(reports)
+    assert first == "write: 1,000 units, of which the first 3 took 30 s: about 2 h 46 min left"
     assert [line.split(",")[0] for line in lines] == [f"write {p} %" for p in range(10, 101, 10)]
 
 
@@ -167,3 +169,46 @@ def test_what_is_said_stands_on_its_own_line_beside_a_bar(monkeypatch: pytest.Mo
 def test_what_is_said_goes_to_stderr(capfd: pytest.CaptureFixture[str]):
     say("warning: mind the gap")
     assert capfd.readouterr() == ("", "warning: mind the gap\n")
+
+
+def test_a_long_job_says_how_long_once_units_were_measured():
+    reports = [(0, 0, 400, 0), (2, 2, 400, 10**6), (3, 3, 400, 10**6), (4, 4, 400, 10**6)]
+    lines = lines_of([*reports, (40, 40, 400, 10**8)])
+    assert lines == [
+        "write: 400 units, of which the first 3 took 3 s: about 6 min 37 s left",
+        "write 10 %, 40 of 400 units, 100 MB, 2.5 MB/s, about 6 min 00 s left",
+    ]
+    # Nothing is said of few units, of little time, or of a job that is soon over.
+    assert lines_of([(0, 0, 90, 0), (5, 2, 90, 1), (6, 2, 90, 1)]) == []
+    assert lines_of([(0, 0, 90, 0), (2.9, 8, 90, 1)]) == []
+    assert lines_of([(0, 0, 90, 0), (1, 2, 90, 1), (3, 7, 40, 1)])[1:] == []
+
+
+def test_events_are_objects_a_line_and_count_what_this_run_did():
+    out, clock = io.StringIO(), Clock()
+    events = Events(out, clock)
+    with reporting(events, "write a.zarr") as report:
+        assert report is not None
+        for at_s, done, nbytes in ((0, 20, 0), (5, 25, 10**9), (5.05, 26, 2 * 10**9)):
+            clock.now = 100.0 + at_s
+            report(done, 30, nbytes)
+    with following(events, "follow") as tell:
+        assert tell is not None
+        tell(Followed(7, 4, None, 0.5, 10))
+    begin, progress, end, follow = map(json.loads, out.getvalue().splitlines())
+    assert begin == {
+        "event": "begin", "job": "write a.zarr", "n_units": 30, "n_finished_before": 20,
+    }  # fmt: skip
+    assert progress == {
+        "event": "progress", "job": "write a.zarr", "n_done": 25, "n_units": 30,
+        "nbytes": 10**9, "elapsed_s": 5.0, "nbytes_per_s": 200_000_000, "left_s": 5.0,
+    }  # fmt: skip
+    assert (end["event"], end["n_done"], "left_s" in end) == ("end", 26, False)
+    assert (follow["n_arrived"], follow["n_planes"], follow["lag_s"]) == (7, None, 0.5)
+
+
+def test_events_of_nothing_are_none():
+    out = io.StringIO()
+    with reporting(Events(out), "write"):
+        pass
+    assert out.getvalue() == ""
