@@ -100,9 +100,10 @@ _CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 
 class AmbiguousNamesError(ArgumentError):
-    """More than one reading fits the names; ``varying`` says what varies in them."""
+    """More than one reading fits the names; ``varying`` says what varies in them, ``odd`` how."""
 
     varying = ""
+    odd = "several numbers vary in the names"
 
 
 @dataclass(frozen=True)
@@ -306,6 +307,7 @@ def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
     series, strays = largest_series(names)
     columns = _merged(_columns(series))
     chosen, guessed = _axes(columns, series, where)
+    _check_sign(chosen, series, where)
     fields, indices = _fields(chosen)
     grid = _grid(fields, indices, series.names, strays, guessed, where)
     return replace(grid, pattern=_pattern(chosen, series) if series.names else "")
@@ -693,6 +695,47 @@ def _ambiguous(
     )
     error.varying = what
     return error
+
+
+def _is_after_hyphen(tokens: Sequence[str], at: int) -> bool:
+    """Tell whether a number stands behind a word for planes and a hyphen."""
+    return at > 1 and tokens[at - 1] == "-" and _AXIS_OF_KEY.get(tokens[at - 2].lower()) == "z"
+
+
+def _check_sign(columns: Sequence[_Column], series: Series, where: str) -> None:
+    """Refuse planes of which it cannot be told whether a hyphen is a minus, as in ``z-30``.
+
+    It is a separator where it is one elsewhere in the names, and before counters: numbers with
+    zeros before them, or in steps of 1 from 0 or 1.
+
+    Raises
+    ------
+    AmbiguousNamesError
+        If it may be either.
+    """
+    first = series.tokens[0] if series.names else []
+    column = next((c for c in columns if c.axis == "z" and _is_after_hyphen(first, c.at[0])), None)
+    if column is None:
+        return
+    (at,) = column.at
+    hyphens = [k for k, token in enumerate(first[:-1]) if token == "-" and is_number(first[k + 1])]
+    raw = {tokens[at] for tokens in series.tokens}
+    values = sorted(set(column.values), key=_order)
+    is_counter = any(values == list(range(n, n + len(values))) for n in (0, 1))
+    if len(hyphens) > 1 or is_counter or any(r[0] == "0" and len(r) > 1 for r in raw):
+        return
+    pattern = _pattern(columns, series)
+    signed = pattern.replace("-{z}", "{z}")
+    up, down = (", ".join(f"{sign}{v}" for v in some[:3]) for sign, some in
+                (("", values), ("-", values[::-1])))  # fmt: skip
+    error = AmbiguousNamesError(
+        f"{where}: the names do not say whether the hyphen before a number is a minus, as in "
+        f"{series.names[0]!r}. Give " + Option("pattern", signed) + f" for z {down} …, or "
+        + Option("pattern", pattern) + f" for z {up} …."
+    )  # fmt: skip
+    error.varying = _examples(column)
+    error.odd = "the hyphen before a number may be a minus"
+    raise error
 
 
 def _readings(

@@ -90,6 +90,32 @@ def test_signs_count_where_a_separator_stands_before_them():
     assert grid.fields[0].values == (1, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("form", "values", "read"),
+    [
+        ("z-{}.tif", (30, 20, 10), None),
+        ("C0_slice-{}.tif", (8, 9, 10), None),
+        ("z-{}um.tif", (2.5, 5.0, 7.5), None),
+        ("z-{:03d}.tif", (10, 20, 30), (10, 20, 30)),  # zeros before a number
+        ("z-{}.tif", (0, 1, 2), (0, 1, 2)),
+        ("z-{}.tif", (1, 2, 3, 4), (1, 2, 3, 4)),
+        ("day-3_z-{}.tif", (10, 20, 30), (10, 20, 30)),  # a separator elsewhere too
+        ("z_-{}.tif", (10, 20, 30), (-30, -20, -10)),
+        ("-{}.tif", (10, 20, 30), (-30, -20, -10)),
+        ("brain-{}.tif", (10, 20, 30), (10, 20, 30)),
+    ],
+)
+def test_a_hyphen_that_may_be_a_minus_is_asked_for(form, values, read):
+    names = [form.format(v) for v in values]
+    if read is not None:
+        assert grid_of_names(names).along("z").values == read
+        return
+    with pytest.raises(AmbiguousNamesError, match=r"whether the hyphen .* is a minus") as caught:
+        grid_of_names(names)
+    found = [grid_of_pattern(names, p).along("z").values for p in patterns_in(caught.value)]
+    assert found == [tuple(sorted(-v for v in values)), tuple(sorted(values))]
+
+
 def test_teras_of_tiles_are_known_by_their_folders():
     names = [
         f"Ex_{c}/{x:06d}/{x:06d}_{y:06d}/{z:06d}.tif"
