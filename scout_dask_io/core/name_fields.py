@@ -95,6 +95,7 @@ _WAVELENGTHS = frozenset(
     | {685, 690, 694, 700, 705, 730, 740, 750, 755, 770, 775, 780, 785, 790, 800, 808, 820, 830}
 )
 
+_AS_ZEROS = str.maketrans("123456789", "000000000")
 _LETTERED = re.compile(r"(\D*?)(-?[0-9]+)")
 _CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
@@ -364,10 +365,14 @@ def _grid_of_layout(
     # t0 comes before t1, wherever they stand.
     groups = sorted(layout.expression.groupindex, key=lambda g: re.sub("[^0-9]", "", g))
     columns: dict[str, _Column] = {}
+    examples = {*strays, members[0]}
     for group in groups:
         raw = [m[group] or "" for m in fits]
-        if len(set(raw)) > 1:
+        name_of = dict(zip(raw, members, strict=True))
+        if len(name_of) > 1:
             columns[group] = _column_of_layout(group, raw)
+            # Names that differ by digits alone fit a pattern alike, and one of each does.
+            examples.update({r.translate(_AS_ZEROS): n for r, n in name_of.items()}.values())
     chosen = [g for g in columns if not g.startswith("_")]
     for group in columns:
         if group not in chosen and not _is_key_of_all([columns[g] for g in chosen], len(fits)):
@@ -378,11 +383,22 @@ def _grid_of_layout(
     fields, indices = _fields(ordered)
     grid = _grid(fields, indices, members, strays, (), where)
     pattern = _pattern_of_layout(fits[0], columns, chosen)
+    if not chosen or not _reads_alike(pattern, grid, examples):
+        pattern = layout.expression.pattern
+    return replace(grid, pattern=pattern, layout=layout.name)
+
+
+def _reads_alike(pattern: str, grid: NameGrid, names: Iterable[str]) -> bool:
+    """Tell whether a pattern puts some of the names of a grid, and others, where the grid does."""
     try:
-        same = bool(chosen) and grid_of_pattern(names, pattern).files == grid.files
+        found = grid_of_pattern(names, pattern)
     except (ArgumentError, PathNotFoundError):
-        same = False
-    return replace(grid, pattern=pattern if same else layout.expression.pattern, layout=layout.name)
+        return False
+    names = set(names)
+    there = {name: index for index, name in grid.files.items() if name in names}
+    along = [sorted(set(values)) for values in zip(*there.values(), strict=True)]
+    files = {tuple(map(list.index, along, index)): name for name, index in there.items()}
+    return found.files == files
 
 
 def _column_of_layout(group: str, raw: Sequence[str]) -> _Column:
