@@ -302,6 +302,14 @@ def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
     ('cz', (2, 4), 'Series001_z02_ch01.tif')
     """
     names = sorted(names)
+    grid = _grid_of_names(names, where)
+    if grid.strays and grid.axes in ("", "c", "z", "cz"):
+        return _of_channel_folders(names, where) or grid
+    return grid
+
+
+def _grid_of_names(names: Sequence[str], where: str) -> NameGrid:
+    """Give the grid of names that are built alike, or of a known layout; of others none."""
     known = layout_of(names)
     if known is not None and (grid := _grid_of_layout(*known, names, where)) is not None:
         return grid
@@ -312,6 +320,36 @@ def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
     fields, indices = _fields(chosen)
     grid = _grid(fields, indices, series.names, strays, guessed, where)
     return replace(grid, pattern=_pattern(chosen, series) if series.names else "")
+
+
+def _of_channel_folders(names: Sequence[str], where: str) -> NameGrid | None:
+    """Give the grid of folders that are named unlike each other and hold planes named alike.
+
+    Those that hold fewer than half of the planes are strays. ``None`` where they are not so.
+    """
+    parts = [name.split("/") for name in names]
+    folders = sorted({p[0] for p in parts}, key=_order)
+    if len(folders) < 2 or {len(p) for p in parts} != {2}:
+        return None
+    number = {folder: n for n, folder in enumerate(folders)}
+    alike = {f"ch{number[folder]}/{last}": f"{folder}/{last}" for folder, last in parts}
+    try:
+        grid = _grid_of_names(sorted(alike), where)
+    except ArgumentError:
+        return None
+    if grid.axes != "cz" or grid.strays or grid.shape[0] != len(folders):
+        return None
+    per_folder = Counter(folder for folder, _ in parts)
+    few = {folder for folder in folders if 2 * per_folder[folder] < grid.shape[1]}
+    if few:
+        kept = [name for name in names if name.split("/")[0] not in few]
+        whole = _of_channel_folders(kept, where)
+        return whole and replace(whole, strays=tuple(sorted(set(names).difference(kept))))
+    fields = (NameField("c", "", tuple(folders), tuple(folders)), *grid.fields[1:])
+    files = {index: alike[name] for index, name in grid.files.items()}
+    pattern = "{c}" + grid.pattern[grid.pattern.index("/") :]
+    return replace(grid, fields=fields, files=files, holes=tuple(_holes(fields, files)),
+                   pattern=pattern)  # fmt: skip
 
 
 def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder") -> NameGrid:

@@ -241,3 +241,16 @@ def test_patterns_take_words_and_regular_expressions_and_name_what_is_wrong():
         grid_of_pattern(names, "{name}.tif")
     with pytest.raises(ArgumentError, match="are the same by their names"):
         grid_of_pattern(names, "{name}_{z}.tif")
+
+
+def test_folders_named_unlike_each_other_are_channels_where_their_planes_are_named_alike():
+    folders = ["DAPI", "Cy5 far red", "Ex_488_Em_525"]
+    names = [f"{folder}/z{z:03d}.tif" for folder in folders for z in range(4)]
+    for lost in ([], ["DAPI/z001.tif"]):
+        grid = grid_of_names(sorted(set(names) - set(lost)))
+        assert (grid.axes, grid.along("c").labels) == ("cz", tuple(sorted(folders)))
+        assert grid.holes == tuple("channel DAPI, z 1" for _ in lost)
+        assert grid_of_pattern(names, grid.pattern).shape == (3, 4)
+    few = [*names, "MIP/MAX_DAPI.tif"]
+    assert "MIP/MAX_DAPI.tif" in grid_of_names(few).strays
+    assert "previews/z002.tif" in grid_of_names([*names, "previews/z002.tif"]).strays
