@@ -14,13 +14,14 @@ from dask.delayed import Delayed, delayed
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store, stated_axes
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.plan import WritePlan
-from scout_dask_io.core.voxel_size import as_voxel_size
+from scout_dask_io.core.voxel_size import VoxelSizeLike, as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import CodecLike
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image_info import attributes_of
@@ -94,7 +95,7 @@ def write_zarr(
     codec: CodecLike = "default",
     fill_value: Any = 0,
     attributes: dict[str, Any] | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     axes: str | Sequence[str | None] | None = None,
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
@@ -107,7 +108,7 @@ def write_zarr(
     region: Any = None,
     append: str | int | None = None,
     compute: bool = True,
-    progress: Any = False,
+    progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Array[Any] | Delayed:
     """Stream a dask or numpy array into a nested Zarr array, in bounded memory.
