@@ -177,7 +177,9 @@ def _with_value(option: click.Option, value: Any) -> str:
     name = max(option.opts, key=len)
     if option.is_flag or value is None or value == "":
         return name
-    return f"{name} {','.join(value).upper() if isinstance(value, tuple) else value}"
+    if isinstance(value, tuple):
+        return f"{name} {','.join(value).upper()}"
+    return f"{name} {shlex.quote(str(value))}"
 
 
 def relative(text: str) -> str:

@@ -83,9 +83,10 @@ def export(
 ) -> None:
     """Write the array at ZARR, or a part of it, as TIFF.
 
-    ZARR is an array, or an OME-Zarr group, or the URL of one. OUT is one TIFF file if its name ends
-    in .tif, a tiled OME-TIFF with a pyramid if it ends in .ome.tif. Otherwise it is
-    a folder with one file a plane, and one folder a channel where there are some.
+    ZARR is an array, or an OME-Zarr group, or the URL of one; files that convert reads go too. OUT
+    is one TIFF file if its name ends in .tif, a tiled OME-TIFF with a pyramid if it ends in
+    .ome.tif. Otherwise it is a folder with one file a plane, and one folder a channel where there
+    are some.
 
     For example:
       scout-dask-io export volume.zarr planes/

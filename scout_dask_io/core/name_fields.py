@@ -20,8 +20,10 @@ from itertools import pairwise, product
 from typing import Any, TypeAlias
 
 from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.messages import Option, joined
 from scout_dask_io.core.name_layouts import NameLayout, layout_of
 from scout_dask_io.core.name_series import (
+    DYES,
     EXTENSION,
     Series,
     is_number,
@@ -72,12 +74,7 @@ _KEYS = {
 _AXIS_OF_KEY = {key: axis for axis, keys in _KEYS.items() for key in keys}
 # Words that tell views apart where something else tells channels.
 _SIDES = frozenset({"left", "right", "l", "r", "top", "bottom", "front", "back", "up", "down"})
-#: Words by which a file alone is known to be of a channel.
-DYES = frozenset(
-    {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
-    | {"cy", "texasred", "syto", "brightfield", "bf", "dic", "phase", "autofluorescence", "auto"}
-    | {"red", "green", "blue", "farred", "alexa", "nuclei", "membrane", "draq", "sytox", "topro"}
-)
+_COLOURS = frozenset("rgb")
 # What stands behind a number.
 _UNITS = {
     "nm": "c", "um": "z", "µm": "z", "μm": "z", "deg": "v", "msec": "t", "msecabs": "t",
@@ -129,6 +126,11 @@ class NameField:
     text: str
     values: tuple[Value, ...]
     labels: tuple[str, ...]
+
+    @property
+    def is_word(self) -> bool:
+        """Whether the names have words along it, and no numbers."""
+        return isinstance(self.values[0], str)
 
     def __str__(self) -> str:
         shown = ", ".join(self.labels[:4])
@@ -246,7 +248,9 @@ class NameGrid:
         text = f"{format_count(len(self.files), 'file')}: {self.fields_text}"
         if self.guessed:
             names = " and ".join(NAMES_OF_AXES[a] for a in self.guessed)
-            text += f" ({names} by the numbers alone)"
+            field = self.along(self.guessed[0])
+            what = "order of the words" if field is not None and field.is_word else "numbers"
+            text += f" ({names} by the {what} alone)"
         return text + (f", named as those of {self.layout}" if self.layout else "")
 
 
@@ -270,7 +274,7 @@ class _Column:
 def says_channels(field: NameField) -> bool:
     """Tell whether what is in names is of channels: a number that a word says so of, or dyes."""
     words = {v.lower() for v in field.values if isinstance(v, str)}
-    return not words or any(re.split("[^a-z]", word)[0] in DYES for word in words)
+    return not words or any(map(_is_dye, words))
 
 
 def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
@@ -568,7 +572,8 @@ def _axes(
         if only.is_word and only.axis == "p":  # A1, A2, B1: wells, or two words and a counter
             raise _ambiguous([only], [], series, where)
         too_many = only.axis == "c" and len(set(only.values)) > _MOST_CHANNELS
-        if not only.axis or too_many or only.weak:
+        # Words in names of files that tell of no channel are as good as numbers.
+        if not only.axis or too_many or only.weak or not (only.in_folder or _is_told(only)):
             return [_with_axis(only, "z")], ("z",)
         return columns, ()
     columns = [_ranked(c, columns) for c in columns]
@@ -592,6 +597,9 @@ def _axes(
                 chosen, guessed = [*chosen, _with_axis(bare[0], "z")], ("z",)
             elif bare:
                 raise _ambiguous(bare, chosen, series, where)
+    for c in chosen:
+        if c.axis == "c" and _is_lettered(c) and not _is_told(c):
+            raise _ambiguous([c], [o for o in chosen if o is not c], series, where)
     for axis in "tcz":
         same = [c for c in chosen if c.axis == axis]
         sides = [c for c in same if c.is_word and _SIDES.issuperset(map(_lower, c.values))]
@@ -601,6 +609,21 @@ def _axes(
         if len(same) > 1:
             raise _ambiguous(same, [c for c in chosen if c.axis != axis], series, where)
     return chosen, guessed
+
+
+def _is_lettered(column: _Column) -> bool:
+    """Tell whether the values are letters in the names of files, as of a001 and b001."""
+    return column.is_word and not column.in_folder and max(len(str(v)) for v in column.values) == 1
+
+
+def _is_told(column: _Column) -> bool:
+    """Tell whether channels are: numbers that a word says so of, dyes, or red, green and blue."""
+    words = {_lower(v) for v in column.values}
+    return not column.is_word or (words <= _COLOURS or any(map(_is_dye, words)))
+
+
+def _is_dye(word: str) -> bool:
+    return re.split("[^a-z]", word)[0] in DYES
 
 
 def _lower(value: Value) -> str:
@@ -661,11 +684,12 @@ def _ambiguous(
         _pattern([*clear, *(_with_axis(c, a) for c, a in zip(unclear, axes, strict=True))], series)
         for axes in _readings(unclear, clear, series)
     ]
-    some = " or ".join(f"pattern={p!r}" for p in list(dict.fromkeys(readings))[:4])
+    patterns = [Option("pattern", p) for p in list(dict.fromkeys(readings))[:4]]
+    some = joined(" or ", patterns or ["a pattern with {z}, {c}, {t} or {position}"])
     what = " and ".join(_examples(c) for c in unclear)
     error = AmbiguousNamesError(
         f"{where}: the names do not say which axis is which: {what} vary, as in "
-        f"{series.names[0]!r}. Give {some or 'a pattern with {z}, {c}, {t} or {position}'}."
+        f"{series.names[0]!r}. Give " + some + "."
     )
     error.varying = what
     return error
@@ -678,7 +702,7 @@ def _readings(
     free = [a for a in "zct" if not _has(clear, a)]
     n = len(unclear)
     if n == 1 and unclear[0].is_word:
-        yield from ([a] for a in ("p", "cz"))
+        yield from ([a] for a in (("p", "c", "t") if _is_lettered(unclear[0]) else ("p", "cz")))
         return
     if n == 1:
         # What follows a point may be of the number before it.

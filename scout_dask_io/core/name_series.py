@@ -30,6 +30,14 @@ _ROWS, _MOST_COLUMNS = frozenset("ABCDEFGHIJKLMNOP"), 24
 _MOST_OF_A_STEM = 4
 
 
+#: Words by which a file alone is known to be of a channel.
+DYES = frozenset(
+    {"dapi", "hoechst", "gfp", "egfp", "rfp", "yfp", "cfp", "mcherry", "tdtomato", "fitc", "tritc"}
+    | {"cy", "texasred", "syto", "brightfield", "bf", "dic", "phase", "autofluorescence", "auto"}
+    | {"red", "green", "blue", "farred", "alexa", "nuclei", "membrane", "draq", "sytox", "topro"}
+)
+
+
 @dataclass
 class Series:
     """Names that are built alike.
@@ -136,8 +144,8 @@ def _signed(tokens: list[str], at: Sequence[int]) -> list[str]:
 def _joined_at_words(every: list[Series]) -> list[Series]:
     """Join series that differ by one word between separators, as ``DAPI`` and ``Cy5`` do.
 
-    Each such word must stand in the same names otherwise, of which there are two or more: so do
-    channels, and a projection beside them does not.
+    Each such word must stand in the same names otherwise, of which there are two or more but for
+    dyes: so do channels, and a projection beside them does not.
     """
     groups: dict[tuple[str, ...], list[Series]] = defaultdict(list)
     for series in every:
@@ -170,7 +178,8 @@ def _with_words(alike: Sequence[Series], at: int) -> Series | None:
             beside[word].add("".join(t for k, p in enumerate(parts) for t in p if k != at))
             by_stem[stem].add(word)
     others = list(beside.values())
-    is_same = all(other == others[0] for other in others[1:]) and len(others[0]) > 1
+    are_dyes = all(stem.lower() in DYES for stem in by_stem)
+    is_same = all(other == others[0] for other in others[1:]) and (len(others[0]) > 1 or are_dyes)
     return whole if is_same and max(map(len, by_stem.values())) <= _MOST_OF_A_STEM else None
 
 

@@ -65,7 +65,7 @@ from scout_dask_io.read.any import (
 )
 from scout_dask_io.read.axes import say_guess
 from scout_dask_io.run.progress import Report
-from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.image_info import attributes_of, axis_names
 from scout_dask_io.store.labels import label_place, labels_in
 from scout_dask_io.store.manifest import read_manifest
@@ -74,7 +74,7 @@ from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, s
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
-from scout_dask_io.write.options import Limits, Storage, WriteMode
+from scout_dask_io.write.options import Limits, Storage, WriteMode, usual_chunks, usual_codecs
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.tasks import DelayedWrite
@@ -101,8 +101,8 @@ def convert(
     label: str | None = None,
     levels: int | Sequence[Sequence[int]] | None = None,
     factors: Sequence[Sequence[int]] | None = None,
-    chunks: int | Sequence[int] = (64, 64, 64),
-    codec: LevelCodecs = LEVEL_CODECS,
+    chunks: int | Sequence[int] | None = None,
+    codec: LevelCodecs = "default",
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
@@ -238,8 +238,8 @@ class ConvertOptions:
     label: str | None = None
     levels: int | Sequence[Sequence[int]] | None = None
     factors: Sequence[Sequence[int]] | None = None
-    chunks: int | Sequence[int] = (64, 64, 64)
-    codec: LevelCodecs = LEVEL_CODECS
+    chunks: int | Sequence[int] | None = None
+    codec: LevelCodecs = "default"
     zarr_format: int = 2
     shards: int | Sequence[int] | None = None
     selection: Selection = AS_IT_IS
@@ -350,8 +350,9 @@ def plan_with(
     if how.label is not None:
         # Axes of no meaning, such as pages, and those that are guessed are the image's.
         known = bool(opened.info.axes) and set(opened.info.axes) <= set(ORDER)
+        chunks = usual_chunks() if how.chunks is None else how.chunks
         label = plan_labels(
-            image, how.label, data, Storage(how.chunks, how.codec, shards=how.shards),
+            image, how.label, data, Storage(chunks, how.codec, shards=how.shards),
             Limits(how.max_mem, how.nb_workers), axes=info.axes if known else None,
         )  # fmt: skip
         write, shapes = label.image.write, tuple(level.shape for level in label.image.levels)
@@ -375,7 +376,7 @@ def plan_with(
         n_files = levels.n_files + (3 - (how.zarr_format == 3)) * (1 + len(shapes))
         asked["colors"] = info.colors or None
     else:
-        asked |= {"codec": codecs_of_levels(how.codec)[0], "zarr_format": how.zarr_format}
+        asked |= {"codec": usual_codecs(how.codec)[0], "zarr_format": how.zarr_format}
         with about(source) if not 1 <= data.ndim <= 5 else nullcontext():
             write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1

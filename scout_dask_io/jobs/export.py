@@ -109,8 +109,8 @@ def export(
     Parameters
     ----------
     src : str, path-like, Source or dask.array.Array
-        Path or URL of a Zarr array or of an OME-Zarr group; or a source, or a lazy
-        array as a reader gave it.
+        Path or URL of a Zarr array or of an OME-Zarr group, or of files as :func:`convert`
+        reads them without further options; or a source, or a lazy array as a reader gave it.
     out : str or path-like
         The file or the folder, on a disk; its parent must exist.
     level : int, optional

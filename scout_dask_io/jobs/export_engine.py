@@ -24,7 +24,7 @@ from scout_dask_io.core.source import ViewSource
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import MemoryLimitError
 from scout_dask_io.jobs.export_files import Files
-from scout_dask_io.jobs.export_selection import Selection
+from scout_dask_io.jobs.export_selection import Exported
 from scout_dask_io.jobs.export_values import Clipped, Conversion
 from scout_dask_io.run.progress import Report
 from scout_dask_io.tiff.encode import Rows, waiting_nbytes
@@ -45,7 +45,7 @@ class Job:
     """How an array is read, converted and written, and what was found on the way."""
 
     kind: str
-    chosen: Selection
+    chosen: Exported
     conversion: Conversion
     layout: TiffLayout
     parts: Parts

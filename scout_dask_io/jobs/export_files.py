@@ -21,7 +21,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.files.names import check_tiff_name
-from scout_dask_io.jobs.export_selection import Selection
+from scout_dask_io.jobs.export_selection import Exported
 from scout_dask_io.jobs.export_values import SCALE, Conversion
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
 from scout_dask_io.tiff.write_metadata import is_whole, read_record
@@ -54,7 +54,7 @@ class Files:
         return self.paths[page // self.pages_each], page % self.pages_each
 
 
-def name_files(target: Path, selection: Selection, n_pages: int) -> Files:
+def name_files(target: Path, selection: Exported, n_pages: int) -> Files:
     """Give the one file, or the folder's, that ``target`` means; nothing is created.
 
     Raises
@@ -240,7 +240,7 @@ def file_kind(target: Path, imagej: bool) -> str:
     return "tiff" if name.endswith((".tif", ".tiff")) else "planes"
 
 
-def for_imagej(chosen: Selection) -> Selection:
+def for_imagej(chosen: Exported) -> Exported:
     """Give a selection with its axes in ImageJ's order.
 
     Raises
@@ -259,7 +259,7 @@ def for_imagej(chosen: Selection) -> Selection:
 
 def lay_out(
     kind: str,
-    chosen: Selection,
+    chosen: Exported,
     conversion: Conversion,
     compress: int | None,
     n_levels: int | None,

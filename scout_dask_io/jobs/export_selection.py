@@ -10,14 +10,16 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from scout_dask_io.core.axes import guessed_axes
+from scout_dask_io.core.axes import guessed_axes, pages_as_planes
 from scout_dask_io.core.grid import Region, Shape, full_region
 from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Way, about
+from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
-from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.location import is_path, locate
+from scout_dask_io.errors import ArgumentError, PathNotFoundError
+from scout_dask_io.files.location import Location, is_path, locate
+from scout_dask_io.read.any import check_names, kind_of, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.nodes import open_node
@@ -27,7 +29,7 @@ _PLANE_AXES = ("z", "y", "x")
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class Exported:
     """The part of an array that is exported, its axes in the order of the pages.
 
     Attributes
@@ -62,7 +64,7 @@ class Selection:
         """Whether the last axis is colour."""
         return self.axes.endswith("s")
 
-    def reordered(self, axes: str) -> Selection:
+    def reordered(self, axes: str) -> Exported:
         """Give the selection with its axes in another order."""
         order = [self.axes.index(a) for a in axes]
         turned = ViewSource(self.view.source, self.view.region, [self.view.axes[k] for k in order])
@@ -71,7 +73,7 @@ class Selection:
 
 def select(
     src: Any, *, level: int | None, axis: str, region: Any, voxel_size: Any = None
-) -> Selection:
+) -> Exported:
     """Open what is exported. Reads metadata alone.
 
     Raises
@@ -103,7 +105,7 @@ def select(
         voxel = replace(voxel, z=z, y=y, x=x)
     shown = "".join(named.get(a, a) for a in turned)
     part = info.cropped(box).transposed([axes.index(a) for a in turned])
-    return Selection(
+    return Exported(
         view=view,
         info=replace(part, axes=shown, voxel_size=voxel),
         plane_axis=axis,
@@ -122,7 +124,14 @@ def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source,
     """Give a source and what is known of it, its voxel size by the one ``given`` of level 0."""
     source: Source | None
     if is_path(src):
-        node = open_node(locate(src))
+        place = locate(src)
+        try:
+            node = open_node(place)
+        except PathNotFoundError:
+            found = _files_at(place, level, given)
+            if found is None:
+                raise
+            return found
         path, image = node.location, image_of_node(node)
         if image is not None:
             source = level_source(node, level or 0)
@@ -149,6 +158,25 @@ def _open(src: Any, level: int | None, given: VoxelSize | None) -> tuple[Source,
         info = source.info_with(given)
     with about(src) if is_path(src) else nullcontext():
         return source, replace(info, axes=_axes(source, info.axes, info.names))
+
+
+def _files_at(
+    place: Location, level: int | None, given: VoxelSize | None
+) -> tuple[Source, ImageInfo] | None:
+    """Give what other files than Zarr hold, if a reader knows them, as ``convert`` reads it."""
+    try:
+        kind_of(place)
+    except PathNotFoundError:
+        return None
+    if level:
+        raise ArgumentError(f"{place} is no OME-Zarr group and has no level {level}: leave it out")
+    opened = open_any(place, voxel_size=given)
+    check_names(opened, Selection(names="check"))
+    source = source_of(opened.array)
+    if opened.unclear or source is None:
+        raise ArgumentError(opened.unclear or f"{place} cannot be exported as it is: convert it")
+    axes = pages_as_planes(opened.info.axes) if opened.info.axes else ""
+    return source, replace(opened.info, axes=_axes(source, axes, opened.info.names))
 
 
 def _axes(source: Source, stated: str, channels: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ from scout_dask_io.read.any import as_image, locate_all, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.chunk_format import format_of
-from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.image import find_level
 from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
@@ -59,7 +59,7 @@ from scout_dask_io.write.ome_zarr import (
     with_labels,
     write_levels,
 )
-from scout_dask_io.write.options import WriteMode
+from scout_dask_io.write.options import WriteMode, usual_codecs
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
 from scout_dask_io.write.shown import describe_image
@@ -75,7 +75,7 @@ def pyramid(
     factors: Sequence[Sequence[int]] | None = None,
     labels: bool | None = None,
     voxel_size: Any = None,
-    codec: LevelCodecs = LEVEL_CODECS,
+    codec: LevelCodecs = "default",
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -137,7 +137,7 @@ class PyramidOptions:
     factors: Sequence[Sequence[int]] | None = None
     labels: bool | None = None
     voxel_size: Any = None
-    codec: LevelCodecs = LEVEL_CODECS
+    codec: LevelCodecs = "default"
     overwrite: bool = False
     resume: bool = False
     max_mem: int | str | None = None
@@ -157,7 +157,7 @@ def plan_pyramid(
     """
     start = time.perf_counter()
     how = PyramidOptions(**options)
-    _, lower = codecs_of_levels(how.codec)
+    _, lower = usual_codecs(how.codec)
     place, destination = locate_all(src, dst, how.storage_options)
     replaces, resumes = check_target(place, destination, overwrite=how.overwrite, resume=how.resume)
     opened = open_any(place, voxel_size=how.voxel_size)

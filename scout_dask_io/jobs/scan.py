@@ -16,7 +16,7 @@ import numpy as np
 
 from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.messages import Option, joined, warn
+from scout_dask_io.core.messages import Option, joined, message_of, warn
 from scout_dask_io.core.name_fields import AmbiguousNamesError
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
@@ -133,7 +133,7 @@ def _dataset(
     try:
         return dataset_at(path, "tiff" if listed is None else kind_of(path), selection), ""
     except AmbiguousNamesError as err:
-        return None, str(err)
+        return None, message_of(err)
     except PathNotFoundError:
         if selection.pattern is not None:
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
 import dask.array as da
@@ -11,18 +13,18 @@ import dask.array as da
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.messages import Message, Option, Way, joined, warn
 from scout_dask_io.core.name_fields import (
-    DYES,
     AmbiguousNamesError,
     NameGrid,
     grid_of_names,
     grid_of_pattern,
 )
 from scout_dask_io.core.selection import AS_IT_IS, Selection
-from scout_dask_io.errors import ArgumentError
+from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
+from scout_dask_io.tiff.describe import describe_plane
 from scout_dask_io.tiff.folder import about_names
 from scout_dask_io.tiff.pending import check_check
 from scout_dask_io.tiff.plane_map import Place
@@ -202,12 +204,28 @@ def read_dataset(place: Location, pattern: str | None = None, pages: str | None 
         return grid_of_pattern(names, pattern, repr(str(place)))
     sets = None if pages == "all" else sets_in(place, names)
     if sets is None:
-        return grid_of_names(names, repr(str(place)))
+        grid = grid_of_names(names, repr(str(place)))
+        return _of_stacks(grid, repr(str(place))) if _holds_stacks(place, grid, pages) else grid
     try:
         grid = grid_of_names(names, repr(str(place)))
     except ArgumentError:
         return sets
     return grid if is_told_by_names(grid, sets) else sets
+
+
+def _holds_stacks(place: Location, grid: NameGrid, pages: str | None) -> bool:
+    """Tell whether files that words alone tell apart hold several planes, by the first one's head.
+
+    No I/O where anything else is in the names.
+    """
+    field = grid.along("z")
+    if field is None or not field.is_word:
+        return False
+    try:
+        found = describe_plane(place / min(grid.files.values()), Selection(pages=pages), whole=True)
+    except (TiffReadError, PathNotFoundError):
+        return False  # it is told of where the files are read
+    return math.prod(found.lead) > 1
 
 
 def _names_of(place: Location) -> list[str]:
@@ -270,22 +288,8 @@ def _grid_of(place: Location, kind: str, selection: Selection) -> Reading | None
         return None  # files of one number, which are told of where they are stacked
     if isinstance(grid, SetReading):
         return grid
-    is_stack = _is_one_stack(grid) if kind == "folder" else _is_folder_a_channel(grid)
+    is_stack = grid.axes in ("", "z") if kind == "folder" else _is_folder_a_channel(grid)
     return None if is_stack else grid
-
-
-def _is_one_stack(grid: NameGrid) -> bool:
-    if grid.axes in ("", "z"):
-        return True
-    if grid.layout:
-        return False
-    # Words of which none is known say nothing: a.tif, b.tif.
-    channel = grid.along("c")
-    words = [v.lower() for v in channel.values if isinstance(v, str)] if channel else []
-    if not words:
-        return False
-    is_alone = len(grid.fields) == 1 and not DYES.intersection(words)
-    return is_alone or max(map(len, words)) == 1
 
 
 def grid_of_stacks(place: Location) -> NameGrid:
@@ -296,18 +300,31 @@ def grid_of_stacks(place: Location) -> NameGrid:
     ArgumentError
         If the names do not tell it; the message shows the patterns that choose.
     """
-    grid = grid_of_names(_names_of(place), repr(str(place)))
+    where = repr(str(place))
+    grid = _of_stacks(grid_of_names(_names_of(place), where), where)
     _check_told(place, grid)
-    channel = grid.along("c")
-    words = [v for v in channel.values if isinstance(v, str)] if channel else []
-    if words and max(map(len, words)) == 1:
-        start = (
-            f"{place!r} holds stacks, and their names do not say what {words[0]!r} "
-            f"and {words[-1]!r} are: give "
-        )
-        patterns = (grid.pattern.replace("{c}", axis) for axis in ("{t}", "{c}", "{position}"))
-        raise ArgumentError(start + joined(" or ", (Option("pattern", p) for p in patterns)) + ".")
     return grid
+
+
+def _of_stacks(grid: NameGrid, where: str) -> NameGrid:
+    """Give the grid of files that hold z: words that were taken for it tell channels apart.
+
+    Raises
+    ------
+    ArgumentError
+        If the words are letters, which may be anything.
+    """
+    field = grid.along("z")
+    if field is None or not field.is_word:
+        return grid
+    labels = field.labels
+    if max(map(len, labels)) == 1:
+        start = f"{where} holds stacks, and their names do not say what {labels[0]!r} and "
+        start += f"{labels[-1]!r} are: give "
+        patterns = (grid.pattern.replace("{z}", axis) for axis in ("{t}", "{c}", "{position}"))
+        raise ArgumentError(start + joined(" or ", (Option("pattern", p) for p in patterns)) + ".")
+    fields = tuple(replace(f, axis="c") if f is field else f for f in grid.fields)
+    return replace(grid, fields=fields, guessed=(), pattern=grid.pattern.replace("{z}", "{c}"))
 
 
 def _check_told(place: Location, grid: Reading) -> None:

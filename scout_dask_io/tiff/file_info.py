@@ -12,6 +12,7 @@ from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.voxel_size import merge_sizes
+from scout_dask_io.errors import TiffReadError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.tiff.describe import (
     describe_member,
@@ -83,11 +84,16 @@ def describe_path(path: Any, selection: Selection = AS_IT_IS, *, alone: bool = F
     place = locate_file(path)
     with opened(place) as (fd, file):
         window = Window(fd, file.size)
-        members = set_of(place, window, selection)
-        if members is not None and selection.pages != "all":
+        try:
+            members, is_member = set_of(place, window, selection), False
+        except TiffReadError:
+            if not alone:
+                raise
+            members, is_member = None, True
+        if is_member or (members is not None and selection.pages != "all"):
             with open_alone(fd, file, window, read_header(window, file.path)) as tif:
                 own = _facts(tif, file, tif.pages.first)
-            return own if alone else _of_set(own, place, members, selection)
+            return _of_set(own, place, members, selection) if members and not alone else own
         with looked_at(fd, file, window, selection) as (tif, headers):
             lead, pages = pages_of(tif, headers)
             layout = pages[0].layout

@@ -8,7 +8,7 @@ and one in a store are the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -76,7 +76,30 @@ def find_set_of(place: Location, window: Window, header: Header | None) -> FileS
     text = _text(read_ifd(window, header, header.first), window)
     if not is_ome(text):
         return None
-    return ome_set(place, text, cache(partial(_beside, place.parent)), _description, _count_pages)
+    beside = cache(partial(_beside, place.parent))
+    return ome_set(place.parent, place.name, text, beside, _description, _count_pages)
+
+
+def find_set_across(root: Location, name: str, names: Sequence[str]) -> FileSet | None:
+    """Give the OME-TIFF set of a file whose others lie in other folders, ``None`` if none do.
+
+    ``names`` are those of the files below the folder. Reads the head of one file; of all, where
+    files of several folders have one name.
+    """
+    try:
+        text = _description(root / name)
+    except (TiffReadError, PathNotFoundError):
+        return None  # which is told of where the file is read
+    if not is_ome(text):
+        return None
+    beside = {n.lower(): n for n in names}
+    try:
+        found = ome_set(root, name, text, lambda: beside, _description, _count_pages)
+    except TiffReadError:
+        return None
+    if found is None or len({f.rpartition("/")[0] for f in found.files if f in names}) < 2:
+        return None
+    return found
 
 
 def stage_of(folder: Location, image: PlaneMap) -> Place | None:

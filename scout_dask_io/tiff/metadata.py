@@ -497,7 +497,7 @@ def _is_print(tif: tifffile.TiffFile) -> bool:
 def _no_size(tif: tifffile.TiffFile) -> bool:
     """Tell whether the resolution is one that programs write where they know of no size.
 
-    That of a print or a screen, or the placeholder of Bio-Formats and SCIFIO.
+    That of a print or a screen, or the placeholder of Bio-Formats, SCIFIO and Micro-Manager.
     """
     unit, x, y = _tag_unit(tif), _per_pixel(tif, 282), _per_pixel(tif, 283)
     if not unit or x is None or y is None:
@@ -506,8 +506,9 @@ def _no_size(tif: tifffile.TiffFile) -> bool:
         return True
     if any(abs(1 / x - n) < 0.005 * n for n in (72, 96)):
         return True  # whatever the unit says
-    text = tif.pages.first.description
-    return unit == "cm" and x == y == 1e-4 and (tif.is_ome or text.startswith("SCIFIO"))
+    has_placeholder = tif.is_ome or tif.is_micromanager or tif.is_ndtiff
+    has_placeholder = has_placeholder or tif.pages.first.description.startswith("SCIFIO")
+    return unit == "cm" and x == y == 1e-4 and has_placeholder
 
 
 def _ignored_resolution(meta: dict[str, Any], tif: tifffile.TiffFile) -> str:

@@ -2,7 +2,8 @@
 
 Each file has the XML of the whole set in its first description, or (``BinaryOnly``) names the
 file that has it: another member, or a companion of XML alone. Files are known by UUID, and
-where that does not tell by name; names that lead out of the folder are refused.
+where that does not tell by name; names that lead out of the folder are refused. Members that
+were put into folders, one a channel, are known by their names below the folder of all.
 
 Source: the OME-TIFF specification and the OME schema 2016-06 (``TiffData``, ``UUID``,
 ``BinaryOnly``; ``PlaneCount`` is 1 where ``IFD`` is given, else all pages of the file).
@@ -11,6 +12,7 @@ Source: the OME-TIFF specification and the OME schema 2016-06 (``TiffData``, ``U
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +20,8 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 from scout_dask_io.core.image_info import named_channels
+from scout_dask_io.core.messages import Way
+from scout_dask_io.core.selection import ALL_PAGES
 from scout_dask_io.errors import TiffReadError
 from scout_dask_io.files.location import Location
 from scout_dask_io.tiff.metadata import local_name, pixels_facts
@@ -57,7 +61,8 @@ def uuid_of(text: bytes) -> str:
 
 
 def ome_set(
-    place: Location,
+    folder: Location,
+    own: str,
     text: bytes,
     beside: Callable[[], Mapping[str, str]],
     description: Callable[[Location], bytes],
@@ -67,12 +72,15 @@ def ome_set(
 
     Parameters
     ----------
-    place : Location
-        The file.
+    folder : Location
+        Where the files of the set are.
+    own : str
+        The file's name in it; with ``/`` where the files are in folders below.
     text : bytes
         Its description.
     beside : callable
-        Gives the names of the TIFF files in its folder, by these names in lower case.
+        Gives the names of the TIFF files in the folder, or below it where that of the file is
+        there, by these names in lower case.
     description, count_pages : callable
         Give the first description of a file beside it, and the number of its pages.
 
@@ -81,32 +89,39 @@ def ome_set(
     TiffReadError
         If it names files outside of the folder.
     """
+    is_alone, who = "/" not in own, f"the OME-XML of {str(folder / own)!r}"
+    first = own
     try:
         root = ElementTree.fromstring(text)
         companion = next((e for e in root.iter() if local_name(e) == "BinaryOnly"), None)
-        own = place.name
         if companion is not None:
-            name = companion.get("MetadataFile") or ""
-            check_names([name], f"the OME-XML of {str(place)!r}")
-            whole = _companion(place.parent, name, description)
+            first = companion.get("MetadataFile") or ""
+            check_names([first], who)
+            first = own[: own.rfind("/") + 1] + first
+            whole = _companion(folder, first, description)
             if whole is None:
                 return None
-            root, own = whole, name
+            root = whole
     except _NONSENSE:
         return None
     names = {e.get("FileName") or "" for e in root.iter() if local_name(e) == "UUID"} - {""}
-    check_names(sorted(names), f"the OME-XML of {str(place)!r}")
-    if companion is None and len(names) < 2:
+    if is_alone:
+        check_names(sorted(names), who)
+    if companion is None and len(names) < 2 and not _of_one_name(root):
         return None  # one file, which may have been renamed or copied
-    who = _Members(place, root, own, beside, description)
+    members = _Members(folder, root, first, beside, description)
+
+    def count(name: str) -> int:
+        return count_pages(folder / name) if is_alone or name.lower() in beside() else 0
+
     try:
-        images = _images(root, who, lambda name: count_pages(place.parent / name))
+        images = _images(root, members, count)
     except _NONSENSE:
         return None
     if not images:
         return None
     found = FileSet("an OME-TIFF", tuple(images))
-    if place.name not in found.files:
+    if own not in found.files:
         return None  # what describes others and is none of them
     return replace(
         found, lacking=frozenset(name for name in found.files if name.lower() not in beside())
@@ -125,7 +140,14 @@ def check_names(names: Iterable[str], who: str) -> None:
     if strange:
         raise TiffReadError(
             f"{who} names files outside of its folder: {', '.join(map(repr, strange[:3]))}; only "
-            "files beside it are read"
+            "files beside it are read. "
+            + Way(
+                "Where they are folders of one set, imread_dataset of the folder above reads it",
+                "Where they are folders of one set, give the folder above",
+            )
+            + "; "
+            + ALL_PAGES
+            + " reads the pages of this file alone."
         )
 
 
@@ -145,18 +167,29 @@ def _companion(
     return None if any(local_name(e) == "BinaryOnly" for e in root) else root
 
 
+def _of_one_name(root: ElementTree.Element) -> frozenset[str]:
+    """Give the names that several files have, in folders of their own: a page of each is one."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for data in root.iter():
+        if local_name(data) == "TiffData":
+            for e in data:
+                if local_name(e) == "UUID" and e.text and (name := e.get("FileName")):
+                    found.setdefault((name, data.get("IFD") or "0"), set()).add(e.text.strip())
+    return frozenset(name for (name, _), uuids in found.items() if len(uuids) > 1)
+
+
 class _Members:
     """Which file of a folder is meant by a UUID and a name."""
 
     def __init__(
         self,
-        place: Location,
+        folder: Location,
         root: ElementTree.Element,
         own: str,
         beside: Callable[[], Mapping[str, str]],
         description: Callable[[Location], bytes],
     ) -> None:
-        self._place = place
+        self._folder = folder
         self._beside = beside
         self._description = description
         self.own = own
@@ -166,9 +199,11 @@ class _Members:
                 named.setdefault(e.text.strip(), set()).add(e.get("FileName") or "")
         # A UUID that several names have tells nothing.
         self._unclear = {uuid for uuid, names in named.items() if len(names) > 1}
+        self._shared = _of_one_name(root)
         self._by_uuid = {root.get("UUID") or "": own}
         self._known: dict[tuple[str, str], str] = {}
         self._uuids: dict[str, str] | None = None
+        self._lasts: dict[str, list[str]] | None = None
 
     def resolve(self, element: ElementTree.Element | None) -> str:
         """Give the name of the file that an ``UUID`` element means, as the folder has it."""
@@ -181,18 +216,32 @@ class _Members:
         return self._known[key]
 
     def _resolve(self, uuid: str, name: str) -> str:
-        if uuid and uuid not in self._unclear and uuid in self._by_uuid:
+        is_told = bool(uuid) and uuid not in self._unclear
+        if is_told and uuid in self._by_uuid:
             return self._by_uuid[uuid]
-        if name == self.own or (name and name.lower() == self.own.lower()):
-            return self.own
-        beside = self._beside()
-        if name and name.lower() in beside:
-            return beside[name.lower()]
-        if uuid and uuid not in self._unclear:
-            renamed = self._renamed().get(uuid)
-            if renamed:
-                return renamed
-        return name or uuid
+        if name not in self._shared and (found := self._named(name)):
+            return found
+        if is_told and (renamed := self._renamed().get(uuid)):
+            return renamed
+        return f"{name} ({uuid})" if name in self._shared else name or uuid
+
+    def _named(self, name: str) -> str:
+        """Give the file of a name, as the folder has it; empty where there is none, or several."""
+        if not name:
+            return ""
+        beside, own = self._beside(), self.own
+        if "/" not in own:
+            return own if name.lower() == own.lower() else beside.get(name.lower(), "")
+        if self._lasts is None:
+            self._lasts = {}
+            for found in beside.values():
+                self._lasts.setdefault(found.rpartition("/")[2].lower(), []).append(found)
+        name = name.replace("\\", "/")
+        for path in (posixpath.join(posixpath.dirname(own), name), name):
+            if (found := posixpath.normpath(path).lower()) in beside:
+                return beside[found]
+        alike = self._lasts.get(name.lower(), [])  # none of a name with its folder
+        return alike[0] if len(alike) == 1 else ""
 
     def _renamed(self) -> dict[str, str]:
         """Give the files of the folder by the UUIDs that they have, each of one file alone."""
@@ -200,7 +249,7 @@ class _Members:
             found: list[tuple[str, str]] = []
             for name in self._beside().values():
                 try:
-                    found.append((uuid_of(self._description(self._place.parent / name)), name))
+                    found.append((uuid_of(self._description(self._folder / name)), name))
                 except TiffReadError:
                     continue
             counts = Counter(uuid for uuid, _ in found)

@@ -21,7 +21,7 @@ from scout_dask_io.core.name_fields import NAMES_OF_AXES, NameGrid, grid_of_name
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location
-from scout_dask_io.tiff.file_set import BrokenSetError, find_set, stage_of
+from scout_dask_io.tiff.file_set import BrokenSetError, find_set, find_set_across, stage_of
 from scout_dask_io.tiff.micromanager import FULL
 from scout_dask_io.tiff.plane_map import FileSet, Place, PlaneMap
 from scout_dask_io.tiff.range_reader import is_unreached
@@ -56,11 +56,14 @@ class SetReading:
         Each with the folder below the root that it lies in, which may be empty.
     strays : tuple of str
         Files that are of no set.
+    is_across : bool
+        Whether it is one set whose files lie in several folders.
     """
 
     root: Location
     sets: tuple[tuple[str, FileSet], ...]
     strays: tuple[str, ...] = ()
+    is_across: bool = False
 
     #: What names have beside, which metadata do not.
     gaps: tuple[str, ...] = ()
@@ -241,6 +244,9 @@ def sets_in(root: Location, names: Sequence[str]) -> SetReading | None:
 
     if FULL in by_folder:  # beside it lie lower resolutions of the same
         by_folder = defaultdict(list, {FULL: by_folder[FULL]})
+    elif len(by_folder) > 1 and (across := find_set_across(root, names[0], names)) is not None:
+        others = tuple(sorted(set(names).difference(across.files)))
+        return SetReading(root, (("", across),), others, is_across=True)
     for below in sorted(by_folder):
         queue = sorted(by_folder[below])
         marked = [n for n in queue if any(mark in n.lower() for mark in _MARKS)]
@@ -321,8 +327,11 @@ def is_told_by_names(grid: NameGrid, reading: SetReading, *, quiet: bool = False
 
     Of a set of which some files are not there, that is so where what is there has all planes
     along z: then somebody took channels, time points or positions apart, and unless ``quiet``
-    is told of it.
+    is told of it. What one set says of files in several folders, all of which are there, goes
+    before the names of the folders.
     """
+    if reading.is_across and not reading.holes:
+        return False
     if grid.holes or set(grid.strays) != set(reading.strays):
         return False
     where = {name: index for index, name in grid.files.items()}

@@ -45,10 +45,10 @@ from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
-from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.write.arguments import compressor_of, plan_write
 from scout_dask_io.write.inputs import readable
-from scout_dask_io.write.options import Limits, Storage
+from scout_dask_io.write.options import Limits, Storage, usual_codecs
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
 # of its size. Units of a few seconds do for that where they are many: none waits long at the end.
@@ -231,7 +231,7 @@ class ImagePlan:
 
 def plan_ome_zarr(
     data: Pixels,
-    chunks: int | Sequence[int] = (64, 64, 64),
+    chunks: int | Sequence[int] | None = None,
     *,
     levels: int | Sequence[Sequence[int]] | None = None,
     factors: Sequence[Sequence[int]] | None = None,
@@ -242,7 +242,7 @@ def plan_ome_zarr(
     voxel_size: Any = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: LevelCodecs = LEVEL_CODECS,
+    codec: LevelCodecs = "default",
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
 ) -> ImagePlan:
@@ -262,7 +262,7 @@ def plan_ome_zarr(
     pixels = readable(data)
     storage = Storage(chunks, codec, VERSIONS[version], shards)
     plan = plan_write(pixels, storage, Limits(max_mem, nb_workers))
-    for each in codecs_of_levels(codec):
+    for each in usual_codecs(codec):
         compressor_of(plan, each)
     letters = image_axes_for(
         pixels.source, plan.shape, axes, channels, sized=voxel_size is not None

@@ -219,6 +219,7 @@ def test_every_option_that_a_message_names_is_one_of_the_command(
         ("use convert with " + Option("ome", True, "convert"), "pyramid", "use convert with --ome"),
         ("write it with " + RESUME, "info", "write it with --resume of convert"),
         ("pass " + Option("series", 1), "export", "pass --series 1 of convert"),
+        ("give " + Option("pattern", "a {z}.tif"), "info", "give --pattern 'a {z}.tif'"),
         ("pass " + Option("boxes", 1), "info", "pass boxes=1"),
         ("overwrite=True", "convert", "overwrite=True"),
     ],

@@ -101,7 +101,7 @@ def test_teras_of_tiles_are_known_by_their_folders():
 
 def test_two_bare_numbers_are_asked_for_and_the_patterns_that_are_named_choose():
     names = [f"{a:03d}_{b:03d}.tif" for a in range(3) for b in range(2)]
-    with pytest.raises(AmbiguousNamesError, match=r"pattern='\{z\}_\{c\}\.tif'") as caught:
+    with pytest.raises(AmbiguousNamesError, match=r'pattern="\{z\}_\{c\}\.tif"') as caught:
         grid_of_names(names)
     assert "0, 1, 2 (3 values)" in caught.value.varying
     assert grid_of_pattern(names, "{z}_{c}.tif").shape == (2, 3)
@@ -109,7 +109,7 @@ def test_two_bare_numbers_are_asked_for_and_the_patterns_that_are_named_choose()
 
 
 def patterns_in(error: Exception) -> list[str]:
-    return re.findall("pattern='(.+?)'", str(error))
+    return re.findall('pattern="(.+?)"', str(error))
 
 
 def test_wells_alone_may_be_words_and_a_counter_and_are_asked_for():
@@ -160,6 +160,33 @@ def test_every_pattern_that_is_offered_takes_all_files_and_no_axis_twice(names, 
         grid = grid_of_pattern(names, pattern)
         assert (grid.strays, len(grid.files)) == ((), len(names))
     assert any("{p}" in pattern for pattern in patterns)
+
+
+@pytest.mark.parametrize(
+    ("names", "axes", "guessed"),
+    [
+        (["a.tif", "b.tif", "c.tif"], "z", "z by the order of the words alone"),
+        (["left.tif", "right.tif"], "z", "z by the order of the words alone"),
+        (["dapi.tif", "sox.tif"], "c", ""),
+        (["DAPI.tif", "Cy5.tif", "GFP.tif"], "c", ""),
+        (["r.tif", "g.tif", "b.tif"], "c", ""),
+        ([f"{k}{z:03d}.tif" for k in "rg" for z in range(3)], "cz", "z by the numbers alone"),
+        ([f"{k}/z{z}.tif" for k in "kq" for z in range(3)], "cz", ""),
+    ],
+)
+def test_words_are_channels_where_they_say_so_or_are_folders(names, axes, guessed):
+    grid = grid_of_names(names)
+    assert grid.axes == axes
+    assert guessed in str(grid)
+    assert ("alone" in str(grid)) == bool(guessed)
+
+
+def test_letters_before_numbers_may_be_anything_and_are_asked_for():
+    names = [f"{k}_{z:03d}.tif" for k in "kq" for z in range(3)]
+    with pytest.raises(AmbiguousNamesError, match=r"k, q \(2 values\)") as caught:
+        grid_of_names(names)
+    found = [grid_of_pattern(names, p) for p in patterns_in(caught.value)]
+    assert [(g.axes, g.shape) for g in found] == [("pz", (2, 3)), ("cz", (2, 3)), ("tz", (2, 3))]
 
 
 def test_a_projection_or_a_copy_is_no_channel():

@@ -22,6 +22,7 @@ from scout_dask_io.errors import (
     MemoryLimitError,
     PathNotFoundError,
     ResumeError,
+    ShapeMismatchError,
     TargetExistsError,
     WriteError,
 )
@@ -907,3 +908,21 @@ def test_ome_types_accepts_the_ome_xml(tmp_path, dtype):
     assert pixels.type.value == meant[dtype]
     assert pixels.dimension_order.value.startswith("XYZC")
     assert pixels.tiff_data_blocks[0].plane_count == 6
+
+
+def test_what_convert_reads_is_exported_by_its_path_and_what_is_odd_is_refused(tmp_path: Path):
+    volume = make_volume((2, 3, 8, 9))
+    for c, z in np.ndindex(2, 3):
+        write_planes(tmp_path / "src", volume[c, z][None], names=[f"b_C{c}_Z{z}.tif"])
+    export(tmp_path / "src", tmp_path / "a.ome.tif")
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert file.series[0].axes == "CZYX"
+        np.testing.assert_array_equal(file.series[0].asarray(), volume)
+    with pytest.raises(ArgumentError, match="has no level 1"):
+        export(tmp_path / "src", tmp_path / "b.tif", level=1)
+    with pytest.raises(PathNotFoundError, match=r"there is nothing|no Zarr"):
+        export(tmp_path / "nothing", tmp_path / "b.tif")
+    (tmp_path / "src" / "b_C1_Z1.tif").rename(tmp_path / "src" / "b_C1_Z7.tif")
+    with pytest.raises((ArgumentError, ShapeMismatchError), match="channel 1, z 1"):
+        export(tmp_path / "src", tmp_path / "b.tif")
+    assert not (tmp_path / "b.tif").exists()

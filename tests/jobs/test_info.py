@@ -57,9 +57,9 @@ def test_a_folder_and_a_dataset(tmp_path: Path):
 
 def test_a_folder_of_files_that_are_stored_differently(tmp_path: Path):
     data = make_volume(SHAPE)
-    write_planes(tmp_path / "p", data[:6], names=[f"a{k}.tif" for k in range(6)])
+    write_planes(tmp_path / "p", data[:6], names=[f"a{k:02d}.tif" for k in range(6)])
     write_planes(
-        tmp_path / "p", data[6:], names=[f"b{k}.tif" for k in range(7)], compression="zlib"
+        tmp_path / "p", data[6:], names=[f"a{k:02d}.tif" for k in range(6, 13)], compression="zlib"
     )
     found = info(tmp_path / "p")
     assert (found.codec, found.segment, found.shape) == ("deflate, none", None, SHAPE)

@@ -142,13 +142,34 @@ def test_two_readings_are_an_error_and_either_pattern_chooses(tmp_path: Path):
     write_named(tmp_path, volume, "zc", "{z:02d}_{c:02d}.tif")
     with pytest.raises(io.ArgumentError, match="do not say which axis is which") as caught:
         io.imread_dataset(tmp_path)
-    first, second = re.findall("pattern='(.+?)'", str(caught.value))[:2]
+    first, second = re.findall('pattern="(.+?)"', str(caught.value))[:2]
     np.testing.assert_array_equal(
         io.imread_dataset(tmp_path, first).compute(), volume.swapaxes(0, 1)
     )
     np.testing.assert_array_equal(io.imread_dataset(tmp_path, second).compute(), volume)
     again = io.imread_dataset(tmp_path, r"(?P<z>\d+)_(?P<c>\d+)\.tif")
     np.testing.assert_array_equal(again.compute(), volume.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("words", [("left", "right"), ("k", "q"), ("b", "g", "r")])
+@pytest.mark.parametrize("depth", [None, 4])
+def test_every_reader_agrees_about_files_that_words_tell_apart(
+    tmp_path: Path, words: tuple, depth: int | None
+):
+    volume = make_volume((len(words), *([] if depth is None else [depth]), 8, 9))
+    for word, part in zip(words, volume, strict=True):
+        tifffile.imwrite(tmp_path / f"{word}.tif", part, photometric="minisblack")
+    if depth and words == ("k", "q"):
+        with pytest.raises(io.ArgumentError, match="what 'k' and 'q' are: give pattern="):
+            io.imread_dataset(tmp_path)
+        assert io.info(tmp_path).axes is None
+        return
+    channels = () if words[0] in ("left", "k") and depth is None else words
+    got, told = io.imread_dataset(tmp_path), io.info(tmp_path)
+    np.testing.assert_array_equal(got.compute(), volume)
+    axes = ("c" if channels else "z") + "z" * bool(depth) + "yx"
+    assert source_of(got).info.axes == told.axes == axes
+    assert told.channels == tuple(io.channel_names(tmp_path)) == channels
 
 
 def test_each_position_is_an_array_and_an_error_lists_them(tmp_path: Path):

@@ -115,6 +115,39 @@ def test_ndtiff_states_the_size_of_a_voxel(tmp_path: Path):
     assert io.voxel_size(got).micrometres == (2.5, 0.65, 0.65)
 
 
+def test_ten_thousand_pixels_a_centimetre_are_micromanager_s_word_for_no_size(tmp_path: Path):
+    planes = list(grid_planes(make_volume((2, 3, 11, 13)), ("channel", "z")))
+    ndtiff(tmp_path / "set", planes, 4)
+    assert io.voxel_size(io.imread_dataset(tmp_path / "set")) is None
+    assert io.info(tmp_path / "set").voxel_size is None
+
+
+@pytest.mark.parametrize("suffix", ["o.ome.tif", "o.tif", "ij.tif", "planes"])
+@pytest.mark.parametrize("kind", ["OME-TIFF", "Micro-Manager", "NDTiff", "folders"])
+def test_a_set_is_exported_with_its_axes_sizes_and_names(tmp_path: Path, kind: str, suffix: str):
+    volume, names, folder = make_volume((2, 3, 8, 10)), ["DAPI", "GFP"], tmp_path / "set"
+    size = {"PixelSize_um": 0.5, "z-step_um": 2}
+    if kind == "OME-TIFF":
+        ome_files(folder, [volume], "cz", "a_{n}.ome.tif", names=names)
+    elif kind == "folders":
+        for c in range(2):
+            (folder / f"f{c}").mkdir(parents=True)
+        ome_files(folder, [volume], "cz", "z{z}.ome.tif", renamed="f{c}/z{z}.ome.tif", names=names)
+    elif kind == "Micro-Manager":
+        micromanager(folder, volume[None, None], split=4, names=names, **size)
+    else:
+        ndtiff(folder, list(grid_planes(volume, ("channel", "z"), channel=names)), 4, **size)
+    io.export(folder, tmp_path / suffix, imagej=suffix == "ij.tif")
+    if suffix == "planes":
+        np.testing.assert_array_equal(io.imread_channels(tmp_path / suffix).compute(), volume)
+        assert io.voxel_size(tmp_path / suffix / "c0").micrometres == (2, 0.5, 0.5)
+        return
+    told, got = io.info(tmp_path / suffix), io.imread(tmp_path / suffix).compute()
+    assert (told.axes, told.channels) == ("zcyx" if suffix == "ij.tif" else "czyx", tuple(names))
+    assert told.voxel_size.micrometres == (2, 0.5, 0.5)
+    np.testing.assert_array_equal(got.swapaxes(0, 1) if suffix == "ij.tif" else got, volume)
+
+
 @pytest.mark.parametrize(
     "names",
     [("ch0", "ch1"), ("488nm", "561nm"), ("Cy5", "DAPI"), ("Ex_488_Em_525", "Ex_561_Em_600")],
@@ -441,3 +474,37 @@ def test_a_file_of_micromanager_s_a_channel_a_time_or_a_position_brings_its_own_
         micromanager(tmp_path / "p", volume[:, :1], prefix="t1")
         with pytest.raises(io.TiffReadError, match="holds 2 positions"):
             io.imread_dataset(tmp_path / "p", "t{t}_MMStack.ome.tif")
+
+
+ACROSS = {
+    # names in the XML, on the disk, axes in a file
+    "paths below the folder": ("ch{c}/z{z}.ome.tif", "", ""),
+    "moved into folders": ("a_c{c}_z{z}.ome.tif", "ch{c}/a_c{c}_z{z}.ome.tif", ""),
+    "the same names in each": ("z{z}.ome.tif", "ch{c}/z{z}.ome.tif", ""),
+    "a stack a folder": ("a_c{c}.ome.tif", "Ex_{c}/a_c{c}.ome.tif", "z"),
+    "a stack of one name a folder": ("a.ome.tif", "Ex_{c}/a.ome.tif", "z"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ACROSS)
+def test_a_set_that_spans_folders_is_one_image_and_no_plane_is_another_folder_s(
+    tmp_path: Path, case: str
+):
+    form, renamed, in_file = ACROSS[case]
+    volume = make_volume((2, 3, 8, 9))
+    folder = tmp_path / "src"
+    for c in range(2):
+        (folder / f"ch{c}").mkdir(parents=True)
+    written = ome_files(
+        folder, [volume], "cz", form, renamed=renamed, in_file=in_file, names=["DAPI", "GFP"]
+    )
+    check_every_verb(folder, volume, "czyx", tmp_path)
+    assert io.info(folder).channels == tuple(io.channel_names(folder)) == ("DAPI", "GFP")
+    for path in (written[0], written[-1]):
+        with pytest.raises((io.PathNotFoundError, io.TiffReadError), match='pages="all" reads'):
+            io.imread(path)
+    own = io.imread(written[-1], pages="all").compute()
+    np.testing.assert_array_equal(own.squeeze(), volume[1] if in_file else volume[1, 2])
+    written[-1].unlink()
+    with pytest.raises((io.ShapeMismatchError, io.PathNotFoundError)):
+        io.imread_dataset(folder)
