@@ -59,7 +59,9 @@ def commands() -> str:
 
     parts = []
     for name, command in sorted(cli.commands.items()):
-        context = click.Context(command, info_name=f"scout-dask-io {name}")
+        # click keeps an option -h/--help a command, of the first context that asks for it.
+        settings = cli.context_settings
+        context = click.Context(command, info_name=f"scout-dask-io {name}", **settings)
         about, _, examples = (command.help or "").replace("\b", "").partition("For example:")
         usage = " ".join(command.collect_usage_pieces(context))
         parts += [f"## {name}", "", f"`scout-dask-io {name} {usage}`", "", about.strip(), ""]

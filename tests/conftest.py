@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -18,6 +19,26 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("house")
+
+
+HERE = Path(__file__).resolve().parent
+#: What tells the same on every Python: of the checkout itself, of processes that are killed, of
+#: files that lie, of what a browser shows. CI asks these once, ``-m "not slow and not once"``.
+ONCE = [
+    "pins",
+    *(f"reliability/test_{name}.py" for name in (
+        "appends", "appends_in_stores", "chunk_fuzz", "environment", "faults", "fuzz", "kills",
+        "odd_descriptions", "odd_documents", "races", "settled", "tiff_fuzz", "updates",
+    )),
+    "test_benchmarks.py",
+    "test_conventions.py",
+    "test_house.py",
+    "test_notebooks.py",
+    "test_oldest.py",
+    "test_pictures.py",
+    "test_scout.py",
+    "view/test_browser.py",
+]  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,8 +80,13 @@ def _cluster_of_two_processes(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what cannot be done here: without root, or in the processes of a cluster."""
+    """Mark what is asked once, and skip what cannot be done here: without root, on a cluster."""
+    once = {HERE / name for name in ONCE}
+    for item in items:
+        if once & {item.path, item.path.parent}:
+            item.add_marker("once")
     if config.getoption("--portable") or os.name == "nt":
         for item in items:
             if "posix" in item.keywords:

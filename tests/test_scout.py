@@ -27,7 +27,7 @@ import scout_dask_io as io
 
 #: No step takes so long: a pool that hangs is ended then, with an error.
 STEP_S = 240
-CHUNKS = (4, 16, 32)
+DEEP = 4
 BINS = np.arange(2**16 + 1)
 
 
@@ -75,6 +75,11 @@ def planes(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder
 
 
+def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give chunks of several to an axis, some of them cut, and no more than a pool does soon."""
+    return DEEP, max(16, shape[1] // 3), max(32, shape[2] // 3)
+
+
 def paths_in(folder: Path) -> list[str]:
     return sorted(str(p) for p in folder.glob("*.tif"))
 
@@ -113,7 +118,7 @@ def stretch_plane(job: tuple[str, str]) -> None:
 
 def convert_slab(job: tuple[list[str], Any, int]) -> None:
     paths, array, start = job
-    part = paths[start : start + CHUNKS[0]]
+    part = paths[start : start + DEEP]
     array[start : start + len(part)] = io.imread_parallel(part, 2).compute()
 
 
@@ -140,10 +145,9 @@ def test_planes_are_counted_rescaled_denoised_and_converted_in_pools(
 
         # The first plane gives shape and dtype, and children get the open array.
         first = io.imread(of[2][0])
-        array = io.new_zarr(
-            str(tmp_path / "a.zarr"), (len(paths), *first.shape), CHUNKS, first.dtype
-        )
-        starts = range(0, len(paths), CHUNKS[0])
+        shape = (len(paths), *first.shape)
+        array = io.new_zarr(str(tmp_path / "a.zarr"), shape, chunks_of(shape), first.dtype)
+        starts = range(0, len(paths), DEEP)
         pooled(convert_slab, [(of[2], array, k) for k in starts])
     again = io.open(str(tmp_path / "a.zarr"), mode="r")
     np.testing.assert_array_equal(again[:], truth(steps[2]), strict=True)
@@ -158,10 +162,14 @@ def chunk_starts(shape: tuple[int, ...], chunks: tuple[int, ...]) -> list[tuple[
     return [(z, y, x) for z in grid[0] for y in grid[1] for x in grid[2]]
 
 
-def ghosted(start: tuple[int, ...], shape: tuple[int, ...], overlap: int) -> tuple[Any, Any]:
+def chunk_at(start: tuple[int, ...], array: Any) -> tuple[slice, ...]:
+    return tuple(slice(a, a + c) for a, c in zip(start, array.chunks, strict=True))
+
+
+def ghosted(start: tuple[int, ...], array: Any, overlap: int) -> tuple[Any, Any]:
     """Give where a chunk with ghost cells lies, and where the chunk lies in it."""
     wide, inner = [], []
-    for a, n, c in zip(start, shape, CHUNKS, strict=True):
+    for a, n, c in zip(start, array.shape, array.chunks, strict=True):
         low, high = max(0, a - overlap), min(n, a + c + overlap)
         wide.append(slice(low, high))
         inner.append(slice(a - low, min(a + c, n) - low))
@@ -170,9 +178,8 @@ def ghosted(start: tuple[int, ...], shape: tuple[int, ...], overlap: int) -> tup
 
 def predict_chunk(job: tuple[Any, Any, tuple[int, ...]]) -> None:
     array, probabilities, start = job
-    wide, inner = ghosted(start, array.shape, 1)
-    part = tuple(slice(a, a + c) for a, c in zip(start, CHUNKS, strict=True))
-    probabilities[part] = smooth(array[wide])[inner]
+    wide, inner = ghosted(start, array, 1)
+    probabilities[chunk_at(start, array)] = smooth(array[wide])[inner]
 
 
 def smooth(data: np.ndarray) -> np.ndarray:
@@ -189,8 +196,9 @@ def smooth(data: np.ndarray) -> np.ndarray:
 def binarize_chunk(job: tuple[str, str, tuple[int, ...], float]) -> int:
     # Opened anew in the child, by its path.
     source, target, start, threshold = job
-    part = tuple(slice(a, a + c) for a, c in zip(start, CHUNKS, strict=True))
-    binary = (io.open(source, mode="r")[part] > threshold).astype("u1")
+    probabilities: Any = io.open(source, mode="r")
+    part = chunk_at(start, probabilities)
+    binary = (probabilities[part] > threshold).astype("u1")
     io.open(target, mode="r+")[part] = binary
     return int(binary.sum())
 
@@ -201,7 +209,7 @@ inherited: dict[str, Any] = {}
 def label_chunk(start: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     # What the child has of its parent, without being given it.
     binary, labels = inherited["binary"], inherited["labels"]
-    part = tuple(slice(a, a + c) for a, c in zip(start, CHUNKS, strict=True))
+    part = chunk_at(start, binary)
     found = binary[part]
     labels[part] = np.where(found, np.cumsum(found).reshape(found.shape), 0)
     return start, int(np.count_nonzero(found))
@@ -209,12 +217,13 @@ def label_chunk(start: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 def test_nuclei_are_found_in_chunks_by_pools(planes: Path, tmp_path: Path) -> None:
     volume = truth(planes)
-    array = io.new_zarr(str(tmp_path / "data.zarr"), volume.shape, CHUNKS, volume.dtype)
+    chunks = chunks_of(volume.shape)
+    array = io.new_zarr(str(tmp_path / "data.zarr"), volume.shape, chunks, volume.dtype)
     array[:] = io.imread_folder(str(planes), 2).compute()
     probabilities = io.new_zarr_like(str(tmp_path / "prob.zarr"), array, dtype="f4")
     binary = io.new_zarr_like(str(tmp_path / "binary.zarr"), array, dtype="u1")
     labels = io.new_zarr_like(str(tmp_path / "labels.zarr"), array, dtype="u4")
-    starts = chunk_starts(volume.shape, CHUNKS)
+    starts = chunk_starts(volume.shape, chunks)
     with computing(planes):
         pooled(predict_chunk, [(array, probabilities, start) for start in starts])
         expected = smooth(volume)
@@ -248,7 +257,7 @@ def segment_plane(job: tuple[str, int, str]) -> float:
 def test_planes_of_a_stored_volume_are_segmented_in_a_pool(planes: Path, tmp_path: Path) -> None:
     volume = truth(planes)
     source = str(tmp_path / "data.zarr")
-    io.write_zarr(source, io.imread_folder(str(planes), 2), CHUNKS)
+    io.write_zarr(source, io.imread_folder(str(planes), 2), chunks_of(volume.shape))
     (tmp_path / "masks").mkdir()
     targets = [str(tmp_path / "masks" / f"{z:04d}.tif") for z in range(len(volume))]
     with computing(planes):

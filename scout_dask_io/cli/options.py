@@ -276,7 +276,7 @@ def follow(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 chunks = click.option(
-    "--chunks", type=_extents, metavar="EXTENTS", default="64,64,64", show_default=True,
+    "--chunks", type=_extents, metavar="EXTENTS", show_default="64,64,64",
     help="Extents of a chunk along the last axes, e.g. 32,256,256; -1 is a whole axis.",
 )  # fmt: skip
 zarr_format = click.option(
@@ -291,16 +291,10 @@ shards = click.option(
 )  # fmt: skip
 
 
-def _default_codec() -> Any:
-    from scout_dask_io.store.codecs import LEVEL_CODECS  # numcodecs is slow to import
-
-    return LEVEL_CODECS
-
-
 codec = click.option(
     "--codec", type=click.Choice(["zstd", "lz4", "none"]),
     show_default="zstd, and lz4 for the lower levels of an image",
-    callback=lambda ctx, option, value: value or _default_codec(),
+    callback=lambda ctx, option, value: value or "default",
     help="Compression; lz4 is faster, its files are a little larger.",
 )  # fmt: skip
 voxel_size = click.option(

@@ -171,6 +171,9 @@ def bucket_of(url: str, options: Mapping[str, Any]) -> Bucket | None:
             found = kind(name, store, store, provider.schemes)
             if isinstance(found, Host):
                 found.base, found.options = f"{scheme}://{name}", dict(options)
+                if scheme == "https":
+                    once = {**settings, "retry_config": {"max_retries": 0}}
+                    found.store = store_at(provider, url, name, once)
         _buckets[given] = found
         if len(_buckets) > _MOST_BUCKETS:
             _buckets.pop(next(iter(_buckets)), None)
@@ -438,7 +441,8 @@ class Host(Bucket):
     """A server of HTTP, which has no lists: its pages are read for links, by fsspec.
 
     A certificate that the client does not take, as it takes none that signs itself and is named
-    as trusted, is held against what Python trusts.
+    as trusted, is held against what Python trusts. The client would ask a server again and again
+    whose certificate it does not take, for seconds: before it has once been answered, it asks once.
     """
 
     base: str
@@ -456,11 +460,25 @@ class Host(Bucket):
     def _asked(self, ask: Callable[[], _T], name: str, *args: Any) -> _T:
         if self._by_python is None:
             try:
-                return ask()
+                return self._patiently(ask)
             except CertificateError:
                 self._by_python = self._pages()
         found: _T = getattr(self._by_python, name)(*args)
         return found
+
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
+        """Ask, and again as often as is set where the certificate is not what is wrong."""
+        if self.store is not self._one_by_one:
+            try:
+                found = ask()
+            except CertificateError:
+                raise
+            except OSError:
+                self.store = self._one_by_one
+            else:
+                self.store = self._one_by_one
+                return found
+        return ask()
 
     def key_of(self, url: str) -> str:
         """Give the URL, as fsspec does."""

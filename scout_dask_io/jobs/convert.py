@@ -23,7 +23,7 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.axes import ORDER, names_to_store
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.formatting import Row, format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.json_document import parse_json
@@ -32,7 +32,7 @@ from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.shards import advise_shards
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.names import is_ome_zarr_name, ome_hint
@@ -43,13 +43,9 @@ from scout_dask_io.jobs.destination import (
 from scout_dask_io.jobs.report import (
     JobReport,
     Planned,
-    Row,
     array_text,
     filled_rows,
     levels_text,
-    memory_text,
-    order_text,
-    read_text,
     room_text,
     voxel_text,
 )
@@ -65,7 +61,7 @@ from scout_dask_io.read.any import (
 )
 from scout_dask_io.read.axes import say_guess
 from scout_dask_io.run.progress import Report
-from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.image_info import attributes_of, axis_names
 from scout_dask_io.store.labels import label_place, labels_in
 from scout_dask_io.store.manifest import read_manifest
@@ -74,7 +70,7 @@ from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, s
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
-from scout_dask_io.write.options import Limits, Storage, WriteMode
+from scout_dask_io.write.options import Limits, Storage, WriteMode, usual_chunks, usual_codecs
 from scout_dask_io.write.pyramid_plan import plan_ome_zarr
 from scout_dask_io.write.qc.run import check_qc, check_qc_place
 from scout_dask_io.write.tasks import DelayedWrite
@@ -101,8 +97,8 @@ def convert(
     label: str | None = None,
     levels: int | Sequence[Sequence[int]] | None = None,
     factors: Sequence[Sequence[int]] | None = None,
-    chunks: int | Sequence[int] = (64, 64, 64),
-    codec: LevelCodecs = LEVEL_CODECS,
+    chunks: int | Sequence[int] | None = None,
+    codec: LevelCodecs = "default",
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     order: str = "alphabetical",
@@ -113,7 +109,7 @@ def convert(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     axes: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -238,12 +234,12 @@ class ConvertOptions:
     label: str | None = None
     levels: int | Sequence[Sequence[int]] | None = None
     factors: Sequence[Sequence[int]] | None = None
-    chunks: int | Sequence[int] = (64, 64, 64)
-    codec: LevelCodecs = LEVEL_CODECS
+    chunks: int | Sequence[int] | None = None
+    codec: LevelCodecs = "default"
     zarr_format: int = 2
     shards: int | Sequence[int] | None = None
     selection: Selection = AS_IT_IS
-    voxel_size: Any = None
+    voxel_size: VoxelSizeLike = None
     axes: str | None = None
     overwrite: bool = False
     resume: bool = False
@@ -350,8 +346,9 @@ def plan_with(
     if how.label is not None:
         # Axes of no meaning, such as pages, and those that are guessed are the image's.
         known = bool(opened.info.axes) and set(opened.info.axes) <= set(ORDER)
+        chunks = usual_chunks() if how.chunks is None else how.chunks
         label = plan_labels(
-            image, how.label, data, Storage(how.chunks, how.codec, shards=how.shards),
+            image, how.label, data, Storage(chunks, how.codec, shards=how.shards),
             Limits(how.max_mem, how.nb_workers), axes=info.axes if known else None,
         )  # fmt: skip
         write, shapes = label.image.write, tuple(level.shape for level in label.image.levels)
@@ -375,7 +372,7 @@ def plan_with(
         n_files = levels.n_files + (3 - (how.zarr_format == 3)) * (1 + len(shapes))
         asked["colors"] = info.colors or None
     else:
-        asked |= {"codec": codecs_of_levels(how.codec)[0], "zarr_format": how.zarr_format}
+        asked |= {"codec": usual_codecs(how.codec)[0], "zarr_format": how.zarr_format}
         with about(source) if not 1 <= data.ndim <= 5 else nullcontext():
             write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
@@ -729,23 +726,21 @@ class ConvertPlan(JobReport):
 
     def rows(self) -> Iterable[Row]:
         """Say what would be written, and what it would take."""
-        write, shards = self.write, ""
-        if write.shards is not None:
-            shards = f"{format_count(write.n_stored, 'shard')} of {format_shape(write.shards)}"
+        write, said = self.write, dict(self.write.rows())
         end = "those that publish the image" if self.levels else "one that publishes the array"
         return [
-            ("array", array_text(write)),
+            ("array", said["array"]),
             ("levels", levels_text(self.levels)),
             ("channels", ", ".join(self.channels)),
             self.labels_row(),
             ("voxel", voxel_text(self.voxel_size)),
-            ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
-            ("shards", shards),
-            ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
+            ("chunks", said["chunks"]),
+            ("shards", said["shards"]),
+            ("units", said["units"]),
             ("tasks", f"{self.n_tasks:,}: one a unit, and {end}"),
-            ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
-            ("memory", memory_text(write)),
-            ("reads", read_text(write) + order_text(write.n_reads)),
+            ("workers", said["workers"]),
+            ("memory", said["memory"]),
+            ("reads", said["reads"]),
             ("files", f"{self.n_files:,} at most"),
             ("sheet", f"{self.qc_sheet}, and a JSON file" if self.qc_sheet else ""),
             ("advice", self.advice),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.downsample import LowerSource, method_for
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.formatting import Row, format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option, about
@@ -26,25 +26,16 @@ from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.core.source import Source, ViewSource
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location
 from scout_dask_io.jobs.destination import check_target
-from scout_dask_io.jobs.report import (
-    JobReport,
-    Planned,
-    Row,
-    levels_text,
-    memory_text,
-    read_text,
-    room_text,
-    voxel_text,
-)
+from scout_dask_io.jobs.report import JobReport, Planned, levels_text, room_text, voxel_text
 from scout_dask_io.read.any import as_image, locate_all, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.chunk_format import format_of
-from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.image import find_level
 from scout_dask_io.store.layout import ArrayUsage, detect_layout, measure_array
 from scout_dask_io.store.metadata import Node
@@ -59,7 +50,7 @@ from scout_dask_io.write.ome_zarr import (
     with_labels,
     write_levels,
 )
-from scout_dask_io.write.options import WriteMode
+from scout_dask_io.write.options import WriteMode, usual_codecs
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr
 from scout_dask_io.write.shown import describe_image
@@ -74,8 +65,8 @@ def pyramid(
     levels: int | Sequence[Sequence[int]] | None = None,
     factors: Sequence[Sequence[int]] | None = None,
     labels: bool | None = None,
-    voxel_size: Any = None,
-    codec: LevelCodecs = LEVEL_CODECS,
+    voxel_size: VoxelSizeLike = None,
+    codec: LevelCodecs = "default",
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
@@ -136,8 +127,8 @@ class PyramidOptions:
     levels: int | Sequence[Sequence[int]] | None = None
     factors: Sequence[Sequence[int]] | None = None
     labels: bool | None = None
-    voxel_size: Any = None
-    codec: LevelCodecs = LEVEL_CODECS
+    voxel_size: VoxelSizeLike = None
+    codec: LevelCodecs = "default"
     overwrite: bool = False
     resume: bool = False
     max_mem: int | str | None = None
@@ -157,7 +148,7 @@ def plan_pyramid(
     """
     start = time.perf_counter()
     how = PyramidOptions(**options)
-    _, lower = codecs_of_levels(how.codec)
+    _, lower = usual_codecs(how.codec)
     place, destination = locate_all(src, dst, how.storage_options)
     replaces, resumes = check_target(place, destination, overwrite=how.overwrite, resume=how.resume)
     opened = open_any(place, voxel_size=how.voxel_size)
@@ -447,9 +438,7 @@ class PyramidPlan(JobReport):
             ("added", f"{format_count(len(self.levels) - 1, 'level')} by {self.method}"),
             ("chunks", format_shape(self.chunks) + shards),
             ("tasks", f"{self.n_tasks:,}: one a unit, and those that publish the image"),
-            ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
-            ("memory", memory_text(write)),
-            ("reads", read_text(write)),
+            *(row for row in write.rows() if row[0] in ("workers", "memory", "reads")),
             ("files", f"{self.n_files:,} new at most"),
             ("disk", room_text(self.nbytes, self.free_nbytes)),
             ("replaces", f"the image at {self.destination}" if self.replaces else ""),

@@ -17,6 +17,15 @@ from scout_dask_io.view.volume import ServedVolume
 
 # Chunks that are read at the same time: a browser asks for dozens at once.
 READERS = 2
+# How long :meth:`VolumeServer.close` may wait for the listener to look up.
+_LOOK_S = 0.05
+
+
+class _Listener(ThreadingHTTPServer):
+    # With a queue of 5, the system has a browser that opens more connections at once ask again
+    # after a second.
+    request_queue_size = 128
+    daemon_threads = True
 
 
 class VolumeServer:
@@ -50,6 +59,8 @@ class VolumeServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # A body is sent when it is there, not 40 ms after its head.
+            disable_nagle_algorithm = True
 
             def handle(self) -> None:
                 server._connections.add(self.connection)
@@ -65,12 +76,14 @@ class VolumeServer:
                 pass
 
         try:
-            self._http = ThreadingHTTPServer((host, port), Handler)
+            self._http = _Listener((host, port), Handler)
         except (OSError, OverflowError) as err:
             raise ArgumentError(f"cannot listen on {host}:{port}: {err}") from err
-        self._http.daemon_threads = True
         self._thread = threading.Thread(
-            target=self._http.serve_forever, name="scout-dask-io-view", daemon=True
+            target=self._http.serve_forever,
+            args=(_LOOK_S,),
+            name="scout-dask-io-view",
+            daemon=True,
         )
         self._thread.start()
 

@@ -33,7 +33,7 @@ from scout_dask_io.store.codecs import resolve_codec, v3_compressors
 from scout_dask_io.store.journal import MAX_CHUNK_NBYTES
 from scout_dask_io.store.readers import may_read
 from scout_dask_io.write.inputs import WriteInput
-from scout_dask_io.write.options import CHUNKS, Limits, Storage
+from scout_dask_io.write.options import Limits, Storage, usual_chunks
 from scout_dask_io.write.planes import planes_noted
 
 
@@ -52,7 +52,9 @@ def plan_write(pixels: WriteInput, storage: Storage, limits: Limits) -> WritePla
         raise ArgumentError(
             "shards are a part of Zarr v3: give " + Option("zarr_format", 3) + " with them"
         )
-    inner = expand_chunks(pixels.shape, CHUNKS if storage.chunks is None else storage.chunks)
+    inner = expand_chunks(
+        pixels.shape, usual_chunks() if storage.chunks is None else storage.chunks
+    )
     fitted = fit_shards(pixels.shape, inner, shards, pixels.dtype.itemsize)
     # A file has one writer and is encoded whole, so to the plan a shard is a chunk.
     plan = plan_stored(pixels, fitted or inner, limits, sharded=fitted is not None)

@@ -32,8 +32,9 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.labels import labels_for
-from scout_dask_io.run.lazy import source_of
-from scout_dask_io.store.codecs import LEVEL_CODECS, codecs_of_levels
+from scout_dask_io.run.lazy import Pixels, source_of
+from scout_dask_io.run.progress import Report
+from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.image import image_of_node, ome_attributes, place_of_level
 from scout_dask_io.store.labels import label_place
 from scout_dask_io.store.layout import chunk_grid
@@ -54,7 +55,7 @@ from scout_dask_io.write.ome_zarr import (
     levels_settings,
     write_levels,
 )
-from scout_dask_io.write.options import Limits, Storage, WriteMode
+from scout_dask_io.write.options import Limits, Storage, WriteMode, usual_codecs
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_passes
 
@@ -68,20 +69,20 @@ MAX_COLORS = 65_536
 def write_labels(
     image: str | os.PathLike[str] | Location,
     name: str,
-    data: Any,
+    data: Pixels,
     *,
     axes: str | None = None,
     colors: bool | Mapping[int, Any] = False,
     chunks: int | Sequence[int] | None = None,
     shards: int | Sequence[int] | None = None,
-    codec: Any = LEVEL_CODECS,
+    codec: LevelCodecs = "default",
     overwrite: bool = False,
     resume: bool = False,
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
     durable: bool = False,
     compute: bool = True,
-    progress: Any = False,
+    progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Group | Delayed:
     """Put labels, such as a segmentation, below an OME-Zarr image, where its readers look for them.
@@ -171,7 +172,7 @@ class LabelPlan:
 
     def run(self, mode: WriteMode) -> zarr.Group | Delayed:
         """Write them, or finish writing them; listed are they by what commits the levels."""
-        compressors = [compressor_of(self.image.write, c) for c in codecs_of_levels(self.codec)]
+        compressors = [compressor_of(self.image.write, c) for c in usual_codecs(self.codec)]
         settings = {
             **settings_of(self.image.write, self.pixels, compressors[0], 0, self.metadata),
             **levels_settings(self.image, compressors),
@@ -219,7 +220,7 @@ def plan_labels(
     pixels = readable(data)
     own = replace(storage, chunks=chunks, zarr_format=node.zarr_format)
     write = plan_write(pixels, own, limits)
-    for each in codecs_of_levels(storage.codec):
+    for each in usual_codecs(storage.codec):
         compressor_of(write, each)
     check_fill(0, write.dtype)
     levels = _levels(write.shape, letters, found, at, image)

@@ -23,7 +23,7 @@ from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import ReadAhead
-from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
+from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.data_array import from_xarray, is_data_array
@@ -31,7 +31,8 @@ from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
-from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.run.progress import Report
+from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
@@ -46,7 +47,7 @@ from scout_dask_io.write.arguments import (
     settings_of,
 )
 from scout_dask_io.write.inputs import WriteInput, readable
-from scout_dask_io.write.options import Limits, WriteMode
+from scout_dask_io.write.options import CHUNKS, DEFAULT, Limits, WriteMode, usual_codecs
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 def write_ome_zarr(
     path: str | os.PathLike[str] | Location,
     data: Pixels,
-    chunks: int | Sequence[int] = (64, 64, 64),
+    chunks: int | Sequence[int] | None = None,
     *,
     levels: int | Sequence[Sequence[int]] | None = None,
     factors: Sequence[Sequence[int]] | None = None,
@@ -72,10 +73,10 @@ def write_ome_zarr(
     method: str | None = None,
     channels: Sequence[str] | None = None,
     colors: Sequence[str] | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: LevelCodecs = LEVEL_CODECS,
+    codec: LevelCodecs = "default",
     fill_value: Any = 0,
     overwrite: bool = False,
     resume: bool = False,
@@ -85,7 +86,7 @@ def write_ome_zarr(
     qc: bool = False,
     append: str | int | None = None,
     compute: bool = True,
-    progress: Any = False,
+    progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Group | Delayed:
     """Stream an array into an OME-Zarr image: a group of levels, each smaller than the last.
@@ -106,8 +107,9 @@ def write_ome_zarr(
     data : dask.array.Array, numpy.ndarray or xarray.DataArray
         ``(y, x)``, ``(z, y, x)``, ``(c, z, y, x)`` or ``(t, c, z, y, x)``, unless ``axes``
         or the dimensions of a ``DataArray`` say otherwise, whose coordinates are kept.
-    chunks : int or sequence of int
-        Chunk extents of every level for the last axes, in elements.
+    chunks : int or sequence of int, optional
+        Chunk extents of every level for the last axes, in elements; by default
+        ``(64, 64, 64)``, or what ``dask.config`` has.
     levels : int or sequence of shapes, optional
         How many, with level 0. By default down to one that is at most 256 wide,
         high and deep. Or the shape of each level below level 0, of its last axes, such as
@@ -139,8 +141,8 @@ def write_ome_zarr(
         Extent of a shard; version 0.5 alone.
     codec : str, numcodecs codec, mapping, None, or tuple of two of them
         Of the full level and of those below it, or one for all, each as for
-        :func:`write_zarr`. By default the lower levels have lz4: viewers read them over
-        and over, and decode that in 0.6 of the time.
+        :func:`write_zarr`. By default zstd, and of the lower levels lz4: viewers read them
+        over and over, and decode that in 0.6 of the time.
     fill_value, overwrite, resume, max_mem, nb_workers, durable, compute, progress
         As for :func:`write_zarr`.
     qc : bool
@@ -182,9 +184,9 @@ def write_ome_zarr(
     if append is not None:
         if qc:
             raise ArgumentError("append goes without qc: a sheet tells of an array as a whole")
-        coded = None if codec is LEVEL_CODECS else codecs_of_levels(codec)[0]
+        coded = None if codec == DEFAULT else usual_codecs(codec)[0]
         given = {
-            "chunks": None if chunks == (64, 64, 64) else chunks, "levels": levels,
+            "chunks": None if chunks == CHUNKS else chunks, "levels": levels,
             "factors": factors, "axes": axes, "labels": labels, "method": method,
             "channels": channels, "colors": colors, "voxel_size": voxel_size,
             "version": None if version == "0.4" else version,
@@ -211,7 +213,7 @@ def write_ome_zarr(
     )  # fmt: skip
     plan = image.write
     check_fill(fill_value, plan.dtype)
-    compressors = [compressor_of(plan, c) for c in codecs_of_levels(codec)]
+    compressors = [compressor_of(plan, c) for c in usual_codecs(codec)]
     known = stated or pixels.info
     info = stated_info(image.axes, plan.shape, size, channels, colors, labels=labels, known=known)
     info = replace(info, image_label=image_label)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.downsample import METHODS, method_for
+from scout_dask_io.core.formatting import format_shape, html_table
 from scout_dask_io.core.grid import (
     Blocks,
     Shape,
@@ -39,16 +39,17 @@ from scout_dask_io.core.plan import (
     unit_target,
 )
 from scout_dask_io.core.pyramid import Level, check_factors, plan_levels
+from scout_dask_io.core.voxel_size import VoxelSizeLike
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.read.axes import image_axes_for
 from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
-from scout_dask_io.store.codecs import LEVEL_CODECS, LevelCodecs, codecs_of_levels
+from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.write.arguments import compressor_of, plan_write
 from scout_dask_io.write.inputs import readable
-from scout_dask_io.write.options import Limits, Storage
+from scout_dask_io.write.options import Limits, Storage, usual_codecs
 
 # A level that is read again costs 3 to 6 % of the CPU of level 0, and reading up to a quarter
 # of its size. Units of a few seconds do for that where they are many: none waits long at the end.
@@ -220,6 +221,17 @@ class ImagePlan:
         extent = self.write.stored
         return sum(math.prod(chunk_counts(level.shape, extent)) for level in self.levels)
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(format_shape(level.shape) for level in self.levels)
+        return f"<ImagePlan: {self.axes}, levels {shapes} by {self.method}, {self.write!r}>"
+
+    def _repr_html_(self) -> str:
+        """Give the plan as a table, for notebooks."""
+        levels = ", ".join(format_shape(level.shape) for level in self.levels)
+        first, *rest = self.write.rows()
+        rows = [first, ("levels", f"{len(self.levels)} by {self.method}: {levels}"), *rest]
+        return html_table(f"Plan of an image, {self.axes}", rows)
+
     def units_of(self, level: int) -> Blocks:
         """Give the blocks of a level that the units of its pass make."""
         first, plan = max(p for p in self.passes if p[0] <= level)
@@ -231,7 +243,7 @@ class ImagePlan:
 
 def plan_ome_zarr(
     data: Pixels,
-    chunks: int | Sequence[int] = (64, 64, 64),
+    chunks: int | Sequence[int] | None = None,
     *,
     levels: int | Sequence[Sequence[int]] | None = None,
     factors: Sequence[Sequence[int]] | None = None,
@@ -239,10 +251,10 @@ def plan_ome_zarr(
     labels: bool | None = None,
     method: str | None = None,
     channels: Sequence[str] | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
-    codec: LevelCodecs = LEVEL_CODECS,
+    codec: LevelCodecs = "default",
     max_mem: int | str | None = None,
     nb_workers: int | None = None,
 ) -> ImagePlan:
@@ -262,7 +274,7 @@ def plan_ome_zarr(
     pixels = readable(data)
     storage = Storage(chunks, codec, VERSIONS[version], shards)
     plan = plan_write(pixels, storage, Limits(max_mem, nb_workers))
-    for each in codecs_of_levels(codec):
+    for each in usual_codecs(codec):
         compressor_of(plan, each)
     letters = image_axes_for(
         pixels.source, plan.shape, axes, channels, sized=voxel_size is not None

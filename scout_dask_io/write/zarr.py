@@ -19,13 +19,14 @@ from scout_dask_io.core.axes import (
 )
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.plan import WritePlan
-from scout_dask_io.core.voxel_size import as_voxel_size
+from scout_dask_io.core.voxel_size import VoxelSizeLike, as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import CodecLike
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image_info import attributes_of
@@ -44,7 +45,7 @@ from scout_dask_io.write.arguments import (
     settings_of,
 )
 from scout_dask_io.write.inputs import WriteInput, readable
-from scout_dask_io.write.options import Limits, Storage, WriteMode
+from scout_dask_io.write.options import CHUNKS, DEFAULT, Limits, Storage, WriteMode, usual_codecs
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
@@ -59,9 +60,9 @@ if TYPE_CHECKING:
 
 def plan_zarr(
     data: Pixels,
-    chunks: int | Sequence[int] = (64, 64, 64),
+    chunks: int | Sequence[int] | None = None,
     *,
-    codec: CodecLike = "zstd",
+    codec: CodecLike = "default",
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
     max_mem: int | str | None = None,
@@ -88,19 +89,19 @@ def plan_zarr(
         data, _ = from_xarray(data)
     storage = Storage(chunks, codec, zarr_format, shards)
     plan = plan_write(readable(data), storage, Limits(max_mem, nb_workers))
-    compressor_of(plan, codec)
+    compressor_of(plan, _codec_of(codec))
     return plan
 
 
 def write_zarr(
     path: str | os.PathLike[str] | Location,
     data: Pixels,
-    chunks: int | Sequence[int] = (64, 64, 64),
+    chunks: int | Sequence[int] | None = None,
     *,
-    codec: CodecLike = "zstd",
+    codec: CodecLike = "default",
     fill_value: Any = 0,
     attributes: dict[str, Any] | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     axes: str | Sequence[str | None] | None = None,
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
@@ -113,7 +114,7 @@ def write_zarr(
     region: Any = None,
     append: str | int | None = None,
     compute: bool = True,
-    progress: Any = False,
+    progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Array[Any] | Delayed:
     """Stream a dask or numpy array into a nested Zarr array, in bounded memory.
@@ -135,12 +136,13 @@ def write_zarr(
         1 to 5 axes, bool, integer, float or complex. What the coordinates of a
         ``DataArray`` state is kept, as :func:`to_xarray` gives it: axes, in OME-Zarr's order,
         names of channels, and where elements lie.
-    chunks : int or sequence of int
+    chunks : int or sequence of int, optional
         Chunk extents for the last axes, in elements; axes before them get 1,
-        and -1 is a whole axis.
+        and -1 is a whole axis. By default ``(64, 64, 64)``, or what ``dask.config`` has.
     codec
         ``"zstd"`` (Blosc, level 1, bitshuffle), ``"lz4"`` (twice as fast, 4 %
-        larger), ``"none"``, a numcodecs codec, or its configuration.
+        larger), ``"none"``, a numcodecs codec, or its configuration. By default zstd, or what
+        ``dask.config`` has.
     fill_value
         What chunks that hold nothing else are not stored for.
     attributes : dict, optional
@@ -294,7 +296,7 @@ def write_zarr(
         txn = begin_region(destination, into, durable=durable)
     else:
         plan = plan_write(pixels, Storage(chunks, codec, zarr_format, shards), limits)
-        compressor = compressor_of(plan, codec)
+        compressor = compressor_of(plan, _codec_of(codec))
         check_fill(fill_value, plan.dtype)
         limit = upload_limit(destination, plan)
         if not coordinates:  # which say all that is known
@@ -388,9 +390,18 @@ def _check_own(*given: Any) -> None:
 
 def _given(*values: Any) -> dict[str, Any]:
     """Give what is said of how an array is stored: chunks, codec and so on, where not left out."""
-    defaults = {"chunks": (64, 64, 64), "codec": "zstd", "fill_value": 0, "zarr_format": 2}
-    pairs = zip({**defaults, "shards": None}.items(), values, strict=True)
-    return {name: value for (name, default), value in pairs if value != default}
+    # The second are those of 0.1, which may stand in calls.
+    defaults: dict[str, tuple[Any, ...]] = {
+        "chunks": (None, CHUNKS), "codec": (DEFAULT, "zstd"), "fill_value": (0,),
+        "zarr_format": (2,), "shards": (None,),
+    }  # fmt: skip
+    pairs = zip(defaults.items(), values, strict=True)
+    return {name: value for (name, left_out), value in pairs if value not in left_out}
+
+
+def _codec_of(codec: Any) -> Any:
+    """Give the codec that is given, or else the usual one."""
+    return usual_codecs(codec)[0] if isinstance(codec, str) else codec
 
 
 def _commit(

@@ -6,13 +6,12 @@ import datetime
 import ipaddress
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ import tifffile
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from servers import http_server
 
 import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError, ChunkReadError, PathNotFoundError
@@ -37,6 +37,7 @@ class Handler(SimpleHTTPRequestHandler):
     """Files of a folder, with ranges or without, and no lists."""
 
     ranges = True
+    failing: ClassVar[list[int]] = []  # what the next requests are answered with
     seen: list[tuple[str, str, str]]
 
     def log_message(self, *_: Any) -> None:
@@ -48,6 +49,9 @@ class Handler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         span = self.headers.get("Range", "")
         self.seen.append(("GET", self.path, span))
+        if self.failing:
+            self.send_error(self.failing.pop())
+            return
         path = Path(self.translate_path(self.path))
         if not path.is_file():
             self.send_error(404)
@@ -122,31 +126,25 @@ def serving(
     folder: Path, tls: Path | None = None, *, ranges: bool = True, by_itself: bool = True
 ) -> Iterator[Any]:
     kind = type("Own", (Handler,), {"ranges": ranges, "seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
     options: dict[str, Any] = {}
+    context = None
     if tls is not None:
         pem, secret, root = certificate(tls, by_itself=by_itself)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem, secret)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        context.sni_callback = lambda *_: kind.seen.append(("TLS", "", ""))
         options = {"client_options": {"root_certificate": root.read_bytes()}}
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        scheme = "http" if tls is None else "https"
-        yield f"{scheme}://127.0.0.1:{server.server_port}", options, kind.seen
-    finally:
-        server.shutdown()
-        server.server_close()
+    with http_server(partial(kind, directory=str(folder)), context) as address:
+        yield address, options, kind.seen
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    place = tmp_path / "site"
-    place.mkdir()
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("site")
     io.write_zarr(place / "v2.zarr", DATA, (4, 6, 8))
     io.write_zarr(place / "v3.zarr", DATA, (4, 6, 8), zarr_format=3)
     io.write_zarr(place / "shards.zarr", DATA, (4, 6, 8), zarr_format=3, shards=(8, 12, 8))
-    io.write_ome_zarr(place / "image.zarr", DATA, (4, 6, 8))
+    io.write_ome_zarr(place / "image.zarr", DATA, (4, 6, 8), axes="zyx")
     tifffile.imwrite(place / "stack.tif", DATA, photometric="minisblack")
     return place
 
@@ -166,11 +164,26 @@ def test_arrays_are_read_from_a_server_that_lists_nothing(
 
 
 def test_a_certificate_that_nobody_vouches_for_is_an_error(site: Path, tmp_path: Path) -> None:
-    with (
-        serving(site, tmp_path) as (base, _, _),
-        pytest.raises(ChunkReadError, match=r"cannot be read.*ertificate"),
-    ):
-        io.read_zarr(f"{base}/v2.zarr", storage_options={"retry_config": {"max_retries": 0}})
+    with serving(site, tmp_path) as (base, _, seen):
+        with pytest.raises(ChunkReadError, match=r"cannot be read.*ertificate"):
+            io.read_zarr(f"{base}/v2.zarr")
+        # It is not taken if asked for again: obstore asks once, and Python once.
+        seen.clear()
+        client = as_remote(locate(base, {"headers": {"a": "b"}})).client
+        with pytest.raises(OSError, match="ertificate"):
+            client.get(f"{base}/stack.tif")
+        assert [kind for kind, _, _ in seen] == ["TLS", "TLS"]
+
+
+def test_a_server_that_stumbles_at_first_is_asked_again(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(site, tmp_path, by_itself=False) as (base, options, _):
+        failing = [503, 503]
+        monkeypatch.setattr(Handler, "failing", failing)
+        client = as_remote(locate(base, options)).client
+        found, _ = client.get(f"{base}/stack.tif")
+        assert (bytes(found), failing) == ((site / "stack.tif").read_bytes(), [])
 
 
 @pytest.mark.parametrize("by_itself", [True, False])

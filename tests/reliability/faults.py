@@ -54,11 +54,11 @@ class Faults:
 
 
 class Watched(Faults):
-    """Has readers look at every operation."""
+    """Has readers look at every operation, or at each so many."""
 
-    def __init__(self, root: Path, look: Any) -> None:
+    def __init__(self, root: Path, look: Any, step: int = 1) -> None:
         super().__init__(root)
-        self._look, self._looking = look, False
+        self._look, self._looking, self._step = look, False, step
 
     def step(self, operation: str, path: str | None) -> None:
         """Look, unless it is the readers' own operation."""
@@ -68,7 +68,8 @@ class Watched(Faults):
             return
         self._looking = True
         try:
-            self._look()
+            if self.count % self._step == 0:
+                self._look()
         finally:
             self._looking = False
         self.count += 1

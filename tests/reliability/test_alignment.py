@@ -59,7 +59,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return writes
 
 
-@pytest.mark.parametrize("n", [60, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [30, pytest.param(600, marks=pytest.mark.slow)])
 def test_row_04_any_blocks_into_any_chunks_are_bit_equal_and_each_chunk_is_written_once(
     tmp_path: Path, counted: Counter[str], n: int
 ):
@@ -116,7 +116,7 @@ def test_row_04_processes_write_the_same(tmp_path: Path):
     assert same(tmp_path / "a.zarr", volume)
 
 
-@pytest.mark.parametrize("n", [40, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [20, pytest.param(400, marks=pytest.mark.slow)])
 def test_row_04_a_region_is_written_or_refused_before_the_first_byte(tmp_path: Path, n: int):
     rng = random.Random(SEED)
     written = refused = 0

@@ -77,7 +77,7 @@ def state(found: np.ndarray, before: np.ndarray, after: np.ndarray, full: bool) 
     return "old"
 
 
-FEW = [("array", 4), ("image v3", 4)]
+FEW = [("image v3", 1)]
 ALL = [pytest.param(kind, 100, marks=pytest.mark.slow) for kind in KINDS]
 
 

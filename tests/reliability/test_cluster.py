@@ -51,7 +51,7 @@ def test_row_15_a_worker_that_is_killed_costs_its_tasks_alone(tmp_path: Path):
     path, log = tmp_path / "a.zarr", tmp_path / "log"
     with cluster(2) as client:
         pids = list(client.run(os.getpid).values())
-        array = lazy(log, 0.3)
+        array = lazy(log, 0.2)
         write = in_background(lambda: io.write_zarr(path, array, CHUNKS, max_mem="1GB"))
         wait_for(lambda: len(computed(log)) >= 3)
         os.kill(pids[0], signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_row_15_the_scheduler_killed_the_write_resumes_on_threads(tmp_path: Path
     figure("schedulers killed", tried=1, wrong=0)
 
 
-@pytest.mark.parametrize("first", ["threads", "cluster"])
+@pytest.mark.parametrize("first", ["threads", pytest.param("cluster", marks=pytest.mark.slow)])
 def test_row_09_what_threads_began_a_cluster_finishes_and_the_other_way_round(
     tmp_path: Path, first: str
 ):

@@ -143,7 +143,7 @@ def kill_once(
     return found
 
 
-numbers = pytest.mark.parametrize("n", [40, pytest.param(200, marks=pytest.mark.slow)])
+numbers = pytest.mark.parametrize("n", [12, pytest.param(200, marks=pytest.mark.slow)])
 
 
 @numbers
@@ -249,7 +249,7 @@ def killed_with_a_sheet(folder: str, nth: int) -> int:
     return faults.count
 
 
-@pytest.mark.parametrize("step", [24, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [60, pytest.param(1, marks=pytest.mark.slow)])
 def test_rows_05_11_a_kill_at_any_operation_leaves_no_sheet_without_its_array(
     tmp_path: Path, step: int
 ):

@@ -61,7 +61,7 @@ def resume(path: str, gate: str) -> str:
     return "done"
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [2, pytest.param(25, marks=pytest.mark.slow)])
 def test_row_28_of_two_resumes_at_the_same_moment_the_array_is_whole(
     tmp_path: Path, n: int
 ) -> None:

@@ -71,8 +71,19 @@ def read_after(folder: str, change: str, scheduler: str) -> str:
     return "as built" if np.array_equal(values, VOLUME) else "other data"
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("change", "scheduler"),
+    [
+        *((change, "threads") for change in CHANGES),
+        # Processes start anew, which takes longer than all else.
+        ("one pixel", "processes"),
+        *(
+            pytest.param(change, "processes", marks=pytest.mark.slow)
+            for change in CHANGES
+            if change != "one pixel"
+        ),
+    ],
+)
 def test_row_18_a_file_that_changed_is_an_error_that_names_it(
     tmp_path: Path, change: str, scheduler: str
 ):

@@ -59,7 +59,7 @@ def points(total: int, n: int) -> list[int]:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("n_points", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_points", [4, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_kill_at_any_operation_of_an_update_leaves_old_or_new(
     tmp_path: Path, kind: str, n_points: int
@@ -93,7 +93,7 @@ def test_a_kill_at_any_operation_of_an_update_leaves_old_or_new(
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("n_points", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_points", [4, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["array", "image"])
 def test_a_kill_while_an_array_gets_shorter_leaves_old_or_new_to_everybody(
     tmp_path: Path, kind: str, n_points: int
@@ -123,11 +123,15 @@ def test_a_kill_while_an_array_gets_shorter_leaves_old_or_new_to_everybody(
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [k if k in ("array", "image v3") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS],
+    ("kind", "step"),
+    [
+        ("array", 3),
+        ("image v3", 6),
+        *(pytest.param(kind, 1, marks=pytest.mark.slow) for kind in KINDS),
+    ],
 )
 def test_readers_that_look_at_every_operation_see_pixels_that_are_old_or_new(
-    tmp_path: Path, kind: str
+    tmp_path: Path, kind: str, step: int
 ) -> None:
     here = prepare(tmp_path, kind, shorter=False)
     pairs = [
@@ -160,7 +164,7 @@ def test_readers_that_look_at_every_operation_see_pixels_that_are_old_or_new(
         found = np.asarray(theirs[...])
         assert ((found == before) | (found == after)).all()
 
-    watched = Watched(here.parent, look)
+    watched = Watched(here.parent, look, step)
     with injected(watched), dask.config.set(scheduler="sync"):
         io.update(tmp_path / "planes", here, **OPTIONS, **KINDS[kind])
     look()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from helpers import make_volume
+from servers import http_server
 
 import scout_dask_io as io
 from scout_dask_io.errors import PathNotFoundError
@@ -34,11 +34,8 @@ class Plain(http.server.SimpleHTTPRequestHandler):
 def address(tmp_path: Path) -> Iterator[str]:
     """Serve a folder on loopback."""
     handler = functools.partial(Plain, directory=str(tmp_path))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with http_server(handler) as found:
+        yield found
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -10,8 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -161,6 +162,34 @@ def test_without_the_token_nothing_is_served(tmp_path: Path):
         server.close()
     with pytest.raises(OSError, match="refused"):
         get(f"{url}/.zattrs")
+
+
+def test_many_may_connect_at_once_and_nothing_waits_to_be_sent(monkeypatch: pytest.MonkeyPatch):
+    volume = ServedVolume("a", [da.zeros((2, 8, 8), dtype="u2")], [(1, 1, 1)])
+    server, busy, free = VolumeServer({"v": volume}), threading.Event(), threading.Event()
+    real = server._http.process_request
+
+    def process(connection: Any, client: Any) -> None:
+        busy.set()
+        free.wait(60)
+        real(connection, client)
+
+    monkeypatch.setattr(server._http, "process_request", process)
+    try:
+        with ExitStack() as stack:
+            # While none is taken up, forty more are not turned away.
+            first = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+            assert busy.wait(60)
+            for _ in range(40):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+            free.set()
+            first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert first.recv(100).startswith(b"HTTP/1.1 404")
+            taken = list(server._connections)
+            assert {c.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for c in taken} == {1}
+    finally:
+        free.set()
+        server.close()
 
 
 def page(url: str) -> bytes:
