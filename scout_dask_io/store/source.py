@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, lru_cache, partial
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -538,21 +539,41 @@ def _held(node: Node) -> str:
     # A SpatialData collection has its images one group deeper.
     for name in ("images", "labels") if "spatialdata_attrs" in node.attributes else ():
         below += [f"{name}/{inner}" for inner in _folders_in(node.location / name)]
-    # A plate's images lie in the fields of its wells.
-    plate = ome_attributes(node).get("plate")
-    wells = plate.get("wells") if isinstance(plate, dict) else None
-    below += [f"{w['path']}/0" for w in wells or () if isinstance(w, dict) and "path" in w]
-    images = []
-    for name in sorted(below):
+    images: list[str] = []
+    for name in chain(sorted(below), _fields_of(node)):
         with suppress(LayoutError, PathNotFoundError, ChunkReadError):
             place = node.location.below(name)
-            if place is not None and read_image(place) is not None:
+            if place is None or str(place) in images:
+                continue
+            if read_image(place) is not None:
                 images.append(str(place))
         if len(images) == _NAMED:
             break
     if not images:
         return group_text(node)
     return f"it holds images. Give one of them, as {', '.join(images)}."
+
+
+def _fields_of(node: Node) -> Iterator[str]:
+    """Yield where the images of a plate lie, or of a well: in the fields that a well names."""
+    said = ome_attributes(node)
+    plate, well = said.get("plate"), said.get("well")
+    if isinstance(well, dict):
+        yield from _paths(well.get("images"))
+    for path in _paths(plate.get("wells")) if isinstance(plate, dict) else ():
+        own: Any = None
+        with suppress(LayoutError, ChunkReadError):
+            place = node.location.below(path)
+            found = None if place is None else read_node(place)
+            own = None if found is None else ome_attributes(found).get("well")
+        fields = _paths(own.get("images")) if isinstance(own, dict) else []
+        yield from (f"{path}/{field}" for field in fields or ["0"])
+
+
+def _paths(entries: Any) -> list[str]:
+    """Give the paths of a list of entries as OME-Zarr has them."""
+    found = entries if isinstance(entries, list) else []
+    return [str(e["path"]) for e in found if isinstance(e, dict) and e.get("path")]
 
 
 def _folders_in(place: Location) -> list[str]:

@@ -102,6 +102,23 @@ def test_an_array_has_the_names_of_channels_that_it_stores(tmp_path: Path):
     assert io.channel_names(tmp_path / "p.zarr") == []
 
 
+def test_fields_of_a_plate_are_named_as_its_wells_name_them(tmp_path: Path):
+    wells = {"A/1": ["0"], "B/2": ["7", "right"]}
+    root = group(tmp_path / "p.zarr", plate={"wells": [{"path": w} for w in wells]})
+    for well, fields in wells.items():
+        group(root / well.split("/")[0])
+        group(root / well, well={"images": [{"path": f} for f in fields]})
+        for field in fields:
+            io.write_ome_zarr(root / well / field, VOLUME, chunks=CHUNKS, axes="zyx")
+    with pytest.raises(io.PathNotFoundError, match="it holds images") as found:
+        io.read_zarr(root)
+    for place in ("A/1/0", "B/2/7", "B/2/right"):
+        assert str(root / place) in str(found.value)
+    with pytest.raises(io.PathNotFoundError, match="it holds images") as found:
+        io.read_zarr(root / "B/2")
+    assert str(root / "B/2/right") in str(found.value)
+
+
 @pytest.mark.parametrize("store", ["disk", "memory"])
 def test_repair_of_a_group_tells_the_layout_in_consolidated_metadata_too(
     tmp_path: Path, memory: Any, store: str
