@@ -152,15 +152,12 @@ class _StoredSource(Source):
 
     @property
     def _is_vouched(self) -> bool:
-        """Whether what the chunks themselves say is held before a second look at the array.
+        """Whether chunks are held against what is known of them before the array is looked at anew.
 
         In a store, and on a disk that takes as long to answer and has them on record.
         """
-        if not self.root.on_disk:
-            return True
-        return (
-            self.root.takes_long and self.fingerprint is not None and bool(self.fingerprint.written)
-        )
+        on_record = self.fingerprint is not None and self.fingerprint.written != ""
+        return not self.root.on_disk or (on_record and self.root.takes_long)
 
     @cached_property
     def _first_records(self) -> np.ndarray | None:
