@@ -152,6 +152,16 @@ def memory() -> Iterator[Any]:
 
 
 @pytest.fixture
+def small_demo(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int, int]:
+    """Make the demonstration a small one, and give the shape of its channels."""
+    from scout_dask_io.jobs import demo
+
+    shape, real = (9, 40, 50), demo.organoid
+    monkeypatch.setattr(demo, "organoid", lambda channel: real(channel, shape))
+    return shape
+
+
+@pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make writes and removals of objects fail when a test says so."""
     from object_store import Failing
