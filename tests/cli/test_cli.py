@@ -531,7 +531,11 @@ def test_a_path_with_the_names_of_parameters_is_printed_as_it_is(planes: Path, t
 
 
 @pytest.mark.parametrize("size", [(40, 100), (0, 0)], ids=["sized", "without a size"])
-def test_on_a_terminal_there_is_a_bar(planes: Path, tmp_path: Path, size: tuple[int, int]):
+@pytest.mark.usefixtures("planes")
+def test_on_a_terminal_there_is_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+):
+    monkeypatch.chdir(tmp_path)
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     shown = bytearray()
@@ -550,10 +554,8 @@ def test_on_a_terminal_there_is_a_bar(planes: Path, tmp_path: Path, size: tuple[
             os.fdopen(follower, "w") as terminal,
             redirect_stdout(StringIO()),
             redirect_stderr(terminal),
-            pytest.MonkeyPatch.context() as patch,
             pytest.raises(SystemExit) as ended,
         ):
-            patch.chdir(tmp_path)
             main(["convert", "planes", "out.zarr"])
     finally:
         reader.join(timeout=30)
