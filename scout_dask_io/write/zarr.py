@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from dask.delayed import Delayed, delayed
 
-from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store, stated_axes
+from scout_dask_io.core.axes import (
+    DIMENSIONS_ATTRIBUTE,
+    names_to_store,
+    pages_as_planes,
+    stated_axes,
+)
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.voxel_size import VoxelSizeLike, as_voxel_size
@@ -29,6 +34,7 @@ from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
 from scout_dask_io.store.unfinished import NewArray
+from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.write.append import append_array
 from scout_dask_io.write.arguments import (
     check_fill,
@@ -368,7 +374,10 @@ def _names_of_axes(
     if pixels.source is None or DIMENSIONS_ATTRIBUTE in (attributes or {}):
         return None
     known = (attributes or {}).get("channels") or ()
-    return names_to_store(pixels.info.axes, known, pixels.shape)
+    stated = pixels.info.axes
+    if isinstance(pixels.source, TiffSource):
+        stated = pages_as_planes(stated)  # beside colour or channels, which the array would lose
+    return names_to_store(stated, known, pixels.shape)
 
 
 def _check_own(*given: Any) -> None:
