@@ -17,8 +17,8 @@ from scout_dask_io.cli.options import (
     storage_options,
     voxel_size,
 )
-from scout_dask_io.core.formatting import format_shape
-from scout_dask_io.jobs.report import Row, table, voxel_text
+from scout_dask_io.core.formatting import Row, format_shape
+from scout_dask_io.jobs.report import table, voxel_text
 
 
 @command(

@@ -155,8 +155,10 @@ def pages_as_planes(axes: str) -> str:
     --------
     >>> pages_as_planes("qyx"), pages_as_planes("qzyx"), pages_as_planes("ryx")
     ('zyx', 'qzyx', 'ryx')
+    >>> pages_as_planes("iyxs")
+    'zyxs'
     """
-    strange = [a for a in axes if a not in ORDER]
+    strange = [a for a in axes if a not in ORDER + "s"]
     pages = len(strange) == 1 and strange[0] in "qi" and "z" not in axes
     return axes.replace(strange[0], "z") if pages else axes
 

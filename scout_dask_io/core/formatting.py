@@ -1,10 +1,15 @@
-"""Numbers as people read them: sizes, times, counts; and texts cut to a length. Pure."""
+"""What people read: sizes, times, counts, texts cut to a length, rows as a table. Pure."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any, TypeAlias
+
+#: What a line of a report is about, and what it says. ``""`` goes on with the line above; without
+#: a label at all, the text is a sentence of its own.
+Row: TypeAlias = tuple[str | None, str]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -106,3 +111,45 @@ def cut(text: str, most: int = 300) -> str:
     ('short', 'aaaaaaaaaa...zzzzzzz')
     """
     return text if len(text) <= most else f"{text[: most // 2]}...{text[3 - most // 2 :]}"
+
+
+def memory_text(plan: Any) -> str:
+    """Say what a plan is expected to use, and may."""
+    return (
+        f"{format_nbytes(plan.projected_mem)} projected peak, {format_nbytes(plan.max_mem)} "
+        "allowed, beside Python itself"
+    )
+
+
+def read_text(plan: Any) -> str:
+    """Say how much a plan reads, and how often."""
+    again = ""
+    if plan.read_amplification > 1.005:
+        again = f", each pixel {plan.read_amplification:.2f} times on average"
+    return format_nbytes(plan.read_nbytes) + again
+
+
+def order_text(n_reads: int) -> str:
+    """Say in how many pieces planes on a disk are read; empty of what is not read from there."""
+    if not n_reads:
+        return ""
+    return ", each file once, in order" if n_reads == 1 else f", each plane in {n_reads:,} pieces"
+
+
+def html_table(title: str, rows: Iterable[Row]) -> str:
+    """Give rows as a table for notebooks; those without text are left out.
+
+    Examples
+    --------
+    >>> html_table("Wrote a", [("voxel", "")])
+    '<div><b>Wrote a</b><table></table></div>'
+    """
+    cells = [
+        f'<tr><td colspan="2" style="text-align:left">{escape(text)}</td></tr>'
+        if label is None
+        else f'<tr><th style="text-align:left">{escape(label)}</th>'
+        f'<td style="text-align:left">{escape(text)}</td></tr>'
+        for label, text in rows
+        if text
+    ]
+    return f"<div><b>{escape(title)}</b><table>{''.join(cells)}</table></div>"

@@ -95,14 +95,16 @@ _WAVELENGTHS = frozenset(
     | {685, 690, 694, 700, 705, 730, 740, 750, 755, 770, 775, 780, 785, 790, 800, 808, 820, 830}
 )
 
+_AS_ZEROS = str.maketrans("123456789", "000000000")
 _LETTERED = re.compile(r"(\D*?)(-?[0-9]+)")
 _CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 
 class AmbiguousNamesError(ArgumentError):
-    """More than one reading fits the names; ``varying`` says what varies in them."""
+    """More than one reading fits the names; ``varying`` says what varies in them, ``odd`` how."""
 
     varying = ""
+    odd = "several numbers vary in the names"
 
 
 @dataclass(frozen=True)
@@ -300,15 +302,54 @@ def grid_of_names(names: Iterable[str], where: str = "the folder") -> NameGrid:
     ('cz', (2, 4), 'Series001_z02_ch01.tif')
     """
     names = sorted(names)
+    grid = _grid_of_names(names, where)
+    if grid.strays and grid.axes in ("", "c", "z", "cz"):
+        return _of_channel_folders(names, where) or grid
+    return grid
+
+
+def _grid_of_names(names: Sequence[str], where: str) -> NameGrid:
+    """Give the grid of names that are built alike, or of a known layout; of others none."""
     known = layout_of(names)
     if known is not None and (grid := _grid_of_layout(*known, names, where)) is not None:
         return grid
     series, strays = largest_series(names)
     columns = _merged(_columns(series))
     chosen, guessed = _axes(columns, series, where)
+    _check_sign(chosen, series, where)
     fields, indices = _fields(chosen)
     grid = _grid(fields, indices, series.names, strays, guessed, where)
     return replace(grid, pattern=_pattern(chosen, series) if series.names else "")
+
+
+def _of_channel_folders(names: Sequence[str], where: str) -> NameGrid | None:
+    """Give the grid of folders that are named unlike each other and hold planes named alike.
+
+    Those that hold fewer than half of the planes are strays. ``None`` where they are not so.
+    """
+    parts = [name.split("/") for name in names]
+    folders = sorted({p[0] for p in parts}, key=_order)
+    if len(folders) < 2 or {len(p) for p in parts} != {2}:
+        return None
+    number = {folder: n for n, folder in enumerate(folders)}
+    alike = {f"ch{number[folder]}/{last}": f"{folder}/{last}" for folder, last in parts}
+    try:
+        grid = _grid_of_names(sorted(alike), where)
+    except ArgumentError:
+        return None
+    if grid.axes != "cz" or grid.strays or grid.shape[0] != len(folders):
+        return None
+    per_folder = Counter(folder for folder, _ in parts)
+    few = {folder for folder in folders if 2 * per_folder[folder] < grid.shape[1]}
+    if few:
+        kept = [name for name in names if name.split("/")[0] not in few]
+        whole = _of_channel_folders(kept, where)
+        return whole and replace(whole, strays=tuple(sorted(set(names).difference(kept))))
+    fields = (NameField("c", "", tuple(folders), tuple(folders)), *grid.fields[1:])
+    files = {index: alike[name] for index, name in grid.files.items()}
+    pattern = "{c}" + grid.pattern[grid.pattern.index("/") :]
+    return replace(grid, fields=fields, files=files, holes=tuple(_holes(fields, files)),
+                   pattern=pattern)  # fmt: skip
 
 
 def grid_of_pattern(names: Iterable[str], pattern: str, where: str = "the folder") -> NameGrid:
@@ -362,10 +403,14 @@ def _grid_of_layout(
     # t0 comes before t1, wherever they stand.
     groups = sorted(layout.expression.groupindex, key=lambda g: re.sub("[^0-9]", "", g))
     columns: dict[str, _Column] = {}
+    examples = {*strays, members[0]}
     for group in groups:
         raw = [m[group] or "" for m in fits]
-        if len(set(raw)) > 1:
+        name_of = dict(zip(raw, members, strict=True))
+        if len(name_of) > 1:
             columns[group] = _column_of_layout(group, raw)
+            # Names that differ by digits alone fit a pattern alike, and one of each does.
+            examples.update({r.translate(_AS_ZEROS): n for r, n in name_of.items()}.values())
     chosen = [g for g in columns if not g.startswith("_")]
     for group in columns:
         if group not in chosen and not _is_key_of_all([columns[g] for g in chosen], len(fits)):
@@ -376,11 +421,22 @@ def _grid_of_layout(
     fields, indices = _fields(ordered)
     grid = _grid(fields, indices, members, strays, (), where)
     pattern = _pattern_of_layout(fits[0], columns, chosen)
+    if not chosen or not _reads_alike(pattern, grid, examples):
+        pattern = layout.expression.pattern
+    return replace(grid, pattern=pattern, layout=layout.name)
+
+
+def _reads_alike(pattern: str, grid: NameGrid, names: Iterable[str]) -> bool:
+    """Tell whether a pattern puts some of the names of a grid, and others, where the grid does."""
     try:
-        same = bool(chosen) and grid_of_pattern(names, pattern).files == grid.files
+        found = grid_of_pattern(names, pattern)
     except (ArgumentError, PathNotFoundError):
-        same = False
-    return replace(grid, pattern=pattern if same else layout.expression.pattern, layout=layout.name)
+        return False
+    names = set(names)
+    there = {name: index for index, name in grid.files.items() if name in names}
+    along = [sorted(set(values)) for values in zip(*there.values(), strict=True)]
+    files = {tuple(map(list.index, along, index)): name for name, index in there.items()}
+    return found.files == files
 
 
 def _column_of_layout(group: str, raw: Sequence[str]) -> _Column:
@@ -693,6 +749,47 @@ def _ambiguous(
     )
     error.varying = what
     return error
+
+
+def _is_after_hyphen(tokens: Sequence[str], at: int) -> bool:
+    """Tell whether a number stands behind a word for planes and a hyphen."""
+    return at > 1 and tokens[at - 1] == "-" and _AXIS_OF_KEY.get(tokens[at - 2].lower()) == "z"
+
+
+def _check_sign(columns: Sequence[_Column], series: Series, where: str) -> None:
+    """Refuse planes of which it cannot be told whether a hyphen is a minus, as in ``z-30``.
+
+    It is a separator where it is one elsewhere in the names, and before counters: numbers with
+    zeros before them, or in steps of 1 from 0 or 1.
+
+    Raises
+    ------
+    AmbiguousNamesError
+        If it may be either.
+    """
+    first = series.tokens[0] if series.names else []
+    column = next((c for c in columns if c.axis == "z" and _is_after_hyphen(first, c.at[0])), None)
+    if column is None:
+        return
+    (at,) = column.at
+    hyphens = [k for k, token in enumerate(first[:-1]) if token == "-" and is_number(first[k + 1])]
+    raw = {tokens[at] for tokens in series.tokens}
+    values = sorted(set(column.values), key=_order)
+    is_counter = any(values == list(range(n, n + len(values))) for n in (0, 1))
+    if len(hyphens) > 1 or is_counter or any(r[0] == "0" and len(r) > 1 for r in raw):
+        return
+    pattern = _pattern(columns, series)
+    signed = pattern.replace("-{z}", "{z}")
+    up, down = (", ".join(f"{sign}{v}" for v in some[:3]) for sign, some in
+                (("", values), ("-", values[::-1])))  # fmt: skip
+    error = AmbiguousNamesError(
+        f"{where}: the names do not say whether the hyphen before a number is a minus, as in "
+        f"{series.names[0]!r}. Give " + Option("pattern", signed) + f" for z {down} …, or "
+        + Option("pattern", pattern) + f" for z {up} …."
+    )  # fmt: skip
+    error.varying = _examples(column)
+    error.odd = "the hyphen before a number may be a minus"
+    raise error
 
 
 def _readings(

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 #: What ends a name and tells nothing.
 EXTENSION = re.compile(r"(\.ome)?(\.[^./]+)$", re.IGNORECASE)
-# A minus belongs to a number where a separator stands before it: not in 12-30-01, nor in brain-7.
+# A minus belongs to a number where a separator stands before it, or nothing: not in 12-30-01, nor
+# in brain-7.
 # A point does where a unit follows: else 001.002 may be two numbers.
 _TOKEN = re.compile(
-    r"(?:(?<![A-Za-z0-9])(?<=[_ =/,(])-)?"
+    r"(?:(?:(?<=[_ =/,(])|^)-)?"
     r"(?:(?<![0-9]\.)(?<![0-9])[0-9]+\.[0-9]+(?= ?(?:[uµμnm]m|deg|m?s|min|h)(?![^\W\d_]))|[0-9]+)"
     r"|[^\W\d_]+|[\W\d_]"
 )

@@ -22,7 +22,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scout_dask_io.core.formatting import format_nbytes
+from scout_dask_io.core.formatting import (
+    Row,
+    format_count,
+    format_nbytes,
+    format_shape,
+    html_table,
+    memory_text,
+    order_text,
+    read_text,
+)
 from scout_dask_io.core.grid import (
     Blocks,
     Region,
@@ -187,6 +196,30 @@ class WritePlan:
     def read_amplification(self) -> float:
         """How often an element is decoded, on average; 1.0 is the least."""
         return self.read_nbytes / self.nbytes if self.nbytes else 1.0
+
+    def rows(self) -> list[Row]:
+        """Say how the array is stored, and what writing it takes."""
+        shards = ""
+        if self.shards is not None:
+            shards = f"{format_count(self.n_stored, 'shard')} of {format_shape(self.shards)}"
+        return [
+            ("array", f"{format_shape(self.shape)}, {self.dtype}, {format_nbytes(self.nbytes)}"),
+            ("chunks", f"{format_count(self.n_chunks, 'chunk')} of {format_shape(self.chunks)}"),
+            ("shards", shards),
+            ("units", f"{format_count(self.n_units, 'write unit')} of {format_shape(self.unit)}"),
+            ("workers", f"{format_count(self.nb_workers, 'task')} at a time"),
+            ("memory", memory_text(self)),
+            ("reads", read_text(self) + order_text(self.n_reads)),
+        ]
+
+    def __repr__(self) -> str:
+        # All units would be a page.
+        said = ", ".join(text for _, text in self.rows()[:4] if text)
+        return f"<WritePlan: {said}>"
+
+    def _repr_html_(self) -> str:
+        """Give the plan as a table, for notebooks."""
+        return html_table("Plan of a write", self.rows())
 
     def iter_units(self) -> Iterator[Region]:
         """Yield the units' regions in C order; disjoint, together the whole array."""

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from scout_dask_io.core.messages import Option, warn
 from scout_dask_io.errors import ArgumentError
@@ -192,3 +194,7 @@ def merge_sizes(stated: Iterable[VoxelSize]) -> VoxelSize | None:
         return None
     z, y, x = (sizes[axis][0] if axis in sizes else None for axis in "zyx")
     return VoxelSize(z, y, x, "; ".join(s.source for s in chosen))
+
+
+#: A size as it is given: one, or its numbers ``(z, y, x)`` in micrometres.
+VoxelSizeLike: TypeAlias = VoxelSize | Sequence[float | None] | np.ndarray[Any, Any] | None

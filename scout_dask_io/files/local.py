@@ -11,7 +11,8 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -240,14 +241,15 @@ class LocalLocation(_Base):
 
         A file that is added, or replaced by a rename, changes its directory; one that is
         overwritten in place does not. At most 4,096 are looked at, and none beside a file whose
-        name begins with a digit: no directory lies beside chunks.
+        name begins with a digit: no directory lies beside chunks, nor at the depth of these.
         """
         newest, seen, folders = 0, 0, [os.fspath(self)]
         pace, n = Pace(), 1
         while folders and seen < _MOST_FOLDERS:
             folders, below = folders[: _MOST_FOLDERS - seen], []
+            look = partial(_folder_state, depth=_Depth())
             # The folders of one depth at once, where each waits for its answer.
-            for took_s, changed_ns, inside in work_ahead(_folder_state, folders, n, n):
+            for took_s, changed_ns, inside in work_ahead(look, folders, n, n):
                 pace.note(took_s)
                 newest = max(newest, changed_ns)
                 below += inside
@@ -411,20 +413,31 @@ def pace_of(root: str) -> Pace:
     return Pace()
 
 
-def _folder_state(folder: str) -> tuple[float, int, list[str]]:
+@dataclass
+class _Depth:
+    """The folders that lie equally deep: all hold chunks where one does, and are not listed."""
+
+    holds_chunks: bool = False
+
+
+def _folder_state(folder: str, depth: _Depth) -> tuple[float, int, list[str]]:
     """Give how long it took to look at a folder, its last change, and the folders in it.
 
     None beside a file whose name begins with a digit.
     """
-    began, inside = time.perf_counter(), []
+    began, inside = time.perf_counter(), list[str]()
     changed_ns = os.stat(folder).st_mtime_ns
+    took_s = time.perf_counter() - began
+    if depth.holds_chunks:
+        return took_s, changed_ns, inside
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 inside.append(entry.path)
             elif entry.name[:1].isdigit():
+                depth.holds_chunks = True
                 break
-    return time.perf_counter() - began, changed_ns, inside
+    return took_s, changed_ns, inside
 
 
 def _answer(root: str, name: str, room: Room, pace: Pace) -> Answer:

@@ -23,7 +23,7 @@ import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.axes import ORDER, names_to_store
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.formatting import Row, format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape, chunk_counts
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.json_document import parse_json
@@ -32,7 +32,7 @@ from scout_dask_io.core.ome_metadata import VERSIONS
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.selection import AS_IT_IS, Selection
 from scout_dask_io.core.shards import advise_shards
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError, ChunkReadError, LayoutError
 from scout_dask_io.files.location import Location
 from scout_dask_io.files.names import is_ome_zarr_name, ome_hint
@@ -43,13 +43,9 @@ from scout_dask_io.jobs.destination import (
 from scout_dask_io.jobs.report import (
     JobReport,
     Planned,
-    Row,
     array_text,
     filled_rows,
     levels_text,
-    memory_text,
-    order_text,
-    read_text,
     room_text,
     voxel_text,
 )
@@ -113,7 +109,7 @@ def convert(
     series: int | None = None,
     pages: str | None = None,
     allow_sparse: bool = False,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     axes: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -243,7 +239,7 @@ class ConvertOptions:
     zarr_format: int = 2
     shards: int | Sequence[int] | None = None
     selection: Selection = AS_IT_IS
-    voxel_size: Any = None
+    voxel_size: VoxelSizeLike = None
     axes: str | None = None
     overwrite: bool = False
     resume: bool = False
@@ -730,23 +726,21 @@ class ConvertPlan(JobReport):
 
     def rows(self) -> Iterable[Row]:
         """Say what would be written, and what it would take."""
-        write, shards = self.write, ""
-        if write.shards is not None:
-            shards = f"{format_count(write.n_stored, 'shard')} of {format_shape(write.shards)}"
+        write, said = self.write, dict(self.write.rows())
         end = "those that publish the image" if self.levels else "one that publishes the array"
         return [
-            ("array", array_text(write)),
+            ("array", said["array"]),
             ("levels", levels_text(self.levels)),
             ("channels", ", ".join(self.channels)),
             self.labels_row(),
             ("voxel", voxel_text(self.voxel_size)),
-            ("chunks", f"{format_count(write.n_chunks, 'chunk')} of {format_shape(write.chunks)}"),
-            ("shards", shards),
-            ("units", f"{format_count(write.n_units, 'write unit')} of {format_shape(write.unit)}"),
+            ("chunks", said["chunks"]),
+            ("shards", said["shards"]),
+            ("units", said["units"]),
             ("tasks", f"{self.n_tasks:,}: one a unit, and {end}"),
-            ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
-            ("memory", memory_text(write)),
-            ("reads", read_text(write) + order_text(write.n_reads)),
+            ("workers", said["workers"]),
+            ("memory", said["memory"]),
+            ("reads", said["reads"]),
             ("files", f"{self.n_files:,} at most"),
             ("sheet", f"{self.qc_sheet}, and a JSON file" if self.qc_sheet else ""),
             ("advice", self.advice),

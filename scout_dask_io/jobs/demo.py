@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.formatting import Row, format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.jobs.convert import ConvertReport, convert
-from scout_dask_io.jobs.report import JobReport, Row, array_text
+from scout_dask_io.jobs.report import JobReport, array_text
 from scout_dask_io.jobs.verify import VerifyReport, verify
 from scout_dask_io.run.progress import Report
 from scout_dask_io.write.tiff import imsave

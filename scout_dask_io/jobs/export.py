@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from scout_dask_io.core.axes import in_order
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.formatting import (
+    Row,
+    format_count,
+    format_nbytes,
+    format_s,
+    format_shape,
+    memory_text,
+    read_text,
+)
 from scout_dask_io.core.grid import Shape, region_size
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import about, warn
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import is_path, locate
@@ -34,11 +42,8 @@ from scout_dask_io.jobs.export_values import Clipped, plan_conversion
 from scout_dask_io.jobs.report import (
     JobReport,
     Planned,
-    Row,
     array_text,
     filled_rows,
-    memory_text,
-    read_text,
     room_text,
     voxel_text,
 )
@@ -67,7 +72,7 @@ def export(
     imagej: bool = False,
     n_levels: int | None = None,
     compress: int | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     nb_workers: int | None = None,
     max_mem: int | str | None = None,
     overwrite: bool = False,
@@ -196,7 +201,7 @@ class ExportOptions:
     imagej: bool = False
     n_levels: int | None = None
     compress: int | None = None
-    voxel_size: Any = None
+    voxel_size: VoxelSizeLike = None
     nb_workers: int | None = None
     max_mem: int | str | None = None
     overwrite: bool = False

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scout_dask_io.core.formatting import format_count, format_s
+from scout_dask_io.core.formatting import Row, format_count, format_s
 from scout_dask_io.core.messages import Option
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.local import LocalLocation
@@ -24,7 +24,7 @@ from scout_dask_io.files.location import as_local, locate
 from scout_dask_io.jobs.convert import ConvertOptions, ConvertReport, options_of, plan_with
 from scout_dask_io.jobs.destination import check_target
 from scout_dask_io.jobs.follow_engine import Follower, FollowOptions
-from scout_dask_io.jobs.report import JobReport, Row
+from scout_dask_io.jobs.report import JobReport
 from scout_dask_io.run.progress import FollowReporter, following
 from scout_dask_io.store.staging import find_staging
 

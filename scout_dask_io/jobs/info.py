@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.axes import guessed_axes
-from scout_dask_io.core.formatting import format_count, format_found, format_nbytes, format_shape
+from scout_dask_io.core.formatting import (
+    Row,
+    format_count,
+    format_found,
+    format_nbytes,
+    format_shape,
+)
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
@@ -28,7 +34,7 @@ from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
 from scout_dask_io.errors import LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.convert import read_qc
-from scout_dask_io.jobs.report import JobReport, Row, filled_rows, voxel_text
+from scout_dask_io.jobs.report import JobReport, filled_rows, voxel_text
 from scout_dask_io.read.any import Opened, kind_of, open_any, open_zarr
 from scout_dask_io.read.dataset import dataset_at, odd_about
 from scout_dask_io.read.hdf5 import find_dataset, list_datasets, split_path

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.downsample import LowerSource, method_for
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_s, format_shape
+from scout_dask_io.core.formatting import Row, format_count, format_nbytes, format_s, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import ImageInfo
 from scout_dask_io.core.messages import Option, about
@@ -26,20 +26,11 @@ from scout_dask_io.core.ome_metadata import VERSIONS, image_metadata
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.core.pyramid import Level, plan_levels
 from scout_dask_io.core.source import Source, ViewSource
-from scout_dask_io.core.voxel_size import VoxelSize
+from scout_dask_io.core.voxel_size import VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location
 from scout_dask_io.jobs.destination import check_target
-from scout_dask_io.jobs.report import (
-    JobReport,
-    Planned,
-    Row,
-    levels_text,
-    memory_text,
-    read_text,
-    room_text,
-    voxel_text,
-)
+from scout_dask_io.jobs.report import JobReport, Planned, levels_text, room_text, voxel_text
 from scout_dask_io.read.any import as_image, locate_all, open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.progress import Report
@@ -74,7 +65,7 @@ def pyramid(
     levels: int | Sequence[Sequence[int]] | None = None,
     factors: Sequence[Sequence[int]] | None = None,
     labels: bool | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     codec: LevelCodecs = "default",
     overwrite: bool = False,
     resume: bool = False,
@@ -136,7 +127,7 @@ class PyramidOptions:
     levels: int | Sequence[Sequence[int]] | None = None
     factors: Sequence[Sequence[int]] | None = None
     labels: bool | None = None
-    voxel_size: Any = None
+    voxel_size: VoxelSizeLike = None
     codec: LevelCodecs = "default"
     overwrite: bool = False
     resume: bool = False
@@ -447,9 +438,7 @@ class PyramidPlan(JobReport):
             ("added", f"{format_count(len(self.levels) - 1, 'level')} by {self.method}"),
             ("chunks", format_shape(self.chunks) + shards),
             ("tasks", f"{self.n_tasks:,}: one a unit, and those that publish the image"),
-            ("workers", f"{format_count(write.nb_workers, 'task')} at a time"),
-            ("memory", memory_text(write)),
-            ("reads", read_text(write)),
+            *(row for row in write.rows() if row[0] in ("workers", "memory", "reads")),
             ("files", f"{self.n_files:,} new at most"),
             ("disk", room_text(self.nbytes, self.free_nbytes)),
             ("replaces", f"the image at {self.destination}" if self.replaces else ""),

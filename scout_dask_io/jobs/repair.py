@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from scout_dask_io.core.formatting import format_count
+from scout_dask_io.core.formatting import Row, format_count
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.errors import PathNotFoundError
 from scout_dask_io.files.disk import naming_errors
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.jobs.report import JobReport, Row
+from scout_dask_io.jobs.report import JobReport
 from scout_dask_io.store.create import local_path
 from scout_dask_io.store.layout import array_at, detect_layout, stale_files
 from scout_dask_io.store.metadata import parse_metadata, read_node, separator_of

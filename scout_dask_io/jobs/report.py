@@ -6,21 +6,22 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
+from scout_dask_io.core.formatting import (
+    Row,
+    format_count,
+    format_nbytes,
+    format_shape,
+    html_table,
+)
 from scout_dask_io.core.messages import joined
 
 if TYPE_CHECKING:  # they need numpy, which the command line's --help does without
     from scout_dask_io.core.grid import Shape
     from scout_dask_io.core.image_info import FilledPlane
     from scout_dask_io.core.voxel_size import VoxelSize
-
-#: What a line of a report is about, and what it says. ``""`` goes on with the line above; without
-#: a label at all, the text is a sentence of its own.
-Row: TypeAlias = tuple[str | None, str]
 
 #: Filled planes that a text names one by one.
 _FILLED_NAMED = 10
@@ -69,15 +70,10 @@ class JobReport:
 
     def _repr_html_(self) -> str:
         """Give the report as a table, for notebooks."""
-        cells = [
-            f'<tr><td colspan="2" style="text-align:left">{escape(text)}</td></tr>'
-            if label is None
-            else f'<tr><th style="text-align:left">{escape(label)}</th>'
-            f'<td style="text-align:left">{escape(text)}</td></tr>'
-            for label, text in self.rows()
-            if text
-        ]
-        return f"<div><b>{escape(str(self.title()))}</b><table>{''.join(cells)}</table></div>"
+        return html_table(str(self.title()), self.rows())
+
+    def __str__(self) -> str:
+        return str(self.render())
 
 
 def table(rows: Iterable[Row]) -> list[str]:
@@ -158,29 +154,6 @@ def voxel_text(size: VoxelSize | None) -> str:
     if size is None:
         return ""
     return f"{size}, as given" if size.source == "given" else f"{size}, by {size.source}"
-
-
-def memory_text(plan: Any) -> str:
-    """Say what a plan is expected to use, and may."""
-    return (
-        f"{format_nbytes(plan.projected_mem)} projected peak, {format_nbytes(plan.max_mem)} "
-        "allowed, beside Python itself"
-    )
-
-
-def read_text(plan: Any) -> str:
-    """Say how much a plan reads, and how often."""
-    again = ""
-    if plan.read_amplification > 1.005:
-        again = f", each pixel {plan.read_amplification:.2f} times on average"
-    return format_nbytes(plan.read_nbytes) + again
-
-
-def order_text(n_reads: int) -> str:
-    """Say in how many pieces planes on a disk are read; empty of what is not read from there."""
-    if not n_reads:
-        return ""
-    return ", each file once, in order" if n_reads == 1 else f", each plane in {n_reads:,} pieces"
 
 
 def room_text(nbytes: int, free_nbytes: int | None) -> str:

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_shape
+from scout_dask_io.core.formatting import Row, format_count, format_nbytes, format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.messages import Option, joined, message_of, warn
 from scout_dask_io.core.name_fields import AmbiguousNamesError
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
-from scout_dask_io.jobs.report import JobReport, Row, table
+from scout_dask_io.jobs.report import JobReport, table
 from scout_dask_io.read.any import kind_of
 from scout_dask_io.read.dataset import Reading, dataset_at, grid_at, odd_about, where_of
 from scout_dask_io.run.scheduler import check_nb_workers

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from scout_dask_io.core.formatting import format_count, format_s
+from scout_dask_io.core.formatting import Row, format_count, format_s
 from scout_dask_io.core.grid import (
     Blocks,
     Shape,
@@ -30,7 +30,7 @@ from scout_dask_io.errors import ArgumentError, PathNotFoundError, ResumeError, 
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import as_local, locate
 from scout_dask_io.jobs.convert import ConvertOptions, ConvertPlan, options_of, plan_with
-from scout_dask_io.jobs.report import JobReport, Planned, Row
+from scout_dask_io.jobs.report import JobReport, Planned
 from scout_dask_io.jobs.update_units import (
     count_chunks,
     total_of,

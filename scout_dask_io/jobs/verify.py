@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from scout_dask_io.core.formatting import format_count, format_nbytes, format_s
+from scout_dask_io.core.formatting import Row, format_count, format_nbytes, format_s
 from scout_dask_io.core.grid import (
     Region,
     Shape,
@@ -30,7 +30,7 @@ from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.files.location import locate
-from scout_dask_io.jobs.report import JobReport, Row, filled_text
+from scout_dask_io.jobs.report import JobReport, filled_text
 from scout_dask_io.jobs.verify_manifest import (
     CheckReport,
     ImageCheckReport,

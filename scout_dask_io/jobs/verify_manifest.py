@@ -18,14 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from scout_dask_io.core.formatting import cut, format_count, format_found, format_nbytes, format_s
+from scout_dask_io.core.formatting import (
+    Row,
+    cut,
+    format_count,
+    format_found,
+    format_nbytes,
+    format_s,
+)
 from scout_dask_io.core.grid import Region, Shape, chunk_counts, chunk_region
 from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.errors import ArgumentError, ChunkReadError
 from scout_dask_io.files.location import Location, locate
-from scout_dask_io.jobs.report import JobReport, Row, filled_text
+from scout_dask_io.jobs.report import JobReport, filled_text
 from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import run_tasks, worker_count

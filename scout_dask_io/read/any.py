@@ -19,7 +19,7 @@ from scout_dask_io.core.image_info import FilledPlane, ImageInfo, named_channels
 from scout_dask_io.core.messages import RESUME, Option, Way, joined, warn
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import AS_IT_IS, Selection
-from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
+from scout_dask_io.core.voxel_size import VoxelSize, VoxelSizeLike, as_voxel_size
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.files.remote import is_url
@@ -112,7 +112,7 @@ def open_any(
     nb_workers: int | None = None,
     selection: Selection = AS_IT_IS,
     *,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
 ) -> Opened:
     """Open a TIFF file, folders of planes, channels or a dataset, or Zarr, whichever it is.
 

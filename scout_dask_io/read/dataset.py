@@ -341,7 +341,7 @@ def _is_folder_a_channel(grid: NameGrid) -> bool:
     if grid.axes in ("", "z"):
         return True
     if grid.axes != "cz" or grid.strays:
-        return grid.axes in ("c", "cz") and bool(grid.strays)
+        return False
     folders = {(index[0], name.rpartition("/")[0]) for index, name in grid.files.items()}
     n = grid.shape[0]
     per_channel = len(folders) == n == len({folder for _, folder in folders})

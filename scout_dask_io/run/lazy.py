@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Hashable, Iterator, Mapping, Set
 from itertools import accumulate, product
 from operator import index as as_index
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -20,8 +20,25 @@ from scout_dask_io.core.source import Source, ViewSource
 from scout_dask_io.errors import ChunkError, LayoutError
 from scout_dask_io.run._dask import DataNode, Task, getter
 
+
+class Labelled(Protocol):
+    """An ``xarray.DataArray``, by what is asked of one."""
+
+    @property
+    def dims(self) -> tuple[Hashable, ...]:
+        """Names of the dimensions."""
+
+    @property
+    def coords(self) -> Any:
+        """Where elements lie along them."""
+
+    @property
+    def attrs(self) -> Any:
+        """What else is stated."""
+
+
 #: What a writer takes: lazy or in memory, or what a lazy array of this library is read from.
-Pixels: TypeAlias = da.Array | np.ndarray[Any, Any] | Source
+Pixels: TypeAlias = da.Array | np.ndarray[Any, Any] | Labelled | Source
 
 
 class SourceLayer(Layer):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from operator import index as as_index
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import zarr
@@ -24,8 +24,22 @@ from scout_dask_io.core.grid import Shape, check_chunks, expand_chunks
 from scout_dask_io.core.messages import OVERWRITE
 from scout_dask_io.errors import ArgumentError, ChunkError, TargetExistsError
 
+
+class NumcodecsCodec(Protocol):
+    """A codec of numcodecs, which has no hints of its own, by what is asked of one."""
+
+    def encode(self, buf: Any, /) -> Any:
+        """Compress."""
+
+    def decode(self, buf: Any, /) -> Any:
+        """Decompress."""
+
+    def get_config(self) -> Any:
+        """Give what it is made by."""
+
+
 #: A codec as it is given: a name, a configuration of numcodecs, one of its codecs, or none.
-CodecLike: TypeAlias = str | Mapping[str, Any] | Codec | None
+CodecLike: TypeAlias = str | Mapping[str, Any] | NumcodecsCodec | None
 #: Of all levels of an image, or of the full one and of those below it.
 LevelCodecs: TypeAlias = CodecLike | tuple[CodecLike, CodecLike]
 

@@ -72,14 +72,14 @@ def holds_tiffs_below(root: Location) -> bool:
 
 
 def _tiffs_on_disk(root: Location) -> Iterator[str]:
-    queue = [(as_local(root), "", 0)]
-    seen: set[str] = set()
-    while queue and len(seen) < _MOST_FOLDERS:
-        folder, above, depth = queue.pop()
+    queue: list[tuple[Any, str, tuple[str, ...]]] = [(as_local(root), "", ())]
+    n_seen = 0
+    while queue and n_seen < _MOST_FOLDERS:
+        folder, above, inside = queue.pop()
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back
+        if real in inside:  # a link that leads back
             continue
-        seen.add(real)
+        n_seen += 1
         try:
             entries = folder.entries()
         except PathNotFoundError as err:
@@ -93,9 +93,9 @@ def _tiffs_on_disk(root: Location) -> Iterator[str]:
         yield from (above + name for name in tiffs if not name.startswith("."))
         if tiffs and not above:
             return  # what lies below a folder of planes is not of them
-        if depth < _DEEPEST:
+        if len(inside) < _DEEPEST:
             queue += [
-                (p, f"{above}{p.name}/", depth + 1)
+                (p, f"{above}{p.name}/", (*inside, real))
                 for p, is_folder in entries
                 if is_folder and is_channel(p.name)
             ]

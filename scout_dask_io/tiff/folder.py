@@ -22,7 +22,7 @@ from scout_dask_io.tiff.range_reader import answered
 # A minus before a number is its sign where a separator stands before it: not in 12-30-01.
 # Digits of an identifier that follows a number, as MetaXpress has it in s189A35A04-20E3, are none.
 _GUID = r"(?=[0-9-]*[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4})+(?:[0-9A-Fa-f]{8})?"
-_DIGITS = re.compile(rf"([0-9]+?(?={_GUID})|{_GUID}|(?<![A-Za-z0-9])(?<=[_ =,(])-[0-9]+|[0-9]+)")
+_DIGITS = re.compile(rf"([0-9]+?(?={_GUID})|{_GUID}|(?:(?<=[_ =,(])|^)-[0-9]+|[0-9]+)")
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int]], str]:
@@ -250,7 +250,7 @@ def odd_names(names: Sequence[str], has_gaps: bool | None = None) -> tuple[str, 
         grid = grid_of_names(names)
     except ArgumentError as err:
         if isinstance(err, AmbiguousNamesError):
-            return (f"several numbers vary in the names: {err.varying}",)
+            return (f"{err.odd}: {err.varying}",)
         return ()  # files of the same number are told of by check_numbering
     found = []
     if len(grid.fields) > 1:

@@ -12,7 +12,7 @@ from typing import Any
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.image_info import WHITE, channel_colors
 from scout_dask_io.core.selection import Selection
-from scout_dask_io.core.voxel_size import as_voxel_size
+from scout_dask_io.core.voxel_size import VoxelSizeLike, as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import is_path
 from scout_dask_io.read.any import locate_all
@@ -105,7 +105,7 @@ class View:
 
 def viewer(
     *what: Any,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     order: str = "alphabetical",
     pattern: str | None = None,
     position: str | None = None,

@@ -23,7 +23,7 @@ from scout_dask_io.core.messages import OVERWRITE, Option, about
 from scout_dask_io.core.picture import blend, lay_out, paint, png_bytes
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.source import ArraySource, Source
-from scout_dask_io.core.voxel_size import VoxelSize, as_voxel_size
+from scout_dask_io.core.voxel_size import VoxelSize, VoxelSizeLike, as_voxel_size
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.files.disk import hidden_name
 from scout_dask_io.files.location import is_path, locate
@@ -107,7 +107,7 @@ def preview(
     mode: str = "slices",
     size: int = 512,
     percentiles: tuple[float, float] = (1.0, 99.8),
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     order: str = "alphabetical",
     pattern: str | None = None,
     position: str | None = None,

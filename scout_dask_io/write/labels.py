@@ -32,7 +32,8 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ShapeMismatchError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.labels import labels_for
-from scout_dask_io.run.lazy import source_of
+from scout_dask_io.run.lazy import Pixels, source_of
+from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.image import image_of_node, ome_attributes, place_of_level
 from scout_dask_io.store.labels import label_place
@@ -68,7 +69,7 @@ MAX_COLORS = 65_536
 def write_labels(
     image: str | os.PathLike[str] | Location,
     name: str,
-    data: Any,
+    data: Pixels,
     *,
     axes: str | None = None,
     colors: bool | Mapping[int, Any] = False,
@@ -81,7 +82,7 @@ def write_labels(
     nb_workers: int | None = None,
     durable: bool = False,
     compute: bool = True,
-    progress: Any = False,
+    progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Group | Delayed:
     """Put labels, such as a segmentation, below an OME-Zarr image, where its readers look for them.

@@ -23,7 +23,7 @@ from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
 from scout_dask_io.core.pyramid import Level
 from scout_dask_io.core.source import ReadAhead
-from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize
+from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.data_array import from_xarray, is_data_array
@@ -31,6 +31,7 @@ from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
@@ -72,7 +73,7 @@ def write_ome_zarr(
     method: str | None = None,
     channels: Sequence[str] | None = None,
     colors: Sequence[str] | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
     codec: LevelCodecs = "default",
@@ -85,7 +86,7 @@ def write_ome_zarr(
     qc: bool = False,
     append: str | int | None = None,
     compute: bool = True,
-    progress: Any = False,
+    progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Group | Delayed:
     """Stream an array into an OME-Zarr image: a group of levels, each smaller than the last.

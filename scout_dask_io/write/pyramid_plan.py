@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import dask.array as da
 import numpy as np
 
 from scout_dask_io.core.downsample import METHODS, method_for
+from scout_dask_io.core.formatting import format_shape, html_table
 from scout_dask_io.core.grid import (
     Blocks,
     Shape,
@@ -39,6 +39,7 @@ from scout_dask_io.core.plan import (
     unit_target,
 )
 from scout_dask_io.core.pyramid import Level, check_factors, plan_levels
+from scout_dask_io.core.voxel_size import VoxelSizeLike
 from scout_dask_io.errors import ArgumentError, MemoryLimitError
 from scout_dask_io.read.axes import image_axes_for
 from scout_dask_io.read.data_array import from_xarray, is_data_array
@@ -220,6 +221,17 @@ class ImagePlan:
         extent = self.write.stored
         return sum(math.prod(chunk_counts(level.shape, extent)) for level in self.levels)
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(format_shape(level.shape) for level in self.levels)
+        return f"<ImagePlan: {self.axes}, levels {shapes} by {self.method}, {self.write!r}>"
+
+    def _repr_html_(self) -> str:
+        """Give the plan as a table, for notebooks."""
+        levels = ", ".join(format_shape(level.shape) for level in self.levels)
+        first, *rest = self.write.rows()
+        rows = [first, ("levels", f"{len(self.levels)} by {self.method}: {levels}"), *rest]
+        return html_table(f"Plan of an image, {self.axes}", rows)
+
     def units_of(self, level: int) -> Blocks:
         """Give the blocks of a level that the units of its pass make."""
         first, plan = max(p for p in self.passes if p[0] <= level)
@@ -239,7 +251,7 @@ def plan_ome_zarr(
     labels: bool | None = None,
     method: str | None = None,
     channels: Sequence[str] | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     version: str = "0.4",
     shards: int | Sequence[int] | None = None,
     codec: LevelCodecs = "default",

@@ -35,7 +35,7 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import RECORD_KEY, with_record
 from scout_dask_io.core.source import Piece
 from scout_dask_io.core.threads import work_ahead
-from scout_dask_io.core.voxel_size import as_voxel_size
+from scout_dask_io.core.voxel_size import VoxelSizeLike, as_voxel_size
 from scout_dask_io.errors import (
     ArgumentError,
     PathNotFoundError,
@@ -50,7 +50,7 @@ from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.labels import labels_for
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.block_groups import BlockGroups
-from scout_dask_io.run.lazy import source_of
+from scout_dask_io.run.lazy import Pixels, source_of
 from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE
 from scout_dask_io.tiff.encode import Band, Rows, Values, encode_band, iter_bands
 from scout_dask_io.tiff.write_layout import TiffLayout, plan_layout
@@ -62,10 +62,10 @@ from scout_dask_io.write.tasks import checked_block
 
 def imsave(
     path: str | os.PathLike[str],
-    data: da.Array | npt.ArrayLike,
+    data: Pixels | npt.ArrayLike,
     compress: int = 1,
     *,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     axes: str | Sequence[str] | None = None,
 ) -> None:
     """Write a numpy or dask array as a TIFF file that reads back bit-equal, in the same shape.

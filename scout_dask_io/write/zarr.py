@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from dask.delayed import Delayed, delayed
 
-from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE, names_to_store, stated_axes
+from scout_dask_io.core.axes import (
+    DIMENSIONS_ATTRIBUTE,
+    names_to_store,
+    pages_as_planes,
+    stated_axes,
+)
 from scout_dask_io.core.grid import Blocks
 from scout_dask_io.core.plan import WritePlan
-from scout_dask_io.core.voxel_size import as_voxel_size
+from scout_dask_io.core.voxel_size import VoxelSizeLike, as_voxel_size
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.read.data_array import from_xarray, is_data_array
 from scout_dask_io.read.missing_planes import attributes_with_filled, filled_record
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import Pixels
+from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import CodecLike
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image_info import attributes_of
@@ -28,6 +34,7 @@ from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
 from scout_dask_io.store.unfinished import NewArray
+from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.write.append import append_array
 from scout_dask_io.write.arguments import (
     check_fill,
@@ -94,7 +101,7 @@ def write_zarr(
     codec: CodecLike = "default",
     fill_value: Any = 0,
     attributes: dict[str, Any] | None = None,
-    voxel_size: Any = None,
+    voxel_size: VoxelSizeLike = None,
     axes: str | Sequence[str | None] | None = None,
     zarr_format: int = 2,
     shards: int | Sequence[int] | None = None,
@@ -107,7 +114,7 @@ def write_zarr(
     region: Any = None,
     append: str | int | None = None,
     compute: bool = True,
-    progress: Any = False,
+    progress: bool | Report = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> zarr.Array[Any] | Delayed:
     """Stream a dask or numpy array into a nested Zarr array, in bounded memory.
@@ -367,7 +374,10 @@ def _names_of_axes(
     if pixels.source is None or DIMENSIONS_ATTRIBUTE in (attributes or {}):
         return None
     known = (attributes or {}).get("channels") or ()
-    return names_to_store(pixels.info.axes, known, pixels.shape)
+    stated = pixels.info.axes
+    if isinstance(pixels.source, TiffSource):
+        stated = pages_as_planes(stated)  # beside colour or channels, which the array would lose
+    return names_to_store(stated, known, pixels.shape)
 
 
 def _check_own(*given: Any) -> None:

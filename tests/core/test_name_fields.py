@@ -90,6 +90,32 @@ def test_signs_count_where_a_separator_stands_before_them():
     assert grid.fields[0].values == (1, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("form", "values", "read"),
+    [
+        ("z-{}.tif", (30, 20, 10), None),
+        ("C0_slice-{}.tif", (8, 9, 10), None),
+        ("z-{}um.tif", (2.5, 5.0, 7.5), None),
+        ("z-{:03d}.tif", (10, 20, 30), (10, 20, 30)),  # zeros before a number
+        ("z-{}.tif", (0, 1, 2), (0, 1, 2)),
+        ("z-{}.tif", (1, 2, 3, 4), (1, 2, 3, 4)),
+        ("day-3_z-{}.tif", (10, 20, 30), (10, 20, 30)),  # a separator elsewhere too
+        ("z_-{}.tif", (10, 20, 30), (-30, -20, -10)),
+        ("-{}.tif", (10, 20, 30), (-30, -20, -10)),
+        ("brain-{}.tif", (10, 20, 30), (10, 20, 30)),
+    ],
+)
+def test_a_hyphen_that_may_be_a_minus_is_asked_for(form, values, read):
+    names = [form.format(v) for v in values]
+    if read is not None:
+        assert grid_of_names(names).along("z").values == read
+        return
+    with pytest.raises(AmbiguousNamesError, match=r"whether the hyphen .* is a minus") as caught:
+        grid_of_names(names)
+    found = [grid_of_pattern(names, p).along("z").values for p in patterns_in(caught.value)]
+    assert found == [tuple(sorted(-v for v in values)), tuple(sorted(values))]
+
+
 def test_teras_of_tiles_are_known_by_their_folders():
     names = [
         f"Ex_{c}/{x:06d}/{x:06d}_{y:06d}/{z:06d}.tif"
@@ -215,3 +241,16 @@ def test_patterns_take_words_and_regular_expressions_and_name_what_is_wrong():
         grid_of_pattern(names, "{name}.tif")
     with pytest.raises(ArgumentError, match="are the same by their names"):
         grid_of_pattern(names, "{name}_{z}.tif")
+
+
+def test_folders_named_unlike_each_other_are_channels_where_their_planes_are_named_alike():
+    folders = ["DAPI", "Cy5 far red", "Ex_488_Em_525"]
+    names = [f"{folder}/z{z:03d}.tif" for folder in folders for z in range(4)]
+    for lost in ([], ["DAPI/z001.tif"]):
+        grid = grid_of_names(sorted(set(names) - set(lost)))
+        assert (grid.axes, grid.along("c").labels) == ("cz", tuple(sorted(folders)))
+        assert grid.holes == tuple("channel DAPI, z 1" for _ in lost)
+        assert grid_of_pattern(names, grid.pattern).shape == (3, 4)
+    few = [*names, "MIP/MAX_DAPI.tif"]
+    assert "MIP/MAX_DAPI.tif" in grid_of_names(few).strays
+    assert "previews/z002.tif" in grid_of_names([*names, "previews/z002.tif"]).strays

@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 
+from scout_dask_io.core import name_fields
 from scout_dask_io.core.name_fields import grid_of_names, grid_of_pattern
 
 GUIDS = [f"{k:08X}-1B2C-43D4-8E5F-{k:012x}" for k in range(10)]
@@ -156,3 +157,17 @@ def test_what_looks_like_a_layout_and_does_not_fit_it_is_read_as_ever():
     names = [f"scan_C{c:02d}_t{t}_z{z}.tif" for c in range(2) for t in range(2) for z in range(3)]
     grid = grid_of_names(names)
     assert (grid.axes, grid.shape, grid.layout) == ("tcz", (2, 2, 3), "")
+
+
+def test_the_pattern_of_a_layout_is_tried_on_one_name_of_each_kind(monkeypatch):
+    names = [
+        f"P{p}/img_000000000_{c}_{z:03d}.tif" for p in (1, 2) for c in "ab" for z in range(999)
+    ]
+    tried: list[int] = []
+    monkeypatch.setattr(
+        name_fields, "grid_of_pattern", lambda n, p: tried.append(len(n)) or grid_of_pattern(n, p)
+    )
+    grid = grid_of_names([*names, "notes.tif"])
+    assert (grid.shape, grid.pattern) == ((2, 2, 999), "P{p}/img_000000000_{c}_{z}.tif")
+    assert tried[0] < 10
+    assert grid_of_pattern(names, grid.pattern).files == grid.files

@@ -133,7 +133,25 @@ def test_notebooks_show_reports_plans_and_sizes_as_tables(tmp_path: Path, array:
         assert [s for s in shown if s is not None] == [
             label for label, said in report.rows() if said and label is not None
         ]
+    assert str(io.info(array)) == io.info(array).render()
     size = VoxelSize(4, 1.8, None, "a < b")
     root = ET.fromstring(size._repr_html_())
     assert [cell.text for cell in root.iter("td")] == ["4 µm", "1.8 µm", "?"]
     assert root.findtext("caption") == "a < b"
+
+
+def test_plans_of_writes_are_short_in_a_terminal_and_tables_in_notebooks() -> None:
+    data = np.zeros((5, 2000, 3000), "u2")
+    plan = io.plan_zarr(data, 10, nb_workers=2, max_mem="1GB")
+    assert repr(plan).startswith("<WritePlan: 5 x 2000 x 3000, uint16, 60 MB, 60,000 chunks of 10 ")
+    assert len(repr(plan)) < 150
+    cells = [r.findtext("th") for r in ET.fromstring(plan._repr_html_()).iter("tr")]
+    assert cells == ["array", "chunks", "units", "workers", "memory", "reads"]
+    image = io.plan_ome_zarr(data, axes="zyx", factors=[(1, 2, 2)])
+    assert repr(image).startswith(
+        "<ImagePlan: zyx, levels 5 x 2000 x 3000, 5 x 1000 x 1500 by mean, "
+    )
+    rows = {
+        r.findtext("th"): r.findtext("td") for r in ET.fromstring(image._repr_html_()).iter("tr")
+    }
+    assert rows["levels"] == "2 by mean: 5 x 2000 x 3000, 5 x 1000 x 1500"

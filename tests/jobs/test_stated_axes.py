@@ -94,6 +94,26 @@ def test_a_hyperstack_keeps_its_axes_through_a_plain_array_and_back(
     assert io.verify(tmp_path / "a.tif", tmp_path / "b.tif").equal
 
 
+@pytest.mark.parametrize(
+    ("samples", "dtype", "axes"), [(3, "u1", "zyxs"), (2, "f4", "zyxc"), (5, "u2", "zyxc")]
+)
+def test_pages_with_samples_are_planes_in_a_plain_array_and_no_channels(
+    tmp_path: Path, samples: int, dtype: str, axes: str
+):
+    pages = make_volume((3, 9, 8, samples), dtype)
+    photometric = "rgb" if axes[-1] == "s" else "minisblack"
+    tifffile.imwrite(
+        tmp_path / "a.tif", pages, photometric=photometric, planarconfig="contig", metadata=None
+    )
+    io.convert(tmp_path / "a.tif", tmp_path / "a.zarr")
+    assert io.info(tmp_path / "a.zarr").axes == axes
+    np.testing.assert_array_equal(io.read_zarr(tmp_path / "a.zarr").compute(), pages)
+    io.export(tmp_path / "a.zarr", tmp_path / "b.ome.tif")
+    told = io.info(tmp_path / "b.ome.tif")
+    assert dict(zip(told.axes, told.shape, strict=True))["z"] == 3
+    assert len(io.preview(tmp_path / "a.zarr").channels) == samples
+
+
 def test_names_of_axes_can_be_given_to_a_writer_and_must_fit(tmp_path: Path):
     io.write_zarr(tmp_path / "a.zarr", volume("tyx"), axes=["time", "y", "x"])
     assert io.info(tmp_path / "a.zarr").axes == "tyx"

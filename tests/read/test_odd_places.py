@@ -125,3 +125,17 @@ def test_a_name_as_long_as_a_disk_takes_is_read(tmp_path: Path):
     tifffile.imwrite(path, VOLUME[0, 0])
     np.testing.assert_array_equal(io.imread(path).compute(), VOLUME[0, 0])
     assert io.voxel_size(path) is None
+
+
+@pytest.mark.parametrize("other", ["link", "far red"])
+def test_readers_agree_which_folders_are_channels(tmp_path: Path, other: str):
+    volume = make_volume((3, 2, 8, 9))
+    for name, stack in zip(("ch0", "ch1", other), volume, strict=True):
+        if name != "link":
+            write_planes(tmp_path / name, stack)
+    if other == "link":  # to a folder that is there already, and is read by both names
+        (tmp_path / "link").symlink_to(tmp_path / "ch0")
+        volume[2] = volume[0]
+    np.testing.assert_array_equal(io.imread_dataset(tmp_path).compute(), volume)
+    assert io.info(tmp_path).shape == volume.shape
+    assert tuple(io.channel_names(tmp_path)) == io.info(tmp_path).channels
