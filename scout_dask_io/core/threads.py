@@ -1,6 +1,6 @@
 """Work that waits, done ahead in threads: its results come in order, a bounded number at once.
 
-Why it is short: nothing else here starts threads, and TIFF and export both need it.
+Why it is short: nothing else here starts threads; TIFF, export and pictures need it.
 """
 
 from __future__ import annotations
