@@ -342,9 +342,7 @@ def _is_overload_or_setter(node: ast.FunctionDef | ast.ClassDef) -> bool:
 def test_no_module_has_an_assert(module: str):
     # `python -O` drops them; what is checked is checked by an error with a message.
     found = [
-        n.lineno
-        for n in ast.walk(parsed(MODULES[module].read_text()))
-        if isinstance(n, ast.Assert)
+        n.lineno for n in ast.walk(parsed(MODULES[module].read_text())) if isinstance(n, ast.Assert)
     ]
     assert not found, f"{module} has asserts at lines {found}"
 
