@@ -9,13 +9,16 @@ import shutil
 import stat
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import (
     ChunkReadError,
@@ -138,7 +141,7 @@ class LocalLocation(_Base):
             if name is None:
                 return
             yield _answer(root, name, room, pace)
-        yield from work_ahead(lambda name: _answer(root, name, Room(max_nbytes), pace), left, n, n)
+        yield from _iter_at_once(root, left, max_nbytes, n)
 
     def write(
         self,
@@ -453,21 +456,53 @@ def _answer(root: str, name: str, room: Room, pace: Pace) -> Answer:
     return name, found
 
 
+def _iter_at_once(root: str, names: Iterator[str], most: int, n: int) -> Iterator[Answer]:
+    """Yield what files hold, ``n`` of them read at once; each is good until the next."""
+    pace = pace_of(root)
+
+    def read(name: str) -> tuple[Room, Answer]:
+        room = Room(most, _spare_buffer())
+        return room, _answer(root, name, room, pace)
+
+    for room, answer in work_ahead(read, names, n, n, _readers()):
+        yield answer
+        if len(room.buffer) <= _SPARE_NBYTES:
+            _SPARE.append(room.buffer)
+
+
+@lru_cache
+def _readers() -> ThreadPoolExecutor:
+    """Give threads for files that are read at once: two readers have as many as they ask for."""
+    return ThreadPoolExecutor(2 * N_AT_ONCE, thread_name_prefix="scout-file")
+
+
+in_forked_child(_readers.cache_clear)
+#: Memory of files that were read at once, for those of the next region.
+_SPARE: deque[bytearray] = deque(maxlen=N_AT_ONCE)
+_SPARE_NBYTES = 1 << 20
+
+
+def _spare_buffer() -> bytearray:
+    with suppress(IndexError):  # another thread may have taken the last
+        return _SPARE.pop()
+    return bytearray()
+
+
 class Room:
     """Memory for one file after another, up to a size, and no more than the largest so far.
 
     New memory for every chunk costs four times the read itself (0.30 against 0.07 ms for 256 kB).
     """
 
-    def __init__(self, most: int) -> None:
-        self.most, self._buffer = most, bytearray()
+    def __init__(self, most: int, buffer: bytearray | None = None) -> None:
+        self.most, self.buffer = most, bytearray() if buffer is None else buffer
 
     def of(self, nbytes: int) -> memoryview:
         """Give room for so many bytes: what was given before is filled anew."""
-        if nbytes > len(self._buffer):
+        if nbytes > len(self.buffer):
             # Chunks differ a little in size.
-            self._buffer = bytearray(min(nbytes + nbytes // 8, self.most))
-        return memoryview(self._buffer)[:nbytes]
+            self.buffer = bytearray(min(nbytes + nbytes // 8, self.most))
+        return memoryview(self.buffer)[:nbytes]
 
 
 def read_file(path: str | os.PathLike[str], room: Room) -> memoryview | None:
