@@ -28,6 +28,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.files.disk import make_dirs, sync_files, sync_folders
+from scout_dask_io.files.pace import N_AT_ONCE, Pace, pace_of
 from scout_dask_io.files.system import READ, move_to_new, read_some, replace, sync_dir
 
 if TYPE_CHECKING:
@@ -35,12 +36,8 @@ if TYPE_CHECKING:
 else:
     _Base = type(Path())  # Path itself cannot be subclassed before Python 3.12
 
-#: Files that are read at once where each waits for its answer, and what they may hold together.
-N_AT_ONCE, AHEAD_NBYTES = 16, 32 << 20
-# A disk does so where the quickest of three took this long, and a second a gigabyte. A chunk comes
-# from a disk in this machine, or from its cache, in 0.1 ms, and a share answers in one or more.
-_SLOW_S, _N_TIMED = 1e-3, 3
-_S_A_BYTE = 1e-9
+#: What files that are read at once may hold together.
+AHEAD_NBYTES = 32 << 20
 
 # Folders whose state is looked at, at most.
 _MOST_FOLDERS = 4096
@@ -388,32 +385,6 @@ class LocalLocation(_Base):
     def told(self, err: BaseException) -> str:
         """Give the words of an error."""
         return str(err)
-
-
-class Pace:
-    """How long files take: a disk is slow where the quickest of ``n`` took over ``slow_s``.
-
-    The others of them may have waited for a processor. What their bytes take is left out.
-    """
-
-    def __init__(self, slow_s: float = _SLOW_S, n: int = _N_TIMED) -> None:
-        self._slow_s, self._of = slow_s, n
-        self._quickest_s, self._n = math.inf, 0
-        self.is_slow = False
-
-    def note(self, took_s: float, nbytes: int = 0) -> None:
-        """Take note of a file that was read or written."""
-        self._quickest_s = min(self._quickest_s, took_s - nbytes * _S_A_BYTE)
-        self._n += 1
-        if self._n == self._of:
-            self.is_slow = self._quickest_s > self._slow_s
-            self._quickest_s, self._n = math.inf, 0
-
-
-@lru_cache(64)
-def pace_of(root: str) -> Pace:
-    """Give how long the files below a folder take, as this process found it."""
-    return Pace()
 
 
 @dataclass
