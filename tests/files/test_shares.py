@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ from helpers import make_volume
 
 import scout_dask_io as io
 from scout_dask_io.errors import SourceChangedError, WriteError
-from scout_dask_io.files import local
+from scout_dask_io.files import disk, local
 from scout_dask_io.files.location import locate
 from scout_dask_io.store import chunk_v2
 from scout_dask_io.store.fingerprint import Fingerprint
@@ -166,6 +167,27 @@ def test_chunks_on_a_share_that_are_as_on_record_need_no_second_look_at_their_ar
     io.write_zarr(path, volume[::-1], (8, 8, 8), overwrite=True)
     with pytest.raises(SourceChangedError, match="no longer the array"):
         io.read_region(lazy, np.s_[:, :9, 2:])
+
+
+def test_folders_on_a_share_are_removed_several_at_once_and_links_are_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    array = tmp_path / "a.zarr"
+    io.write_zarr(array, make_volume((40, 50, 60)), (4, 8, 8))
+    (array / "3" / "link").symlink_to(tmp_path / "mine", target_is_directory=True)
+    slow = Slow(monkeypatch, disk)
+    real = shutil.rmtree
+
+    def rmtree(*args: Any, **how: Any) -> None:
+        slow.work()
+        real(*args, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    disk.remove_tree(array)
+    assert 1 < slow.most <= local.N_AT_ONCE
+    assert [p.name for p in tmp_path.rglob("*")] == ["mine", "notes.txt"]
 
 
 class Store:
