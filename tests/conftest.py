@@ -110,6 +110,17 @@ def _dask_config_is_restored() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def processes() -> Iterator[dict[str, Any]]:
+    """Settings of dask's scheduler of processes, with two that all tests of a run share."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    from dask.multiprocessing import get_context, initialize_worker_process
+
+    with ProcessPoolExecutor(2, get_context(), initialize_worker_process) as pool:
+        yield {"scheduler": "processes", "pool": pool}
+
+
+@pytest.fixture(scope="session")
 def s3_address() -> Iterator[str]:
     """Address of an S3 server on loopback, one for all tests of a run."""
     from object_store import s3_server
@@ -149,6 +160,16 @@ def memory() -> Iterator[Any]:
     above = made.key.rpartition("/")[0]
     if made.fs.exists(above):
         made.fs.rm(above, recursive=True)
+
+
+@pytest.fixture
+def small_demo(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int, int]:
+    """Make the demonstration a small one, and give the shape of its channels."""
+    from scout_dask_io.jobs import demo
+
+    shape, real = (9, 40, 50), demo.organoid
+    monkeypatch.setattr(demo, "organoid", lambda channel: real(channel, shape))
+    return shape
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,18 @@ def python(
     )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def command(*words: str) -> str:
+    """Run the command line in this process and give what it printed; a failure shows its errors."""
+    from scout_dask_io.cli import main
+
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(words)
+    code = ended.value.code
+    assert not code, f"exit code {code}\n{out.getvalue()}\n{err.getvalue()}"
+    return out.getvalue()
 
 
 def read_ome(path: Path) -> Any:

@@ -33,13 +33,24 @@ def options(address: str) -> dict[str, Any]:
     return {**KEYS, "endpoint_url": address, "config_kwargs": {"retries": retries}}
 
 
+#: moto's server, which would look for its own modules on the disk at every request.
+SERVER = """
+import sys
+from moto import backends
+names = tuple(backends.list_of_moto_modules())
+backends.list_of_moto_modules = lambda: names
+from moto.server import main
+main(sys.argv[1:])
+"""
+
+
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Run moto's server in a process of its own, on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", SERVER, "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:

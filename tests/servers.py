@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import ThreadingHTTPServer
-from socket import IPPROTO_TCP, TCP_NODELAY, socket
+from socket import IPPROTO_TCP, SHUT_RDWR, TCP_NODELAY, socket
 from ssl import SSLContext
 from typing import Any
 
@@ -21,10 +21,25 @@ class LoopbackServer(ThreadingHTTPServer):
     request_queue_size = 256
     daemon_threads = True
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.connections = set[Any]()
+
     def get_request(self) -> tuple[socket, Any]:
         connection, client = super().get_request()
         connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        self.connections.add(connection)
         return connection, client
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep, and so the threads that wait for more."""
+        for connection in list(self.connections):
+            with suppress(OSError):
+                connection.shutdown(SHUT_RDWR)
 
 
 @contextmanager
@@ -40,4 +55,5 @@ def http_server(handler: Callable[..., Any], tls: SSLContext | None = None) -> I
     finally:
         server.shutdown()
         server.server_close()
+        server.hang_up()
         thread.join(10)

@@ -1,7 +1,7 @@
 """What we write, others read bit-equal; what zarr 2 wrote, we read bit-equal.
 
-The other readers run in child processes: zarr 2.18 needs an environment of its
-own, and a process that has imported TensorStore can no longer fork.
+Two readers run in child processes: zarr 2.18 needs an environment of its own, and a process
+that has imported TensorStore can no longer fork.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import dask.array as da
@@ -176,8 +178,16 @@ print(json.dumps(differ))
         return json.loads(interpreter(code, str(listing)))
 
 
-def this_python(code: str, argument: str) -> str:
+def a_child(code: str, argument: str) -> str:
     return python("-c", code, argument)
+
+
+def this_process(code: str, argument: str) -> str:
+    out = StringIO()
+    with redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["-c", argument])
+        exec(code, {})
+    return out.getvalue()
 
 
 READERS = {
@@ -201,14 +211,15 @@ def read(path):
 def test_every_output_is_read_bit_equal(built: Built, reader: str):
     if reader == "tensorstore" and importlib.util.find_spec("tensorstore") is None:
         pytest.skip("TensorStore is not installed")
-    assert compare(built, this_python, READERS[reader]) == {}
+    interpreter = a_child if reader == "tensorstore" else this_process
+    assert compare(built, interpreter, READERS[reader]) == {}
 
 
 def test_the_comparison_sees_a_changed_value(built: Built):
     path, expected = built["dtype_u2"]
     wrong = expected.copy()
     wrong[4, 20, 33] += 1
-    found = compare({"it": (path, wrong)}, this_python, READERS["zarr"])
+    found = compare({"it": (path, wrong)}, this_process, READERS["zarr"])
     assert found == {"it": "1 values differ"}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from helpers import REPO
+from helpers import REPO, make_volume, write_planes
 
 import scout_dask_io
 
@@ -253,3 +253,24 @@ def test_what_is_built_is_sound_and_works_installed_from_the_built_file(tmp_path
         code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from scout_dask_io.cli import main"
         run(sys.executable, "-c", f"{code}; main(['demo', '-q'])", tools.venv)
         shutil.rmtree(tools.venv)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["convert planes a.zarr", "verify planes a.zarr", "export a.zarr out -q", "info a.zarr"],
+        ["convert planes b.zarr --ome --zarr-format 3 --qc", "verify b.zarr", "info b.zarr"],
+        ["convert planes c.zarr --ome", "preview c.zarr c.png", "export c.zarr c.ome.tif"],
+    ],
+)
+def test_ordinary_commands_end_well_where_warnings_are_errors(tmp_path: Path, commands: list[str]):
+    write_planes(tmp_path / "planes", make_volume((5, 40, 50)))
+    for line in commands:
+        size = ["--voxel-size", "4,2,2"] if line.startswith("convert") else []
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "scout_dask_io", *line.split(), *size],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (line, done.stderr)

@@ -11,10 +11,11 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
-from house_figures import figures, parameter_lists
+from house_figures import figures, parameter_lists, parsed
 
 ROOT = "scout_dask_io"
 PACKAGE = Path(__file__).resolve().parent.parent / ROOT
@@ -119,6 +120,7 @@ class Import:
     typing_only: bool
 
 
+@cache
 def imports_of(code: str, module: str, *, is_package: bool = False) -> list[Import]:
     """Give every import in a module, those inside functions too; relative ones made absolute."""
     found: list[Import] = []
@@ -143,7 +145,7 @@ def imports_of(code: str, module: str, *, is_package: bool = False) -> list[Impo
         for child in ast.iter_child_nodes(node):
             visit(child, typing_only)
 
-    visit(ast.parse(code), False)
+    visit(parsed(code), False)
     return found
 
 
@@ -297,7 +299,7 @@ def test_each_library_that_is_imported_is_a_declared_dependency(module: str):
 
 @each_module
 def test_only_the_root_and_the_command_line_list_what_they_export(module: str):
-    tree = ast.parse(MODULES[module].read_text())
+    tree = parsed(MODULES[module].read_text())
     lists = [n for n in tree.body if isinstance(n, ast.Assign) and "__all__" in ast.unparse(n)]
     assert not lists, f"{module} has __all__: an underscore is private"
 
@@ -315,7 +317,7 @@ def test_a_module_that_is_very_long_or_short_says_why(module: str):
 
 @each_module
 def test_whatever_is_public_has_a_docstring(module: str):
-    tree = ast.parse(MODULES[module].read_text())
+    tree = parsed(MODULES[module].read_text())
     bare = [] if ast.get_docstring(tree) or not tree.body else [module]
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
@@ -340,9 +342,7 @@ def _is_overload_or_setter(node: ast.FunctionDef | ast.ClassDef) -> bool:
 def test_no_module_has_an_assert(module: str):
     # `python -O` drops them; what is checked is checked by an error with a message.
     found = [
-        n.lineno
-        for n in ast.walk(ast.parse(MODULES[module].read_text()))
-        if isinstance(n, ast.Assert)
+        n.lineno for n in ast.walk(parsed(MODULES[module].read_text())) if isinstance(n, ast.Assert)
     ]
     assert not found, f"{module} has asserts at lines {found}"
 

@@ -1,13 +1,14 @@
 """Work that waits, done ahead in threads: its results come in order, a bounded number at once.
 
-Why it is short: nothing else here starts threads, and TIFF and export both need it.
+Why it is short: nothing else here starts threads; TIFF, export and pictures need it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -15,7 +16,11 @@ _Result = TypeVar("_Result")
 
 
 def work_ahead(
-    work: Callable[[_Item], _Result], items: Iterable[_Item], n_threads: int, n_ahead: int
+    work: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    n_threads: int,
+    n_ahead: int,
+    pool: ThreadPoolExecutor | None = None,
 ) -> Generator[_Result]:
     """Yield ``work(item)`` of each item, in order.
 
@@ -31,6 +36,9 @@ def work_ahead(
     n_ahead : int
         Items under way, or done and not yet asked for. With one, all is done in the
         thread that asks.
+    pool : ThreadPoolExecutor, optional
+        Whose threads do it, in the place of ``n_threads`` new ones: for work that takes no longer
+        than it takes to start a thread.
     """
     if n_ahead <= 1:
         yield from map(work, items)
@@ -38,7 +46,10 @@ def work_ahead(
     pending: Iterator[_Item] | None = iter(items)
     running: deque[Future[_Result]] = deque()
     failure: Exception | None = None
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="scout-tiff") as pool:
+    with ExitStack() as stack:
+        if pool is None:
+            own = ThreadPoolExecutor(n_threads, thread_name_prefix="scout-tiff")
+            pool = stack.enter_context(own)
         try:
             while True:
                 while pending is not None and len(running) < n_ahead:
@@ -57,3 +68,4 @@ def work_ahead(
         finally:
             for future in running:
                 future.cancel()
+            wait(running)

@@ -7,11 +7,15 @@ import errno
 import hashlib
 import os
 import shutil
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ScoutIOError, WriteError
+from scout_dask_io.files.pace import N_AT_ONCE, Pace
 from scout_dask_io.files.system import sync_dir, sync_file
 
 _AT_FDCWD = -100
@@ -56,9 +60,42 @@ def hidden_name(path: Path) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory of the library's own as far as that goes; what is left harms nothing."""
+    """Remove a directory of the library's own as far as that goes; what is left harms nothing.
+
+    Where each file waits for its answer, several of the folders below it go at once.
+    """
+    pace, n = Pace(), 1
+    parts = deque(_parts(path))
+    while parts:
+        some = [parts.popleft() for _ in range(min(len(parts), 4 * n))]
+        for took_s in work_ahead(_remove, some, n, n):
+            pace.note(took_s)
+        n = N_AT_ONCE if pace.is_slow else 1
     for _ in range(2):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _parts(path: Path) -> list[str]:
+    """Give the folders at the first depth that has enough of them, or at the last."""
+    found, below = list[str](), _folders(path)
+    while below and len(found) < 2 * N_AT_ONCE:
+        found, below = below, [part for folder in below for part in _folders(folder)]
+    return found
+
+
+def _folders(path: str | Path) -> list[str]:
+    with suppress(OSError), os.scandir(path) as found:
+        return [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+    return []
+
+
+def _remove(folder: str) -> float:
+    """Remove a folder; give how long it took for each file in it."""
+    began, n_files = time.perf_counter(), 1
+    with suppress(OSError):
+        n_files += len(os.listdir(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+    return (time.perf_counter() - began) / n_files
 
 
 def make_dirs(path: Path, root: Path) -> None:

@@ -9,12 +9,16 @@ import shutil
 import stat
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import (
     ChunkReadError,
@@ -24,6 +28,7 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.files.disk import make_dirs, sync_files, sync_folders
+from scout_dask_io.files.pace import N_AT_ONCE, Pace, pace_of
 from scout_dask_io.files.system import READ, move_to_new, read_some, replace, sync_dir
 
 if TYPE_CHECKING:
@@ -31,12 +36,8 @@ if TYPE_CHECKING:
 else:
     _Base = type(Path())  # Path itself cannot be subclassed before Python 3.12
 
-#: Files that are read at once where each waits for its answer, and what they may hold together.
-N_AT_ONCE, AHEAD_NBYTES = 16, 32 << 20
-# A disk does so where the quickest of three took this long, and a second a gigabyte. A chunk comes
-# from a disk in this machine, or from its cache, in 0.1 ms, and a share answers in one or more.
-_SLOW_S, _N_TIMED = 1e-3, 3
-_S_A_BYTE = 1e-9
+#: What files that are read at once may hold together.
+AHEAD_NBYTES = 32 << 20
 
 # Folders whose state is looked at, at most.
 _MOST_FOLDERS = 4096
@@ -137,7 +138,7 @@ class LocalLocation(_Base):
             if name is None:
                 return
             yield _answer(root, name, room, pace)
-        yield from work_ahead(lambda name: _answer(root, name, Room(max_nbytes), pace), left, n, n)
+        yield from _iter_at_once(root, left, max_nbytes, n)
 
     def write(
         self,
@@ -240,14 +241,15 @@ class LocalLocation(_Base):
 
         A file that is added, or replaced by a rename, changes its directory; one that is
         overwritten in place does not. At most 4,096 are looked at, and none beside a file whose
-        name begins with a digit: no directory lies beside chunks.
+        name begins with a digit: no directory lies beside chunks, nor at the depth of these.
         """
         newest, seen, folders = 0, 0, [os.fspath(self)]
         pace, n = Pace(), 1
         while folders and seen < _MOST_FOLDERS:
             folders, below = folders[: _MOST_FOLDERS - seen], []
+            look = partial(_folder_state, depth=_Depth())
             # The folders of one depth at once, where each waits for its answer.
-            for took_s, changed_ns, inside in work_ahead(_folder_state, folders, n, n):
+            for took_s, changed_ns, inside in work_ahead(look, folders, n, n):
                 pace.note(took_s)
                 newest = max(newest, changed_ns)
                 below += inside
@@ -385,46 +387,31 @@ class LocalLocation(_Base):
         return str(err)
 
 
-class Pace:
-    """How long files take: a disk is slow where the quickest of ``n`` took over ``slow_s``.
+@dataclass
+class _Depth:
+    """The folders that lie equally deep: all hold chunks where one does, and are not listed."""
 
-    The others of them may have waited for a processor. What their bytes take is left out.
-    """
-
-    def __init__(self, slow_s: float = _SLOW_S, n: int = _N_TIMED) -> None:
-        self._slow_s, self._of = slow_s, n
-        self._quickest_s, self._n = math.inf, 0
-        self.is_slow = False
-
-    def note(self, took_s: float, nbytes: int = 0) -> None:
-        """Take note of a file that was read or written."""
-        self._quickest_s = min(self._quickest_s, took_s - nbytes * _S_A_BYTE)
-        self._n += 1
-        if self._n == self._of:
-            self.is_slow = self._quickest_s > self._slow_s
-            self._quickest_s, self._n = math.inf, 0
+    holds_chunks: bool = False
 
 
-@lru_cache(64)
-def pace_of(root: str) -> Pace:
-    """Give how long the files below a folder take, as this process found it."""
-    return Pace()
-
-
-def _folder_state(folder: str) -> tuple[float, int, list[str]]:
+def _folder_state(folder: str, depth: _Depth) -> tuple[float, int, list[str]]:
     """Give how long it took to look at a folder, its last change, and the folders in it.
 
     None beside a file whose name begins with a digit.
     """
-    began, inside = time.perf_counter(), []
+    began, inside = time.perf_counter(), list[str]()
     changed_ns = os.stat(folder).st_mtime_ns
+    took_s = time.perf_counter() - began
+    if depth.holds_chunks:
+        return took_s, changed_ns, inside
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 inside.append(entry.path)
             elif entry.name[:1].isdigit():
+                depth.holds_chunks = True
                 break
-    return time.perf_counter() - began, changed_ns, inside
+    return took_s, changed_ns, inside
 
 
 def _answer(root: str, name: str, room: Room, pace: Pace) -> Answer:
@@ -440,21 +427,53 @@ def _answer(root: str, name: str, room: Room, pace: Pace) -> Answer:
     return name, found
 
 
+def _iter_at_once(root: str, names: Iterator[str], most: int, n: int) -> Iterator[Answer]:
+    """Yield what files hold, ``n`` of them read at once; each is good until the next."""
+    pace = pace_of(root)
+
+    def read(name: str) -> tuple[Room, Answer]:
+        room = Room(most, _spare_buffer())
+        return room, _answer(root, name, room, pace)
+
+    for room, answer in work_ahead(read, names, n, n, _readers()):
+        yield answer
+        if len(room.buffer) <= _SPARE_NBYTES:
+            _SPARE.append(room.buffer)
+
+
+@lru_cache
+def _readers() -> ThreadPoolExecutor:
+    """Give threads for files that are read at once: two readers have as many as they ask for."""
+    return ThreadPoolExecutor(2 * N_AT_ONCE, thread_name_prefix="scout-file")
+
+
+in_forked_child(_readers.cache_clear)
+#: Memory of files that were read at once, for those of the next region.
+_SPARE: deque[bytearray] = deque(maxlen=N_AT_ONCE)
+_SPARE_NBYTES = 1 << 20
+
+
+def _spare_buffer() -> bytearray:
+    with suppress(IndexError):  # another thread may have taken the last
+        return _SPARE.pop()
+    return bytearray()
+
+
 class Room:
     """Memory for one file after another, up to a size, and no more than the largest so far.
 
     New memory for every chunk costs four times the read itself (0.30 against 0.07 ms for 256 kB).
     """
 
-    def __init__(self, most: int) -> None:
-        self.most, self._buffer = most, bytearray()
+    def __init__(self, most: int, buffer: bytearray | None = None) -> None:
+        self.most, self.buffer = most, bytearray() if buffer is None else buffer
 
     def of(self, nbytes: int) -> memoryview:
         """Give room for so many bytes: what was given before is filled anew."""
-        if nbytes > len(self._buffer):
+        if nbytes > len(self.buffer):
             # Chunks differ a little in size.
-            self._buffer = bytearray(min(nbytes + nbytes // 8, self.most))
-        return memoryview(self._buffer)[:nbytes]
+            self.buffer = bytearray(min(nbytes + nbytes // 8, self.most))
+        return memoryview(self.buffer)[:nbytes]
 
 
 def read_file(path: str | os.PathLike[str], room: Room) -> memoryview | None:

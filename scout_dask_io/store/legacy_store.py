@@ -29,7 +29,7 @@ from zarr.storage import LocalStore
 from scout_dask_io.core.json_document import MAX_JSON_NBYTES
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.store.layout import INDEX, choose_separator
+from scout_dask_io.store.layout import INDEX, OWN_PREFIX, choose_separator
 from scout_dask_io.store.metadata import (
     Separator,
     are_of_one_array,
@@ -74,6 +74,12 @@ class LayoutStore(LocalStore):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({os.fspath(self.root)!r})"
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names directly below a prefix; zarr warns of those that it does not know."""
+        async for name in super().list_dir(prefix):
+            if not name.startswith(OWN_PREFIX):
+                yield name
 
     # Everything that zarr reads comes through these two.
     async def get(

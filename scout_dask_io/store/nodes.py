@@ -150,9 +150,11 @@ def _recover(location: Location) -> None:
         return
     path = as_local(location)
     finish_on_disk(path)
+    if path.is_folder:
+        return
     if not path.stands():
         recover(path)
-    elif path.exists() and not path.is_dir():
+    elif path.exists():
         check_no_zip(location)
         raise LayoutError(
             f"{path} is a file, expected the directory of a Zarr array or group"

@@ -146,10 +146,19 @@ class _StoredSource(Source):
         found = self.fingerprint
         if found is None or not found.written:
             return None
-        if not anew and self.node is not None and not (found.regions or self.root.on_disk):
+        if not anew and self.node is not None and self._is_vouched and not found.regions:
             return self._first_records
         state = self.root.file_state(MANIFEST_NAME)
         return _records_on_record(cast(Hashable, self.root), found.written, found.regions, state)
+
+    @property
+    def _is_vouched(self) -> bool:
+        """Whether chunks are held against what is known of them before the array is looked at anew.
+
+        In a store, and on a disk that takes as long to answer and has them on record.
+        """
+        on_record = self.fingerprint is not None and self.fingerprint.written != ""
+        return not self.root.on_disk or (on_record and self.root.takes_long)
 
     @cached_property
     def _first_records(self) -> np.ndarray | None:
@@ -310,7 +319,7 @@ class ChunkFileSource(_StoredSource):
         newest = Newest()
         files = self.root.iter_files((key for key, _ in cells), fmt.max_nbytes, newest)
         records = cache(self._records)  # asked for once a region, and only where they are needed
-        vouched = not self.root.on_disk
+        vouched = self._is_vouched
         for (key, data), (_, cell) in zip(files, cells, strict=True):
             if data is None and _size_of(records(), cell, fmt.chunks):
                 if self._stands_now(key, cell, fmt.chunks):

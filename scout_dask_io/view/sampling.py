@@ -9,8 +9,7 @@ where it does. Memory holds the bins and one band a thread.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 
 from scout_dask_io.core.grid import Region, Shape
 from scout_dask_io.core.source import Source
+from scout_dask_io.core.threads import work_ahead
 
 #: What one look may cost: decoded bytes, and a seek's worth for each read.
 MAX_COST_NBYTES = 2 << 30
@@ -53,12 +53,13 @@ class Reader:
     cell: Shape
     lead_ndim: int
 
-    def read(self, regions: Sequence[Region]) -> list[np.ndarray]:
-        """Read regions, in threads."""
+    def iter_read(self, regions: Sequence[Region]) -> Iterator[np.ndarray]:
+        """Read regions in threads, a few at once, and give each in turn."""
         if isinstance(self.data, da.Array):
-            return list(dask.compute(*(self.data[r] for r in regions)))
-        with ThreadPoolExecutor(N_THREADS, thread_name_prefix="scout-dask-io") as pool:
-            return list(pool.map(self.data.read, regions))
+            for start in range(0, len(regions), N_THREADS):
+                yield from dask.compute(*(self.data[r] for r in regions[start : start + N_THREADS]))
+        else:
+            yield from work_ahead(self.data.read, regions, N_THREADS, N_THREADS)
 
 
 @dataclass(frozen=True)
@@ -176,22 +177,20 @@ def sample(
     else:
         outs = [np.zeros(plan.bins, kind)]
     jobs = list(_bands(reader, plan, itemsize))
-    for start in range(0, len(jobs), N_THREADS):
-        some = jobs[start : start + N_THREADS]
-        for region, values in zip(some, reader.read(some), strict=True):
-            if labels and not projections:
-                where, parts = _middles(region, values, plan.step, reader.data.shape)
-                outs[0][where] = parts
-                continue
-            if not projections:
-                where, parts = _reduce(region, np.asarray(values, kind), plan.step, np.add)
-                outs[0][where] += parts
-                continue
-            # The largest is the same before and after the numbers are widened, which takes memory.
-            where, parts = _reduce(region, np.asarray(values), plan.step, np.maximum)
-            for out, axis in zip(outs, projections, strict=True):
-                view = out[_without(where, axis)]
-                np.maximum(view, parts.max(axis=axis), out=view)
+    for region, values in zip(jobs, reader.iter_read(jobs), strict=True):
+        if labels and not projections:
+            where, parts = _middles(region, values, plan.step, reader.data.shape)
+            outs[0][where] = parts
+            continue
+        if not projections:
+            where, parts = _reduce(region, np.asarray(values, kind), plan.step, np.add)
+            outs[0][where] += parts
+            continue
+        # The largest is the same before and after the numbers are widened, which takes memory.
+        where, parts = _reduce(region, np.asarray(values), plan.step, np.maximum)
+        for out, axis in zip(outs, projections, strict=True):
+            view = out[_without(where, axis)]
+            np.maximum(view, parts.max(axis=axis), out=view)
     if not projections and not labels:
         for axis, (runs, step, bins) in enumerate(
             zip(plan.runs, plan.step, plan.bins, strict=True)
@@ -227,7 +226,7 @@ def _reduce(
         first, last = span.start // width, (span.stop - 1) // width
         where.append(slice(first, last + 1))
         if span.stop - span.start > last - first + 1:
-            edges = [max(b * width - span.start, 0) for b in range(first, last + 1)]
+            edges = np.maximum(np.arange(first, last + 1) * width - span.start, 0)
             values = function.reduceat(values, edges, axis=axis)
     return tuple(where), values
 

@@ -19,8 +19,8 @@ import dask
 from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.local import Pace
 from scout_dask_io.files.location import Location
+from scout_dask_io.files.pace import Pace
 from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write.attempt import Cancelled, Running
 

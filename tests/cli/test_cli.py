@@ -297,7 +297,7 @@ main()
 
 
 def test_an_interrupted_convert_says_how_to_go_on_and_goes_on(tmp_path: Path):
-    volume = make_volume((20, 400, 500))
+    volume = make_volume((20, 100, 120))
     write_planes(tmp_path / "planes", volume)
     args = [*COMMAND, "convert", "planes", "out.zarr", "--chunks", "4,16,16", "-n", "1"]
     child = subprocess.Popen(
@@ -316,10 +316,10 @@ def test_an_interrupted_convert_says_how_to_go_on_and_goes_on(tmp_path: Path):
     assert "Traceback" not in err
     assert not (tmp_path / "out.zarr").exists()
     assert "--resume" in fails(*args[3:], cwd=tmp_path)
-    out, err = run_child(*args[3:], "--resume", cwd=tmp_path)
+    out, err = run(*args[3:], "--resume", cwd=tmp_path)
     assert f"resumed, {n_kept} of {n_units} units were finished" in err
     assert f"{n_kept} of {n_units} write units were finished" in out
-    again = json.loads(run_child(*args[3:], "--resume", "--json", "-q", cwd=tmp_path)[0])
+    again = json.loads(run(*args[3:], "--resume", "--json", "-q", cwd=tmp_path)[0])
     assert (again["n_resumed"], again["n_units"]) == (n_units, n_units)
     np.testing.assert_array_equal(zarr.open(tmp_path / "out.zarr")[...], volume)
     assert names(tmp_path) == ["out.zarr", "planes"]
@@ -334,10 +334,10 @@ def test_convert_and_verify_run_on_a_cluster(planes: Path, tmp_path: Path):
         protocol="tcp", host="127.0.0.1",
     ) as cluster:  # fmt: skip
         at = ["--scheduler", cluster.scheduler_address]
-        out, err = run_child("convert", planes, tmp_path / "out.zarr", *at, cwd=tmp_path)
+        out, err = run("convert", planes, tmp_path / "out.zarr", *at, cwd=tmp_path)
         assert "Wrote" in out
         assert "write out.zarr 100 %" in err
-        out, _ = run_child("verify", planes, tmp_path / "out.zarr", *at, cwd=tmp_path)
+        out, _ = run("verify", planes, tmp_path / "out.zarr", *at, cwd=tmp_path)
         assert "equal" in out
     np.testing.assert_array_equal(zarr.open(tmp_path / "out.zarr")[...], make_volume((7, 50, 70)))
 
@@ -347,7 +347,7 @@ def test_a_scheduler_that_is_not_there_is_one_paragraph(planes: Path, tmp_path: 
     # A client that finds no scheduler leaves what it began to run.
     at = "tcp://127.0.0.1:1"
     assert at in fails(*args, at, cwd=tmp_path, run=run_child)
-    err = fails(*args, "nowhere", cwd=tmp_path, code=2, run=run_child)
+    err = fails(*args, "nowhere", cwd=tmp_path, code=2)
     assert "'nowhere': missing port" in err
     assert names(tmp_path) == ["planes"]
 
@@ -368,13 +368,11 @@ def test_verify_names_the_regions_that_differ_and_exits_with_1(planes: Path, tmp
     array = zarr.open(tmp_path / "out.zarr")
     array[5, 20, 40] = array[5, 20, 40] + 1
     for quiet in ([], ["-q"]):
-        out, err = run_child("verify", "planes", "out.zarr", *quiet, cwd=tmp_path, code=1)
+        out, err = run("verify", "planes", "out.zarr", *quiet, cwd=tmp_path, code=1)
         assert "differ" in out
         assert re.search(r"5.*20.*40", out)
         assert "Traceback" not in err
-    report = json.loads(
-        run_child("verify", "planes", "out.zarr", "--json", cwd=tmp_path, code=1)[0]
-    )
+    report = json.loads(run("verify", "planes", "out.zarr", "--json", cwd=tmp_path, code=1)[0])
     assert report["equal"] is False
 
 
@@ -416,18 +414,19 @@ def test_export_writes_a_folder_of_planes_or_one_file(planes: Path, tmp_path: Pa
 # -- demo ------------------------------------------------------------------------------------
 
 
-def test_demo_makes_converts_and_verifies_and_what_it_suggests_works(tmp_path: Path):
-    out, _ = run_child("demo", "my demo", cwd=tmp_path)
+def test_demo_makes_converts_and_verifies_and_what_it_suggests_works(
+    tmp_path: Path, small_demo: tuple[int, int, int]
+):
+    out, _ = run("demo", "my demo", cwd=tmp_path)
     assert names(tmp_path / "my demo") == ["organoid", "organoid.zarr"]
-    assert zarr.open(tmp_path / "my demo" / "organoid.zarr").shape == (2, 48, 400, 500)
+    assert zarr.open(tmp_path / "my demo" / "organoid.zarr").shape == (2, *small_demo)
     assert "equal" in out
     suggested = [line.strip() for line in out.split("Try next")[1].splitlines()[2::2]]
     assert len(suggested) >= 3
     for line in suggested:
-        done = subprocess.run(
-            shlex.split(line), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr.decode()}"
+        *program, first = shlex.split(line)[: len(COMMAND) + 1]
+        assert (program, first.isalpha()) == (COMMAND, True)
+        run(*shlex.split(line)[len(COMMAND) :], cwd=tmp_path)
     assert "not empty" in fails("demo", "my demo", cwd=tmp_path)
 
 
@@ -506,21 +505,15 @@ def test_debug_shows_the_traceback(tmp_path: Path, where: str):
     assert err.rstrip().splitlines()[-1].startswith("error: ")
 
 
-def test_an_unexpected_error_is_named_in_one_paragraph(tmp_path: Path):
-    code = (
-        "import scout_dask_io.jobs.info as job\n"
-        "from scout_dask_io.cli import main\n"
-        "def fail(*args, **options): raise ZeroDivisionError('by nought')\n"
-        "job.info = fail\n"
-        "main(['info', 'x'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert re.fullmatch(
-        r"error: unexpected ZeroDivisionError: by nought .*--debug.*\n", done.stderr
-    )
+def test_an_unexpected_error_is_named_in_one_paragraph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*args: object, **options: object) -> None:
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr("scout_dask_io.jobs.info.info", fail)
+    _, err = run("info", "x", cwd=tmp_path, code=1)
+    assert re.fullmatch(r"error: unexpected ZeroDivisionError: by nought .*--debug.*\n", err)
 
 
 def test_a_path_with_the_names_of_parameters_is_printed_as_it_is(planes: Path, tmp_path: Path):
@@ -538,7 +531,11 @@ def test_a_path_with_the_names_of_parameters_is_printed_as_it_is(planes: Path, t
 
 
 @pytest.mark.parametrize("size", [(40, 100), (0, 0)], ids=["sized", "without a size"])
-def test_on_a_terminal_there_is_a_bar(planes: Path, tmp_path: Path, size: tuple[int, int]):
+@pytest.mark.usefixtures("planes")
+def test_on_a_terminal_there_is_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+):
+    monkeypatch.chdir(tmp_path)
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     shown = bytearray()
@@ -553,15 +550,17 @@ def test_on_a_terminal_there_is_a_bar(planes: Path, tmp_path: Path, size: tuple[
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        done = subprocess.run(
-            [*COMMAND, "convert", "planes", "out.zarr"], cwd=tmp_path, env=ENVIRONMENT,
-            stdout=subprocess.PIPE, stderr=follower, timeout=120, check=False,
-        )  # fmt: skip
+        with (
+            os.fdopen(follower, "w") as terminal,
+            redirect_stdout(StringIO()),
+            redirect_stderr(terminal),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main(["convert", "planes", "out.zarr"])
     finally:
-        os.close(follower)
         reader.join(timeout=30)
         os.close(leader)
-    assert done.returncode == 0
+    assert not ended.value.code
     assert re.search(r"write out.zarr 100% \|.*\| \d+/\d+, 49 kB", shown.decode())
 
 

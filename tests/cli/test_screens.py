@@ -109,6 +109,7 @@ def test_the_help_of_each_command_fits_and_names_json(name: str, width: int):
     assert not re.search(r"--\w+-\n", text), "an option's name is broken in two"
 
 
+@pytest.mark.usefixtures("small_demo")
 @pytest.mark.parametrize("line", COMMANDS.values(), ids=COMMANDS)
 def test_each_report_shows_paths_from_the_working_directory(here: Path, line: str, capsys: Any):
     assert run(line) in (0, 1)
@@ -128,6 +129,7 @@ def test_the_page_of_commands_has_an_example_of_each():
     assert {line.split()[0] for line in examples()} == set(cli.commands)
 
 
+@pytest.mark.usefixtures("small_demo")
 @pytest.mark.parametrize("line", examples())
 def test_the_keys_of_an_example_are_those_that_the_command_gives(
     here: Path, line: str, monkeypatch: pytest.MonkeyPatch, capsys: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import zarr
 from helpers import make_volume
 
 import scout_dask_io as io
-from scout_dask_io.errors import WriteError
-from scout_dask_io.files import local
+from scout_dask_io.errors import SourceChangedError, WriteError
+from scout_dask_io.files import disk, local
 from scout_dask_io.files.location import locate
 from scout_dask_io.store import chunk_v2
+from scout_dask_io.store.fingerprint import Fingerprint
 from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write import uploads
 from scout_dask_io.write.attempt import Running
@@ -112,6 +115,79 @@ def test_an_array_on_a_share_is_written_and_read_as_on_any_disk(
     assert files == {
         p.relative_to(tmp_path / "slow.zarr") for p in (tmp_path / "slow.zarr").rglob("*")
     }
+
+
+def test_folders_of_chunks_are_not_listed_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    io.write_zarr(tmp_path / "a.zarr", make_volume((40, 50, 60)), (8, 8, 8))
+    state = locate(tmp_path / "a.zarr").tree_state()
+    listed: list[str] = []
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        listed.append(os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert locate(tmp_path / "a.zarr").tree_state() == state
+    # The array, the 5 folders of z, and one of the 35 of y.
+    assert len(listed) == 7
+    (tmp_path / "a.zarr" / "4" / "6" / "new").touch()
+    assert locate(tmp_path / "a.zarr").tree_state() != state
+
+
+@pytest.mark.in_process
+def test_chunks_on_a_share_that_are_as_on_record_need_no_second_look_at_their_array(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = make_volume((16, 24, 24))
+    path = tmp_path / "a.zarr"
+    io.write_zarr(path, volume, (8, 8, 8))
+    looks: list[Fingerprint] = []
+    real = Fingerprint.check
+
+    def check(self: Fingerprint) -> None:
+        looks.append(self)
+        real(self)
+
+    monkeypatch.setattr(Fingerprint, "check", check)
+    lazy = io.read_zarr(path)
+    lazy.compute(scheduler="sync")
+    n_fast = len(looks)
+    Slow(monkeypatch, local)
+    lazy.compute(scheduler="sync")  # by which it is known
+    looks.clear()
+    np.testing.assert_array_equal(io.read_region(lazy, np.s_[3:13, :9, 2:]), volume[3:13, :9, 2:])
+    assert (n_fast > 0, len(looks)) == (True, 0)
+    # A chunk that other software changed is looked after, and so is an array in this one's place.
+    zarr.open_array(str(path), mode="r+")[3, 3, 3] = 7
+    assert io.read_region(lazy, np.s_[3, 3, 3]) == 7
+    assert len(looks) > 0
+    io.write_zarr(path, volume[::-1], (8, 8, 8), overwrite=True)
+    with pytest.raises(SourceChangedError, match="no longer the array"):
+        io.read_region(lazy, np.s_[:, :9, 2:])
+
+
+def test_folders_on_a_share_are_removed_several_at_once_and_links_are_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    array = tmp_path / "a.zarr"
+    io.write_zarr(array, make_volume((40, 50, 60)), (4, 8, 8))
+    (array / "3" / "link").symlink_to(tmp_path / "mine", target_is_directory=True)
+    slow = Slow(monkeypatch, disk)
+    real = shutil.rmtree
+
+    def rmtree(*args: Any, **how: Any) -> None:
+        slow.work()
+        real(*args, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    disk.remove_tree(array)
+    assert 1 < slow.most <= local.N_AT_ONCE
+    assert [p.name for p in tmp_path.rglob("*")] == ["mine", "notes.txt"]
 
 
 class Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from pathlib import Path
 
@@ -11,19 +12,12 @@ import tifffile
 import zarr
 
 from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
-from scout_dask_io.jobs import demo as module
-from scout_dask_io.jobs.demo import demo, organoid
+from scout_dask_io.jobs.demo import SHAPE, demo, organoid
 
 SMALL = (9, 40, 50)
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the demonstration a small one."""
-    monkeypatch.setattr(module, "organoid", lambda channel: organoid(channel, SMALL))
-
-
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small_demo")
 def test_demo_leaves_planes_and_an_equal_array(tmp_path: Path):
     said: list[str] = []
     report = demo(tmp_path / "new" / "demo", say=said.append)
@@ -42,7 +36,7 @@ def test_demo_leaves_planes_and_an_equal_array(tmp_path: Path):
         np.testing.assert_array_equal(array[channel], organoid(channel, SMALL))
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small_demo")
 def test_demo_without_a_folder_makes_a_fresh_one_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -53,7 +47,7 @@ def test_demo_without_a_folder_makes_a_fresh_one_each_time(
     assert Path(first.zarr).is_relative_to(tmp_path)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small_demo")
 def test_demo_takes_an_empty_folder(tmp_path: Path):
     assert demo(tmp_path).verify.equal
 
@@ -77,6 +71,12 @@ def test_demo_names_the_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(WriteError, match=r"locked cannot be made: Permission denied"):
         demo(tmp_path / "locked")
+
+
+def test_the_organoid_is_as_large_as_the_demonstration_says():
+    assert SHAPE == (48, 400, 500)
+    assert "48 planes of 400 x 500 pixels" in str(demo.__doc__)
+    assert inspect.signature(organoid).parameters["shape"].default == SHAPE
 
 
 def test_the_organoid_is_the_same_for_a_seed_and_another_for_another():

@@ -8,6 +8,7 @@ import os
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -113,12 +114,15 @@ def test_counts_and_regions_are_those_of_numpy(tmp_path_factory, data):
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "synchronous", "processes"])
-def test_the_answer_is_the_same_on_every_scheduler(tmp_path: Path, planes, scheduler: str):
+def test_the_answer_is_the_same_on_every_scheduler(
+    tmp_path: Path, planes, scheduler: str, processes: dict[str, Any]
+):
     src, data = planes
     changed = data.copy()
     changed[5:7, 3] ^= 1
     dst = stored(tmp_path / "dst", changed)
-    with dask.config.set(scheduler=scheduler):
+    settings = processes if scheduler == "processes" else {"scheduler": scheduler}
+    with dask.config.set(settings):
         report = verify(src, dst)
     assert (report.n_differing, report.n_regions) == (2 * 41, 3)
     assert [r.region[2].start for r in report.regions] == [0, 16, 32]

@@ -13,6 +13,7 @@ was listed; ``tiffs``, how often tifffile was given a file.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -23,7 +24,11 @@ from typing import Any
 import dask
 import tifffile
 
-import scout_dask_io as io
+# What calls import is there before they are made, once for all of them.
+for name in ("distributed", "matplotlib.figure", "matplotlib.backends.backend_svg"):
+    importlib.import_module(name)
+
+import scout_dask_io as io  # noqa: E402
 
 
 def main(folder: str) -> None:

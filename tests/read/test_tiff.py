@@ -128,8 +128,9 @@ def test_chunks_that_do_not_fit_are_an_error(folder):
 
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
-def test_every_scheduler_computes_the_same(folder, volume, scheduler):
-    with dask.config.set(scheduler=scheduler, num_workers=2):
+def test_every_scheduler_computes_the_same(folder, volume, scheduler, processes):
+    settings = processes if scheduler == "processes" else {"scheduler": scheduler}
+    with dask.config.set(settings, num_workers=2):
         lazy = imread_folder(folder, 2, chunks=(4, 20, 30))
         np.testing.assert_array_equal((lazy + 1).compute(), volume + 1)
 

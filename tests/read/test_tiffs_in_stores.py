@@ -20,7 +20,7 @@ import pytest
 import s3fs
 import tifffile
 import zarr
-from helpers import make_volume, python, shared_data, write_channels, write_planes
+from helpers import command, make_volume, shared_data, write_channels, write_planes
 from object_store import Lab, Request, faulty_proxy, options
 
 import scout_dask_io as io
@@ -719,23 +719,21 @@ def test_the_brain_goes_from_planes_in_a_store_to_zarr_in_it_and_back(
     assert (io.voxel_size(lazy), io.voxel_size(local)) == (None, None)  # as ImageJ left them
 
 
-@pytest.mark.slow
 def test_the_command_line_takes_urls_of_planes(lab: Lab, tmp_path: Path) -> None:
     volume = make_volume((5, 30, 41))
     url = planes_at(lab, tmp_path, volume)
     given = []
     for key in ("key", "secret", "endpoint_url"):
         given += ["--storage-option", f"{key}={lab.options[key]}"]
-    run = ["-m", "scout_dask_io"]
-    assert f"{url} can be read whole" in python(*run, "scan", url, *given)
-    assert json.loads(python(*run, "scan", url, "--json", *given))["folders"][0]["n_files"] == 5
-    assert "folder of planes" in python(*run, "info", url, *given)
-    assert json.loads(python(*run, "info", url, "--json", *given))["path"] == url
+    assert f"{url} can be read whole" in command("scan", url, *given)
+    assert json.loads(command("scan", url, "--json", *given))["folders"][0]["n_files"] == 5
+    assert "folder of planes" in command("info", url, *given)
+    assert json.loads(command("info", url, "--json", *given))["path"] == url
     target = str(tmp_path / "a.zarr")
-    python(*run, "convert", url, target, "--chunks", "4,8,16", *given)
+    command("convert", url, target, "--chunks", "4,8,16", *given)
     np.testing.assert_array_equal(io.open(target, mode="r")[...], volume)
-    assert "equal" in python(*run, "verify", url, target, *given)
-    python(*run, "preview", url, str(tmp_path / "p.png"), *given)
+    assert "equal" in command("verify", url, target, *given)
+    command("preview", url, str(tmp_path / "p.png"), *given)
     assert (tmp_path / "p.png").stat().st_size > 100
 
 

@@ -15,7 +15,7 @@ import dask.array as da
 import fsspec
 import numpy as np
 import pytest
-from helpers import REPO, make_volume, python, shared_data, write_planes
+from helpers import REPO, command, make_volume, shared_data, write_planes
 from object_store import Lab, faulty_proxy, options
 
 import scout_dask_io as io
@@ -414,21 +414,19 @@ def test_secrets_are_not_shown(lab: Lab, volume: np.ndarray) -> None:
     assert b"endpoint" not in stored
 
 
-@pytest.mark.slow
 def test_the_command_line_takes_urls_and_what_reaches_them(lab: Lab, tmp_path: Path) -> None:
     write_planes(tmp_path / "planes", make_volume(SHAPE))
     given = []
     for key in ("key", "secret", "endpoint_url"):
         given += ["--storage-option", f"{key}={lab.options[key]}"]
-    run = ["-m", "scout_dask_io"]
-    plan = python(*run, "convert", str(tmp_path / "planes"), lab.url, "--dry-run", *given)
+    plan = command("convert", str(tmp_path / "planes"), lab.url, "--dry-run", *given)
     assert lab.url in plan
     assert lab.names() == []
-    python(*run, "convert", str(tmp_path / "planes"), lab.url, "--chunks", "4,8,16", *given)
+    command("convert", str(tmp_path / "planes"), lab.url, "--chunks", "4,8,16", *given)
     np.testing.assert_array_equal(lab.by_zarr(), make_volume(SHAPE))
     as_json = ["--storage-option", json.dumps(lab.options)]
-    assert "equal" in python(*run, "verify", str(tmp_path / "planes"), lab.url, *as_json)
-    assert "36 of 36 chunks" in python(*run, "info", lab.url, *given)
+    assert "equal" in command("verify", str(tmp_path / "planes"), lab.url, *as_json)
+    assert "36 of 36 chunks" in command("info", lab.url, *given)
 
 
 @pytest.fixture(scope="module")

@@ -32,12 +32,13 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Give one browser for all pages; each page is another server's, and opened anew."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path / 'profile'}"]:
+    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(flag)
     options.binary_location = str(CHROMIUM)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})

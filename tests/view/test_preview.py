@@ -64,7 +64,7 @@ class Huge(Source):
         self.largest = max(self.largest, int(np.prod(extents)))
         cells = [-(-s.stop // c) - s.start // c for s, c in zip(region, self._cell, strict=True)]
         self.elements += int(np.prod(cells) * np.prod(self._cell))
-        yield tuple(slice(0, n) for n in extents), np.full(extents, 7, "u2")
+        yield tuple(slice(0, n) for n in extents), np.broadcast_to(np.uint16(7), extents)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "dask", "folder", "tiff", "zarr"])

@@ -641,3 +641,16 @@ def test_lower_levels_have_a_codec_of_their_own_where_one_is_asked_for_or_none(t
     assert json.loads((tmp_path / "c.zarr/.zarray").read_text())["compressor"]["cname"] == "zstd"
     io.convert(path / "0", tmp_path / "d.zarr", ome=True, levels=2)
     assert codecs(tmp_path / "d.zarr", 2) == ["zstd", "lz4"]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_group_that_is_opened_lists_its_levels_and_no_file_of_this_library(
+    tmp_path: Path, version: str
+):
+    written = io.write_ome_zarr(tmp_path / "a", VOLUME, axes="zyx", levels=2, version=version)
+    (tmp_path / "a" / "notes.txt").touch()
+    for group in (written, io.open(tmp_path / "a")):
+        # zarr warns of what is no part of a hierarchy: of a stranger's file, not of the manifest.
+        with pytest.warns(UserWarning, match="is not recognized") as warned:
+            assert sorted(name for name, _ in group.members()) == ["0", "1"]
+        assert ["notes.txt" in str(w.message) for w in warned] == [True]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
-from helpers import make_volume, python, write_planes
+from helpers import command, make_volume, python, write_planes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -334,7 +334,7 @@ def test_fill_values_are_kept_to_the_bit_and_make_no_shard(tmp_path: Path) -> No
     assert (tmp_path / "0.0" / "c/1/0/0").exists()
 
 
-@pytest.mark.parametrize("route", ["source", "blocks"])
+@pytest.mark.parametrize("route", ["source", pytest.param("blocks", marks=pytest.mark.slow)])
 def test_peak_memory_of_sharding_stays_within_what_is_projected(tmp_path: Path, route: str) -> None:
     code = """
 import sys, numpy as np, dask, dask.array as da
@@ -400,11 +400,11 @@ def test_the_command_line_shards_and_its_plan_counts_the_files(tmp_path: Path) -
     write_planes(tmp_path / "planes", make_volume(SHAPE))
     src, dst = str(tmp_path / "planes"), str(tmp_path / "a.zarr")
     args = ["convert", src, dst, "--chunks", "4,8,16", "--zarr-format", "3", "--shards", "8,32,32"]
-    text = python("-m", "scout_dask_io", *args, "--dry-run")
+    text = command(*args, "--dry-run")
     assert "12 shards of 8 x 32 x 32" in text
     assert "13 at most" in text
-    plan = json.loads(python("-m", "scout_dask_io", *args, "--dry-run", "--json"))
+    plan = json.loads(command(*args, "--dry-run", "--json"))
     assert plan["write"]["shards"] == [8, 32, 32]
     assert plan["n_files"] == 13
-    python("-m", "scout_dask_io", *args, "-q")
+    command(*args, "-q")
     np.testing.assert_array_equal(zarr.open_array(dst, mode="r")[...], make_volume(SHAPE))
