@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import cache, cached_property, lru_cache, partial
-from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -38,10 +36,10 @@ from scout_dask_io.files.requests import BATCH_NBYTES
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
 from scout_dask_io.store.chunk_v3 import ShardFormat
-from scout_dask_io.store.conventions import group_text
+from scout_dask_io.store.collection import held_by
 from scout_dask_io.store.decompression import bounded
 from scout_dask_io.store.fingerprint import Fingerprint
-from scout_dask_io.store.image import find_level, ome_attributes, read_image
+from scout_dask_io.store.image import find_level
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import (
@@ -64,9 +62,6 @@ from scout_dask_io.store.shards import ShardIndex, iter_parts
 # A dask block of a few whole chunks: long against the scheduler's overhead,
 # small enough that a dozen of them fit anywhere.
 BLOCK_NBYTES = 32 * 2**20
-
-# So many images of a group are named at most.
-_NAMED = 4
 
 
 def default_blocks(
@@ -542,60 +537,11 @@ def open_source(
     return source_of_node(open_node(locate(path)), nested=nested)
 
 
-def _held(node: Node) -> str:
-    """Say what a group holds, and what to give: an array, or an image in a group below it."""
-    below = _folders_in(node.location)
-    # A SpatialData collection has its images one group deeper.
-    for name in ("images", "labels") if "spatialdata_attrs" in node.attributes else ():
-        below += [f"{name}/{inner}" for inner in _folders_in(node.location / name)]
-    images: list[str] = []
-    for name in chain(sorted(below), _fields_of(node)):
-        with suppress(LayoutError, PathNotFoundError, ChunkReadError):
-            place = node.location.below(name)
-            if place is None or str(place) in images:
-                continue
-            if read_image(place) is not None:
-                images.append(str(place))
-        if len(images) == _NAMED:
-            break
-    if not images:
-        return group_text(node)
-    return f"it holds images. Give one of them, as {', '.join(images)}."
-
-
-def _fields_of(node: Node) -> Iterator[str]:
-    """Yield where the images of a plate lie, or of a well: in the fields that a well names."""
-    said = ome_attributes(node)
-    plate, well = said.get("plate"), said.get("well")
-    if isinstance(well, dict):
-        yield from _paths(well.get("images"))
-    for path in _paths(plate.get("wells")) if isinstance(plate, dict) else ():
-        own: Any = None
-        with suppress(LayoutError, ChunkReadError):
-            place = node.location.below(path)
-            found = None if place is None else read_node(place)
-            own = None if found is None else ome_attributes(found).get("well")
-        fields = _paths(own.get("images")) if isinstance(own, dict) else []
-        yield from (f"{path}/{field}" for field in fields or ["0"])
-
-
-def _paths(entries: Any) -> list[str]:
-    """Give the paths of a list of entries as OME-Zarr has them."""
-    found = entries if isinstance(entries, list) else []
-    return [str(e["path"]) for e in found if isinstance(e, dict) and e.get("path")]
-
-
-def _folders_in(place: Location) -> list[str]:
-    with suppress(ChunkReadError, FileNotFoundError):
-        return [child.name for child in place.children() if child.is_folder]
-    return []  # of a store that lists nothing
-
-
 def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
     """Describe an array that was opened as a source, as :func:`open_source` does."""
     root = node.location
     if node.kind == "group":
-        raise PathNotFoundError(f"{root} is a Zarr group, expected an array; {_held(node)}")
+        raise PathNotFoundError(f"{root} is a Zarr group, expected an array; {held_by(node)}")
     layout = detect_layout(node, nested=nested)
     fmt: ChunkFormat | None = None
     if layout.zarr_format == 2:
