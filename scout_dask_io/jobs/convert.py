@@ -15,7 +15,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -68,6 +67,7 @@ from scout_dask_io.store.manifest import read_manifest
 from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.sidecar import check_beside, has_beside, sheet_paths, stands
 from scout_dask_io.store.transaction import unfinished
+from scout_dask_io.write.inputs import check_kind
 from scout_dask_io.write.labels import LabelPlan, plan_labels
 from scout_dask_io.write.ome_zarr import write_ome_zarr
 from scout_dask_io.write.options import Limits, Storage, WriteMode, usual_chunks, usual_codecs
@@ -314,6 +314,8 @@ def plan_with(
     else:
         opened = opener(source)
     check_names(opened, selection)
+    with about(opened.path):
+        check_kind(opened.array.dtype, opened.array.ndim)
     if how.axes is not None:
         opened = with_axes(opened, how.axes)
     elif how.ome and not opened.unclear and is_guess(opened):
@@ -373,8 +375,7 @@ def plan_with(
         asked["colors"] = info.colors or None
     else:
         asked |= {"codec": usual_codecs(how.codec)[0], "zarr_format": how.zarr_format}
-        with about(source) if not 1 <= data.ndim <= 5 else nullcontext():
-            write = plan_zarr(data, how.chunks, **asked)
+        write = plan_zarr(data, how.chunks, **asked)
         n_units, n_tasks = write.n_units, write.n_units + 1
         asked["voxel_size"] = info.voxel_size
         asked |= {"attributes": attributes_of(opened.info, channels)}

@@ -80,20 +80,30 @@ def readable(data: Any) -> WriteInput:
             f"data must be a dask or numpy array, got {type(data).__name__}. "
             "np.asarray or dask.array.from_array makes it one."
         )
-    # "g" and "G" are C's long doubles, which Zarr does not have.
-    dtype, ndim = data.dtype, data.ndim
-    if not 1 <= ndim <= 5 or dtype.kind not in "biufc" or dtype.char in "gG":
-        raise ArgumentError(
-            f"data must have 1 to 5 axes and a bool, integer, float or complex dtype, got {ndim} "
-            f"axes of {dtype}"
-        )
+    check_kind(data.dtype, data.ndim)
     if isinstance(data, da.Array):
         source = source_of(data)
         return WriteInput(array=data) if source is None else WriteInput(source)
     if isinstance(data, Source):
         return WriteInput(data)
-    token = f"numpy-{dtype.str}-{data.shape}-{array_crc32c(data):08x}"
+    token = f"numpy-{data.dtype.str}-{data.shape}-{array_crc32c(data):08x}"
     return WriteInput(ArraySource(data, token))
+
+
+def check_kind(dtype: np.dtype[Any], ndim: int) -> None:
+    """Refuse data of a kind that arrays of this library do not hold.
+
+    Raises
+    ------
+    ArgumentError
+        If they have no axis or more than five, or are no numbers.
+    """
+    # "g" and "G" are C's long doubles, which Zarr does not have.
+    if not 1 <= ndim <= 5 or dtype.kind not in "biufc" or dtype.char in "gG":
+        raise ArgumentError(
+            f"data must have 1 to 5 axes and a bool, integer, float or complex dtype, got {ndim} "
+            f"axes of {dtype}"
+        )
 
 
 def check_unmasked(data: Any) -> None:

@@ -97,6 +97,18 @@ def test_info_names_other_data_types(tmp_path: Path, dtype: Any) -> None:
         io.preview(path)
 
 
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 5), "M8[s]"), ((4, 5), "S3"), ((1,) * 6, "u2")])
+@pytest.mark.parametrize("ome", [False, True])
+def test_what_cannot_be_converted_is_an_error_that_names_the_array(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str, ome: bool
+) -> None:
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, shape=shape, dtype=dtype, chunks=shape, zarr_format=2, fill_value=None)
+    with pytest.raises(io.ArgumentError, match=rf"a\.zarr: data must .* {len(shape)} axes"):
+        io.convert(path, tmp_path / "b.zarr", ome=ome)
+    assert not (tmp_path / "b.zarr").exists()
+
+
 def test_an_array_without_axes_is_no_picture(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "a.zarr", shape=(), dtype="i4", zarr_format=2)[...] = 5
     with pytest.raises(ArgumentError, match="a picture needs"):
