@@ -17,7 +17,7 @@ from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.jobs.report import JobReport
 from scout_dask_io.store.layout import detect_layout, stale_files
 from scout_dask_io.store.metadata import Node, parse_metadata, read_node, separator_of
-from scout_dask_io.store.nodes import listed_separators
+from scout_dask_io.store.nodes import separators_in_store
 from scout_dask_io.store.remote_staging import MARKER_NAME, parse_marker
 from scout_dask_io.store.staging import find_staging, leftovers
 
@@ -163,7 +163,7 @@ def _stored(array: Node) -> str | None:
     if array.location.on_disk:
         layout = detect_layout(array)
         return layout.separator if layout.decided_by == "disk" else None
-    found = listed_separators(array)
+    found = separators_in_store(array)
     # Other files may lie there alone; flat is what readers take it for anyway.
     return "/" if "/" in found else None
 

@@ -195,7 +195,7 @@ def _check_layout(node: Node) -> None:
     stated = separator_of(node.metadata)
     if stated == "/" and node.head(MANIFEST_NAME) is not None:
         return  # this library's own, which it keys so
-    found = set() if stated == "/" else listed_separators(node)
+    found = set() if stated == "/" else _listed_separators(node)
     found = found or _probed_separators(node)
     if found and (stated or ".") not in found:
         lie = "nested" if found == {"/"} else "flat"
@@ -206,7 +206,18 @@ def _check_layout(node: Node) -> None:
         )
 
 
-def listed_separators(node: Node) -> set[str]:
+def separators_in_store(node: Node) -> set[str]:
+    """Give how the chunks of a v2 array in a store are keyed: by a listing, or a look at some.
+
+    Raises
+    ------
+    LayoutError
+        If flat and nested chunks lie side by side.
+    """
+    return _listed_separators(node) or _probed_separators(node)
+
+
+def _listed_separators(node: Node) -> set[str]:
     """Give how the chunks of a v2 array in a store are keyed, by its listing, if it can be had.
 
     Raises

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from helpers import make_volume
 from servers import http_server
 
 import scout_dask_io as io
-from scout_dask_io.errors import PathNotFoundError
+from scout_dask_io.errors import PathNotFoundError, WriteError
 
 DATA = make_volume((4, 20, 24))
 
@@ -70,3 +72,26 @@ def test_a_group_that_is_not_listed_is_not_said_to_be_empty(
     with pytest.raises(PathNotFoundError, match=f"arrays inner.*as {address}/g/inner"):
         io.read_zarr(f"{address}/g")
     np.testing.assert_array_equal(io.read_zarr(f"{address}/g/inner").compute(), DATA)
+
+
+@pytest.mark.parametrize("name", ["a b", "a+b#c", "plain"])
+def test_parts_of_files_are_read_where_a_server_gives_whole_files_alone(
+    tmp_path: Path, address: str, name: str
+):
+    # A name with an escape is asked for by fsspec, another one by obstore.
+    io.write_zarr(tmp_path / f"{name}.zarr", DATA, (2, 5, 6), zarr_format=3, shards=(4, 10, 12))
+    io.imsave(tmp_path / f"{name}.tif", DATA)
+    url = f"{address}/{urllib.parse.quote(name)}"
+    np.testing.assert_array_equal(io.read_zarr(f"{url}.zarr").compute(), DATA)
+    np.testing.assert_array_equal(io.read_zarr(f"{url}.zarr")[1:3, 4:9, 5:7], DATA[1:3, 4:9, 5:7])
+    np.testing.assert_array_equal(io.imread(f"{url}.tif")[2].compute(), DATA[2])
+
+
+def test_repair_looks_at_chunks_where_nothing_is_listed(tmp_path: Path, address: str):
+    io.write_zarr(tmp_path / "a.zarr", DATA, 8)
+    document = json.loads((tmp_path / "a.zarr/.zarray").read_text())
+    del document["dimension_separator"]
+    (tmp_path / "a.zarr/.zarray").write_text(json.dumps(document))
+    assert len(io.repair(f"{address}/a.zarr", dry_run=True).actions) == 1
+    with pytest.raises(WriteError, match=r"\.zarray: it cannot be written"):
+        io.repair(f"{address}/a.zarr")
