@@ -21,13 +21,14 @@ from scout_dask_io.core.grid import Region, Shape, chunk_counts
 #: The largest values of cameras of 12, 14 and 16 bits, in arrays whose dtype holds more.
 SATURATED = (4095, 16383, 65535)
 # Pixels of a grid along each axis of a plane, at most, and the least distance between them
-# in planes that are not tiny: a sixteenth of the pixels is still cheap to copy.
-GRID, LEAST_STEP, TINY = 256, 4, 64
+# in planes that are not tiny: a sixteenth of the pixels is still cheap to copy. Distances are
+# odd: stripes of 2, 4 and 8 pixels, as sensors have, would be the same in all pixels looked at.
+GRID, LEAST_STEP, TINY = 256, 5, 64
 # Parts of a piece that are looked at twice while they are in the processor's caches. In smaller
 # ones the calls cost more than a second-level cache that holds them saves.
 PIECE_NBYTES = 2**21
 # Extents before a record: of planes, the sample, what is beside it, and the grid.
-_HEAD, _N_HEAD = np.dtype("<i8"), 7
+_HEAD, _N_HEAD = np.dtype("<i8"), 8
 
 
 def _plane_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -70,36 +71,36 @@ def grid_steps(shape: Shape) -> tuple[int, int]:
     Examples
     --------
     >>> grid_steps((100, 2048, 7000)), grid_steps((30, 50))
-    ((8, 28), (1, 1))
+    ((9, 29), (1, 1))
     """
-    y, x = (max(-(-n // GRID), LEAST_STEP if n > TINY else 1) for n in shape[-2:])
+    y, x = (max(-(-n // GRID), LEAST_STEP if n > TINY else 1) | 1 for n in shape[-2:])
     return y, x
 
 
 def sample_thinning(shape: Shape) -> tuple[int, int]:
     """Give how many pixels of the grid, along y and x, one of the sample stands for.
 
-    About 64 along each axis are enough for percentiles, and sorting more is what a
+    About 50 along each axis are enough for percentiles, and sorting more is what a
     sheet would cost most.
 
     Examples
     --------
     >>> sample_thinning((100, 2048, 700)), sample_thinning((30, 50))
-    ((4, 2), (1, 1))
+    ((5, 3), (1, 1))
     """
     grid = chunk_counts(shape[-2:], grid_steps(shape))
-    y, x = (4 if n > 192 else 2 if n > 96 else 1 for n in grid)
+    y, x = (5 if n > 160 else 3 if n > 80 else 1 for n in grid)
     return y, x
 
 
-def next_columns(start: int, stop: int, step: int) -> tuple[int, int]:
-    """Give which pixels next to one of the sample, one column further, lie from a place to another.
+def next_pixels(start: int, stop: int, step: int) -> tuple[int, int]:
+    """Give which pixels next to one of the sample, one further along an axis, lie between places.
 
     They are numbered as those of the sample; where that has every pixel, there are none to be kept.
 
     Examples
     --------
-    >>> next_columns(0, 64, 8), next_columns(64, 100, 8), next_columns(0, 64, 1)
+    >>> next_pixels(0, 64, 8), next_pixels(64, 100, 8), next_pixels(0, 64, 1)
     ((0, 8), (8, 13), (0, 0))
     """
     return (-(-(start - 1) // step), -(-(stop - 1) // step)) if step > 1 else (0, 0)
@@ -117,22 +118,24 @@ class Record:
     beside : numpy.ndarray
         The pixels one column further than those of the sample, where these are not next to
         one another: how much they differ tells what is in focus.
+    below : numpy.ndarray
+        Those one row further. Rows and columns of what differs tell of fine stripes.
     xy, zy, zx : numpy.ndarray
         Maxima of all pixels of the grid: ``(series, y, x)`` along z, ``(plane, y)`` along
         x and ``(plane, x)`` along y.
     """
 
-    __slots__ = ("beside", "planes", "sample", "xy", "zx", "zy")
+    __slots__ = ("below", "beside", "planes", "sample", "xy", "zx", "zy")
 
     def __init__(self, raw: bytes, dtype: np.dtype[Any], *, exact_only: bool = False) -> None:
         head = np.frombuffer(raw, _HEAD, _N_HEAD).tolist()
-        n, high, wide, beside, n_series, grid_high, grid_wide = head
+        n, high, wide, beside, below, n_series, grid_high, grid_wide = head
         kind = _plane_dtype(dtype)
         self.planes = np.frombuffer(raw, kind, n, offset=_N_HEAD * _HEAD.itemsize)
         if exact_only:
             return
         shapes = (
-            (n, high, wide), (n, high, beside),
+            (n, high, wide), (n, high, beside), (n, below, wide),
             (n_series, grid_high, grid_wide), (n, grid_high), (n, grid_wide),
         )  # fmt: skip
         # One look at the rest, cut into its arrays.
@@ -140,7 +143,7 @@ class Record:
         ends = list(accumulate(map(math.prod, shapes)))
         if len(rest) != ends[-1]:
             raise ValueError(f"a record of {len(raw):,} bytes is damaged")
-        self.sample, self.beside, self.xy, self.zy, self.zx = (
+        self.sample, self.beside, self.below, self.xy, self.zy, self.zx = (
             part.reshape(shape)
             for part, shape in zip(np.split(rest, ends[:-1]), shapes, strict=True)
         )
@@ -183,13 +186,18 @@ class PlaneGatherer:
         self._before = tuple(-(-s.start // t) for s, t in ends)
         kept = (-(-s.stop // t) + -s.start // t for s, t in ends)
         self._sample = np.zeros((n_planes, *kept), self._dtype)
-        # Those of the sample alone, and the columns next to them.
+        # Those of the sample alone, and the columns and rows next to them.
         self._every = tuple(a * b for a, b in zip(self._steps, self._thinning, strict=True))
-        rows, columns = region[-2:]
-        self._above = -(-rows.start // self._every[0])
-        self._left, right = next_columns(columns.start, columns.stop, self._every[1])
-        high = -(-rows.stop // self._every[0]) - self._above
-        self._beside = np.zeros((n_planes, high, right - self._left), self._dtype)
+        first, last, behind, stop = zip(
+            *((-(-s.start // t), -(-s.stop // t), *next_pixels(s.start, s.stop, t))
+              for s, t in zip(region[-2:], self._every, strict=True)),
+            strict=True,
+        )  # fmt: skip
+        self._first, self._next = first, behind
+        high, wide = (b - a for a, b in zip(first, last, strict=True))
+        below, beside = (b - a for a, b in zip(behind, stop, strict=True))
+        self._beside = np.zeros((n_planes, high, beside), self._dtype)
+        self._below = np.zeros((n_planes, below, wide), self._dtype)
         self._tops, self._seen_tops = frozenset(saturated(self._dtype)), False
 
     def put(self, where: Region, values: np.ndarray) -> np.ndarray:
@@ -258,12 +266,15 @@ class PlaneGatherer:
         found = planes[:, -y % ty :: ty, -x % tx :: tx]
         top, left = -(-y // ty) - above, -(-x // tx) - before
         self._sample[at, top : top + found.shape[1], left : left + found.shape[2]] = found
+        sy, sx = self._every
         if self._beside.size:
-            sy, sx = self._every
             found = planes[:, -y % sy :: sy, (1 - x) % sx :: sx]
-            if found.size:
-                top, left = -(-y // sy) - self._above, -(-(x - 1) // sx) - self._left
-                self._beside[at, top : top + found.shape[1], left : left + found.shape[2]] = found
+            top, left = -(-y // sy) - self._first[0], -(-(x - 1) // sx) - self._next[1]
+            self._beside[at, top : top + found.shape[1], left : left + found.shape[2]] = found
+        if self._below.size:
+            found = planes[:, (1 - y) % sy :: sy, -x % sx :: sx]
+            top, left = -(-(y - 1) // sy) - self._next[0], -(-x // sx) - self._first[1]
+            self._below[at, top : top + found.shape[1], left : left + found.shape[2]] = found
 
     def _exact(self) -> np.ndarray:
         planes = np.empty(len(self._n), _plane_dtype(self._dtype))
@@ -277,17 +288,19 @@ class PlaneGatherer:
         stack = self._sample
         largest: Any = np.fmax if stack.dtype.kind == "f" else np.maximum
         ty, tx = self._thinning
-        each = stack.reshape(-1, n_z, *stack.shape[1:])
+        each = stack.reshape(len(stack) // n_z, n_z, *stack.shape[1:])
         arrays = (
             self._exact(),
             # Counted from the array's first.
             stack[:, -self._before[0] % ty :: ty, -self._before[1] % tx :: tx],
             self._beside,
+            self._below,
             largest.reduce(each, axis=1),
             _max_along(stack, 2, largest),
             _max_along(stack, 1, largest),
         )
-        head = np.array([*arrays[1].shape, arrays[2].shape[-1], *arrays[3].shape], _HEAD)
+        beside, below = arrays[2].shape[2], arrays[3].shape[1]
+        head = np.array([*arrays[1].shape, beside, below, *arrays[4].shape], _HEAD)
         # numpy's own format takes ten times as long, for its headers.
         return b"".join(array.tobytes() for array in (head, *arrays))
 

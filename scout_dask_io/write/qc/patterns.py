@@ -21,6 +21,8 @@ MOST_BENT = 8
 LEAST_CHANGE, TIMES_USUAL = 0.15, 8
 # Parts of all change that a period or a drift explains.
 EXPLAINED = 0.75
+# Parts of a row that are held against one another, where stripes are looked for.
+QUARTERS = 4
 # Likeness of planes in another place, and how much more it is than in the place they have.
 LIKE, MORE_LIKE = 0.4, 0.25
 
@@ -220,30 +222,52 @@ def _overlap(plane: np.ndarray, shift: Any) -> np.ndarray:
     ]
 
 
-def stripes(planes: np.ndarray) -> np.ndarray:
+def stripes(planes: np.ndarray, below: np.ndarray, beside: np.ndarray) -> np.ndarray:
     """Tell how much the rows, and the columns, of each plane differ beyond what its pixels do.
 
-    Gives ``(plane, 2)``; 1 is what pixels of no relation have.
+    ``below`` and ``beside`` are the pixels next to those of the first rows and columns, one row
+    and one column further, or none where ``planes`` has them: they tell of fine stripes, those of
+    ``planes``, which lie farther apart, of coarse ones.
+
+    Gives ``(plane, 2)``, as parts of what the mean of as many pixels without relation varies by;
+    what only some quarters of a row have, as a sample has it, is no stripe.
     """
     found = _as_floats(planes)
     if min(found.shape[1:]) < 16:
-        return np.ones((len(found), 2))
-    return np.stack([_stripes(found, 1), _stripes(found, 2)], axis=1)
+        return np.zeros((len(found), 2))
+    coarse = [_coarse(found, axis) for axis in (1, 2)]
+    fine = []
+    for axis, other in ((1, below), (2, beside)):
+        n = other.shape[axis]
+        here = (slice(None),) * axis
+        apart = _as_floats(other) - found[(*here, slice(n))] if n else np.diff(found, axis=axis)
+        fine.append(_shared(apart, axis))
+    return np.maximum(coarse, fine).T
 
 
-def _stripes(planes: np.ndarray, axis: int) -> np.ndarray:
-    """Compare what rows have in common, less that of the rows above and below, with its noise."""
-    along = 3 - axis
-    n, wide = planes.shape[axis], planes.shape[along]
+def _coarse(planes: np.ndarray, axis: int) -> np.ndarray:
+    """Look at rows less the rows above and below."""
+    n = planes.shape[axis]
     here = (slice(None),) * axis
     curved = planes[(*here, slice(2, n))] + planes[(*here, slice(0, n - 2))]
     curved *= np.float32(-0.5)
     curved += planes[(*here, slice(1, n - 1))]
-    rows = np.sort(np.abs(curved.mean(axis=along)), axis=1)
-    noise = np.abs(curved, out=curved).mean(axis=(1, 2))
-    # The three quarters that differ least: an edge of the sample, in a few rows, is no stripe.
-    common = rows[:, : rows.shape[1] * 3 // 4].mean(axis=1)
-    return np.where(noise > 0, common / np.where(noise > 0, noise, 1) * np.sqrt(wide) / 0.5, 1.0)
+    return _shared(curved, axis)
+
+
+def _shared(apart: np.ndarray, axis: int) -> np.ndarray:
+    """Compare what quarters of rows have in common with the noise of their mean."""
+    along = 3 - axis
+    wide = apart.shape[along]
+    parts = np.array_split(apart, QUARTERS, axis=along)
+    quarters = np.array([part.mean(axis=along, dtype=np.float64) for part in parts])
+    alone = np.sum(np.square(quarters), axis=0)
+    shared = (np.square(quarters.sum(axis=0)) - alone) / (QUARTERS * (QUARTERS - 1))
+    noise = np.abs(apart, out=apart).mean(axis=(1, 2))
+    # An edge of the sample, in a row or two, is no stripe: none counts for over four usual ones.
+    most = 4 * np.abs(shared).mean(axis=1, keepdims=True)
+    common = np.sqrt(np.maximum(np.clip(shared, -most, most).mean(axis=1), 0))
+    return np.where(noise > 0, common / np.where(noise > 0, noise, 1) * np.sqrt(wide), 0.0)
 
 
 def of_stripes(rows: np.ndarray, columns: np.ndarray) -> str:

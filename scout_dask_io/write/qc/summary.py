@@ -14,7 +14,7 @@ from scout_dask_io.core.grid import Blocks, Region, Shape, chunk_counts, iter_bl
 from scout_dask_io.write.qc.gather import (
     Record,
     grid_steps,
-    next_columns,
+    next_pixels,
     no_planes,
     sample_thinning,
     saturated,
@@ -115,11 +115,11 @@ def summarise(shape: Shape, dtype: np.dtype[Any], units: Blocks, load: Records) 
     shown = _Shown(shape, dtype)
     n_z, n_shown = lead[-1], len(shown)
     counts = np.zeros((n_shown, len(edges) - 1), np.int64)
-    for numbers, sample, beside in _slabs(shape, dtype, units, load, shown):
+    for numbers, sample, beside, below in _slabs(shape, dtype, units, load, shown):
         values = sample.reshape(len(numbers), -1)
         mean[numbers], found[numbers] = _moments(values)
         sharpness[numbers] = _sharpness(sample, beside)
-        striped[numbers] = stripes(sample)
+        striped[numbers] = stripes(sample, below, beside)
         for k, plane in zip(numbers.tolist(), prepared(sample), strict=True):
             neighbours.put(k, plane)
         crc[numbers] = [zlib.crc32(row.tobytes()) for row in values]
@@ -191,14 +191,16 @@ def _slabs(
     units: Blocks,
     load: Records,
     shown: _Shown,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield planes that lie in the same units: numbers, their sample, and what is beside it."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield planes that lie in the same units: numbers, their sample, what is beside and below."""
     numbers = _numbers(shape)
     steps, (thin_y, thin_x) = grid_steps(shape), sample_thinning(shape)
     grid = chunk_counts(shape[-2:], steps)
-    step_x = steps[1] * thin_x
-    n_beside = next_columns(0, shape[-1], step_x)[1]
-    whole = beside = np.zeros((0, 0, 0), dtype)
+    step_y, step_x = steps[0] * thin_y, steps[1] * thin_x
+    n_below, n_beside = (
+        next_pixels(0, n, step)[1] for n, step in zip(shape[-2:], (step_y, step_x), strict=True)
+    )
+    whole = beside = below = np.zeros((0, 0, 0), dtype)
     n_parts = len(units[-2]) * len(units[-1])
     records = load(_all_of(units))
     for unit, ((_, region), raw) in enumerate(zip(iter_block_regions(units), records, strict=True)):
@@ -207,15 +209,18 @@ def _slabs(
         if unit % n_parts == 0:
             whole = np.zeros((len(at), *chunk_counts(grid, (thin_y, thin_x))), dtype)
             beside = np.zeros((*whole.shape[:2], n_beside), dtype)
+            below = np.zeros((len(at), n_below, whole.shape[2]), dtype)
         top, left = chunk_counts(tuple(s.start for s in region[-2:]), steps)
         shown.put(region, at, record, top, left)
         y, x = chunk_counts((top, left), (thin_y, thin_x))
         high, wide = record.sample.shape[1:]
         whole[:, y : y + high, x : x + wide] = record.sample
-        left = next_columns(region[-1].start, region[-1].stop, step_x)[0]
+        left = next_pixels(region[-1].start, region[-1].stop, step_x)[0]
         beside[:, y : y + high, left : left + record.beside.shape[2]] = record.beside
+        top = next_pixels(region[-2].start, region[-2].stop, step_y)[0]
+        below[:, top : top + record.below.shape[1], x : x + wide] = record.below
         if unit % n_parts == n_parts - 1:
-            yield at, whole, beside
+            yield at, whole, beside, below
 
 
 class _Neighbours:
