@@ -49,6 +49,8 @@ class Source(ABC):
     token: str
     #: Whether one read is itself shared out to threads.
     has_own_threads = False
+    #: Whether an axis that counts pages is one of planes: files have no letter for it, arrays do.
+    has_pages = False
     #: What a band of a write should have where each request takes long, in bytes; 0 for no matter.
     band_nbytes = 0
     #: What a read of a large region holds of answers that it has not come to yet, in bytes.

@@ -86,6 +86,8 @@ class TiffSource(Source):
         On reading, if the header of a file is read then, and it has another shape or dtype.
     """
 
+    has_pages = True
+
     def __init__(
         self,
         table: PageTable,

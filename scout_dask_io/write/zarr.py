@@ -34,7 +34,6 @@ from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.transaction import begin, begin_region
 from scout_dask_io.store.unfinished import NewArray
-from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.write.append import append_array
 from scout_dask_io.write.arguments import (
     check_fill,
@@ -375,7 +374,7 @@ def _names_of_axes(
         return None
     known = (attributes or {}).get("channels") or ()
     stated = pixels.info.axes
-    if isinstance(pixels.source, TiffSource):
+    if pixels.source.has_pages:
         stated = pages_as_planes(stated)  # beside colour or channels, which the array would lose
     return names_to_store(stated, known, pixels.shape)
 

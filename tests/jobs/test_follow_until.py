@@ -62,6 +62,7 @@ def test_planes_that_still_grow_when_the_file_is_there_are_waited_for(tmp_path):
     assert np.array_equal(pixels(dst), VOLUME[:9])
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("stop_at", range(3, 34, 4))
 def test_it_goes_on_after_a_kill(tmp_path, stop_at, monkeypatch):
     monkeypatch.setattr(follow_engine, "_ROOM", 8)
