@@ -60,9 +60,12 @@ def verify(
 @command(
     path_argument("zarr"),
     flag("--dry-run", help="Say what would be done; change nothing."),
+    opt.storage_options,
 )
-def repair(zarr: str, dry_run: bool, as_json: bool) -> None:
+def repair(zarr: str, as_json: bool, **options: Any) -> None:
     """Mend the array or group at ZARR without touching its data.
+
+    ZARR is a path or a URL.
 
     Adds a missing dimension_separator, so that other programs read what SCOUT
     wrote, and removes temporary files of programs that were killed.
@@ -72,4 +75,4 @@ def repair(zarr: str, dry_run: bool, as_json: bool) -> None:
     """
     from scout_dask_io.jobs.repair import repair
 
-    print_report(repair(zarr, dry_run=dry_run), as_json)
+    print_report(repair(zarr, **options), as_json)

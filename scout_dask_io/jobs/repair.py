@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from scout_dask_io.core.formatting import Row, format_count
 from scout_dask_io.core.messages import RESUME
 from scout_dask_io.errors import PathNotFoundError
 from scout_dask_io.files.disk import naming_errors
-from scout_dask_io.files.local import LocalLocation
+from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.jobs.report import JobReport
-from scout_dask_io.store.create import local_path
-from scout_dask_io.store.layout import array_at, detect_layout, stale_files
-from scout_dask_io.store.metadata import parse_metadata, read_node, separator_of
+from scout_dask_io.store.layout import detect_layout, stale_files
+from scout_dask_io.store.metadata import Node, parse_metadata, read_node, separator_of
+from scout_dask_io.store.nodes import listed_separators
+from scout_dask_io.store.remote_staging import MARKER_NAME, parse_marker
 from scout_dask_io.store.staging import find_staging, leftovers
+
+_CONSOLIDATED = ".zmetadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,19 @@ class RepairReport(JobReport):
             yield None, f"an unfinished write lies in {self.unfinished}; " + RESUME + " finishes it"
 
 
-def repair(path: str | os.PathLike[str], *, dry_run: bool = False) -> RepairReport:
+def repair(
+    path: str | os.PathLike[str],
+    *,
+    dry_run: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> RepairReport:
     """Add a missing ``dimension_separator``, and remove temporary files that nothing needs.
 
     A v2 array that says nothing of its layout, as SCOUT wrote it, is read by this
     library as it lies on the disk, and as zeros by others where its chunks are
-    nested; the key tells them. ``.zarray`` is replaced in one step. Temporary
-    files are those that zarr and this library leave when they are killed. Of a
+    nested; the key tells them. ``.zarray`` is replaced in one step, and so are the
+    consolidated metadata of a group. Temporary files are those that zarr and this library
+    leave on a disk when they are killed; in a store neither leaves any. Of a
     group, every array is mended. Chunk files are neither read nor changed.
 
     No other process may be writing to the array.
@@ -69,9 +79,11 @@ def repair(path: str | os.PathLike[str], *, dry_run: bool = False) -> RepairRepo
     Parameters
     ----------
     path : path-like
-        The directory of a local array or group.
+        The directory of an array or group, or its URL.
     dry_run : bool
         Only say what would be done.
+    storage_options : dict, optional
+        What fsspec needs to reach a URL.
 
     Raises
     ------
@@ -82,54 +94,98 @@ def repair(path: str | os.PathLike[str], *, dry_run: bool = False) -> RepairRepo
     WriteError
         If a file cannot be written or removed.
     """
-    root = local_path(path)
-    node = read_node(root) if root.is_dir() else None
+    root = locate(path, storage_options)
+    node = None if root.on_disk and not root.is_folder else read_node(root)
     if node is None:
         raise PathNotFoundError(f"{root}: expected a Zarr array or group, found none")
     # All is looked at before anything is changed.
-    separators = [(array, separator) for array in _arrays(root) if (separator := _missing(array))]
-    stale = [*stale_files(root), *leftovers(root)]
+    arrays = _arrays(root, "")
+    separators = [(name, found) for name, array in arrays if (found := _missing(array))]
+    of_group = _consolidated(root, dict(arrays))
+    stale = [*stale_files(as_local(root)), *leftovers(as_local(root))] if root.on_disk else []
     actions = [
-        f"{array / '.zarray'}: add dimension_separator {separator!r}"
-        for array, separator in separators
+        f"{_file(root, name)}: add dimension_separator {found!r}" for name, found in separators
     ]
+    if of_group is not None:
+        actions.append(f"{root / _CONSOLIDATED}: add the same for the arrays of the group")
     actions += [f"{file}: remove, left by a write that was killed" for file in stale]
     if not dry_run:
-        for array, separator in separators:
-            _add(array / ".zarray", separator)
+        for name, found in separators:
+            _add(_file(root, name), found)
+        if of_group is not None:
+            (root / _CONSOLIDATED).write(json.dumps(of_group, indent=4).encode())
         for file in stale:
             with naming_errors(file, "it cannot be removed"):
                 if file.is_dir() and not file.is_symlink():
                     shutil.rmtree(file)
                 else:
                     file.unlink(missing_ok=True)
-    staging = find_staging(root)
-    unfinished = "" if staging is None else str(staging.job)
-    return RepairReport(str(root), dry_run, tuple(actions), unfinished)
+    return RepairReport(str(root), dry_run, tuple(actions), _unfinished(root))
 
 
-def _arrays(root: LocalLocation) -> Iterator[LocalLocation]:
-    """Yield the directories of the arrays at and below a node."""
+def _unfinished(root: Location) -> str:
+    """Say where an unfinished write of a node lies; empty where there is none."""
+    if root.on_disk:
+        staging = find_staging(as_local(root))
+        return "" if staging is None else str(staging.job)
+    marker = root / MARKER_NAME
+    return "" if parse_marker(root, marker.read()) is None else str(marker)
+
+
+def _arrays(root: Location, below: str) -> list[tuple[str, Node]]:
+    """Give the arrays at and below a node, each with its path below the first."""
     node = read_node(root)
-    if node is None:
-        return
-    if node.kind == "array":
-        yield root
-        return
-    for place in root.children():
-        if place.is_folder and not place.is_link() and not place.name.startswith("."):
-            yield from _arrays(place)
+    if node is None or node.kind == "array":
+        return [] if node is None else [(below, node)]
+    found: list[tuple[str, Node]] = []
+    for place, is_folder in sorted(root.entries(), key=lambda entry: entry[0].name):
+        if is_folder and not place.is_link() and not place.name.startswith("."):
+            found += _arrays(place, f"{below}/{place.name}" if below else place.name)
+    return found
 
 
-def _missing(array: LocalLocation) -> str | None:
+def _file(root: Location, name: str) -> Location:
+    for part in name.split("/") if name else ():
+        root /= part
+    return root / ".zarray"
+
+
+def _missing(array: Node) -> str | None:
     """Give the separator that a v2 array should name and does not, or ``None``."""
-    layout = detect_layout(array_at(array))
-    if layout.zarr_format != 2 or layout.decided_by != "disk":
+    separator = _stored(array)
+    return None if separator in (None, separator_of(array.metadata)) else separator
+
+
+def _stored(array: Node) -> str | None:
+    """Give how the chunks of a v2 array are keyed that are there, if there are any to tell it."""
+    if array.zarr_format != 2 or len(array.metadata["shape"]) < 2:
         return None
-    return None if separator_of(layout.metadata) == layout.separator else layout.separator
+    if array.location.on_disk:
+        layout = detect_layout(array)
+        return layout.separator if layout.decided_by == "disk" else None
+    found = listed_separators(array)
+    # Other files may lie there alone; flat is what readers take it for anyway.
+    return "/" if "/" in found else None
 
 
-def _add(file: LocalLocation, separator: str) -> None:
+def _consolidated(root: Location, arrays: Mapping[str, Node]) -> dict[str, Any] | None:
+    """Give the consolidated metadata of a group as they should be; ``None`` where they are so."""
+    raw = (root / _CONSOLIDATED).read()
+    if raw is None:
+        return None
+    document = parse_metadata(raw, root / _CONSOLIDATED)
+    known = document.get("metadata")
+    changed = False
+    for name, array in arrays.items():
+        own = known.get(f"{name}/.zarray") if isinstance(known, dict) else None
+        stored = _stored(array)
+        if isinstance(own, dict) and stored not in (None, own.get("dimension_separator")):
+            own["dimension_separator"] = stored
+            changed = True
+    return document if changed else None
+
+
+def _add(file: Location, separator: str) -> None:
     document = parse_metadata(file.read() or b"", file)
     document["dimension_separator"] = separator
     file.write(json.dumps(document, indent=4).encode())

@@ -33,7 +33,8 @@ class Volume:
     name : str
         For people.
     levels : tuple of dask.array.Array
-        The full one first, lazy: ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``.
+        The full one first, lazy: ``(y, x)``, ``(z, y, x)`` or ``(c, z, y, x)``, with time before
+        these where ``time`` is given.
     scales, translations : tuple of tuple of float
         Of each level's voxels, ``(z, y, x)``, in ``unit``.
     unit : str or None
@@ -43,6 +44,8 @@ class Volume:
         What is stated of level 0, in whole or in part, but for names: each channel has one.
     is_image : bool
         Whether it is an OME-Zarr image, whose levels are stored.
+    time : Axis or None
+        Step, unit and start of the first axis, where that is time.
     """
 
     name: str
@@ -52,11 +55,12 @@ class Volume:
     unit: str | None
     info: ImageInfo
     is_image: bool = False
+    time: Axis | None = None
 
     @property
     def has_channels(self) -> bool:
-        """Whether the first axis is one of channels."""
-        return len(self.levels[0].shape) == 4
+        """Whether the first axis, or the one after time, is one of channels."""
+        return len(self.levels[0].shape) - (self.time is not None) == 4
 
     def level_for(self, size: int) -> int:
         """Give the smallest level whose longest axis in space still has ``size`` elements."""
@@ -77,12 +81,13 @@ def open_volume(
     selection: Selection = AS_IT_IS,
     *,
     voxel_size: VoxelSize | None = None,
+    times: bool = False,
 ) -> Volume:
     """Open a path, or take an array; reads headers and metadata, no pixels.
 
     Whatever order a file's axes have, an ImageJ hyperstack's for instance, the
     levels have theirs; colour samples are channels, without alpha. Of several
-    time points the first is taken, and the name says so.
+    time points the first is taken, and the name says so; with ``times`` all are.
 
     Parameters
     ----------
@@ -99,14 +104,17 @@ def open_volume(
     PathNotFoundError, TiffReadError, LayoutError
         If a path cannot be read.
     """
-    image, opened = None, None
+    image, opened, time = None, None, None
     if is_path(what):
         opened = open_any(what, selection=selection, voxel_size=voxel_size)
         image, info = opened.image, opened.info
         name = opened.place.name or opened.path
         name += f" {selection.position}" if selection.position is not None else ""
-        array, info, n_times = _turned(opened)
-        name += f", t=0 of {n_times}" if n_times > 1 else ""
+        array, info, n_times = _turned(opened, times)
+        if times and info.axes.startswith("t"):
+            time = info.frame[0] if info.frame else Axis()
+        elif n_times > 1:
+            name += f", t=0 of {n_times}"
     else:
         array = what if isinstance(what, da.Array) else da.from_array(np.asarray(what))
         info = ImageInfo(voxel_size=voxel_size or stated_voxel_size(array))
@@ -115,8 +123,9 @@ def open_volume(
     scales: list[tuple[float, ...]] = [scale]
     shifts: list[tuple[float, ...]] = [_shown_shift(info, scale)]
     if opened is not None and image is not None:
-        levels, scales, shifts = _levels(opened, image, scale)
-    info = info.defaults(levels[0].shape[0] if levels[0].ndim == 4 else 1)
+        levels, scales, shifts = _levels(opened, image, scale, times)
+    n_axes = levels[0].ndim - (time is not None)
+    info = info.defaults(levels[0].shape[-4] if n_axes == 4 else 1)
     return Volume(
         name,
         tuple(levels),
@@ -125,6 +134,7 @@ def open_volume(
         unit,
         info,
         image is not None,
+        time,
     )
 
 
@@ -169,8 +179,11 @@ def _shown_shift(info: ImageInfo, scale: Sequence[float]) -> tuple[float, ...]:
     )
 
 
-def _turned(opened: Opened) -> tuple[da.Array, ImageInfo, int]:
-    """Give an array as ``(c, z, y, x)`` or a part of that, what is known, and how many times."""
+def _turned(opened: Opened, times: bool) -> tuple[da.Array, ImageInfo, int]:
+    """Give an array as ``(c, z, y, x)`` or a part of that, what is known, and how many times.
+
+    With ``times`` time comes before these.
+    """
     try:
         array, info = as_image(opened)
     except ArgumentError:  # axes of no meaning: whoever shows them says what they need
@@ -178,23 +191,24 @@ def _turned(opened: Opened) -> tuple[da.Array, ImageInfo, int]:
             raise  # what is stated is never taken for something else
         return opened.array, replace(opened.info, axes=""), 1
     n_times = array.shape[0] if info.axes.startswith("t") else 1
-    array = _without_time(array, info.axes)
+    array = _shown_axes(array, info.axes, times)
     if has_alpha(info):
-        array, info = array[:3], replace(info, channels=info.channels[:3])
+        array = array[..., :3, :, :, :]
+        info = replace(info, channels=info.channels[:3])
     return array, info, n_times
 
 
-def _without_time(array: da.Array, axes: str) -> da.Array:
-    """Give ``(c, z, y, x)`` or a part of that: the first time point, since nothing here has time.
+def _shown_axes(array: da.Array, axes: str, times: bool) -> da.Array:
+    """Give ``(c, z, y, x)`` or a part of that: the first time point, or with ``times`` all.
 
     Where nothing is dropped or added, the array itself, which still knows what it reads.
     """
-    array = array[0] if "t" in axes else array
-    return array[:, None] if axes.replace("t", "") == "cyx" else array
+    array = array[0] if "t" in axes and not times else array
+    return array[..., None, :, :] if axes.replace("t", "") == "cyx" else array
 
 
 def _levels(
-    opened: Opened, image: Multiscale, scale: Sequence[float]
+    opened: Opened, image: Multiscale, scale: Sequence[float], times: bool
 ) -> tuple[list[da.Array], list[tuple[float, ...]], list[tuple[float, ...]]]:
     arrays: list[da.Array] = []
     scales: list[tuple[float, ...]] = []
@@ -212,7 +226,7 @@ def _levels(
                 continue
             array = lazy_array(source, name="read-zarr")
         order = in_order(image.axes)
-        arrays.append(_without_time(turned(array, image.axes, order), order))
+        arrays.append(_shown_axes(turned(array, image.axes, order), order, times))
         own, shift = _zyx(level.scale, image.axes, 1.0), _zyx(level.translation, image.axes, 0.0)
         scales.append(tuple(v * u for v, u in zip(own, unit, strict=True)))
         shifts.append(tuple(v * u for v, u in zip(shift, unit, strict=True)))

@@ -167,15 +167,19 @@ def _separator_on_disk(path: Path, ndim: int) -> Separator | None:
                     # An empty directory, left behind by deleted chunks, is no sign.
                     nested = _first_chunk(entry.path, ndim - 1)
                 if flat is not None and nested is not None:
-                    raise LayoutError(
-                        f"{path}: holds flat chunk files ({flat!r}) and nested ones "
-                        f"({os.path.relpath(nested, path)!r}), so either half would read as "
-                        "zeros. Some software wrote to the array in the wrong layout. Find out "
-                        "which files are the data (their dates help), and move the others away."
-                    )
+                    raise both_layouts(path, flat, os.path.relpath(nested, path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     return "." if flat is not None else "/" if nested is not None else None
+
+
+def both_layouts(where: object, flat: str, nested: str) -> LayoutError:
+    """Give the error of an array that holds flat and nested chunks, of each the name of one."""
+    return LayoutError(
+        f"{where}: holds flat chunk files ({flat!r}) and nested ones ({nested!r}), so either half "
+        "would read as zeros. Some software wrote to the array in the wrong layout. Find out "
+        "which files are the data (their dates help), and move the others away."
+    )
 
 
 def _first_chunk(path: str, depth: int) -> str | None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -34,7 +34,13 @@ from scout_dask_io.store.codecs import as_asked
 from scout_dask_io.store.conventions import check_other_store
 from scout_dask_io.store.decompression import bounded, max_stored_nbytes
 from scout_dask_io.store.growth import finish_on_disk
-from scout_dask_io.store.layout import checked_array, chunk_grid, detect_layout
+from scout_dask_io.store.layout import (
+    INDEX,
+    both_layouts,
+    checked_array,
+    chunk_grid,
+    detect_layout,
+)
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
 from scout_dask_io.store.manifest import MANIFEST_NAME
 from scout_dask_io.store.metadata import Node, metadata_file, read_node, separator_of
@@ -189,26 +195,34 @@ def _check_layout(node: Node) -> None:
     stated = separator_of(node.metadata)
     if stated == "/" and node.head(MANIFEST_NAME) is not None:
         return  # this library's own, which it keys so
-    found = set() if stated == "/" else _listed_separators(node)
+    found = set() if stated == "/" else listed_separators(node)
     found = found or _probed_separators(node)
     if found and (stated or ".") not in found:
         lie = "nested" if found == {"/"} else "flat"
         what = "does not say so" if stated is None else f"says {stated!r}"
         raise LayoutError(
             f"{node.location}: chunks are {lie}, and .zarray {what}: other software reads zeros. "
-            f'Add "dimension_separator": "{min(found)}" to it, or mend a local copy with repair.'
+            f'Add "dimension_separator": "{min(found)}" to it, or have repair do so.'
         )
 
 
-def _listed_separators(node: Node) -> set[str]:
-    """Give how the chunks of an array in a store are keyed, by its listing, if it can be had."""
+def listed_separators(node: Node) -> set[str]:
+    """Give how the chunks of a v2 array in a store are keyed, by its listing, if it can be had.
+
+    Raises
+    ------
+    LayoutError
+        If flat and nested chunks lie side by side.
+    """
+    children: Sequence[Location] = ()
     with suppress(ChunkReadError):
         children = node.location.children()
-        if any(c.is_folder and _INDEX.fullmatch(c.name) for c in children):
-            return {"/"}
-        if children:
-            return {"."}
-    return set()
+    flat_name = re.compile(rf"{INDEX}(?:\.{INDEX}){{{len(node.metadata['shape']) - 1}}}")
+    nested = [c.name for c in children if _INDEX.fullmatch(c.name) and c.is_folder]
+    flat = [c.name for c in children if flat_name.fullmatch(c.name)]
+    if nested and flat:
+        raise both_layouts(node.location, flat[0], f"{nested[0]}/…")
+    return {"/"} if nested else {"."} if children else set()
 
 
 def _probed_separators(node: Node) -> set[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import cache, cached_property, lru_cache, partial
 from typing import Any, cast
 
@@ -37,10 +36,10 @@ from scout_dask_io.files.requests import BATCH_NBYTES
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
 from scout_dask_io.store.chunk_v3 import ShardFormat
-from scout_dask_io.store.conventions import group_text
+from scout_dask_io.store.collection import held_by
 from scout_dask_io.store.decompression import bounded
 from scout_dask_io.store.fingerprint import Fingerprint
-from scout_dask_io.store.image import find_level, ome_attributes, read_image
+from scout_dask_io.store.image import find_level
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
 from scout_dask_io.store.manifest import (
@@ -63,9 +62,6 @@ from scout_dask_io.store.shards import ShardIndex, iter_parts
 # A dask block of a few whole chunks: long against the scheduler's overhead,
 # small enough that a dozen of them fit anywhere.
 BLOCK_NBYTES = 32 * 2**20
-
-# So many images of a group are named at most.
-_NAMED = 4
 
 
 def default_blocks(
@@ -541,40 +537,11 @@ def open_source(
     return source_of_node(open_node(locate(path)), nested=nested)
 
 
-def _held(node: Node) -> str:
-    """Say what a group holds, and what to give: an array, or an image in a group below it."""
-    below = _folders_in(node.location)
-    # A SpatialData collection has its images one group deeper.
-    for name in ("images", "labels") if "spatialdata_attrs" in node.attributes else ():
-        below += [f"{name}/{inner}" for inner in _folders_in(node.location / name)]
-    # A plate's images lie in the fields of its wells.
-    plate = ome_attributes(node).get("plate")
-    wells = plate.get("wells") if isinstance(plate, dict) else None
-    below += [f"{w['path']}/0" for w in wells or () if isinstance(w, dict) and "path" in w]
-    images = []
-    for name in sorted(below):
-        with suppress(LayoutError, PathNotFoundError, ChunkReadError):
-            place = node.location.below(name)
-            if place is not None and read_image(place) is not None:
-                images.append(str(place))
-        if len(images) == _NAMED:
-            break
-    if not images:
-        return group_text(node)
-    return f"it holds images. Give one of them, as {', '.join(images)}."
-
-
-def _folders_in(place: Location) -> list[str]:
-    with suppress(ChunkReadError, FileNotFoundError):
-        return [child.name for child in place.children() if child.is_folder]
-    return []  # of a store that lists nothing
-
-
 def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
     """Describe an array that was opened as a source, as :func:`open_source` does."""
     root = node.location
     if node.kind == "group":
-        raise PathNotFoundError(f"{root} is a Zarr group, expected an array; {_held(node)}")
+        raise PathNotFoundError(f"{root} is a Zarr group, expected an array; {held_by(node)}")
     layout = detect_layout(node, nested=nested)
     fmt: ChunkFormat | None = None
     if layout.zarr_format == 2:

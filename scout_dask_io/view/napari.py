@@ -21,6 +21,9 @@ from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.metadata import read_node
 from scout_dask_io.tiff.folder import is_tiff
 
+# Units of time that napari knows, as OME-Zarr names them.
+_TIMES = frozenset(["day", "hour", "minute", "second", "millisecond", "microsecond", "nanosecond"])
+
 Paths: TypeAlias = "str | Sequence[str]"
 #: Data, what napari's ``add_image`` or ``add_labels`` takes besides, and the kind of layer.
 Layer: TypeAlias = tuple[Any, dict[str, Any], str]
@@ -53,7 +56,7 @@ def _is_readable(name: str) -> bool:
 
 
 def read_layers(path: Paths) -> list[Layer]:
-    """Give the layers of a path: lazy, with levels, voxel sizes and a layer a channel.
+    """Give the layers of a path: lazy, with levels, voxel sizes, time and a layer a channel.
 
     Of a dataset of several positions, a layer each.
 
@@ -66,27 +69,28 @@ def read_layers(path: Paths) -> list[Layer]:
     grid = dataset_at(place, kind_of(place))
     positions = () if grid is None or len(grid.positions) < 2 else grid.positions
     chosen = [Selection(position=p) for p in positions or (None,)]
-    return [_layer(open_volume(paths[0], "", one)) for one in chosen]
+    return [_layer(open_volume(paths[0], "", one, times=True)) for one in chosen]
 
 
 def _layer(volume: Volume) -> Layer:
     # A plane has no z; napari puts the channel axis first and scales the others.
-    info, several = volume.info, volume.has_channels
-    n_axes = volume.levels[0].ndim - several
-    shown: dict[str, Any] = {
-        "name": volume.name,
-        "scale": volume.scales[0][-n_axes:],
-        "translate": volume.translations[0][-n_axes:],
-    }
-    if volume.unit is not None:
-        shown["units"] = (volume.unit,) * n_axes
+    info, several, time = volume.info, volume.has_channels, volume.time
+    n_axes = volume.levels[0].ndim - several - (time is not None)
+    scale, shift = volume.scales[0][-n_axes:], volume.translations[0][-n_axes:]
+    units: tuple[str, ...] = () if volume.unit is None else (volume.unit,) * n_axes
+    if time is not None:
+        scale, shift = (time.scale or 1.0, *scale), (time.translation, *shift)
+        units = (time.unit if time.unit in _TIMES else "pixel", *units) if units else ()
+    shown: dict[str, Any] = {"name": volume.name, "scale": scale, "translate": shift}
+    if units:
+        shown["units"] = units
     levels = list(volume.levels)
     shown["multiscale"] = len(levels) > 1
     data = levels if len(levels) > 1 else levels[0]
     if info.labels and not several and levels[0].dtype.kind in "iu":
         return data, shown, "labels"
     if several:
-        shown["channel_axis"] = 0
+        shown["channel_axis"] = 0 if time is None else 1
         shown["name"] = [f"{volume.name} {name}" for name in info.names]
     windows = [w for w in info.windows if w is not None]
     if len(windows) == len(info.channels):

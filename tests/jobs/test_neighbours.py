@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+import tifffile
+from helpers import write_planes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_store import Lab, options
@@ -95,6 +98,82 @@ def test_no_verb_touches_a_neighbour(places: Any, names: list[str]) -> None:
     }
 
 
+#: Names with all that is a pattern, an escape or a part of a URL somewhere.
+ODD, OTHER = "n[a-é]*?{b}+%23# .m", "n[a-é]1xb+%23# .m"
+
+
+def test_repair_and_export_touch_no_neighbour(places: Any, tmp_path: Path) -> None:
+    place, so = places()
+    url: dict[str, Any] = {"storage_options": so} if so else {}
+    other, mine = f"{OTHER}.zarr", f"{ODD}.zarr"
+    for name in (other, f"{mine}.bak", mine):
+        io.write_zarr(f"{place}/{name}", DATA, (2, 4, 4), **url)
+        document = json.loads(read(f"{place}/{name}/.zarray", so))
+        del document["dimension_separator"]
+        write(f"{place}/{name}/.zarray", json.dumps(document).encode(), so)
+    before, own = below(place, (mine,), so), below(f"{place}/{mine}", (), so)
+    assert io.repair(f"{place}/{mine}", dry_run=True, **url).actions
+    assert below(f"{place}/{mine}", (), so) == own
+    assert len(io.repair(f"{place}/{mine}", **url).actions) == 1
+    assert io.repair(f"{place}/{mine}", **url).actions == ()
+    now = below(f"{place}/{mine}", (), so)
+    assert {k for k in own if own[k] != now[k]} == {".zarray"}
+    assert own.keys() == now.keys()
+    assert below(place, (mine,), so) == before
+    np.testing.assert_array_equal(io.read_zarr(f"{place}/{mine}", **url).compute(), DATA)
+
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (f"{mine}.tif.bak", f"{mine}x.tif", f".{mine}.tif", f"{mine}planes.txt"):
+        (out / name).write_bytes(b"kept")
+    kept = below(str(out), (), so)
+    for overwrite in (False, True):
+        for file in (f"{mine}.tif", f"{mine}.ome.tif", f"{mine}planes"):
+            io.export(f"{place}/{mine}", out / file, overwrite=overwrite, **url)
+    mine_too = (f"{mine}.tif", f"{mine}.ome.tif", f"{mine}planes")
+    assert below(str(out), mine_too, so) == kept
+    assert below(place, (mine,), so) == before
+
+
+def test_update_and_follow_touch_no_neighbour(tmp_path: Path) -> None:
+    place, name = tmp_path, ODD
+    planes = write_planes(place / "src", DATA)
+    for beside in (f"{name}.zarr.bak", f"{name}x.zarr"):
+        io.write_zarr(place / beside, DATA, (2, 4, 4))
+    (place / f"{name}.zarr.txt").write_bytes(b"kept")
+    mine = f"{name}.zarr"
+    before = below(str(place), (mine,), {})
+    assert io.follow(place / "src", place / mine, 3, settle_s=0, poll_s=0.01, chunks=4)
+    assert below(str(place), (mine,), {}) == before
+    tifffile.imwrite(planes[1], DATA[1] + 7, photometric="minisblack")
+    before = below(str(place), (mine,), {})
+    assert io.update(place / "src", place / mine, chunks=4)
+    assert below(str(place), (mine,), {}) == before
+    np.testing.assert_array_equal(io.read_zarr(place / mine)[1].compute(), DATA[1] + 7)
+
+
+def read(place: str, how: dict[str, Any]) -> bytes:
+    """Give the bytes at a path or URL, however it is named."""
+    if "://" not in place:
+        return Path(place).read_bytes()
+    fs, path = fsspec.core.url_to_fs(place, **how)
+    found: bytes = fs.cat_file(path)
+    return found
+
+
+def write(place: str, data: bytes, how: dict[str, Any]) -> None:
+    """Put bytes at a path or URL, however it is named."""
+    if "://" not in place:
+        Path(place).write_bytes(data)
+        return
+    fs, path = fsspec.core.url_to_fs(place, **how)
+    fs.pipe_file(path, data)
+
+
 def test_no_verb_touches_a_neighbour_in_a_bucket(lab: Lab) -> None:
     check: Any = test_no_verb_touches_a_neighbour.hypothesis.inner_test  # type: ignore[attr-defined]
     check(in_bucket(lab), ["na*?m", "n[b]{m", "n%+# é.-m"])
+
+
+def test_repair_and_export_touch_no_neighbour_in_a_bucket(lab: Lab, tmp_path: Path) -> None:
+    test_repair_and_export_touch_no_neighbour(in_bucket(lab), tmp_path)

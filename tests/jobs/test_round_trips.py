@@ -186,6 +186,49 @@ def test_an_image_is_the_same_after_a_plain_array(places: Any, data: st.DataObje
         check_same(made, f"{place}/e.zarr", how)
 
 
+@settings(max_examples=2, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_labels_below_an_image_are_the_same_after_conversions_and_an_export(
+    tmp_path_factory: pytest.TempPathFactory, places: Any, data: st.DataObject
+):
+    draw, (place, how) = data.draw, places()
+    url: dict[str, Any] = {} if how is None else {"storage_options": how}
+    lead = draw(st.sampled_from(["z", "cz", "tz", "tcz", "c"]))
+    image = Made(draw, lead + "yx", labels=False)
+    image.write(f"{place}/a.zarr", how)
+    names = draw(st.lists(st.sampled_from(["cells", "n 1", "µ-tubes"]), min_size=1, unique=True))
+    every = {name: Made(draw, lead.replace("c", "") + "yx", labels=True) for name in names}
+    n = dict(zip(image.letters, image.shape, strict=True))
+    for name, made in every.items():  # labels have the extents, and the places, of their image
+        made.units, made.scale, made.shift = image.units, image.scale, image.shift
+        made.shape = tuple(n[a] for a in made.letters)
+        made.pixels = make_volume(made.shape)
+        made.write(f"{place}/a.zarr/labels/{name}", how)
+    listed = zarr.open_group(f"{place}/a.zarr/labels", mode="a", zarr_format=2, storage_options=how)
+    listed.attrs["labels"] = names
+    version = draw(st.sampled_from([2, 3]))
+    for old, new in (("a", "b"), ("b", "c")):
+        io.convert(
+            f"{place}/{old}.zarr", f"{place}/{new}.zarr", ome=True, labels_too=True,
+            levels=draw(st.sampled_from([None, 1])), zarr_format=version, **url,
+        )  # fmt: skip
+        version = 5 - version
+    check_same(image, f"{place}/c.zarr", how)
+    assert stated(f"{place}/c.zarr/labels", how)["labels"] == names
+    io.convert(f"{place}/c.zarr", f"{place}/d.zarr", ome=True, **url)
+    for name, made in every.items():
+        there = f"{place}/c.zarr/labels/{name}"
+        check_same(made, there, how)
+        folder = tmp_path_factory.mktemp("labels")
+        tiff = exported(there, folder, draw(st.sampled_from(["ome", "imagej", "plain"])), how)
+        io.convert(tiff, f"{place}/d.zarr", label=name, **url)
+        check_same(made, f"{place}/d.zarr/labels/{name}", how)
+        found = io.read_zarr(f"{place}/d.zarr", label=name, **url).compute()
+        order = [made.letters.index(a) for a in "tczyx" if a in made.letters]
+        np.testing.assert_array_equal(found.squeeze(), made.pixels.transpose(order).squeeze())
+    assert stated(f"{place}/d.zarr/labels", how)["labels"] == names
+
+
 def test_other_programs_find_the_time_step_and_the_place_in_an_export(tmp_path: Path):
     data = make_volume((2, 3, 20, 24))
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import zarr
@@ -98,3 +100,58 @@ def test_a_group_shows_what_lies_there_whatever_was_consolidated(tmp_path: Path,
 def test_an_array_has_the_names_of_channels_that_it_stores(tmp_path: Path):
     io.write_zarr(tmp_path / "p.zarr", VOLUME, CHUNKS)
     assert io.channel_names(tmp_path / "p.zarr") == []
+
+
+def test_fields_of_a_plate_are_named_as_its_wells_name_them(tmp_path: Path):
+    wells = {"A/1": ["0"], "B/2": ["7", "right"]}
+    root = group(tmp_path / "p.zarr", plate={"wells": [{"path": w} for w in wells]})
+    for well, fields in wells.items():
+        group(root / well.split("/")[0])
+        group(root / well, well={"images": [{"path": f} for f in fields]})
+        for field in fields:
+            io.write_ome_zarr(root / well / field, VOLUME, chunks=CHUNKS, axes="zyx")
+    with pytest.raises(io.PathNotFoundError, match="it holds images") as found:
+        io.read_zarr(root)
+    for place in ("A/1/0", "B/2/7", "B/2/right"):
+        assert str(root / place) in str(found.value)
+    with pytest.raises(io.PathNotFoundError, match="it holds images") as found:
+        io.read_zarr(root / "B/2")
+    assert str(root / "B/2/right") in str(found.value)
+
+
+@pytest.mark.parametrize("store", ["disk", "memory"])
+def test_repair_of_a_group_tells_the_layout_in_consolidated_metadata_too(
+    tmp_path: Path, memory: Any, store: str
+):
+    place = str(tmp_path / "g.zarr") if store == "disk" else memory.url
+    made = zarr.open_group(place, mode="w", zarr_format=2)
+    for name in ("a", "b/c"):
+        array = made.create_array(
+            name, shape=VOLUME.shape, chunks=CHUNKS, dtype="u2",
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+        )  # fmt: skip
+        array[...] = VOLUME
+    zarr.consolidate_metadata(made.store)
+    fs, root = fsspec.core.url_to_fs(place)
+    for file in fs.glob(f"{root}/**/.z*"):  # as zarr 2.10 and older wrote them
+        text = fs.cat_file(file).decode()
+        fs.pipe_file(file, re.sub(r'"dimension_separator": "/",?\s*', "", text).encode())
+    fs.invalidate_cache()
+    assert not zarr.open_group(place, mode="r", use_consolidated=True)["b/c"][...].any()
+    assert len(io.repair(place, dry_run=True).actions) == len(io.repair(place).actions) == 3
+    assert io.repair(place).actions == ()
+    for consolidated in (True, False):
+        found = zarr.open_group(place, mode="r", use_consolidated=consolidated)
+        np.testing.assert_array_equal(found["a"][...], VOLUME)
+        np.testing.assert_array_equal(found["b/c"][...], VOLUME)
+
+
+def test_an_array_of_both_layouts_in_a_store_is_refused_as_one_on_a_disk(memory: Any):
+    io.write_zarr(memory.url, VOLUME, CHUNKS)
+    document = json.loads(memory.fs.cat_file(f"{memory.key}/.zarray"))
+    del document["dimension_separator"]
+    memory.fs.pipe_file(f"{memory.key}/.zarray", json.dumps(document).encode())
+    memory.fs.pipe_file(f"{memory.key}/0.0.0", b"?")
+    for verb in (io.read_zarr, io.repair, io.info):
+        with pytest.raises(io.LayoutError, match=r"flat chunk files \('0\.0\.0'\) and nested"):
+            verb(memory.url)

@@ -7,6 +7,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from helpers import make_volume, write_planes
 
@@ -17,6 +18,11 @@ from scout_dask_io.view.napari import get_reader
 npe2 = pytest.importorskip("npe2")
 
 SHAPE = (5, 40, 50)
+SIZES = {
+    f"PhysicalSize{a}{what}": value
+    for a, size in (("Z", 4.0), ("Y", 0.5), ("X", 0.5))
+    for what, value in (("", size), ("Unit", "µm"))
+}
 
 
 @pytest.fixture(scope="module")
@@ -226,19 +232,49 @@ def test_what_is_written_lies_where_it_was_said_to(
     plugins: npe2.PluginManager, tmp_path: Path, axes: str, version: str
 ) -> None:
     names, data, label = write_placed(tmp_path / "b.zarr", axes, version)
-    there = [a for a in "zyx" if a in axes]
+    there = [a for a in "tzyx" if a in axes]
     for place, pixels, said in (("", data, "image"), ("labels/cells", label, "labels")):
         ((levels, shown, kind),) = layers(plugins, tmp_path / "b.zarr" / place)
         assert len(levels) == 2
         assert kind == said
+        if axes == "cyx" and kind == "image":  # napari puts a plane of channels at z
+            there = ["y", "x"]
         shown_axes = shown["scale"][-len(there) :], shown["translate"][-len(there) :]
         assert list(shown_axes[0]) == pytest.approx([SCALES[a] for a in there])
-        assert list(shown_axes[1]) == pytest.approx([SHIFTS[a] for a in there])
-        assert set(shown["units"]) == {"micrometer"}
-        first = pixels[0] if axes.startswith("t") else pixels
-        np.testing.assert_array_equal(np.squeeze(levels[0].compute()), first)
+        assert list(shown_axes[1]) == pytest.approx([SHIFTS.get(a, 0) for a in there])
+        assert shown["units"][-len(there) :] == tuple(UNITS[a] for a in there)
+        np.testing.assert_array_equal(np.squeeze(levels[0].compute()), pixels)
+        assert "t=0" not in str(shown["name"])
         if len(names) > 1 and kind == "image":
+            assert levels[0].shape[shown["channel_axis"]] == len(names)
             assert [n.rpartition(" ")[2] for n in shown["name"]] == names
+
+
+@pytest.mark.parametrize("how", ["OME", "ImageJ", "names"])
+def test_all_time_points_of_tiff_files_are_shown(
+    plugins: npe2.PluginManager, tmp_path: Path, how: str
+) -> None:
+    data = make_volume((3, 2, 4, 20, 30))
+    path = tmp_path / "a.ome.tif"
+    if how == "OME":
+        step = {"TimeIncrement": 2.5, "TimeIncrementUnit": "ms"}
+        tifffile.imwrite(path, data, metadata={"axes": "TCZYX", **step, **SIZES})
+    elif how == "ImageJ":
+        tifffile.imwrite(
+            path, data.swapaxes(1, 2), imagej=True, resolution=(2, 2),
+            metadata={"axes": "TZCYX", "finterval": 2.5, "unit": "um", "spacing": 4},
+        )  # fmt: skip
+    else:
+        path = tmp_path / "a"
+        for t, c in np.ndindex(3, 2):
+            write_planes(path, data[t, c], names=[f"t{t}_c{c}_z{z}.tif" for z in range(4)])
+        (path / "voxel_size.csv").write_text("4000,500,500\n")
+    ((array, shown, _),) = layers(plugins, path)
+    np.testing.assert_array_equal(array.compute(), data)
+    assert shown["channel_axis"] == 1
+    assert shown["scale"] == (1.0 if how == "names" else 2.5, 4.0, 0.5, 0.5)
+    step = {"OME": "millisecond", "ImageJ": "second", "names": "pixel"}[how]
+    assert shown["units"] == (step, *["micrometer"] * 3)
 
 
 @pytest.mark.compat
