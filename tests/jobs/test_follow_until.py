@@ -21,6 +21,7 @@ def steps_of(src, done, n=22, order=None):
     return [*steps, lambda: done.touch()]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("n", [22, 16, 5, 1])
 @pytest.mark.parametrize("room", [8, 16, 64])
 @pytest.mark.parametrize(
