@@ -22,6 +22,18 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return re.sub(r"^\{\{ (\w+) \}\}$", lambda m: MARKS[m[1]](), markdown, flags=re.MULTILINE)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Make links of what docstrings name by a role, ``:func:`~scout_dask_io.verify```."""
+    anchors = {at.rpartition(".")[2]: at for at in re.findall(r'id="(scout_dask_io[\w.]+)"', html)}
+
+    def link(found: re.Match[str]) -> str:
+        name = found[1].rpartition(".")[2]
+        shown = f"<code>{name}</code>"
+        return f'<a href="#{anchors[name]}">{shown}</a>' if name in anchors else shown
+
+    return re.sub(r":(?:func|class|meth|mod):<code>~?([\w.]+)</code>", link, html)
+
+
 def names() -> str:
     """Give the public names, a heading a room."""
     import scout_dask_io

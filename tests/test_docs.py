@@ -148,3 +148,8 @@ def test_every_public_name_and_command_is_in_the_reference():
     shown |= set(re.findall(r"^\| `(\w+)`", hooks["errors"](), re.M))
     assert shown == set(io.__all__) - {"__version__"}
     assert "| `--max-mem SIZE` | Memory" in hooks["commands"]()
+    page = '<h3 id="scout_dask_io.jobs.verify.verify"></h3>'
+    page += ":func:<code>~a.verify</code>, :meth:<code>b</code>"
+    assert hooks["on_page_content"](page).partition("</h3>")[2] == (
+        '<a href="#scout_dask_io.jobs.verify.verify"><code>verify</code></a>, <code>b</code>'
+    )

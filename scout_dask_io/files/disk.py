@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,40 +61,44 @@ def hidden_name(path: Path) -> str:
 def remove_tree(path: Path) -> None:
     """Remove a directory of the library's own as far as that goes; what is left harms nothing.
 
-    Where each file waits for its answer, several of the folders below it go at once.
+    Where each file waits for its answer, several folders of one depth are emptied at once.
     """
     pace, n = Pace(), 1
-    parts = deque(_parts(path))
-    while parts:
-        some = [parts.popleft() for _ in range(min(len(parts), 4 * n))]
-        for took_s in work_ahead(_remove, some, n, n):
-            pace.note(took_s)
-        n = N_AT_ONCE if pace.is_slow else 1
-    for _ in range(2):
+    depths, folders = list[list[str]](), [os.fspath(path)]
+    while folders:
+        depths.append(folders)
+        below = list[str]()
+        while folders:
+            some, folders = folders[: 4 * n], folders[4 * n :]
+            for took_s, inside in work_ahead(_empty, some, n, n):
+                pace.note(took_s)
+                below += inside
+            n = N_AT_ONCE if pace.is_slow else 1
+        folders = below
+    for folders in reversed(depths):
+        for _ in work_ahead(_remove_folder, folders, n, n):
+            pass
+    if path.exists():
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _parts(path: Path) -> list[str]:
-    """Give the folders at the first depth that has enough of them, or at the last."""
-    found, below = list[str](), _folders(path)
-    while below and len(found) < 2 * N_AT_ONCE:
-        found, below = below, [part for folder in below for part in _folders(folder)]
-    return found
+def _empty(folder: str) -> tuple[float, list[str]]:
+    """Remove the files of a folder; give how long each took, and the folders in it."""
+    began, n_files, inside = time.perf_counter(), 1, list[str]()
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in list(found):
+            if entry.is_dir(follow_symlinks=False):
+                inside.append(entry.path)
+                continue
+            n_files += 1
+            with suppress(OSError):
+                os.unlink(entry.path)
+    return (time.perf_counter() - began) / n_files, inside
 
 
-def _folders(path: str | Path) -> list[str]:
-    with suppress(OSError), os.scandir(path) as found:
-        return [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
-    return []
-
-
-def _remove(folder: str) -> float:
-    """Remove a folder; give how long it took for each file in it."""
-    began, n_files = time.perf_counter(), 1
+def _remove_folder(folder: str) -> None:
     with suppress(OSError):
-        n_files += len(os.listdir(folder))
-        shutil.rmtree(folder, ignore_errors=True)
-    return (time.perf_counter() - began) / n_files
+        os.rmdir(folder)
 
 
 def make_dirs(path: Path, root: Path) -> None:

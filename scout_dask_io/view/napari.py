@@ -81,7 +81,9 @@ def _layer(volume: Volume) -> Layer:
     if time is not None:
         scale, shift = (time.scale or 1.0, *scale), (time.translation, *shift)
         units = (time.unit if time.unit in _TIMES else "pixel", *units) if units else ()
+    labels = ("t",) * (time is not None) + tuple("zyx"[-n_axes:])
     shown: dict[str, Any] = {"name": volume.name, "scale": scale, "translate": shift}
+    shown["axis_labels"] = labels
     if units:
         shown["units"] = units
     levels = list(volume.levels)

@@ -95,19 +95,21 @@ def fuse_levels(
         found = _with_units(plan, least, blocks)
         if found is None:
             continue
-        least_units = 2
-        if math.prod(found.unit) * plan.itemsize > UNIT_NBYTES:
-            least_units = MANY_UNITS
-        if n > 1 and (
-            math.prod(found.unit) * plan.itemsize > LARGE_UNIT_NBYTES
-            or found.n_units < least_units * plan.n_parallel
-        ):
+        if n > 1 and not _are_shared_out(found):
             continue
         held = _held_nbytes(found, levels[: n + 1])
         workers = found.nb_workers
         if found.projected_mem + workers * held <= plan.max_mem:
             return replace(found, projected_mem=found.projected_mem + workers * held), n
     return plan, 0
+
+
+def _are_shared_out(plan: WritePlan) -> bool:
+    """Tell whether no worker waits long for the others' last units: large ones must be many."""
+    nbytes = math.prod(plan.unit) * plan.itemsize
+    if nbytes > UNIT_NBYTES:
+        return nbytes <= LARGE_UNIT_NBYTES and plan.n_units >= MANY_UNITS * plan.n_parallel
+    return plan.n_units >= 2 * plan.n_parallel or plan.n_units == plan.n_parallel > 1
 
 
 def _candidates(levels: Sequence[Level], extent: Shape) -> Iterator[tuple[int, Shape]]:

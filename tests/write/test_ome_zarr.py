@@ -169,15 +169,29 @@ def test_the_first_lower_level_is_in_memory_a_window_at_a_time(
         monkeypatch.setattr(piecewise, "CACHED_NBYTES", 1)
     write_planes(tmp_path / "p", VOLUME)
     data = io.imread_folder(tmp_path / "p")
-    plan = io.plan_ome_zarr(data, (8, 16, 16), levels=4, voxel_size=SIZE)
+    plan = io.plan_ome_zarr(data, (8, 16, 16), levels=4, voxel_size=SIZE, nb_workers=3)
     assert [first for first, _ in plan.passes] == [0, 3]  # levels 1 and 2 come with level 0
-    io.write_ome_zarr(tmp_path / "a.zarr", data, (8, 16, 16), levels=4, voxel_size=SIZE)
+    io.write_ome_zarr(
+        tmp_path / "a.zarr", data, (8, 16, 16), levels=4, voxel_size=SIZE, nb_workers=3
+    )
     check(tmp_path / "a.zarr", VOLUME, plan_levels(VOLUME.shape, "zyx", SIZE, 4))
     assert sum(windows) == VOLUME.size
     if band_nbytes == 1:
         # The fewest bands of 8 x 16 x 134 that become whole chunks of level 1.
         assert max(windows) == 8 * 32 * 134 < 16 * 64 * 134
         assert plan.write.unit == (16, 64, 134)
+
+
+@pytest.mark.parametrize(("workers", "passes"), [(1, [0]), (2, [0]), (3, [0, 3]), (4, [0, 2])])
+def test_all_levels_come_at_once_where_each_worker_has_as_much_to_do(
+    tmp_path: Path, workers: int, passes: list[int]
+):
+    write_planes(tmp_path / "p", VOLUME)
+    data = io.imread_folder(tmp_path / "p")
+    plan = io.plan_ome_zarr(data, (8, 16, 16), levels=4, voxel_size=SIZE, nb_workers=workers)
+    assert [first for first, _ in plan.passes] == passes
+    # Of 2 workers one unit each; 3 would wait for the last of 2 units, or of 4.
+    assert plan.write.n_units == {1: 2, 2: 2, 3: 6, 4: 15}[workers]
 
 
 @settings(max_examples=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from scout_dask_io.write.qc.patterns import of_focus, of_intensities, of_stripes
 
 CHUNKS = (8, 64, 64)
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 
+
+@cache
 def sample_of(n_z: int = 30, high: int = 160, wide: int = 200, seed: int = 0) -> np.ndarray:
     """Give planes as a microscope has them: blobs that go through several, and a camera's noise."""
     rng = np.random.default_rng(seed)
@@ -26,6 +30,7 @@ def sample_of(n_z: int = 30, high: int = 160, wide: int = 200, seed: int = 0) ->
         apart = ((z - at[0]) / 12) ** 2 + ((y - at[1]) / size) ** 2 + ((x - at[2]) / size) ** 2
         found += rng.uniform(300, 1500) * np.exp(-apart)
     found *= 1 + 0.05 * np.sin(z / 7)
+    found.flags.writeable = False
     return found
 
 
