@@ -256,7 +256,9 @@ class RemoteLocation:
         if _has_no_range(answer):
             return b""
         if isinstance(answer, BaseException):
-            return ChunkReadError(f"{self.url}: cannot be read ({self.told(answer)})")
+            told = ChunkReadError(f"{self.url}: cannot be read ({self.told(answer)})")
+            told.__cause__ = _refusal(answer)
+            return told
         data, _ = answer
         if len(data) > max_nbytes:
             return ChunkReadError(
@@ -280,7 +282,8 @@ class RemoteLocation:
         except (FileNotFoundError, IsADirectoryError):
             return None
         except Exception as err:  # whatever the store's own library raises
-            raise ChunkReadError(f"{self.url}: cannot be read ({self.told(err)})") from err
+            told = ChunkReadError(f"{self.url}: cannot be read ({self.told(err)})")
+            raise told from _refusal(err)
 
     def is_file(self) -> bool:
         """Tell whether there is an object of this name."""
@@ -591,3 +594,12 @@ def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
             yield from _secrets(value)
         elif isinstance(value, str) and len(value) > 3 and _SECRET.search(name.lower()):
             yield value
+
+
+def _refusal(err: BaseException) -> BaseException:
+    """Give what a web server's refusal is to others, ``PermissionError``; any other error as is."""
+    if getattr(err, "status", None) not in (401, 403):
+        return err
+    refused = PermissionError(str(err))
+    refused.__cause__ = err
+    return refused

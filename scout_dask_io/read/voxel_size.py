@@ -23,7 +23,7 @@ from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.image import image_of_node
 from scout_dask_io.store.image_info import stored_info
 from scout_dask_io.store.metadata import read_node
-from scout_dask_io.tiff.folder import list_channels, list_planes
+from scout_dask_io.tiff.folder import is_tiff, list_channels, list_planes
 from scout_dask_io.tiff.metadata import file_sizes, sizes_beside
 
 
@@ -129,9 +129,15 @@ def attributes_with(
 
 
 def _of_place(place: Location) -> VoxelSize | None:
-    if not place.is_folder and place.is_file():
+    # A store may forbid to ask for a file of the name of an array.
+    may_be_file = place.on_disk or is_tiff(place.name)
+    node = None
+    if not may_be_file:
+        node = read_node(place)
+    if node is None and not place.is_folder and place.is_file():
         return merge_sizes([*sizes_beside(place, in_dataset=False), *file_sizes(place)])
-    node = read_node(place)
+    if may_be_file:
+        node = read_node(place)
     if node is None:
         return merge_sizes(_of_folder(place))
     image = image_of_node(node)

@@ -95,3 +95,23 @@ def test_repair_looks_at_chunks_where_nothing_is_listed(tmp_path: Path, address:
     assert len(io.repair(f"{address}/a.zarr", dry_run=True).actions) == 1
     with pytest.raises(WriteError, match=r"\.zarray: it cannot be written"):
         io.repair(f"{address}/a.zarr")
+
+
+def test_a_server_that_forbids_what_is_not_there_is_read_as_one_that_lists_nothing(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+):
+    send = Plain.send_error
+    monkeypatch.setattr(
+        Plain, "send_error", lambda self, code, *a: send(self, 403 if code == 404 else code, *a)
+    )
+    io.write_zarr(tmp_path / "a.zarr", DATA, 8)
+    io.write_ome_zarr(tmp_path / "i.zarr", DATA, 8, axes="zyx", levels=2, voxel_size=(4, 2, 2))
+    for name, size in (("a.zarr", None), ("i.zarr", (4, 2, 2))):
+        url = f"{address}/{name}"
+        np.testing.assert_array_equal(io.read_zarr(url).compute(), DATA)
+        found = io.info(url)
+        assert (found.shape, found.n_present) == (DATA.shape, None)
+        assert io.verify(url).ok
+        stated = io.voxel_size(url)
+        assert (stated and stated.micrometres) == size
+        assert io.preview(url).shape == DATA.shape
