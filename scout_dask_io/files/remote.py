@@ -39,6 +39,7 @@ from scout_dask_io.files.requests import (
     Client,
     FileSystem,
     RangeAnswer,
+    refusal,
     settled,
     together,
 )
@@ -257,7 +258,7 @@ class RemoteLocation:
             return b""
         if isinstance(answer, BaseException):
             told = ChunkReadError(f"{self.url}: cannot be read ({self.told(answer)})")
-            told.__cause__ = _refusal(answer)
+            told.__cause__ = refusal(answer)
             return told
         data, _ = answer
         if len(data) > max_nbytes:
@@ -283,7 +284,7 @@ class RemoteLocation:
             return None
         except Exception as err:  # whatever the store's own library raises
             told = ChunkReadError(f"{self.url}: cannot be read ({self.told(err)})")
-            raise told from _refusal(err)
+            raise told from refusal(err)
 
     def is_file(self) -> bool:
         """Tell whether there is an object of this name."""
@@ -594,12 +595,3 @@ def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
             yield from _secrets(value)
         elif isinstance(value, str) and len(value) > 3 and _SECRET.search(name.lower()):
             yield value
-
-
-def _refusal(err: BaseException) -> BaseException:
-    """Give what a web server's refusal is to others, ``PermissionError``; any other error as is."""
-    if getattr(err, "status", None) not in (401, 403):
-        return err
-    refused = PermissionError(str(err))
-    refused.__cause__ = err
-    return refused

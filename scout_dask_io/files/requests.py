@@ -304,3 +304,12 @@ def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) 
 
     found: list[Any] = sync(fs.loop, every)
     return found
+
+
+def refusal(err: BaseException) -> BaseException:
+    """Give what a web server's refusal is to others, ``PermissionError``; any other error as is."""
+    if getattr(err, "status", None) not in (401, 403):
+        return err
+    refused = PermissionError(str(err))
+    refused.__cause__ = err
+    return refused
