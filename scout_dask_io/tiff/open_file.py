@@ -110,6 +110,13 @@ def _open_found(path: Location, known: SourceFile | None) -> Iterator[tuple[Open
         os.close(fd)
 
 
+# What Python raises where tifffile takes a damaged tag for what it should be.
+_STUMBLES = (
+    TypeError, AttributeError, LookupError, ArithmeticError, NameError, AssertionError,
+    RecursionError,
+)  # fmt: skip
+
+
 @contextmanager
 def opened(
     path: Location, known: SourceFile | None = None
@@ -124,6 +131,8 @@ def opened(
         # Joined and not formatted, so that an argument which the message names stays one.
         what = err.args[0] if err.args and isinstance(err.args[0], str) else str(err)
         what = what if isinstance(what, Message) else cut(what or type(err).__name__, 1000)
+        if isinstance(err, _STUMBLES):
+            what = f"its tags are damaged, or make no sense together ({type(err).__name__}: {what})"
         raise TiffReadError(f"cannot read {str(path)!r}: " + what) from err
 
 

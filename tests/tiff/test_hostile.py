@@ -349,3 +349,17 @@ def test_a_strip_that_no_machine_can_count_is_refused(tmp_path, allow_sparse: bo
     (tmp_path / "a.tif").write_bytes(head + body + bytes(4) + bytes(600))
     with pytest.raises(TiffReadError, match=r"a\.tif"):
         imread(tmp_path / "a.tif", allow_sparse=allow_sparse)
+
+
+def test_a_tag_of_two_numbers_instead_of_one_is_told_in_words(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((8, 8), "u2"), metadata=None)
+    data = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", data, 4)
+    (n,) = struct.unpack_from("<H", data, at)
+    rows = range(at + 2, at + 2 + 12 * n, 12)
+    (here,) = (k for k in rows if struct.unpack_from("<H", data, k)[0] == 277)
+    struct.pack_into("<HHIHH", data, here, 277, 3, 2, 1, 1)  # samples per pixel
+    path.write_bytes(data)
+    with pytest.raises(TiffReadError, match=r"a\.tif': its tags are damaged.*TypeError"):
+        imread(path)
