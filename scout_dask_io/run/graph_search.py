@@ -87,4 +87,9 @@ def _function_parts(function: FunctionType) -> list[Any]:
     if (function.__module__ or "").partition(".")[0] in ("dask", "numpy", "scout_dask_io"):
         return found  # their globals are of the library, and many
     given = (function.__globals__.get(name) for name in function.__code__.co_names)
-    return [*found, *(v for v in given if not callable(v))]
+    return [*found, *(v for v in given if not callable(v) or _is_beside(v, function))]
+
+
+def _is_beside(other: Any, function: FunctionType) -> bool:
+    """Tell whether something is a function of the same script or module, which a task may call."""
+    return isinstance(other, FunctionType) and other.__module__ == function.__module__

@@ -48,6 +48,20 @@ def from_a_function(url: str, reach: dict[str, Any]) -> da.Array:
     )
 
 
+_places: list[tuple[str, dict[str, Any]]] = []
+
+
+def _first_place() -> np.ndarray:
+    url, reach = _places[-1]
+    return np.frombuffer(fsspec.get_mapper(url, **reach)["0/0/0"], "u1")[:1].astype("u2")
+
+
+def from_a_function_of_a_function(url: str, reach: dict[str, Any]) -> da.Array:
+    _places.append((url, reach))
+    part = da.from_delayed(dask.delayed(lambda: _first_place())(), (1,), "u2")
+    return da.zeros((5, 9, 10), chunks=5, dtype="u2") + part
+
+
 READERS: dict[str, Callable[[str, dict[str, Any]], da.Array]] = {
     "da.from_zarr": lambda u, o: da.from_zarr(by_zarr(u, o)),
     "da.from_zarr, computed on": lambda u, o: (da.from_zarr(by_zarr(u, o)) + 1).rechunk(4)[::-1],
@@ -56,6 +70,7 @@ READERS: dict[str, Callable[[str, dict[str, Any]], da.Array]] = {
     "optimised": lambda u, o: dask.optimize(da.from_zarr(by_zarr(u, o)) + 1)[0],
     "ours, optimised": lambda u, o: dask.optimize(io.read_zarr(u, storage_options=o) + 1)[0],
     "a function": from_a_function,
+    "a function of a function": from_a_function_of_a_function,
     "io.open": lambda u, o: da.from_array(io.open(u, mode="r", storage_options=o), chunks=5),
 }
 
