@@ -424,9 +424,12 @@ def test_demo_makes_converts_and_verifies_and_what_it_suggests_works(
     suggested = [line.strip() for line in out.split("Try next")[1].splitlines()[2::2]]
     assert len(suggested) >= 3
     for line in suggested:
-        *program, first = shlex.split(line)[: len(COMMAND) + 1]
-        assert (program, first.isalpha()) == (COMMAND, True)
-        run(*shlex.split(line)[len(COMMAND) :], cwd=tmp_path)
+        words = shlex.split(line)
+        (python, *program), first = words[: len(COMMAND)], words[len(COMMAND)]
+        # As it can be typed: by its name in an environment that is active, else by its path.
+        assert Path(shutil.which(python) or "").parent == Path(sys.executable).parent
+        assert (program, first.isalpha()) == (COMMAND[1:], True)
+        run(*words[len(COMMAND) :], cwd=tmp_path)
     assert "not empty" in fails("demo", "my demo", cwd=tmp_path)
 
 
