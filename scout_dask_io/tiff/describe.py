@@ -29,7 +29,7 @@ from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import find_set_of, has_index, names_others, open_alone
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, describe_ifd, read_header, read_ifd
 from scout_dask_io.tiff.image_record import ask
-from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in
+from scout_dask_io.tiff.metadata import Stated, stated_by, stated_in, stated_of
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import (
     DescribedPage,
@@ -115,25 +115,42 @@ def describe_plane(
             if whole and selection.pages != "all" and (own := _by_index(path, window, header)):
                 return _member_of(file, path, own, selection)
         headers, series = read_headers(window, file, selection), selection.series or 0
-        ome = {"_multifile": False} if whole and _is_whole_ome(fd, file) else {"is_ome": False}
-        with open_tiff(fd, file, **ome) as tif:
-            if selection.pages == "all":
-                lead, found = describe_pages(tif, headers)
-            else:
-                chosen = choose_series(tif, file, series, 0, is_plane=True)
-                check_counts(tif, headers)
-                if selection.series is None:
-                    check_only_image(tif, file)
-                lead, found = describe_series(tif, chosen, headers)
-                if "is_ome" in ome and chosen.kind != "imagej":
-                    lead, found = as_counted(lead, found, headers)
-        stated = None
+        pages, stated = None, None
+        if whole:
+            with open_tiff(fd, file, _multifile=False) as tif:
+                if _is_whole_ome(tif):
+                    pages = _describe_pages_of(tif, file, headers, selection, is_ome=True)
+                    if asked:
+                        stated = stated_of(tif, pages[0], pages[1][0].layout, series)
+        if pages is None:
+            with open_tiff(fd, file, is_ome=False) as tif:
+                pages = _describe_pages_of(tif, file, headers, selection, is_ome=False)
+        lead, found = pages
         if asked:
-            stated = stated_by(fd, file, lead, found[0].layout, series)
+            stated = stated or stated_by(fd, file, lead, found[0].layout, series)
             stated = _plain(stated, lead, found[0].layout) if selection.pages == "all" else stated
             told = selection.pages != "all" and names_others(window, header)
             stated = replace(stated, names_others=told)
         return DescribedFile(file, lead, found, stated)
+
+
+def _describe_pages_of(
+    tif: tifffile.TiffFile,
+    file: SourceFile,
+    headers: Headers,
+    selection: Selection,
+    *,
+    is_ome: bool,
+) -> tuple[Shape, tuple[DescribedPage, ...]]:
+    """Describe the pages of a file that are read, and the axes that they lie along."""
+    if selection.pages == "all":
+        return describe_pages(tif, headers)
+    chosen = choose_series(tif, file, selection.series or 0, 0, is_plane=True)
+    check_counts(tif, headers)
+    if selection.series is None:
+        check_only_image(tif, file)
+    lead, found = describe_series(tif, chosen, headers)
+    return (lead, found) if is_ome or chosen.kind == "imagej" else as_counted(lead, found, headers)
 
 
 def _by_index(path: Location, window: Window, header: Header) -> FileSet | None:
@@ -170,15 +187,14 @@ def _member_of(
     return DescribedFile(file, image.shape, tuple(pages), source.stated)
 
 
-def _is_whole_ome(fd: OpenFile, file: SourceFile) -> bool:
+def _is_whole_ome(tif: tifffile.TiffFile) -> bool:
     """Tell whether a file holds all pages of the image that its OME-XML describes."""
-    with open_tiff(fd, file, _multifile=False) as tif:
-        if not tif.is_ome:
-            return False
-        series = ask(lambda: series_of(tif))
-        if not series or series[0].kind != "ome":
-            return False
-        return len(series) == 1 and None not in series_pages(series[0])
+    if not tif.is_ome:
+        return False
+    series = ask(lambda: series_of(tif))
+    if not series or series[0].kind != "ome":
+        return False
+    return len(series) == 1 and None not in series_pages(series[0])
 
 
 def _is_only_page(ifd: Ifd, window: Window, layout: PageLayout) -> bool:
