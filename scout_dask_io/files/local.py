@@ -138,7 +138,7 @@ class LocalLocation(_Base):
             if name is None:
                 return
             yield _answer(root, name, room, pace)
-        yield from _iter_at_once(root, left, max_nbytes, n)
+        yield from _iter_at_once(root, left, max_nbytes, n, pace)
 
     def write(
         self,
@@ -427,9 +427,10 @@ def _answer(root: str, name: str, room: Room, pace: Pace) -> Answer:
     return name, found
 
 
-def _iter_at_once(root: str, names: Iterator[str], most: int, n: int) -> Iterator[Answer]:
+def _iter_at_once(
+    root: str, names: Iterator[str], most: int, n: int, pace: Pace
+) -> Iterator[Answer]:
     """Yield what files hold, ``n`` of them read at once; each is good until the next."""
-    pace = pace_of(root)
 
     def read(name: str) -> tuple[Room, Answer]:
         room = Room(most, _spare_buffer())

@@ -131,9 +131,7 @@ def attributes_with(
 def _of_place(place: Location) -> VoxelSize | None:
     # A store may forbid to ask for a file of the name of an array.
     may_be_file = place.on_disk or is_tiff(place.name)
-    node = None
-    if not may_be_file:
-        node = read_node(place)
+    node = None if may_be_file else read_node(place)
     if node is None and not place.is_folder and place.is_file():
         return merge_sizes([*sizes_beside(place, in_dataset=False), *file_sizes(place)])
     if may_be_file:

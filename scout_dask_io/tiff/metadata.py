@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -188,22 +188,25 @@ def stated_by(
 
     For who describes the file anyway, and must not refuse it for what stands beside its pixels.
     """
-    try:
+
+    def stated() -> Stated:
         with open_tiff(fd, file, _multifile=False) as tif:
-            return stated_of(tif, lead, layout, series)
-    except (ScoutIOError, OSError, MemoryError):
-        raise
-    except Exception:
-        return Stated()
+            return stated_in(tif, lead, layout, series=series)
+
+    return _or_nothing(stated)
 
 
 def stated_of(tif: tifffile.TiffFile, lead: Shape, layout: PageLayout, series: int) -> Stated:
     """Give what :func:`stated_by` does, of what tifffile has open already."""
+    return _or_nothing(lambda: stated_in(tif, lead, layout, series=series))
+
+
+def _or_nothing(stated: Callable[[], Stated]) -> Stated:
     try:
-        return stated_in(tif, lead, layout, series=series)
+        return stated()
     except (ScoutIOError, OSError, MemoryError):
         raise
-    except Exception:
+    except Exception:  # whatever tifffile raises of metadata that make no sense
         return Stated()
 
 
