@@ -145,6 +145,7 @@ def begin(
     resume: bool,
     durable: bool,
     check: Callable[[], None],
+    ahead: bool = False,
 ) -> Transaction | None:
     """Begin a write, or give the one that was interrupted: its ``settings`` hold the units.
 
@@ -166,6 +167,8 @@ def begin(
         As for :func:`~scout_dask_io.write_zarr`.
     check
         Called before anything is made: refuses what cannot be written there.
+    ahead : bool
+        Go on while a store is told that the write begins: whoever writes a chunk waits for it.
 
     Raises
     ------
@@ -192,7 +195,9 @@ def begin(
         return found
     noted = {**settings, **units}
     if not location.on_disk:
-        return RemoteTransaction.begin(as_remote(location), arrays, noted, overwrite=overwrite)
+        return RemoteTransaction.begin(
+            as_remote(location), arrays, noted, overwrite=overwrite, ahead=ahead
+        )
     return LocalTransaction.begin(
         as_local(location), arrays, noted, overwrite=overwrite, durable=durable
     )
