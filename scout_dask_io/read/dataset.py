@@ -26,7 +26,6 @@ from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
 from scout_dask_io.tiff.describe import describe_plane
 from scout_dask_io.tiff.folder import about_names
-from scout_dask_io.tiff.pending import check_check
 from scout_dask_io.tiff.plane_map import Place
 from scout_dask_io.tiff.set_folder import SetReading, is_told_by_names, sets_in
 
@@ -125,13 +124,13 @@ def imread_dataset(
     workers = check_nb_workers(nb_workers)
     how = Selection(
         missing=missing, pattern=pattern, position=position,
-        series=series, pages=pages, allow_sparse=allow_sparse,
+        series=series, pages=pages, allow_sparse=allow_sparse, check=check,
     )  # fmt: skip
     place = locate_file(path, storage_options)
     grid = read_dataset(place, pattern, pages)
     for text in odd_about(grid):
         warn(f"{str(place)!r}: {text}")
-    return open_grid(place, grid, workers, how, chunks=chunks, check=check)
+    return open_grid(place, grid, workers, how, chunks=chunks)
 
 
 class Position(str):
@@ -396,7 +395,6 @@ def open_grid(
     selection: Selection = AS_IT_IS,
     *,
     chunks: Any = None,
-    check: str = "all",
 ) -> da.Array:
     """Give the lazy array of one position of a dataset whose names were read.
 
@@ -405,13 +403,12 @@ def open_grid(
     ArgumentError
         If there are several positions and none is given, or not the one that is.
     """
-    check_check(check, selection.missing)
     _check_told(place, grid)
     one = grid_at(grid, selection.position, str(place))
     if isinstance(one, SetReading):
         source = one.describe(nb_workers, selection)
     else:
-        source = describe_dataset(place, one, nb_workers, selection, check=check)
+        source = describe_dataset(place, one, nb_workers, selection)
         chunks = blocks_of(source, one) if chunks is None else chunks
     record = grid.record | {"axes": source.info.axes}
     record |= {} if selection.position is None else {"position": selection.position}

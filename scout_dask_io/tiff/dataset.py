@@ -38,7 +38,6 @@ from scout_dask_io.tiff.folder import is_channel, is_tiff
 from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
 from scout_dask_io.tiff.page_table import PageTable
-from scout_dask_io.tiff.pending import check_check
 from scout_dask_io.tiff.plane_map import Place
 from scout_dask_io.tiff.sidecar import Sidecar, of_file, places_beside, sidecars_of
 from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource, token_of
@@ -116,8 +115,6 @@ def describe_dataset(
     grid: NameGrid,
     nb_workers: int | None = None,
     selection: Selection = AS_IT_IS,
-    *,
-    check: str = "all",
 ) -> TiffSource:
     """Describe the files of one position, arranged by their names; reads headers, no pixel.
 
@@ -133,7 +130,6 @@ def describe_dataset(
     ArgumentError
         If an axis would come twice, or it cannot be told what the pages of a file are.
     """
-    check_check(check, selection.missing)
     shape = grid.shape
     indices = sorted(grid.files)
     if grid.holes:
@@ -147,7 +143,7 @@ def describe_dataset(
             )  # fmt: skip
         warn(text + ". Their planes hold zeros.")
     paths = [root / grid.files[index] for index in indices]
-    survey = survey_planes(paths, nb_workers, selection, asked=True, whole=True, check=check)
+    survey = survey_planes(paths, nb_workers, selection, asked=True, whole=True)
     left_out = survey.check(selection.missing)
     if left_out:
         refused = survey.list_refused(list(left_out.values()))

@@ -38,7 +38,7 @@ from scout_dask_io.tiff.page_layout import (
     SourceFile,
 )
 from scout_dask_io.tiff.page_table import PageTable
-from scout_dask_io.tiff.pending import PendingHeaders, check_check, find_files, sampled
+from scout_dask_io.tiff.pending import PendingHeaders, find_files, sampled
 from scout_dask_io.tiff.plane_map import FileSet
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
@@ -224,7 +224,6 @@ def describe_planes(
     *,
     lead: Shape | None = None,
     channels: Sequence[str] = (),
-    check: str = "all",
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -248,8 +247,7 @@ def describe_planes(
         If a file is damaged, truncated or no regular file.
     """
     paths = [locate_file(p) for p in paths]
-    check_check(check, selection.missing)
-    survey = survey_planes(paths, nb_workers, selection, asked=True, check=check)
+    survey = survey_planes(paths, nb_workers, selection, asked=True)
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(selection.missing)
     files, layouts, table = survey.table(left_out)
@@ -311,7 +309,6 @@ def survey_planes(
     *,
     asked: bool = False,
     whole: bool = False,
-    check: str = "all",
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
@@ -329,7 +326,7 @@ def survey_planes(
     survey = Survey()
     describe = partial(describe_plane, selection=selection, whole=whole)
     known: list[SourceFile | None] = [None] * len(paths)
-    if check == "first":
+    if selection.check == "first":
         now = sampled(len(paths))
         known = [None if k in now else f for k, f in enumerate(find_files(paths))]
     read = [path for path, file in zip(paths, known, strict=True) if file is None]
