@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from scout_dask_io.core.selection import ALL_PAGES, COUNTED_PAGES
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, read_ifd
+from scout_dask_io.tiff.ome_xml import local_name
 
 #: Planes that metadata may count where their file has fewer pages: it lacks the rest, and the
 #: message says so. More than these are not worth a list.
@@ -138,11 +139,11 @@ def _ome_count(text: str) -> tuple[str, int] | None:
         root = ElementTree.fromstring(text.encode("latin-1"))
         total = 0
         for pixels in root.iter():
-            if pixels.tag.rpartition("}")[2] != "Pixels":
+            if local_name(pixels) != "Pixels":
                 continue
             samples = 1
             for channel in pixels:
-                if channel.tag.rpartition("}")[2] == "Channel":
+                if local_name(channel) == "Channel":
                     samples = int(channel.get("SamplesPerPixel", 1))
                     break
             total += math.prod(int(pixels.get(f"Size{a}", 1)) for a in "ZCT") // samples
@@ -151,7 +152,7 @@ def _ome_count(text: str) -> tuple[str, int] | None:
     return ("OME-XML", total) if total else None
 
 
-def check_ome_claims(text: str, n_pages: int, page_size: int) -> None:
+def check_ome_claims(root: ElementTree.Element, n_pages: int, page_size: int) -> None:
     """Refuse OME-XML that counts far more planes than its file has pages.
 
     tifffile makes a list of as many as are counted before it looks for one of them.
@@ -163,11 +164,7 @@ def check_ome_claims(text: str, n_pages: int, page_size: int) -> None:
         If there are over :data:`MOST_CLAIMED`, and more than pages; the message has both numbers.
     """
     most = max(MOST_CLAIMED, n_pages)
-    try:
-        elements = list(ElementTree.fromstring(text.encode("utf-8", "replace")).iter())
-    except (ElementTree.ParseError, ValueError):
-        return  # tifffile says what is wrong
-    for element in elements:
+    for element in root.iter():
         stated = element.attrib
         sizes = [_whole(v) for name, v in stated.items() if name in _SIZES]
         counts = [_whole(v) for name, v in stated.items() if name in _COUNTS]

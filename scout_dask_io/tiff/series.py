@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -34,6 +33,8 @@ from scout_dask_io.tiff.ifd import (
     read_header,
     read_ifd,
 )
+from scout_dask_io.tiff.image_record import ask
+from scout_dask_io.tiff.ome_xml import let_go, local_name, ome_root
 from scout_dask_io.tiff.open_file import OpenFile, SegmentTable
 from scout_dask_io.tiff.page_chain import (
     PageChain,
@@ -121,7 +122,10 @@ def series_of(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     """
     if "series" not in vars(tif) and tif.is_ome and len(tif.pages):
         page = tif.pages.first
-        check_ome_claims(tif.ome_metadata or "", len(tif.pages), page.imagelength * page.imagewidth)
+        # What is no XML counts nothing; tifffile says what is wrong.
+        root = ask(lambda: ome_root(tif))
+        if root is not None:
+            check_ome_claims(root, len(tif.pages), page.imagelength * page.imagewidth)
     found: list[tifffile.TiffPageSeries] = tif.series
     return found
 
@@ -181,17 +185,16 @@ def check_only_image(tif: tifffile.TiffFile, file: SourceFile) -> None:
 def _refuse_split_ome(tif: tifffile.TiffFile, file: SourceFile) -> None:
     """Refuse an OME-TIFF whose metadata names other files: they would be read unasked."""
     own = os.path.basename(file.path).lower()
-    try:
-        root = ElementTree.fromstring(tif.ome_metadata or "")
-    except ElementTree.ParseError:
+    root = ask(lambda: ome_root(tif))
+    if root is None:
         return
-    companions = [e.get("MetadataFile") for e in root.iter() if e.tag.endswith("}BinaryOnly")]
+    companions = [e.get("MetadataFile") for e in root.iter() if local_name(e) == "BinaryOnly"]
     if companions:
         warn(
             f"{file.path!r} holds pages alone; its metadata lie in {companions[0]!r}, which is "
             "not read: the pages come one after the other."
         )
-    names = [e.get("FileName") for e in root.iter() if e.tag.endswith("}UUID")]
+    names = [e.get("FileName") for e in root.iter() if local_name(e) == "UUID"]
     others = sorted({n for n in names if n and n.lower() != own})
     if others:
         shown = ", ".join(map(repr, others[:3])) + (", ..." if len(others) > 3 else "")
@@ -562,7 +565,10 @@ def open_tiff(fd: OpenFile, file: SourceFile, **options: Any) -> Iterator[tifffi
         _as_python_has_it(fd) as handle,
         tifffile.TiffFile(handle, **{**how, **options}) as tif,
     ):
-        yield tif
+        try:
+            yield tif
+        finally:
+            let_go(tif)
 
 
 def _as_python_has_it(fd: OpenFile) -> Any:
