@@ -375,9 +375,9 @@ class FolderScan(JobReport):
         """What a reader would not stumble over, but people should know."""
         found = []
         if self.gaps:
-            found.append(f"numbers that are missing: {_some(self.gaps)}")
+            found.append(f"numbers that are missing: {joined(', ', self.gaps, _NAMED)}")
         if self.duplicates:
-            found.append(f"files of the same number: {_some(self.duplicates)}")
+            found.append(f"files of the same number: {joined(', ', self.duplicates, _NAMED)}")
         found += self.names[:5]
         if not self.natural:
             found.append(
@@ -386,9 +386,9 @@ class FolderScan(JobReport):
                 + " is"
             )
         if self.hidden:
-            found.append(f"hidden files, which are not read: {_some(self.hidden)}")
+            found.append(f"hidden files, which are not read: {joined(', ', self.hidden, _NAMED)}")
         if self.others:
-            found.append(f"files that are no TIFF: {_some(self.others)}")
+            found.append(f"files that are no TIFF: {joined(', ', self.others, _NAMED)}")
         return tuple(found)
 
     def title(self) -> str:
@@ -476,5 +476,4 @@ def _place_text(place: Place) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return joined(", ", names, _NAMED)

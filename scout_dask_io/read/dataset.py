@@ -329,7 +329,7 @@ def _of_stacks(grid: NameGrid, where: str) -> NameGrid:
 def _check_told(place: Location, grid: Reading) -> None:
     """Refuse names that tell of no dataset."""
     if not grid.files:
-        shown = ", ".join(map(repr, grid.strays[:3])) + (", ..." if len(grid.strays) > 3 else "")
+        shown = joined(", ", map(repr, grid.strays), 3)
         raise ArgumentError(
             f"{place!r}: the names of its {len(grid.strays):,} files ({shown}) do not say how they "
             "belong together: give " + Option("pattern", "") + ", or name one of the files"
@@ -383,8 +383,7 @@ def odd_about(grid: Reading) -> list[str]:
     if len(grid.strays) > 5:
         found.append(f"{len(grid.strays) - 5:,} more files are left out")
     if grid.gaps:
-        more = f" and {len(grid.gaps) - 10:,} more" if len(grid.gaps) > 10 else ""
-        found.append(f"missing by the names: {', '.join(grid.gaps[:10])}{more}")
+        found.append("missing by the names: " + joined(", ", grid.gaps, 10))
     return found
 
 

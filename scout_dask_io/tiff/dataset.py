@@ -133,9 +133,8 @@ def describe_dataset(
     shape = grid.shape
     indices = sorted(grid.files)
     if grid.holes:
-        text = (
-            f"{root!r} lacks {_some_of(grid.holes)} by the names of its files ({grid.fields_text})"
-        )
+        lacks = joined("; ", grid.holes, NAMED)
+        text = f"{root!r} lacks {lacks} by the names of its files ({grid.fields_text})"
         if selection.missing != "fill":
             raise ShapeMismatchError(
                 text + ". Bring them back; or " + Option("missing", "fill")
@@ -201,11 +200,6 @@ def blocks_of(source: TiffSource, grid: NameGrid) -> tuple[Any, ...]:
     if nbytes * source.dtype.itemsize > MAX_BLOCK_NBYTES:
         return source.default_chunks
     return (*extents, *source.default_chunks[source.lead_ndim :])
-
-
-def _some_of(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return "; ".join(names[:NAMED]) + more
 
 
 def _above(first: Location, root: Location) -> Iterator[Location]:

@@ -19,7 +19,7 @@ import tifffile
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import named_channels
 from scout_dask_io.core.json_document import parse_json
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import Option, joined, warn
 from scout_dask_io.core.selection import ALL_PAGES, AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
@@ -465,9 +465,8 @@ def describe_member(
 
 
 def _images_of(members: FileSet) -> str:
-    shown = [f"{k}: {one.name!r}" for k, one in enumerate(members.images[:8])]
-    more = ", ..." if len(members.images) > 8 else ""
-    return f"{len(members.images)} series ({', '.join(shown)}{more})"
+    shown = joined(", ", (f"{k}: {one.name!r}" for k, one in enumerate(members.images)), 8)
+    return f"{len(members.images)} series ({shown})"
 
 
 def survey_image(path: Location, selection: Selection = AS_IT_IS) -> Survey:

@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.selection import ALL_PAGES, COUNTED_PAGES
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, read_ifd
 from scout_dask_io.tiff.ome_xml import local_name
@@ -101,11 +102,11 @@ def check_chain(chain: PageChain, ifd: Ifd, window: Window) -> None:
     if not chain.trouble:
         return
     stated = stated_count(ifd, window)
-    expected = ""
+    found, expected = format_count(len(chain), "page"), ""
     if stated is not None and stated[1] > len(chain):
         expected = f" of {stated[1]} that {stated[0]} counts"
     raise Damaged(
-        f"its chain of pages breaks off after {_pages(len(chain))}{expected}: {chain.trouble}. "
+        f"its chain of pages breaks off after {found}{expected}: {chain.trouble}. "
         + ALL_PAGES
         + " reads the pages that are whole"
     )
@@ -190,12 +191,8 @@ def _steps_of(stated: dict[str, str]) -> int:
 
 def miscounted(who: str, counted: int, total: int) -> Damaged:
     """Give the error of a file that has other pages than its metadata count."""
-    text = f"{who} counts {_pages(counted)}, but the file has {total}; " + ALL_PAGES
+    text = f"{who} counts {format_count(counted, 'page')}, but the file has {total}; " + ALL_PAGES
     text += " reads all that it has, as plain pages"
     if counted < total:
         text += ", and " + COUNTED_PAGES + f" the first {counted} alone"
     return Damaged(text)
-
-
-def _pages(n: int) -> str:
-    return f"{n:,} page" + "s" * (n != 1)

@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.messages import Option, message_of, warn
+from scout_dask_io.core.messages import Option, joined, message_of, warn
 from scout_dask_io.core.selection import ALL_PAGES, Selection
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.tiff._tifffile import page_at, series_pages, silenced
@@ -147,8 +147,7 @@ def warn_of_others(tif: tifffile.TiffFile, path: str) -> None:
 
 
 def _listing(found: list[tifffile.TiffPageSeries]) -> str:
-    shown = [f"{k}: {s.shape} {s.dtype}" for k, s in enumerate(found[:8])]
-    return ", ".join(shown) + (", ..." if len(found) > 8 else "")
+    return joined(", ", (f"{k}: {s.shape} {s.dtype}" for k, s in enumerate(found)), 8)
 
 
 def _extra_series(tif: tifffile.TiffFile) -> list[int]:
@@ -197,7 +196,7 @@ def _refuse_split_ome(tif: tifffile.TiffFile, file: SourceFile) -> None:
     names = [e.get("FileName") for e in root.iter() if local_name(e) == "UUID"]
     others = sorted({n for n in names if n and n.lower() != own})
     if others:
-        shown = ", ".join(map(repr, others[:3])) + (", ..." if len(others) > 3 else "")
+        shown = joined(", ", map(repr, others), 3)
         raise TiffReadError(
             f"{file.path!r} is one of several files of an OME-TIFF; its metadata names "
             f"{len(others)} other(s): {shown}. " + ALL_PAGES + " reads the pages of this one alone."

@@ -259,9 +259,8 @@ class Survey:
         if not self._files[0].path.startswith(folder):  # a URL, which has two slashes in a row
             folder = folder.replace("/", "//", 1)
         start = len(os.path.join(folder, ""))
-        shown = [f"{r.file.path[start:]!r} (" + r.reason + ")" for r in bad[:NAMED]]
-        more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
-        return f"of {folder!r} cannot be read as one stack: " + joined(", ", shown) + more
+        shown = (f"{r.file.path[start:]!r} (" + r.reason + ")" for r in bad)
+        return f"of {folder!r} cannot be read as one stack: " + joined(", ", shown, NAMED)
 
     def table(
         self, left_out: dict[int, Refused]

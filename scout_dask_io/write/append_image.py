@@ -207,9 +207,7 @@ def append_image(
     for each, one in zip(standing.arrays, arrays, strict=False):
         check_lossless(each, one, along)
     colors = check_colors(given.get("colors"), len(names) - _n_channels(image, full.format.shape))
-    shown = partial(
-        _describe, standing=standing, growth=settings, levels=levels, names=names, colors=colors
-    )
+    shown = partial(_describe, standing=standing, growth=settings, names=names, colors=colors)
     rows = joined(full, arrays[0], along, pixels)
     return _write_tails(standing, settings, levels, rows, shown, mode, limits)
 
@@ -512,7 +510,6 @@ def _describe(
     *,
     standing: StandingImage,
     growth: Growth,
-    levels: Sequence[Level],
     names: Sequence[str],
     colors: Sequence[str] | None,
 ) -> dict[str, Any]:

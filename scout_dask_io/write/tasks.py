@@ -165,7 +165,7 @@ def level_tasks(
         if unit not in done:
             key = (name, unit)
             tasks[key] = Task(
-                key, _write_level, target, unit, region, DataNode(None, source), TaskRef(above)
+                key, _write_after, target, unit, region, DataNode(None, source), TaskRef(above)
             )
     return WriteGraph(name, tasks, set(tasks), [above, *tasks], len(done))
 
@@ -182,9 +182,10 @@ def _wait(above: list[Any]) -> list[Any]:
     return above
 
 
-def _write_level(
-    target: Target, unit: int, region: Region, source: Source, above: Any
+def _write_after(
+    target: Target, unit: int, region: Region, source: Source, before: Any
 ) -> WrittenUnit:
+    """Write a unit of what tasks that come before it have left for it."""
     return write_unit(target, unit, region, source, region)
 
 
@@ -260,7 +261,7 @@ def _scratch_tasks(
             spilled.append(TaskRef((f"{name}-spill", *ind)))
         source = ScratchSource(plan.shape, data.dtype, files)
         tasks[key] = Task(
-            key, _write_scratched, target, unit, region, DataNode(None, source), List(*spilled)
+            key, _write_after, target, unit, region, DataNode(None, source), List(*spilled)
         )
     for ind, where in regions.items():
         path = scratch_path(folder, ind)
@@ -270,12 +271,6 @@ def _scratch_tasks(
         )
         tasks[drop_key] = Task(drop_key, _drop_block, path, List(*readers[ind]))
     return tasks
-
-
-def _write_scratched(
-    target: Target, unit: int, region: Region, source: ScratchSource, spilled: list[None]
-) -> WrittenUnit:
-    return write_unit(target, unit, region, source, region)
 
 
 def _spill_block(
