@@ -251,11 +251,6 @@ def describe_planes(
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(selection.missing)
     files, layouts, table = survey.table(left_out)
-    if left_out:
-        warn(
-            f"{len(left_out):,} of the {len(survey):,} files "
-            f"{survey.list_refused(list(left_out.values()))}. Their planes hold zeros."
-        )
     what = [f"planes {stacked}", *(f"{k}={v}" for k, v in selection.chosen)]
     what += [f"{place} {r.file} left out" for place, r in left_out.items()]
     pages = np.array(table, np.int64).reshape(
