@@ -67,7 +67,7 @@ class Opened:
         What the files state of it.
     image : Multiscale or None
         The OME-Zarr image that lies there, of which the array is level 0.
-    reading : NameGrid or SetReading or None
+    reading : NameReading or SetReading or None
         How the files of a dataset were read, those of all positions.
     unclear : str
         Why it cannot be told what the axes of a stack of stacks are.
@@ -192,7 +192,7 @@ def _open_dataset(
     selection: Selection,
     given: VoxelSize | None,
 ) -> Opened:
-    array = open_grid(place, grid, nb_workers, selection)
+    array = open_grid(grid, nb_workers, selection)
     source = source_of(array)
     info = ImageInfo() if source is None else source.info_with(given)
     return Opened(place, "dataset", array, info, reading=grid)

@@ -535,9 +535,7 @@ def level_source(node: Node, level: int, *, nested: bool = True) -> ChunkFileSou
     return source
 
 
-def open_source(
-    path: str | os.PathLike[str] | Location, *, nested: bool = True
-) -> ChunkFileSource | ZarrSource:
+def open_source(path: str | os.PathLike[str] | Location) -> ChunkFileSource | ZarrSource:
     """Describe the array at a path as a source. Reads its metadata alone.
 
     Raises
@@ -547,7 +545,7 @@ def open_source(
     LayoutError
         If it cannot be told how the chunks lie.
     """
-    return source_of_node(open_node(locate(path), reads=True), nested=nested)
+    return source_of_node(open_node(locate(path), reads=True))
 
 
 def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
