@@ -110,7 +110,7 @@ class RemoteTransaction:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave the settings behind: every task has its transaction. It has begun elsewhere."""
-        self._wait_for_begin()
+        self.wait_until_begun()
         return RemoteTransaction, (self.destination, self.name, self.region)
 
     @classmethod
@@ -121,12 +121,12 @@ class RemoteTransaction:
         settings: dict[str, Any],
         *,
         overwrite: bool,
-        ahead: bool = False,
     ) -> Self:
         """Put the marker of the write, and remove what is overwritten.
 
-        An object is durable once it is put. With ``ahead`` this goes on while the caller has
-        what is to be written read and encoded; :meth:`check` waits for it, and raises its error.
+        An object is durable once it is put. Of a store that takes several requests at once this
+        goes on while the caller has what is to be written read and encoded: :meth:`check` waits
+        for it, and raises its error.
 
         Raises
         ------
@@ -149,23 +149,21 @@ class RemoteTransaction:
             (path / MARKER_NAME).write(json.dumps(noted).encode(), new=not overwrite)
             _finish_clearing(path, noted, names)
 
-        if ahead and path.client.at_once > 1:
+        if path.serves_threads:
             return cls(path, job, settings=stored, begun=asked_apart(put))
         put()
         return cls(path, job, settings=stored)
 
-    def _wait_for_begin(self) -> bool:
-        """Wait until the write has begun, and tell whether that took until now.
+    def wait_until_begun(self) -> None:
+        """Wait for the answers to what :meth:`begin` asked.
 
         Raises
         ------
         ScoutIOError
-            If it could not begin.
+            If the write could not begin.
         """
-        late = self.begun is not None and not self.begun.done()
         if self.begun is not None:
             self.begun.result()
-        return late
 
     @classmethod
     def begin_region(cls, path: RemoteLocation, region: RegionWrite) -> Self:
@@ -318,7 +316,9 @@ class RemoteTransaction:
             If it was.
         """
         if self.region is None:
-            if not self._wait_for_begin():  # else it was put just now
+            begins = self.begun is not None and not self.begun.done()
+            self.wait_until_begun()
+            if not begins:  # else it was put just now
                 self._settings_now()
         elif (self.journal(None) / BEGUN).read() is None:
             raise WriteError(
@@ -328,6 +328,7 @@ class RemoteTransaction:
 
     def _read_settings(self) -> dict[str, Any] | None:
         """Give what the marker says now, ``None`` where the write was discarded or is finished."""
+        self.wait_until_begun()
         found = find_unfinished(self.destination)
         return found if found is not None and found.get("job") == self.name else None
 
@@ -534,7 +535,7 @@ class RemoteTransaction:
                 self._discard()
             return None
         try:
-            self._wait_for_begin()
+            self.wait_until_begun()
         except ScoutIOError:
             return None  # which the caller is told of
         if not self.exists():

@@ -66,6 +66,9 @@ class Transaction(Protocol):
     def source(self, level: int | None) -> Source:
         """Give a growing array as a source, for the levels that are made from it."""
 
+    def wait_until_begun(self) -> None:
+        """Wait for what beginning asks of a store, which goes on while the caller goes on."""
+
     def exists(self) -> bool:
         """Tell whether the write is neither discarded nor finished."""
 
@@ -145,7 +148,6 @@ def begin(
     resume: bool,
     durable: bool,
     check: Callable[[], None],
-    ahead: bool = False,
 ) -> Transaction | None:
     """Begin a write, or give the one that was interrupted: its ``settings`` hold the units.
 
@@ -167,8 +169,6 @@ def begin(
         As for :func:`~scout_dask_io.write_zarr`.
     check
         Called before anything is made: refuses what cannot be written there.
-    ahead : bool
-        Go on while a store is told that the write begins: whoever writes a chunk waits for it.
 
     Raises
     ------
@@ -195,9 +195,7 @@ def begin(
         return found
     noted = {**settings, **units}
     if not location.on_disk:
-        return RemoteTransaction.begin(
-            as_remote(location), arrays, noted, overwrite=overwrite, ahead=ahead
-        )
+        return RemoteTransaction.begin(as_remote(location), arrays, noted, overwrite=overwrite)
     return LocalTransaction.begin(
         as_local(location), arrays, noted, overwrite=overwrite, durable=durable
     )

@@ -32,7 +32,6 @@ from scout_dask_io.read.missing_planes import attributes_with_filled
 from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.run.progress import Report
-from scout_dask_io.run.scheduler import runs_here
 from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
@@ -287,7 +286,6 @@ def write_levels(
         check=partial(
             check_remote, destination, image.write, pixels.data, overwrite=mode.overwrite
         ),
-        ahead=mode.compute and runs_here(),
     )
     if txn is None:
         list_label(destination)  # which the run that finished it may not have come to

@@ -439,6 +439,8 @@ def run_write(
     layers = HighLevelGraph.from_collections(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
+    if not (mode.compute and runs_here()):
+        target.transaction.wait_until_begun()
     if not mode.compute:
         if graph.ahead is not None:
             graph.ahead.close()  # who computes it does not say when it is over

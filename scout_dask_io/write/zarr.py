@@ -27,7 +27,6 @@ from scout_dask_io.read.missing_planes import attributes_with_filled, filled_rec
 from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.run.progress import Report
-from scout_dask_io.run.scheduler import runs_here
 from scout_dask_io.store.codecs import CodecLike
 from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image_info import attributes_of
@@ -328,7 +327,6 @@ def write_zarr(
             resume=resume,
             durable=durable,
             check=partial(check_remote, destination, plan, data, overwrite=overwrite),
-            ahead=compute and runs_here(),
         )
         if begun is None:
             return _open(destination) if compute else cast(Any, delayed(_open)(destination))
