@@ -19,7 +19,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from scout_dask_io.core.axes import guessed_axes, stated_axes
-from scout_dask_io.core.grid import Blocks, Region, Shape, expand_chunks, full_region
+from scout_dask_io.core.grid import Blocks, Region, Shape, expand_chunks, full_region, with_axis
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import JoinedSource
 from scout_dask_io.errors import ArgumentError, ChunkError, ChunkReadError, ShapeMismatchError
@@ -358,7 +358,7 @@ def check_lossless(standing: Standing, own: ArrayGrowth, axis: int) -> None:
 def array_growth(fmt: ChunkFormat, data: Any, axis: int, level: int | None = None) -> ArrayGrowth:
     """Give what becomes of an array to which data are appended."""
     before = fmt.shape
-    after = (*before[:axis], before[axis] + data.shape[axis], *before[axis + 1 :])
+    after = with_axis(before, axis, before[axis] + data.shape[axis])
     return ArrayGrowth(level, before, after, before[axis] // fmt.chunks[axis] * fmt.chunks[axis])
 
 

@@ -19,7 +19,15 @@ from dask.delayed import delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.core.downsample import METHODS, LowerSource
-from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, full_region, uniform_blocks
+from scout_dask_io.core.grid import (
+    Blocks,
+    Shape,
+    chunk_counts,
+    clipped_chunks,
+    full_region,
+    uniform_blocks,
+    with_axis,
+)
 from scout_dask_io.core.image_info import Channel, channel_colors, check_colors
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, level_record
@@ -479,11 +487,11 @@ def _grown(standing: StandingImage, growth: Growth, n: int, start: int, tail: So
     axis, own = growth.axis, growth.arrays[n]
     inside = full_region(tail.shape)
     skipped = max(start - own.start, 0)
-    inside = (*inside[:axis], slice(skipped, tail.shape[axis]), *inside[axis + 1 :])
+    inside = with_axis(inside, axis, slice(skipped, tail.shape[axis]))
     if start >= own.start:
         return JoinedSource([(tail, inside)], axis)
     whole = full_region(own.before)
-    region = (*whole[:axis], slice(start, own.start), *whole[axis + 1 :])
+    region = with_axis(whole, axis, slice(start, own.start))
     old = standing.arrays[n].old_rows(region, own.start)
     return JoinedSource([(old, full_region(old.shape)), (tail, inside)], axis)
 
@@ -509,7 +517,7 @@ def _describe(
         after = growth.arrays[lowest].after
         chunks = standing.arrays[min(lowest, len(standing.arrays) - 1)].format
         inner = tuple(chunks.described()["chunks"])
-        read = tuple(max(1, min(c, m)) for c, m in zip(inner, after, strict=True))
+        read = clipped_chunks(inner, after)
         info = _shown_info(standing, names, colors)
         said["omero"] = measured_omero(_Chunked(source, read), info)
     if not said:
