@@ -164,7 +164,7 @@ def _open(
     if grid is not None:
         return _open_dataset(found, grid, nb_workers, selection, given)
     if kind == "zarr":
-        return open_zarr(open_node(found), given)
+        return open_zarr(open_node(found, reads=True), given)
     if kind == "tiff":
         source = describe_image(found, selection)
     elif kind == "folder":

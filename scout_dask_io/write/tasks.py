@@ -441,6 +441,8 @@ def run_write(
     layers = HighLevelGraph.from_collections(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
+    if not (mode.compute and runs_here()):
+        target.transaction.wait_until_begun()
     if not mode.compute:
         if graph.ahead is not None:
             graph.ahead.close()  # who computes it does not say when it is over
@@ -493,13 +495,15 @@ def open_standing(place: Location) -> Any:
 
 
 def _n_threads(plan: WritePlan, target: Target) -> int:
-    """Give the threads for the tasks: twice those that work at once, where units wait for a store.
+    """Give the threads for the tasks: three times those that work at once, where units wait.
 
+    A unit waits for its last chunks, and for its note: two round trips to a store, in which two
+    others read and encode. Each thread more than that keeps 9 MB in the allocator's hands.
     Computed blocks have no such bound: more threads would compute more of them at once.
     """
     limit = target.uploads
     waits = limit is not None and not limit.on_disk and plan.route == "source"
-    return plan.nb_workers * (2 if waits else 1)
+    return plan.nb_workers * (3 if waits else 1)
 
 
 def _waiting(
