@@ -22,7 +22,7 @@ from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
 from scout_dask_io.core.pyramid import Level
-from scout_dask_io.core.source import ReadAhead
+from scout_dask_io.core.source import ReadAhead, Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
@@ -37,8 +37,9 @@ from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.nodes import open_with_zarr
+from scout_dask_io.store.stored_rows import kept_rows
 from scout_dask_io.store.transaction import begin
-from scout_dask_io.store.unfinished import Describe, NewArray
+from scout_dask_io.store.unfinished import UPDATES, Describe, NewArray
 from scout_dask_io.write.append_image import append_image
 from scout_dask_io.write.arguments import (
     check_fill,
@@ -366,21 +367,29 @@ def _image_tasks(
         done = units_done(top, made, resume=mode.resume, deep=mode.durable)
         here = f"{name}-{first}"
         if k == 0:
-            found = unit_tasks(here, plan, pixels, top, done, mode)
+            kept = pixels.kept_rows(top.transaction, top.level)
+            found = unit_tasks(here, plan, kept, top, done, mode)
             ahead = found.ahead
         else:
             above = f"{here}-above"
             tasks[above] = wait_task(above, ends)
-            above_level = (top.level or 0) - 1
-            halved = LowerSource(
-                top.transaction.source(above_level), image.levels[first].factors, image.method
-            )
+            halved = _halved(top, image, first, pixels)
             found = level_tasks(here, plan, halved, top, done, above)
         tasks.update(found.tasks)
         units |= found.units
         ends = found.ends
         already += found.already
     return WriteGraph(name, tasks, units, ends, already, ahead)
+
+
+def _halved(top: Target, image: ImagePlan, first: int, pixels: WriteInput) -> Source:
+    """Give what a pass is made from: the level above, in an update of the rows that changed."""
+    txn, level = top.transaction, top.level or 0
+    update = txn.settings.get(UPDATES)
+    direct = level == 1 and isinstance(update, Mapping) and update.get("direct")
+    above = pixels.source if direct and pixels.source is not None else txn.source(level - 1)
+    halved = LowerSource(above, image.levels[first].factors, image.method)
+    return kept_rows(txn.destination, level, update, halved)
 
 
 def _commit(
