@@ -25,7 +25,7 @@ from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, level_record
 from scout_dask_io.core.plan import WritePlan, copies_of, grow_unit, plan_source
 from scout_dask_io.core.pyramid import Level, check_factors, plan_levels
-from scout_dask_io.core.source import JoinedSource, ReadAhead, Source
+from scout_dask_io.core.source import JoinedSource, Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE
 from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location
@@ -60,8 +60,8 @@ from scout_dask_io.write.options import Limits, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import LEAST_NBYTES
 from scout_dask_io.write.shown import measured_omero
-from scout_dask_io.write.tasks import WriteGraph, level_tasks, run_write, unit_tasks, wait_task
-from scout_dask_io.write.unit import Target, noted_by, units_done
+from scout_dask_io.write.tasks import Pass, image_tasks, run_write
+from scout_dask_io.write.unit import Target, noted_by
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -207,9 +207,7 @@ def append_image(
     for each, one in zip(standing.arrays, arrays, strict=False):
         check_lossless(each, one, along)
     colors = check_colors(given.get("colors"), len(names) - _n_channels(image, full.format.shape))
-    shown = partial(
-        _describe, standing=standing, growth=settings, levels=levels, names=names, colors=colors
-    )
+    shown = partial(_describe, standing=standing, growth=settings, names=names, colors=colors)
     rows = joined(full, arrays[0], along, pixels)
     return _write_tails(standing, settings, levels, rows, shown, mode, limits)
 
@@ -360,29 +358,13 @@ def _write_tails(
     limit = upload_limit(place, plan)
     targets = [Target(txn, txn.format(n), p.band, n, uploads=limit) for n, p in enumerate(plans)]
     targets = [replace(t, attempt=targets[0].attempt) for t in targets]
-    name = f"append-{txn.name}"
-    tasks: dict[Any, Any] = {}
-    counted: set[Any] = set()
-    ends: Sequence[Any] = ()
-    already = 0
-    ahead: ReadAhead | None = None
-    for n, (each, target) in enumerate(zip(plans, targets, strict=True)):
-        done = units_done(target, {n: each.units}, resume=mode.resume, deep=mode.durable)
-        here = f"{name}-{n}"
-        if n == 0:
-            found = unit_tasks(here, each, pixels, target, done, mode)
-            ahead = found.ahead
-        else:
-            above = f"{here}-above"
-            tasks[above] = wait_task(above, ends)
-            rows = _halved_rows(standing, growth, levels, n, txn)
-            found = level_tasks(here, each, rows, target, done, above)
-        tasks.update(found.tasks)
-        counted |= found.units
-        ends = found.ends
-        already += found.already
     units: dict[int | None, Blocks] = {n: p.units for n, p in enumerate(plans)}
-    graph = WriteGraph(name, tasks, counted, ends, already, ahead)
+    passes = (
+        Pass(n, each, target, {n: each.units},
+             _halved_rows(standing, growth, levels, n, txn) if n else None)
+        for n, (each, target) in enumerate(zip(plans, targets, strict=True))
+    )  # fmt: skip
+    graph = image_tasks(f"append-{txn.name}", passes, pixels, mode)
     publish = partial(_commit, targets[0], units, shown, place)
     try:
         return run_write(graph, publish, pixels.array, targets[0], plans[0], mode)
@@ -512,7 +494,6 @@ def _describe(
     *,
     standing: StandingImage,
     growth: Growth,
-    levels: Sequence[Level],
     names: Sequence[str],
     colors: Sequence[str] | None,
 ) -> dict[str, Any]:

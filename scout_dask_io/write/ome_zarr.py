@@ -8,7 +8,7 @@ What an image says of itself and its levels: names, voxel sizes, and contrast, m
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -22,7 +22,7 @@ from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
 from scout_dask_io.core.pyramid import Level
-from scout_dask_io.core.source import ReadAhead, Source
+from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
@@ -54,8 +54,8 @@ from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.shown import describe_image
-from scout_dask_io.write.tasks import WriteGraph, level_tasks, run_write, unit_tasks, wait_task
-from scout_dask_io.write.unit import Lower, Target, noted_by, units_done
+from scout_dask_io.write.tasks import Pass, image_tasks, run_write
+from scout_dask_io.write.unit import Lower, Target, noted_by
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -298,7 +298,8 @@ def write_levels(
     ]
     tops = _with_lower(image, targets)
     tops[0] = replace(tops[0], qc=subject is not None)
-    graph = _image_tasks(f"write-{txn.name}", image, tops, pixels, mode)
+    passes = _passes(image, tops, pixels)
+    graph = image_tasks(f"write-{txn.name}", passes, pixels.kept_rows(txn, tops[0].level), mode)
     of_levels = {target.level: image.units_of(n) for n, target in enumerate(targets)}
     publish = partial(_commit, targets[0], of_levels, record.describe, shared, subject)
     written = run_write(graph, publish, pixels.array, tops[0], image.write, mode)
@@ -350,46 +351,27 @@ def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
     return tops
 
 
-def _image_tasks(
-    name: str, image: ImagePlan, tops: Sequence[Target], pixels: WriteInput, mode: WriteMode
-) -> WriteGraph:
-    """Give all tasks but the last."""
-    tasks: dict[Any, Any] = {}
-    units: set[Any] = set()
-    ends: Sequence[Any] = ()
-    already = 0
-    ahead: ReadAhead | None = None
-    for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
-        n_levels = len(top.lower) + 1
-        made: dict[int | None, Blocks] = {
-            (top.level or 0) + n: image.units_of(first + n) for n in range(n_levels)
+def _passes(image: ImagePlan, tops: Sequence[Target], pixels: WriteInput) -> Iterator[Pass]:
+    """Yield the passes, each of which reads what the one before it has written.
+
+    In an update they read what stands, but for the rows that changed; and those of the first
+    lower level from the pixels, where these are few.
+    """
+    for (first, plan), top in zip(image.passes, tops, strict=True):
+        level, factors = top.level or 0, image.levels[first].factors
+        units: dict[int | None, Blocks] = {
+            level + n: image.units_of(first + n) for n in range(len(top.lower) + 1)
         }
-        done = units_done(top, made, resume=mode.resume, deep=mode.durable)
-        here = f"{name}-{first}"
-        if k == 0:
-            kept = pixels.kept_rows(top.transaction, top.level)
-            found = unit_tasks(here, plan, kept, top, done, mode)
-            ahead = found.ahead
-        else:
-            above = f"{here}-above"
-            tasks[above] = wait_task(above, ends)
-            halved = _halved(top, image, first, pixels)
-            found = level_tasks(here, plan, halved, top, done, above)
-        tasks.update(found.tasks)
-        units |= found.units
-        ends = found.ends
-        already += found.already
-    return WriteGraph(name, tasks, units, ends, already, ahead)
-
-
-def _halved(top: Target, image: ImagePlan, first: int, pixels: WriteInput) -> Source:
-    """Give what a pass is made from: the level above, in an update of the rows that changed."""
-    txn, level = top.transaction, top.level or 0
-    update = txn.settings.get(UPDATES)
-    direct = level == 1 and isinstance(update, Mapping) and update.get("direct")
-    above = pixels.source if direct and pixels.source is not None else txn.source(level - 1)
-    halved = LowerSource(above, image.levels[first].factors, image.method)
-    return kept_rows(txn.destination, level, update, halved)
+        halved: Source | None = None
+        if top is not tops[0]:
+            txn, above = top.transaction, pixels.source
+            update = txn.settings.get(UPDATES)
+            direct = level == 1 and isinstance(update, Mapping) and update.get("direct")
+            if above is None or not direct:
+                above = txn.source(level - 1)
+            halved = LowerSource(above, factors, image.method)
+            halved = kept_rows(txn.destination, level, update, halved)
+        yield Pass(first, plan, top, units, halved)
 
 
 def _commit(
