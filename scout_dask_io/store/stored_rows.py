@@ -22,6 +22,7 @@ from scout_dask_io.core.grid import (
     Shape,
     chunk_cells,
     chunk_region,
+    clipped_chunks,
     full_region,
     intersect,
     iter_chunk_indices,
@@ -82,7 +83,7 @@ class StoredRows(Source):
     def read_shape(self) -> Shape:
         """One chunk, or one shard."""
         chunks = self.rows.format.chunks
-        return tuple(max(1, min(c, n)) for c, n in zip(chunks, self.shape, strict=True))
+        return clipped_chunks(chunks, self.shape)
 
     def iter_pieces(self, region: Region) -> Iterator[Piece]:
         """Yield one piece a chunk; chunks without a file are fill.

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.core.downsample import LowerSource
@@ -33,7 +33,6 @@ from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LevelCodecs
-from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.nodes import open_with_zarr
@@ -54,7 +53,7 @@ from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.shown import describe_image
-from scout_dask_io.write.tasks import Pass, image_tasks, run_write
+from scout_dask_io.write.tasks import Pass, image_tasks, open_standing, run_write, standing_at
 from scout_dask_io.write.unit import Lower, Target, noted_by
 from scout_dask_io.write.uploads import upload_limit
 
@@ -290,7 +289,7 @@ def write_levels(
     )
     if txn is None:
         list_label(destination)  # which the run that finished it may not have come to
-        return _open(destination) if mode.compute else cast(Any, delayed(_open)(destination))
+        return cast("zarr.Group | Delayed", standing_at(destination, mode))
     image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
     targets = [
         Target(txn, fmt, fmt.chunks, n, uploads=limit)
@@ -381,7 +380,7 @@ def _commit(
     shared: Any,
     subject: Subject | None,
     written: list[Any],
-) -> zarr.Group:
+) -> Any:
     txn = target.transaction
     with target.attempt.working():
         if subject is not None:
@@ -389,12 +388,8 @@ def _commit(
         node = txn.commit(units, describe, shared, noted_by(written))
         list_label(txn.destination)
         if node is not None:
-            return cast("zarr.Group", open_with_zarr(node, read_only=False))
-        return _open(txn.destination)
-
-
-def _open(path: Location) -> zarr.Group:
-    return cast("zarr.Group", open_zarr(path, mode="r+"))
+            return open_with_zarr(node, read_only=False)
+        return open_standing(txn.destination)
 
 
 def stated_info(
