@@ -1,16 +1,16 @@
 """Following a folder while it grows: the lag behind its writer, and CPU against converting after.
 
     python -m benchmarks.live [--shape Z Y X] [--rate N] [--repeat N] [--dir FOLDER]
-    python -m benchmarks.live --update [--shape Z Y X] [--chunks Z Y X] [--ome] [--repeat N]
+    python -m benchmarks.live --update [--shape Z Y X] [--chunks Z Y X] [--ome] [--compression NAME]
 
 A process drops ``Z`` planes, ``--rate`` a second, as symbolic links to 32 camera-like ones (Poisson
-counts and read noise, seeded, uncompressed) in memory; links cost the writer nothing and are read
-as files are. ``follow`` converts them as they come, in a process of its own, with its own defaults
-for settling and polling; then ``convert`` converts the same folder in another, by turns. The lag
-is from the last link to the array standing at its place, so it has two seconds of settling in
-it; CPU is user and system time of the process, imports and a small conversion before it left out.
-Where the writer is faster than the machine converts, the lag is that of converting: the table says
-how long this took alone.
+counts and read noise, seeded; uncompressed unless ``--compression`` names another) in memory; links
+cost the writer nothing and are read as files are. ``follow`` converts them as they come, in a
+process of its own, with its own defaults for settling and polling; then ``convert`` converts the
+same folder in another, by turns. The lag is from the last link to the array standing at its place,
+so it has two seconds of settling in it; CPU is user and system time of the process, imports and a
+small conversion before it left out. Where the writer is faster than the machine converts, the lag
+is that of converting: the table says how long this took alone.
 
 With ``--update`` the folder is converted, three planes of it change, ``update`` brings the array up
 to date, and the headers of the folder are read, each in a process of its own, by turns: once with
@@ -106,7 +106,8 @@ def compare_updates(root: Path, args: argparse.Namespace) -> None:
     shape = " x ".join(map(str, args.shape))
     chunks = " x ".join(map(str, args.chunks or ())) or "default"
     levels = ", levels" if args.ome else ""
-    print(f"{shape} uint16, chunks {chunks}{levels}; medians of {args.repeat}")
+    pages = f", {args.compression}" if args.compression else ""
+    print(f"{shape} uint16{pages}, chunks {chunks}{levels}; medians of {args.repeat}")
     print("planes that changed lie | chunks written | whole | headers | update | without headers")
     for name, turns in found.items():
         whole, headers, again = (
@@ -162,6 +163,7 @@ def main() -> None:
     parser.add_argument("--update", action="store_true", help="an update against the whole")
     parser.add_argument("--chunks", type=int, nargs=3, help="of --update")
     parser.add_argument("--ome", action="store_true", help="an image with levels, of --update")
+    parser.add_argument("--compression", help="of the planes, such as zlib or lzw")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -180,7 +182,7 @@ def main() -> None:
     )
     rounds = []
     try:
-        write_planes(root / "real", (min(N_REAL, n), *plane), None)
+        write_planes(root / "real", (min(N_REAL, n), *plane), args.compression)
         if args.update:
             compare_updates(root, args)
             return

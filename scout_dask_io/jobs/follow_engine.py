@@ -59,6 +59,8 @@ from scout_dask_io.write.growth import Growing, Growth, Slab, moved
 
 #: What the first planes tell of the whole only for the time being; see ``adopted``.
 _OPEN = ("attributes", "axes", "shown", "stated")
+#: What is kept beside the journal while convert finishes a write: the name that its source had.
+_FOLLOWED = "followed"
 #: A poll may take at most a twentieth of the time.
 _REST = 20
 #: How often at most it is told that nothing has been converted since.
@@ -345,6 +347,7 @@ class Follower:
     def _begin(self, plan: ConvertPlan | None = None) -> Growth:
         """Begin the write of all planes, or go on with it."""
         plan = plan or self._expected_plan(self._options)
+        self._take_over(plan)
         begun = plan.begin()
         if begun is None:
             raise ResumeError(f"{self._destination} stands finished")
@@ -355,6 +358,21 @@ class Follower:
         group = _first_levels(settings["attributes"], n_levels) if self._options.ome else None
         excerpt = Growing(growing, group, is_open=not self._is_closed)
         return Growth(begun.target, begun.undone, excerpt, plan.write.nb_workers)
+
+    def _take_over(self, plan: ConvertPlan) -> None:
+        """Make a write that convert was finishing one that is followed again.
+
+        It has the name of the whole folder then, of which a plane may have changed since.
+        """
+        found = LocalTransaction.find(self._destination) if self._options.resume else None
+        noted = None if found is None else found.staging.read_settings()
+        source = source_of(plan.source_array())
+        if found is None or noted is None or source is None:
+            return
+        digest = hashlib.sha256(source.token.encode()).hexdigest()
+        (followed,) = found.kept(None, [_FOLLOWED])
+        if followed == digest.encode() and noted.get("source") != digest:
+            found.note(source=digest, **{ADOPTS: list(_OPEN)})
 
     # Where it is not known how many planes there will be
 
@@ -415,6 +433,7 @@ class Follower:
             return None
         growth.end()
         if token is not None:
+            txn.keep(None, _FOLLOWED, str(txn.settings["source"]).encode())
             txn.note(source=hashlib.sha256(token.encode()).hexdigest(), **{ADOPTS: list(_OPEN)})
             with suppress(ResumeError):
                 return plan.run()

@@ -36,8 +36,9 @@ from scout_dask_io.store.codecs import LevelCodecs
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.nodes import open_with_zarr
+from scout_dask_io.store.stored_rows import kept_rows
 from scout_dask_io.store.transaction import begin
-from scout_dask_io.store.unfinished import Describe, NewArray
+from scout_dask_io.store.unfinished import UPDATES, Describe, NewArray
 from scout_dask_io.write.append_image import append_image
 from scout_dask_io.write.arguments import (
     check_fill,
@@ -296,7 +297,8 @@ def write_levels(
     ]
     tops = _with_lower(image, targets)
     tops[0] = replace(tops[0], qc=subject is not None)
-    graph = image_tasks(f"write-{txn.name}", _passes(image, tops), pixels, mode)
+    passes = _passes(image, tops, pixels)
+    graph = image_tasks(f"write-{txn.name}", passes, pixels.kept_rows(txn, tops[0].level), mode)
     of_levels = {target.level: image.units_of(n) for n, target in enumerate(targets)}
     publish = partial(_commit, targets[0], of_levels, record.describe, shared, subject)
     written = run_write(graph, publish, pixels.array, tops[0], image.write, mode)
@@ -348,8 +350,12 @@ def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
     return tops
 
 
-def _passes(image: ImagePlan, tops: Sequence[Target]) -> Iterator[Pass]:
-    """Yield the passes, each of which reads what the one before it has written."""
+def _passes(image: ImagePlan, tops: Sequence[Target], pixels: WriteInput) -> Iterator[Pass]:
+    """Yield the passes, each of which reads what the one before it has written.
+
+    In an update they read what stands, but for the rows that changed; and those of the first
+    lower level from the pixels, where these are few.
+    """
     for (first, plan), top in zip(image.passes, tops, strict=True):
         level, factors = top.level or 0, image.levels[first].factors
         units: dict[int | None, Blocks] = {
@@ -357,7 +363,13 @@ def _passes(image: ImagePlan, tops: Sequence[Target]) -> Iterator[Pass]:
         }
         halved: Source | None = None
         if top is not tops[0]:
-            halved = LowerSource(top.transaction.source(level - 1), factors, image.method)
+            txn, above = top.transaction, pixels.source
+            update = txn.settings.get(UPDATES)
+            direct = level == 1 and isinstance(update, Mapping) and update.get("direct")
+            if above is None or not direct:
+                above = txn.source(level - 1)
+            halved = LowerSource(above, factors, image.method)
+            halved = kept_rows(txn.destination, level, update, halved)
         yield Pass(first, plan, top, units, halved)
 
 

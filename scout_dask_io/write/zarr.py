@@ -331,6 +331,7 @@ def write_zarr(
             return cast("zarr.Array[Any] | Delayed", standing_at(destination, mode))
         txn = begun
         plan = replace(plan, units=tuple(map(tuple, txn.settings["units"])))
+        pixels = pixels.kept_rows(txn, None)
     target = Target(txn, txn.format(None), plan.band, qc=qc, uploads=limit)
     done = units_done(target, {None: plan.units}, resume=resume, deep=durable)
     name = f"write-{txn.name}"
