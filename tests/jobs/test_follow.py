@@ -176,7 +176,6 @@ def test_readers_see_the_levels_of_an_image_that_are_made_with_the_full_one(tmp_
     assert_as_converted(src, dst, tmp_path, **options)
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("stop_at", range(2, 40, 3))
 def test_a_run_that_is_killed_at_any_time_goes_on_with_resume(tmp_path, stop_at):
     src, dst = tmp_path / "planes", tmp_path / "a.zarr"

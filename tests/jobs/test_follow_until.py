@@ -21,7 +21,6 @@ def steps_of(src, done, n=22, order=None):
     return [*steps, lambda: done.touch()]
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("n", [22, 16, 5, 1])
 @pytest.mark.parametrize("room", [8, 16, 64])
 @pytest.mark.parametrize(
@@ -63,7 +62,6 @@ def test_planes_that_still_grow_when_the_file_is_there_are_waited_for(tmp_path):
     assert np.array_equal(pixels(dst), VOLUME[:9])
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("stop_at", range(3, 34, 4))
 def test_it_goes_on_after_a_kill(tmp_path, stop_at, monkeypatch):
     monkeypatch.setattr(follow_engine, "_ROOM", 8)
