@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -539,6 +540,8 @@ def test_on_a_terminal_there_is_a_bar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ):
     monkeypatch.chdir(tmp_path)
+    # Started by tqdm's lock on Python 3.14, it would keep the terminal open as its stderr.
+    resource_tracker.ensure_running()
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     shown = bytearray()
@@ -550,7 +553,7 @@ def test_on_a_terminal_there_is_a_bar(
         except OSError:  # the other end is closed
             pass
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
         with (
