@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import index as as_index
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -43,9 +43,6 @@ from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.tasks import open_standing, run_write, standing_at, unit_tasks
 from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -69,9 +69,6 @@ from scout_dask_io.write.shown import measured_omero
 from scout_dask_io.write.tasks import Pass, image_tasks, open_standing, run_write, standing_at
 from scout_dask_io.write.unit import Target, noted_by
 from scout_dask_io.write.uploads import upload_limit
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
