@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.child import versions
 from benchmarks.machine import describe_machine
 from benchmarks.storage import disk, s3, share
-from benchmarks.storage.ways import names_of
+from benchmarks.storage.ways import WAYS, names_of
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MB_PER_S_A_CONNECTION = 80
@@ -39,7 +39,8 @@ MB_PER_S_A_CONNECTION = 80
 class Case:
     """What is done, where, and by whom.
 
-    ``needs`` is what must lie there before: the planes, and with ``"array"`` an array too.
+    ``needs`` is what must lie there before: the planes, and with ``"array"`` an array too. What is
+    written goes to a free place, or with ``replaces`` to that of the array of the run before.
     """
 
     storage: str
@@ -52,6 +53,7 @@ class Case:
     latencies_ms: tuple[int, ...] = (0,)
     shape: tuple[int, int, int] = (128, 512, 1024)
     more: dict[str, Any] = field(default_factory=dict)
+    replaces: bool = False
 
 
 ALL = ("ours", "tensorstore", "zarr-obstore", "zarr-s3fs")
@@ -60,6 +62,7 @@ INDEX = ("ours", "tifffile-index", "bare")
 LARGE, SMALL = (128, 1024, 1024), (2000, 256, 256)
 CASES = [
     Case("s3", "write", "write", ALL, latencies_ms=(0, 30)),
+    Case("s3", "replace", "write", DIRECT, latencies_ms=(30,), replaces=True),
     Case("s3", "read whole", "whole", (*ALL, "bare"), needs="array", latencies_ms=(0, 30, 100)),
     Case("s3", "60 boxes", "boxes", ALL, needs="array", latencies_ms=(30, 100)),
     Case("s3", "60 boxes at once", "batch", DIRECT[:2], needs="array", latencies_ms=(30,)),
@@ -99,6 +102,7 @@ CASES = [
         shape=LARGE,
     ),
     Case("share", "planes here, Zarr there", "write", DIRECT, shape=LARGE),
+    Case("share", "replace a Zarr there", "write", DIRECT, shape=LARGE, replaces=True),
     Case("share", "read whole", "whole", DIRECT, needs="array", shape=LARGE),
     Case("share", "one z plane", "plane", DIRECT, needs="array", shape=LARGE),
     Case("share", "200 boxes", "boxes", DIRECT, needs="array", shape=LARGE, more={"n_boxes": 200}),
@@ -131,6 +135,7 @@ class Bench:
     def __init__(self, work: Path, on_disk: Path, server: s3.Server) -> None:
         self.work, self.on_disk, self.server = work, on_disk, server
         self.library: Path | None = None
+        self.n_written = 0
 
     def request(self, case: Case, way: str) -> dict[str, Any]:
         """Give what a child is asked."""
@@ -145,7 +150,7 @@ class Bench:
         if case.storage == "disk":
             planes, array = f"{there}/planes-{of}", f"{here}/array-{of}"
         if case.case in ("write", "ome"):
-            array += f"-{way}"
+            array += f"-{way}" if case.replaces else f"-{way}-{self.n_written}"
         return {
             "case": case.case, "way": way, "shape": list(case.shape), "planes": planes,
             "array": array + ".zarr", "n_workers": 2, **case.more,
@@ -197,6 +202,7 @@ class Bench:
 
     def measure(self, case: Case, way: str, latency_ms: int) -> dict[str, Any]:
         """Run one way of a case on its storage."""
+        self.n_written += 1
         request = self.request(case, way)
         tiny = self.work / "tiny"
         if not tiny.exists():
@@ -231,7 +237,24 @@ class Bench:
             result["storage"] = self.server.control()
         elif case.storage == "share":
             result["storage"] = share.read_counts(counts)
+        if case.case == "write" and way != "bare" and "wall_s" in result:
+            result["value"] = self.written(request)
+        if case.case in ("write", "ome") and not case.replaces:
+            self.remove(request["array"])
         return result
+
+    def written(self, request: dict[str, Any]) -> int:
+        """Give the sum of an array that was written, as TensorStore reads it; not measured."""
+        if request["endpoint"]:
+            self.server.control(latency_s=0, nbytes_per_s=0)
+        return WAYS["tensorstore"]({**request, "case": "whole"})()
+
+    def remove(self, array: str) -> None:
+        """Remove an array."""
+        if array.startswith("s3://"):
+            self.server.control(remove=array.removeprefix("s3://") + "/")
+        else:
+            shutil.rmtree(array, ignore_errors=True)
 
 
 def rounds(ways: tuple[str, ...], repeat: int) -> Iterator[tuple[int, str]]:

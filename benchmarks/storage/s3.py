@@ -196,6 +196,9 @@ class Connection(asyncio.Protocol):
                 elif name == "clear":
                     state.objects.clear()
                     state.keys.clear()
+                elif name == "remove":
+                    for key in [k for k in state.keys if k.startswith(value)]:
+                        state.remove(key)
                 else:
                     setattr(state, name, value)
         data = json.dumps(state.figures()).encode()
@@ -427,7 +430,10 @@ class Server:
         self.address = address
 
     def control(self, **settings: Any) -> dict[str, Any]:
-        """Change ``latency_s`` and ``nbytes_per_s``, ``reset`` or ``clear``; give the counts."""
+        """Change ``latency_s`` and ``nbytes_per_s``, ``reset``, ``clear``, ``remove``; give counts.
+
+        ``remove`` says with what the keys of objects begin that are removed; it counts as nothing.
+        """
         request = urllib.request.Request(
             f"{self.address}/_control", json.dumps(settings).encode(), method="POST"
         )

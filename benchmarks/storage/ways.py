@@ -2,7 +2,7 @@
 
 A request says where the planes and the array are: ``planes`` and ``array`` are paths, or
 ``s3://`` URLs of the server at ``endpoint``. Every way gives a number by which runs are compared:
-what was read summed, or 0 of a write, whose array is compared afterwards.
+what was read summed, or 0 of a write, whose array is summed afterwards.
 """
 
 from __future__ import annotations
@@ -197,7 +197,6 @@ def tensorstore(request: Request) -> Work:
             },
         }
         if create:
-            spec["delete_existing"] = True
             spec["metadata"] = {
                 "shape": list(request["shape"]),
                 "chunks": list(CHUNKS),
@@ -207,7 +206,8 @@ def tensorstore(request: Request) -> Work:
                 "order": "C",
                 "dimension_separator": "/",
             }
-        return ts.open(spec, create=create, open=True).result()
+        # With ``open`` it would write into an array that stands, and delete nothing.
+        return ts.open(spec, create=create, delete_existing=create, open=not create).result()
 
     def write() -> int:
         return by_slabs(request, opened(True), lambda a, z, slab: a[z].write(slab).result())

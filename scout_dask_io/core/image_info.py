@@ -258,17 +258,11 @@ class ImageInfo:
         return replace(self, channels=tuple(named))
 
 
-def named_channels(
-    names: Sequence[str], colors: Sequence[str] = (), windows: Sequence[Any] = ()
-) -> tuple[Channel, ...]:
-    """Give channels of names, colours and windows, each as many as there are channels or none."""
-    n = max(len(names), len(colors), len(windows))
-    return tuple(
-        Channel(name, color, window)
-        for name, color, window in zip(
-            names or ("",) * n, colors or (None,) * n, windows or (None,) * n, strict=True
-        )
-    )
+def named_channels(names: Sequence[str], colors: Sequence[str] = ()) -> tuple[Channel, ...]:
+    """Give channels of names and colours, each as many as there are channels or none."""
+    n = max(len(names), len(colors))
+    pairs = zip(names or ("",) * n, colors or (None,) * n, strict=True)
+    return tuple(Channel(name, color) for name, color in pairs)
 
 
 def channel_colors(stated: Sequence[str], n_channels: int) -> tuple[str, ...]:

@@ -126,11 +126,22 @@ class Message(str):
         return Message, self.parts
 
 
-def joined(between: str, texts: Iterable[str | Option | Way]) -> str:
-    """Give texts as one, as ``str.join`` does; messages keep the arguments that they name."""
+def joined(between: str, texts: Iterable[str | Option | Way], most: int | None = None) -> str:
+    """Give texts as one, as ``str.join`` does; messages keep the arguments that they name.
+
+    Of more than ``most`` the first, and how many more there are.
+
+    Examples
+    --------
+    >>> joined(", ", ["z1.tif", "z2.tif", "z3.tif"], 2)
+    'z1.tif, z2.tif and 1 more'
+    """
+    found = list(texts)
     parts: list[str | Option | Way] = []
-    for text in texts:
+    for text in found[:most]:
         parts += [between, text] if parts else [text]
+    if most is not None and len(found) > most:
+        parts.append(f" and {len(found) - most:,} more")
     return Message(*parts)
 
 
@@ -159,14 +170,14 @@ RESUME, OVERWRITE = Option("resume", True), Option("overwrite", True)
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
-def warn(message: str, category: type[Warning] = UserWarning) -> None:
+def warn(message: str) -> None:
     """Warn, in the name of the first line outside the package, however deep the call is."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     warnings.warn_explicit(
-        category(message),
-        category,
+        UserWarning(message),
+        UserWarning,
         frame.f_code.co_filename,
         frame.f_lineno,
         frame.f_globals.get("__name__", "sys"),

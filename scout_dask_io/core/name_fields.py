@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.messages import Option, joined
@@ -214,7 +214,7 @@ class NameGrid:
             for index in found
         }
 
-    def at(self, position: str) -> NameGrid:
+    def at(self, position: str) -> Self:
         """Give the grid of one position; ``position`` is one of :attr:`positions`."""
         place = self._at_positions()[position]
         n = len(place)

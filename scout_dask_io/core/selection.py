@@ -18,6 +18,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "missing": ("error", "fill"),
     "names": ("check", "allow", "ignore"),
     "pages": ("all", "counted", None),
+    "check": ("all", "first"),
 }
 
 
@@ -42,6 +43,8 @@ class Selection:
         What is read of a TIFF file that has other pages than its metadata count.
     allow_sparse : bool
         Whether strips and tiles that were never written are zeros.
+    check : {"all", "first"}
+        Which headers of a stack are read before it is given, the others before their pixels.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class Selection:
     series: int | None = None
     pages: str | None = None
     allow_sparse: bool = False
+    check: str = "all"
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -72,6 +76,11 @@ class Selection:
             check_number("series", self.series)
         if self.pages == "all" and self.series:
             raise _excluded(f"series {self.series}")
+        if self.check == "first" and self.missing == "fill":
+            raise ArgumentError(
+                Option("missing", "fill")
+                + " needs every header read before, to know what is filled: leave check at 'all'"
+            )
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Self:

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 RangeAnswer: TypeAlias = tuple[Any, dict[str, Any] | None]
 
 # Requests that are under way at once: what keeps a fast network busy at 30 ms a request.
-WINDOW = 32
+WINDOW = 64
 # What these may hold together, in bytes.
 BATCH_NBYTES = 32 << 20
 #: What a read may hold of answers that it has not come to yet, where a plan has room for less.

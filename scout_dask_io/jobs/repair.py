@@ -17,7 +17,7 @@ from scout_dask_io.files.location import Location, as_local, locate
 from scout_dask_io.jobs.report import JobReport
 from scout_dask_io.store.layout import detect_layout, stale_files
 from scout_dask_io.store.metadata import Node, parse_metadata, read_node, separator_of
-from scout_dask_io.store.nodes import separators_in_store
+from scout_dask_io.store.nodes import probed_separators, separators_in_store
 from scout_dask_io.store.remote_staging import MARKER_NAME, parse_marker
 from scout_dask_io.store.staging import find_staging, leftovers
 
@@ -164,8 +164,10 @@ def _stored(array: Node) -> str | None:
         layout = detect_layout(array)
         return layout.separator if layout.decided_by == "disk" else None
     found = separators_in_store(array)
-    # Other files may lie there alone; flat is what readers take it for anyway.
-    return "/" if "/" in found else None
+    # Other files may lie there alone; flat is what readers take it for that says nothing.
+    if "/" in found or separator_of(array.metadata) != "/":
+        return "/" if "/" in found else None
+    return min(probed_separators(array), default=None)
 
 
 def _consolidated(root: Location, arrays: Mapping[str, Node]) -> dict[str, Any] | None:

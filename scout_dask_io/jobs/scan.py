@@ -23,7 +23,7 @@ from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
 from scout_dask_io.jobs.report import JobReport, table
 from scout_dask_io.read.any import kind_of
-from scout_dask_io.read.dataset import Reading, dataset_at, grid_at, odd_about, where_of
+from scout_dask_io.read.dataset import Reading, dataset_at, grid_at, odd_about
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.tiff.describe import survey_image, survey_planes
 from scout_dask_io.tiff.folder import (
@@ -94,7 +94,7 @@ def scan(
     listed = _list(path)
     reading, mismatch = _dataset(path, listed, how)
     if reading is not None:
-        one = reading if position is None else grid_at(reading, position, str(path))
+        one = reading if position is None else grid_at(reading, position)
         if isinstance(one, SetReading):
             folders = (_of_sets(str(path), one, nb_workers, how),)
         else:
@@ -122,7 +122,7 @@ def scan(
         () if reading is None else tuple(reading.rows),
         "" if reading is None else reading.pattern,
         () if reading is None else reading.positions,
-        () if reading is None else tuple(where_of(path, reading)),
+        () if reading is None else tuple(reading.places),
     )  # fmt: skip
 
 
@@ -375,9 +375,9 @@ class FolderScan(JobReport):
         """What a reader would not stumble over, but people should know."""
         found = []
         if self.gaps:
-            found.append(f"numbers that are missing: {_some(self.gaps)}")
+            found.append(f"numbers that are missing: {joined(', ', self.gaps, _NAMED)}")
         if self.duplicates:
-            found.append(f"files of the same number: {_some(self.duplicates)}")
+            found.append(f"files of the same number: {joined(', ', self.duplicates, _NAMED)}")
         found += self.names[:5]
         if not self.natural:
             found.append(
@@ -386,9 +386,9 @@ class FolderScan(JobReport):
                 + " is"
             )
         if self.hidden:
-            found.append(f"hidden files, which are not read: {_some(self.hidden)}")
+            found.append(f"hidden files, which are not read: {joined(', ', self.hidden, _NAMED)}")
         if self.others:
-            found.append(f"files that are no TIFF: {_some(self.others)}")
+            found.append(f"files that are no TIFF: {joined(', ', self.others, _NAMED)}")
         return tuple(found)
 
     def title(self) -> str:
@@ -476,5 +476,4 @@ def _place_text(place: Place) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return joined(", ", names, _NAMED)

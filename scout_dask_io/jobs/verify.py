@@ -25,6 +25,7 @@ from scout_dask_io.core.grid import (
     shifted,
 )
 from scout_dask_io.core.image_info import FilledPlane
+from scout_dask_io.core.messages import joined
 from scout_dask_io.core.plan import Room, WritePlan, plan_source
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.source import Source
@@ -329,11 +330,10 @@ def _check_record(left: Opened, right: Opened) -> None:
     known = {f.plane for f in right.filled}
     new = [f for f in left.filled if f.plane not in known]
     if left.kind != "zarr" and new and () not in known:
-        shown = ", ".join(f"{f.file!r} ({f.reason})" for f in new[:10])
-        more = f" and {len(new) - 10:,} more" if len(new) > 10 else ""
+        shown = joined(", ", (f"{f.file!r} ({f.reason})" for f in new), 10)
         raise TiffReadError(
             f"{format_count(len(new), 'plane')} of {left.path} cannot be read now, and "
-            f"{right.path} does not say that they were filled: {shown}{more}. "
+            f"{right.path} does not say that they were filled: {shown}. "
             "Bring them back to compare."
         )
 

@@ -67,7 +67,7 @@ class Opened:
         What the files state of it.
     image : Multiscale or None
         The OME-Zarr image that lies there, of which the array is level 0.
-    reading : NameGrid or SetReading or None
+    reading : NameReading or SetReading or None
         How the files of a dataset were read, those of all positions.
     unclear : str
         Why it cannot be told what the axes of a stack of stacks are.
@@ -164,7 +164,7 @@ def _open(
     if grid is not None:
         return _open_dataset(found, grid, nb_workers, selection, given)
     if kind == "zarr":
-        return open_zarr(open_node(found), given)
+        return open_zarr(open_node(found, reads=True), given)
     if kind == "tiff":
         source = describe_image(found, selection)
     elif kind == "folder":
@@ -192,7 +192,7 @@ def _open_dataset(
     selection: Selection,
     given: VoxelSize | None,
 ) -> Opened:
-    array = open_grid(place, grid, nb_workers, selection)
+    array = open_grid(grid, nb_workers, selection)
     source = source_of(array)
     info = ImageInfo() if source is None else source.info_with(given)
     return Opened(place, "dataset", array, info, reading=grid)

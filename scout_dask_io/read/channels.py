@@ -98,18 +98,18 @@ def imread_channels(
     (2, 30, 510, 667)
     """
     workers = check_nb_workers(nb_workers)
-    how = Selection(order, missing, series=series, pages=pages, allow_sparse=allow_sparse)
+    how = Selection(
+        order, missing, series=series, pages=pages, allow_sparse=allow_sparse, check=check
+    )
     place = locate_file(path, storage_options)
     node = find_node(place)
     image = image_of_node(node)
     if node is not None and image is not None:
         return _image_channels(node, image, chunks)
-    return lazy_array(describe_channels(place, workers, how, check), chunks, name="imread")
+    return lazy_array(describe_channels(place, workers, how), chunks, name="imread")
 
 
-def describe_channels(
-    place: Location, nb_workers: int | None, selection: Selection, check: str = "all"
-) -> TiffSource:
+def describe_channels(place: Location, nb_workers: int | None, selection: Selection) -> TiffSource:
     """Describe a folder with a folder of planes a channel; reads headers, no pixel.
 
     Raises
@@ -130,9 +130,7 @@ def describe_channels(
         )
     lead = (len(planes), len(planes[0]))
     every = [p for channel in planes for p in channel]
-    return describe_planes(
-        every, nb_workers, selection, lead=lead, channels=list(counts), check=check
-    )
+    return describe_planes(every, nb_workers, selection, lead=lead, channels=list(counts))
 
 
 def _image_channels(node: Node, image: Multiscale, chunks: Any) -> da.Array:

@@ -23,15 +23,14 @@ from scout_dask_io.errors import ArgumentError, PathNotFoundError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.run.scheduler import check_nb_workers
-from scout_dask_io.tiff.dataset import blocks_of, describe_dataset, list_tree, places_of
+from scout_dask_io.tiff.dataset import NameReading, list_tree
 from scout_dask_io.tiff.describe import describe_plane
 from scout_dask_io.tiff.folder import about_names
-from scout_dask_io.tiff.pending import check_check
 from scout_dask_io.tiff.plane_map import Place
 from scout_dask_io.tiff.set_folder import SetReading, is_told_by_names, sets_in
 
 #: How the files of a dataset are arranged: by their names, or by the metadata of sets of files.
-Reading: TypeAlias = NameGrid | SetReading
+Reading: TypeAlias = NameReading | SetReading
 #: The attribute of an array, or of level 0 of an image, that says how the names of the files
 #: were read that it was made of.
 READING_ATTRIBUTE = "dataset"
@@ -125,13 +124,13 @@ def imread_dataset(
     workers = check_nb_workers(nb_workers)
     how = Selection(
         missing=missing, pattern=pattern, position=position,
-        series=series, pages=pages, allow_sparse=allow_sparse,
+        series=series, pages=pages, allow_sparse=allow_sparse, check=check,
     )  # fmt: skip
     place = locate_file(path, storage_options)
     grid = read_dataset(place, pattern, pages)
     for text in odd_about(grid):
         warn(f"{str(place)!r}: {text}")
-    return open_grid(place, grid, workers, how, chunks=chunks, check=check)
+    return open_grid(grid, workers, how, chunks=chunks)
 
 
 class Position(str):
@@ -169,19 +168,7 @@ def dataset_positions(
     """
     place = locate_file(path, storage_options)
     grid = read_dataset(place, pattern)
-    places = where_of(place, grid)
-    return [Position(name, at) for name, at in zip(grid.positions, places, strict=True)]
-
-
-def where_of(place: Location, grid: Reading) -> list[Place | None]:
-    """Give where the stage was at each position, ``(z, y, x)`` in micrometres, if that is stated.
-
-    Raises
-    ------
-    TiffReadError
-        If a store cannot be asked.
-    """
-    return grid.places if isinstance(grid, SetReading) else places_of(place, grid)
+    return [Position(name, at) for name, at in zip(grid.positions, grid.places, strict=True)]
 
 
 def read_dataset(place: Location, pattern: str | None = None, pages: str | None = None) -> Reading:
@@ -199,18 +186,20 @@ def read_dataset(place: Location, pattern: str | None = None, pages: str | None 
     TiffReadError
         If a set of files makes no sense.
     """
-    names = _names_of(place)
+    names, where = _names_of(place), repr(str(place))
     if pattern is not None:
-        return grid_of_pattern(names, pattern, repr(str(place)))
+        return NameReading.of(place, grid_of_pattern(names, pattern, where))
     sets = None if pages == "all" else sets_in(place, names)
     if sets is None:
-        grid = grid_of_names(names, repr(str(place)))
-        return _of_stacks(grid, repr(str(place))) if _holds_stacks(place, grid, pages) else grid
+        grid = grid_of_names(names, where)
+        if _holds_stacks(place, grid, pages):
+            grid = _of_stacks(grid, where)
+        return NameReading.of(place, grid)
     try:
-        grid = grid_of_names(names, repr(str(place)))
+        grid = grid_of_names(names, where)
     except ArgumentError:
         return sets
-    return grid if is_told_by_names(grid, sets) else sets
+    return NameReading.of(place, grid) if is_told_by_names(grid, sets) else sets
 
 
 def _holds_stacks(place: Location, grid: NameGrid, pages: str | None) -> bool:
@@ -286,13 +275,10 @@ def _grid_of(place: Location, kind: str, selection: Selection) -> Reading | None
         raise
     except ArgumentError:
         return None  # files of one number, which are told of where they are stacked
-    if isinstance(grid, SetReading):
-        return grid
-    is_stack = grid.axes in ("", "z") if kind == "folder" else _is_folder_a_channel(grid)
-    return None if is_stack else grid
+    return None if grid.is_told_by(kind) else grid
 
 
-def grid_of_stacks(place: Location) -> NameGrid:
+def grid_of_stacks(place: Location) -> NameReading:
     """Give how files that are stacks themselves are arranged in a folder.
 
     Raises
@@ -302,8 +288,9 @@ def grid_of_stacks(place: Location) -> NameGrid:
     """
     where = repr(str(place))
     grid = _of_stacks(grid_of_names(_names_of(place), where), where)
-    _check_told(place, grid)
-    return grid
+    reading = NameReading.of(place, grid)
+    _check_told(reading)
+    return reading
 
 
 def _of_stacks(grid: NameGrid, where: str) -> NameGrid:
@@ -327,25 +314,14 @@ def _of_stacks(grid: NameGrid, where: str) -> NameGrid:
     return replace(grid, fields=fields, guessed=(), pattern=grid.pattern.replace("{z}", "{c}"))
 
 
-def _check_told(place: Location, grid: Reading) -> None:
+def _check_told(grid: Reading) -> None:
     """Refuse names that tell of no dataset."""
     if not grid.files:
-        shown = ", ".join(map(repr, grid.strays[:3])) + (", ..." if len(grid.strays) > 3 else "")
+        shown = joined(", ", map(repr, grid.strays), 3)
         raise ArgumentError(
-            f"{place!r}: the names of its {len(grid.strays):,} files ({shown}) do not say how they "
-            "belong together: give " + Option("pattern", "") + ", or name one of the files"
+            f"{grid.root!r}: the names of its {len(grid.strays):,} files ({shown}) do not say how "
+            "they belong together: give " + Option("pattern", "") + ", or name one of the files"
         )
-
-
-def _is_folder_a_channel(grid: NameGrid) -> bool:
-    if grid.axes in ("", "z"):
-        return True
-    if grid.axes != "cz" or grid.strays:
-        return False
-    folders = {(index[0], name.rpartition("/")[0]) for index, name in grid.files.items()}
-    n = grid.shape[0]
-    per_channel = len(folders) == n == len({folder for _, folder in folders})
-    return per_channel and not grid.holes
 
 
 def channels_of(place: Location) -> tuple[str, ...]:
@@ -384,19 +360,16 @@ def odd_about(grid: Reading) -> list[str]:
     if len(grid.strays) > 5:
         found.append(f"{len(grid.strays) - 5:,} more files are left out")
     if grid.gaps:
-        more = f" and {len(grid.gaps) - 10:,} more" if len(grid.gaps) > 10 else ""
-        found.append(f"missing by the names: {', '.join(grid.gaps[:10])}{more}")
+        found.append("missing by the names: " + joined(", ", grid.gaps, 10))
     return found
 
 
 def open_grid(
-    place: Location,
     grid: Reading,
     nb_workers: int | None = None,
     selection: Selection = AS_IT_IS,
     *,
     chunks: Any = None,
-    check: str = "all",
 ) -> da.Array:
     """Give the lazy array of one position of a dataset whose names were read.
 
@@ -405,21 +378,17 @@ def open_grid(
     ArgumentError
         If there are several positions and none is given, or not the one that is.
     """
-    check_check(check, selection.missing)
-    _check_told(place, grid)
-    one = grid_at(grid, selection.position, str(place))
-    if isinstance(one, SetReading):
-        source = one.describe(nb_workers, selection)
-    else:
-        source = describe_dataset(place, one, nb_workers, selection, check=check)
-        chunks = blocks_of(source, one) if chunks is None else chunks
+    _check_told(grid)
+    one = grid_at(grid, selection.position)
+    source = one.describe(nb_workers, selection)
+    chunks = one.blocks_of(source) if chunks is None else chunks
     record = grid.record | {"axes": source.info.axes}
     record |= {} if selection.position is None else {"position": selection.position}
     source = source.with_attributes({READING_ATTRIBUTE: record})
     return lazy_array(source, chunks, name="imread")
 
 
-def grid_at(grid: Reading, position: str | None, where: str) -> Reading:
+def grid_at(grid: Reading, position: str | None) -> Reading:
     """Give the grid of a position, which need not be named where there is but one.
 
     Raises
@@ -427,7 +396,7 @@ def grid_at(grid: Reading, position: str | None, where: str) -> Reading:
     ArgumentError
         If there are several positions and none is given, or not the one that is.
     """
-    names = grid.positions
+    names, where = grid.positions, str(grid.root)
     if position is None and len(names) <= 1:
         return grid.at(names[0]) if names else grid
     if position in names:

@@ -110,13 +110,15 @@ def _run(works: Sequence[Callable[[], None]], n_threads: int) -> None:
         for work in works:
             work()
         return
-    begun = [_pool(n_threads).submit(work) for work in works]
+    pool = _pool(n_threads)
+    begun = [pool.submit(work) for work in works]
     wait(begun)
     for each in begun:
         each.result()
 
 
-@lru_cache
+# The threads of a pool end once it is neither kept here nor at work.
+@lru_cache(2)
 def _pool(n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="scout-read")
 

@@ -200,10 +200,12 @@ def imread_folder(
     >>> slab = planes[10:20, :256].compute()  # reads ten files, 256 rows each  # doctest: +SKIP
     """
     workers = check_nb_workers(nb_workers)
-    how = Selection(order, missing, series=series, pages=pages, allow_sparse=allow_sparse)
+    how = Selection(
+        order, missing, series=series, pages=pages, allow_sparse=allow_sparse, check=check
+    )
     place = locate_file(path, storage_options)
     planes = list_planes(place, how.order)
-    source = describe_planes(planes, workers, how, check=check)
+    source = describe_planes(planes, workers, how)
     is_set = source.stated.names_others
     for text in about_folder(place, sorted(p.name for p in planes), is_set=is_set):
         warn(text)
@@ -277,8 +279,10 @@ def imread_parallel(
             "read one file with imread, a folder with imread_folder"
         )
     places = _places(list(paths), storage_options)
-    how = Selection(missing=missing, series=series, pages=pages, allow_sparse=allow_sparse)
-    source = describe_planes(places, workers, how, check=check)
+    how = Selection(
+        missing=missing, series=series, pages=pages, allow_sparse=allow_sparse, check=check
+    )
+    source = describe_planes(places, workers, how)
     return lazy_array(source, chunks, name="imread")
 
 

@@ -13,8 +13,8 @@ import dask
 NAMESPACE = "scout_dask_io"
 
 
-def configured(name: str, default: Any = None) -> Any:
-    """Give what is set for a key, such as ``"max_mem"``, or else a default.
+def configured(name: str) -> Any:
+    """Give what is set for a key, such as ``"max_mem"``; ``None`` where nothing is.
 
     Examples
     --------
@@ -22,4 +22,4 @@ def configured(name: str, default: Any = None) -> Any:
     ...     configured("max_mem")
     '2GB'
     """
-    return dask.config.get(f"{NAMESPACE}.{name}", default)
+    return dask.config.get(f"{NAMESPACE}.{name}", None)

@@ -16,8 +16,7 @@ from zarr.storage import MemoryStore
 
 from scout_dask_io.core.fork import guard_forks
 from scout_dask_io.errors import ArgumentError
-from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.files.location import Location, as_local, locate
+from scout_dask_io.files.location import Location, locate
 from scout_dask_io.store.codecs import array_settings
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore
 from scout_dask_io.store.nodes import make_node, open_alike, open_stored
@@ -211,17 +210,6 @@ def open(
     target = locate(path, storage_options)
     checked = _check_mode(mode) or "a"
     return open_stored(target, nested, checked)
-
-
-def local_path(path: str | os.PathLike[str] | Location | None) -> LocalLocation:
-    """Give an absolute path for what must be a local path.
-
-    Raises
-    ------
-    ArgumentError
-        If it is a URL, or no path.
-    """
-    return as_local(locate(path))
 
 
 def _check_mode(mode: Any) -> str | None:

@@ -102,10 +102,10 @@ def find_level(node: Node, level: int) -> tuple[Node, tuple[Multiscale, int] | N
         )
     if image is None:
         return node, None
-    return open_level_node(node, image, level), (image, level)
+    return open_level_node(node, image, level, reads=True), (image, level)
 
 
-def open_level_node(node: Node, image: Multiscale, level: int) -> Node:
+def open_level_node(node: Node, image: Multiscale, level: int, *, reads: bool = False) -> Node:
     """Give the array that is a level of the image of a group that was opened.
 
     Raises
@@ -117,7 +117,7 @@ def open_level_node(node: Node, image: Multiscale, level: int) -> Node:
     """
     place = place_of_level(node.location, image, level)
     try:
-        return open_array(place)
+        return open_array(place, reads=reads)
     except PathNotFoundError as err:
         raise PathNotFoundError(
             f"{node.location}: no array lies where its multiscales have level {level}, at the path "

@@ -198,23 +198,14 @@ def _first_chunk(path: str, depth: int) -> str | None:
     return None
 
 
-def is_pure_zarr(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a directory holds nothing but Zarr, so that removing it loses only that.
-
-    True of a directory that holds array or group metadata, chunk keys, names that
-    begin with ``.scout`` and what file managers leave, and of an empty one. False of anything with
-    another file or a symbolic link in it, at any depth, and of what is no
-    directory. Lists every directory below, which is less work than the removal
-    that follows; never goes through a link.
-    """
-    return find_stranger(path) is None
-
-
 def find_stranger(path: str | os.PathLike[str]) -> Path | None:
     """Give the first thing found under ``path`` that is no part of a Zarr array or group.
 
-    ``path`` itself if it is a link or no directory; ``None`` where
-    :func:`is_pure_zarr` is true.
+    ``None`` of a directory that removing loses nothing but Zarr of: one that holds array or group
+    metadata, chunk keys, names that begin with ``.scout`` and what file managers leave, and an
+    empty one. Any other file, and a symbolic link, is a stranger at any depth; ``path`` itself is
+    one if it is a link or no directory. Lists every directory below, which is less work than the
+    removal that follows; never goes through a link.
     """
     path = LocalLocation(path)
     if path.is_symlink() or not path.is_dir():

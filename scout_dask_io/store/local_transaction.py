@@ -314,6 +314,9 @@ class LocalTransaction:
         """Give a growing array as a source, for the levels that are made from it."""
         return open_source(self.array(level))
 
+    def wait_until_begun(self) -> None:
+        """Nothing: on a disk a write has begun when it is given."""
+
     def exists(self) -> bool:
         """Tell whether the write is neither discarded nor published."""
         return self.staging.job.exists()

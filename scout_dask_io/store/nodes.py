@@ -42,7 +42,7 @@ from scout_dask_io.store.layout import (
     detect_layout,
 )
 from scout_dask_io.store.legacy_store import LayoutStore, NestedDirectoryStore, NestedGroupStore
-from scout_dask_io.store.manifest import MANIFEST_NAME
+from scout_dask_io.store.manifest import MANIFEST_NAME, REGIONS_NAME
 from scout_dask_io.store.metadata import Node, metadata_file, read_node, separator_of
 from scout_dask_io.store.remote_staging import MARKER_NAME, check_free, clear, parse_marker
 from scout_dask_io.store.staging import (
@@ -64,10 +64,11 @@ _INDEX = re.compile("[0-9]+")
 _ZIP = b"PK\x03\x04"
 
 
-def find_node(location: Location) -> Node | None:
+def find_node(location: Location, *, reads: bool = False) -> Node | None:
     """Give the whole array or group at a location, ``None`` where there is none.
 
-    What tells it is asked for at once, and each file read once.
+    What tells it is asked for at once, and each file read once. Whoever only ``reads`` it, by
+    :func:`check_keys` where there seem to be no chunks, need not wait for a look at them.
 
     Raises
     ------
@@ -78,14 +79,17 @@ def find_node(location: Location) -> Node | None:
     """
     if location.on_disk:
         return read_node(location, (MANIFEST_NAME,)) if location.is_folder else None
-    node = read_node(location, (MARKER_NAME, MANIFEST_NAME), refuse=_refuse_unfinished)
+    beside = (MARKER_NAME, MANIFEST_NAME, REGIONS_NAME)
+    node = read_node(location, beside, refuse=_refuse_unfinished)
     if node is None:
         # A level of an image that is not whole has no metadata yet.
         for group in location.parents[:1]:
             with suppress(ChunkReadError):
                 check_whole(group)
-    elif node.kind == "array":
-        _check_layout(node)
+    elif node.kind == "array" and not (
+        reads and location.serves_threads and separator_of(node.metadata) == "/"
+    ):
+        check_keys(node)
     return node
 
 
@@ -113,8 +117,8 @@ def _unfinished(location: Location, where: str) -> PathNotFoundError:
     )
 
 
-def open_node(location: Location) -> Node:
-    """Give the whole array or group at a location.
+def open_node(location: Location, *, reads: bool = False) -> Node:
+    """Give the whole array or group at a location, as :func:`find_node` does.
 
     Raises
     ------
@@ -124,14 +128,14 @@ def open_node(location: Location) -> Node:
         As for :func:`find_node`.
     """
     _recover(location)
-    node = find_node(location)
+    node = find_node(location, reads=reads)
     if node is None:
         raise _absent(location, "r")
     return node
 
 
-def open_array(location: Location) -> Node:
-    """Give the whole array at a location.
+def open_array(location: Location, *, reads: bool = False) -> Node:
+    """Give the whole array at a location, as :func:`find_node` does.
 
     Raises
     ------
@@ -141,7 +145,7 @@ def open_array(location: Location) -> Node:
         As for :func:`find_node`.
     """
     _recover(location)
-    return checked_array(location, find_node(location))
+    return checked_array(location, find_node(location, reads=reads))
 
 
 def _recover(location: Location) -> None:
@@ -187,7 +191,14 @@ def check_no_zip(location: Location, head: bytes | None = None) -> None:
         )
 
 
-def _check_layout(node: Node) -> None:
+def check_keys(node: Node) -> None:
+    """Refuse an array in a store whose chunks are not keyed as its metadata say.
+
+    Raises
+    ------
+    LayoutError
+        If some are found by other keys alone.
+    """
     # zarr looks for chunks where the metadata say, finds none elsewhere, and gives zeros.
     ndim = len(node.metadata["shape"])
     if node.zarr_format == 3 or ndim < 2:
@@ -196,7 +207,7 @@ def _check_layout(node: Node) -> None:
     if stated == "/" and node.head(MANIFEST_NAME) is not None:
         return  # this library's own, which it keys so
     found = set() if stated == "/" else _listed_separators(node)
-    found = found or _probed_separators(node)
+    found = found or probed_separators(node)
     if found and (stated or ".") not in found:
         lie = "nested" if found == {"/"} else "flat"
         what = "does not say so" if stated is None else f"says {stated!r}"
@@ -214,7 +225,7 @@ def separators_in_store(node: Node) -> set[str]:
     LayoutError
         If flat and nested chunks lie side by side.
     """
-    return _listed_separators(node) or _probed_separators(node)
+    return _listed_separators(node) or probed_separators(node)
 
 
 def _listed_separators(node: Node) -> set[str]:
@@ -236,7 +247,7 @@ def _listed_separators(node: Node) -> set[str]:
     return {"/"} if nested else {"."} if children else set()
 
 
-def _probed_separators(node: Node) -> set[str]:
+def probed_separators(node: Node) -> set[str]:
     """Give how the chunks are keyed, by a look at the first, the middle and the last of them."""
     shape, chunks = chunk_grid(node)
     last = [max(0, n - 1) for n in chunk_counts(shape, chunks)]

@@ -1,19 +1,21 @@
 """A write in an object store, which has no rename: it grows at its place, behind a marker.
 
 ```
-<array>/.scout-unfinished             the settings of the write: put first, removed last
+<array>/.scout-unfinished             the settings of the write: put first, removed last,
+                                      with the last of the notes in the journal
 <array>/.scout-journal/<job>/<unit>   one object a finished unit, with the records of its chunks
 <array>/.scout-journal/<job>/<unit>.planes   with qc, the record of its planes, put before it
 <array>/0/0/0 …                       chunks or shards, each put whole
 <array>/.scout-manifest               put when every unit is in
-<array>/.zarray or zarr.json …        put after it: until then no software finds an array here
+<array>/.zarray or zarr.json …        put with it: until then no software finds an array here
 
 <image>/.scout-unfinished
 <image>/.scout-journal/<job>/<level>/<unit>
 <image>/0/0/0/0 …                     of each level
 <image>/0/.scout-manifest  0/.zarray …   of each level, put when every unit of all is in
-<image>/.zattrs .zgroup               put after them: until then no software finds an image here
-<image>/.scout-manifest               put when the group is whole
+<image>/.zattrs                       put with them
+<image>/.zgroup                       put after them: until then no software finds an image here
+<image>/.scout-manifest               put with .zgroup
 ```
 
 What has ``.scout-unfinished`` is refused by the readers of this library; others find
@@ -29,7 +31,8 @@ import json
 import math
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,6 +46,7 @@ from scout_dask_io.core.source import Source
 from scout_dask_io.errors import LayoutError, ResumeError, ScoutIOError, WriteError
 from scout_dask_io.files.location import as_remote
 from scout_dask_io.files.remote import RemoteLocation
+from scout_dask_io.files.requests import asked_apart
 from scout_dask_io.store.chunk_format import ChunkFormat, format_of
 from scout_dask_io.store.create import documents_of
 from scout_dask_io.store.journal import CHUNK_RECORD
@@ -75,6 +79,8 @@ JOURNAL_NAME = ".scout-journal"
 BEGUN = "begun"
 # Bytes of what units have kept that are read at one time.
 BATCH_NBYTES = 32 * 2**20
+# Objects that a store removes by one request.
+N_REMOVED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +98,19 @@ class RemoteTransaction:
     settings : dict
         What was noted when the write began, and the metadata of its arrays; empty in
         another process.
+    begun : Future, optional
+        The end of what :meth:`begin` asks of the store, where the caller goes on meanwhile.
     """
 
     destination: RemoteLocation
     name: str
     region: RegionWrite | None = None
     settings: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    begun: Future[None] | None = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the settings behind: every task has its transaction."""
+        """Leave the settings behind: every task has its transaction. It has begun elsewhere."""
+        self.wait_until_begun()
         return RemoteTransaction, (self.destination, self.name, self.region)
 
     @classmethod
@@ -114,7 +124,9 @@ class RemoteTransaction:
     ) -> Self:
         """Put the marker of the write, and remove what is overwritten.
 
-        An object is durable once it is put.
+        An object is durable once it is put. Of a store that takes several requests at once this
+        goes on while the caller has what is to be written read and encoded: :meth:`check` waits
+        for it, and raises its error.
 
         Raises
         ------
@@ -132,9 +144,26 @@ class RemoteTransaction:
         stored = {**settings, "job": job, "metadata": metadata}
         # An unfinished write that is overwritten has a marker; a job of another name is dead.
         noted = {**stored, "clearing": True} if names else stored
-        (path / MARKER_NAME).write(json.dumps(noted).encode(), new=not overwrite)
-        _finish_clearing(path, noted, names)
+
+        def put() -> None:
+            (path / MARKER_NAME).write(json.dumps(noted).encode(), new=not overwrite)
+            _finish_clearing(path, noted, names)
+
+        if path.serves_threads:
+            return cls(path, job, settings=stored, begun=asked_apart(put))
+        put()
         return cls(path, job, settings=stored)
+
+    def wait_until_begun(self) -> None:
+        """Wait for the answers to what :meth:`begin` asked.
+
+        Raises
+        ------
+        ScoutIOError
+            If the write could not begin.
+        """
+        if self.begun is not None:
+            self.begun.result()
 
     @classmethod
     def begin_region(cls, path: RemoteLocation, region: RegionWrite) -> Self:
@@ -198,15 +227,16 @@ class RemoteTransaction:
             whole = False
         if whole == begun.name and begun._lies_whole():
             # It was cut off while it was published: all is in, but for metadata perhaps.
-            _write_metadata(path, found)
-            above = path / JOURNAL_NAME
-            above.remove([name for name, _ in above.find()])
-            (path / MARKER_NAME).remove()
+            _put_documents(path, begun._documents())
+            begun._clear_up(name for name, _ in (path / JOURNAL_NAME).find())
             return None
         return begun
 
     def _lies_whole(self) -> bool:
-        """Tell whether all chunks are there, by their sizes, that manifests of this write have."""
+        """Tell whether all chunks are there, by their sizes, that manifests of this write have.
+
+        Of an image, the group too, whose attributes nobody has noted.
+        """
         levels = {name.rpartition("/")[0] for name in self.settings["metadata"]}
         for level in (int(name) if name else None for name in sorted(levels)):
             fmt, root = self.format(level), self.array(level)
@@ -217,7 +247,8 @@ class RemoteTransaction:
             chunks = noted_chunks(fmt, tuple((n,) for n in fmt.shape), {0: records})
             if next(misfits(root, fmt, chunks, None, deep=False), None) is not None:
                 return False
-        return True
+        group = (".zgroup", "zarr.json")
+        return "" in levels or any((self.destination / name).is_file() for name in group)
 
     @property
     def where(self) -> str:
@@ -285,7 +316,10 @@ class RemoteTransaction:
             If it was.
         """
         if self.region is None:
-            self._settings_now()
+            begins = self.begun is not None and not self.begun.done()
+            self.wait_until_begun()
+            if not begins:  # else it was put just now
+                self._settings_now()
         elif (self.journal(None) / BEGUN).read() is None:
             raise WriteError(
                 f"{self.destination} was replaced or removed while a region of it was written. "
@@ -294,6 +328,7 @@ class RemoteTransaction:
 
     def _read_settings(self) -> dict[str, Any] | None:
         """Give what the marker says now, ``None`` where the write was discarded or is finished."""
+        self.wait_until_begun()
         found = find_unfinished(self.destination)
         return found if found is not None and found.get("job") == self.name else None
 
@@ -445,31 +480,35 @@ class RemoteTransaction:
         if shared is not None and not shared.root.on_disk:
             as_remote(shared.root).copy_below(self.array(0))
             shared.check()
-        manifests = {
-            _below(level, MANIFEST_NAME): manifest_bytes(
-                records, level_settings(settings, level, shape), self.name
-            )
-            for level, (shape, records) in arrays.items()
-        }
-        # An array that has its manifest is resumed by that; an image by its own, the last.
-        then: list[Callable[[], Any]] = []
-        if notes:
-            then = [partial(above.remove, [name for name, _ in notes])]
+        documents = self._documents(stored)
+        for level, (shape, records) in arrays.items():
+            noted = level_settings(settings, level, shape)
+            documents[_below(level, MANIFEST_NAME)] = manifest_bytes(records, noted, self.name)
         if describe is None:
-            _write_metadata(self.destination, stored, manifests, then)
+            _put_documents(self.destination, documents)
         else:
-            documents = group_documents(settings["zarr_format"], attributes)
-            *beside, last = documents.items()
-            then = [partial((self.destination / name).write, doc) for name, doc in beside]
-            _write_metadata(self.destination, stored, manifests, then)
-            (self.destination / last[0]).write(last[1])
+            group = group_documents(settings["zarr_format"], attributes)
+            *beside, last = group
+            _put_documents(self.destination, documents | {name: group[name] for name in beside})
+            # An image is one from here on: what it is made of is there.
             whole = manifest_bytes(np.zeros(0, CHUNK_RECORD), settings, self.name)
-            (self.destination / MANIFEST_NAME).write(whole)
-            above.remove([name for name, _ in notes])
-        (self.destination / MARKER_NAME).remove()
-        if describe is None:
-            documents = {name: text.encode() for name, text in stored["metadata"].items()}
+            _put_documents(self.destination, {last: group[last], MANIFEST_NAME: whole})
+            documents = group
+        self._clear_up(name for name, _ in notes)
         return self._as_put(documents, "array" if describe is None else "group")
+
+    def _documents(self, stored: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+        """Give the metadata of the arrays, by their names below the destination."""
+        texts = (self.settings if stored is None else stored)["metadata"]
+        return {name: text.encode() for name, text in texts.items()}
+
+    def _clear_up(self, notes: Iterable[str]) -> None:
+        """Remove the journal and the marker, which goes with the last notes."""
+        names = [f"{JOURNAL_NAME}/{name}" for name in notes]
+        first = max(len(names) - N_REMOVED_AT_ONCE + 1, 0)
+        if first:
+            self.destination.remove(names[:first])
+        self.destination.remove([*names[first:], MARKER_NAME])
 
     def _as_put(self, documents: Mapping[str, bytes], kind: Literal["array", "group"]) -> Node:
         """Give the array or group that stands now, of what was put."""
@@ -495,6 +534,10 @@ class RemoteTransaction:
             with suppress(ScoutIOError):  # the store may be what failed
                 self._discard()
             return None
+        try:
+            self.wait_until_begun()
+        except ScoutIOError:
+            return None  # which the caller is told of
         if not self.exists():
             return None
         found = self.progress()
@@ -523,21 +566,16 @@ def _finish_clearing(
         (path / MARKER_NAME).write(json.dumps(whole).encode())
 
 
-def _write_metadata(
-    path: RemoteLocation,
-    stored: dict[str, Any],
-    manifests: Mapping[str, bytes] | None = None,
-    then: Sequence[Callable[[], Any]] = (),
-) -> None:
-    """Put manifests and attributes, and then the documents that make arrays of what lies there.
+def _put_documents(path: RemoteLocation, documents: Mapping[str, bytes]) -> None:
+    """Put manifests and metadata, at once but for what makes a node of its attributes: it is last.
 
-    What is to be done ``then`` is done at the same time as these.
+    Readers here look at none of them until the marker goes; others see a whole array, or none.
     """
-    documents = {name: text.encode() for name, text in stored["metadata"].items()}
-    nodes = {n: d for n, d in documents.items() if n.rpartition("/")[2] in NODE_FILES}
-    rest = {**(manifests or {}), **{n: d for n, d in documents.items() if n not in nodes}}
-    path.together([partial((path / name).write, data) for name, data in rest.items()])
-    path.together([*(partial((path / n).write, data) for n, data in nodes.items()), *then])
+    nodes = {n for n in documents if n.rpartition("/")[2] in NODE_FILES}
+    attributes = {n for n in documents if n.rpartition("/")[2] == ".zattrs"}
+    steps = [documents.keys() - nodes, nodes] if attributes else [documents.keys()]
+    for names in steps:
+        path.together([partial((path / name).write, documents[name]) for name in sorted(names)])
 
 
 def _below(level: int | None, name: str) -> str:

@@ -20,8 +20,11 @@ from scout_dask_io.core.grid import (
     Region,
     Shape,
     chunk_region,
+    clipped_chunks,
+    full_region,
     intersect,
     iter_chunk_indices,
+    region_shape,
     relative_to,
     uniform_blocks,
 )
@@ -52,6 +55,7 @@ from scout_dask_io.store.manifest import (
 from scout_dask_io.store.metadata import Node, attributes_file, read_node
 from scout_dask_io.store.nodes import (
     UNKNOWN_CODEC,
+    check_keys,
     missing_codec,
     open_node,
     open_with_zarr,
@@ -245,6 +249,9 @@ class ChunkFileSource(_StoredSource):
         self.dtype = fmt.dtype.newbyteorder("=")
         self.token = token
         self.ahead_nbytes = 0 if root.on_disk else BATCH_NBYTES
+        # Whether chunks are known to lie where the metadata say: on a disk it was looked at, and
+        # what this library wrote or is writing lies so.
+        self._keyed = root.on_disk or fingerprint is None or bool(fingerprint.written)
 
     @property
     def asks_at_once(self) -> bool:
@@ -258,7 +265,7 @@ class ChunkFileSource(_StoredSource):
     @property
     def read_shape(self) -> Shape:
         """One chunk."""
-        return tuple(max(1, min(c, n)) for c, n in zip(self.format.chunks, self.shape, strict=True))
+        return clipped_chunks(self.format.chunks, self.shape)
 
     @property
     def default_chunks(self) -> Blocks:
@@ -272,6 +279,9 @@ class ChunkFileSource(_StoredSource):
         ------
         ChunkReadError
             If a chunk is damaged, or lost while the manifest has it on record.
+        LayoutError
+            At the end, if no chunk was there, and others of the array lie by keys that its
+            metadata do not state.
         SourceChangedError
             At the end, if another array has taken this one's place.
         """
@@ -315,7 +325,9 @@ class ChunkFileSource(_StoredSource):
         files = self.root.iter_files((key for key, _ in cells), fmt.max_nbytes, newest)
         records = cache(self._records)  # asked for once a region, and only where they are needed
         vouched = self._is_vouched
+        keyed = self._keyed or not cells
         for (key, data), (_, cell) in zip(files, cells, strict=True):
+            keyed = keyed or data is not None
             if data is None and _size_of(records(), cell, fmt.chunks):
                 if self._stands_now(key, cell, fmt.chunks):
                     ((_, data),) = self.root.iter_files([key], fmt.max_nbytes)
@@ -326,6 +338,10 @@ class ChunkFileSource(_StoredSource):
             yield cell, fill if data is None else decoder.decode(data, f"{self.root}/{key}")
         if not vouched:
             self.check()
+        if not keyed:
+            # There may be none, or they lie where the metadata do not say.
+            check_keys(self.node or open_node(self.root, reads=True))
+        self._keyed = True
 
     def _is_own(
         self,
@@ -378,7 +394,7 @@ class ZarrSource(_StoredSource):
     @property
     def read_shape(self) -> Shape:
         """One chunk."""
-        return tuple(max(1, min(c, n)) for c, n in zip(self._array.chunks, self.shape, strict=True))
+        return clipped_chunks(self._array.chunks, self.shape)
 
     @property
     def default_chunks(self) -> Blocks:
@@ -399,7 +415,7 @@ class ZarrSource(_StoredSource):
         if self._shards is not None:
             yield from self._iter_shards(self._shards, region)
             return
-        whole = tuple(slice(0, s.stop - s.start) for s in region)
+        whole = full_region(region_shape(region))
         try:
             values = np.asarray(self._array[region])
         except ScoutIOError:
@@ -504,7 +520,7 @@ def open_level(
     PathNotFoundError, LayoutError
         As for :func:`open_source`.
     """
-    return level_source(open_node(locate(path)), level, nested=nested)
+    return level_source(open_node(locate(path), reads=True), level, nested=nested)
 
 
 def level_source(node: Node, level: int, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
@@ -522,9 +538,7 @@ def level_source(node: Node, level: int, *, nested: bool = True) -> ChunkFileSou
     return source
 
 
-def open_source(
-    path: str | os.PathLike[str] | Location, *, nested: bool = True
-) -> ChunkFileSource | ZarrSource:
+def open_source(path: str | os.PathLike[str] | Location) -> ChunkFileSource | ZarrSource:
     """Describe the array at a path as a source. Reads its metadata alone.
 
     Raises
@@ -534,7 +548,7 @@ def open_source(
     LayoutError
         If it cannot be told how the chunks lie.
     """
-    return source_of_node(open_node(locate(path)), nested=nested)
+    return source_of_node(open_node(locate(path), reads=True))
 
 
 def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | ZarrSource:
@@ -554,6 +568,8 @@ def source_of_node(node: Node, *, nested: bool = True) -> ChunkFileSource | Zarr
     if fmt is not None:
         source = ChunkFileSource(root, fmt, found, token)
     else:
+        if not root.on_disk:
+            check_keys(node)  # of what zarr reads, nobody sees that there is no chunk
         stored = cast("zarr.Array[Any]", open_with_zarr(node, nested=nested))
         if not isinstance(stored.dtype, np.dtype) or stored.dtype.kind in "OT":
             raise LayoutError(

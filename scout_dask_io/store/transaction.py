@@ -66,6 +66,9 @@ class Transaction(Protocol):
     def source(self, level: int | None) -> Source:
         """Give a growing array as a source, for the levels that are made from it."""
 
+    def wait_until_begun(self) -> None:
+        """Wait for what beginning asks of a store, which goes on while the caller goes on."""
+
     def exists(self) -> bool:
         """Tell whether the write is neither discarded nor finished."""
 

@@ -11,9 +11,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,7 +38,6 @@ from scout_dask_io.tiff.folder import is_channel, is_tiff
 from scout_dask_io.tiff.metadata import Stated, stage_place
 from scout_dask_io.tiff.page_layout import NO_FILE, FileTable
 from scout_dask_io.tiff.page_table import PageTable
-from scout_dask_io.tiff.pending import check_check
 from scout_dask_io.tiff.plane_map import Place
 from scout_dask_io.tiff.sidecar import Sidecar, of_file, places_beside, sidecars_of
 from scout_dask_io.tiff.source import MAX_BLOCK_NBYTES, TiffSource, token_of
@@ -111,105 +110,154 @@ def _tiffs_in_store(root: Location) -> Iterator[str]:
         raise PathNotFoundError(str(err)) from err
 
 
-def describe_dataset(
-    root: Location,
-    grid: NameGrid,
-    nb_workers: int | None = None,
-    selection: Selection = AS_IT_IS,
-    *,
-    check: str = "all",
-) -> TiffSource:
-    """Describe the files of one position, arranged by their names; reads headers, no pixel.
+@dataclass(frozen=True)
+class NameReading(NameGrid):
+    """How the files of a folder are arranged by their names, and what is read of them so.
 
-    A file of several pages brings axes of its own, as its metadata state them. Where files
-    are missing, ``missing="fill"`` has planes of zeros in their places.
-
-    Raises
-    ------
-    ShapeMismatchError
-        If the names have holes, or files differ in shape or dtype.
-    TiffReadError, PathNotFoundError
-        As for a folder of planes.
-    ArgumentError
-        If an axis would come twice, or it cannot be told what the pages of a file are.
+    Attributes
+    ----------
+    root : Location
+        The dataset's folder.
     """
-    check_check(check, selection.missing)
-    shape = grid.shape
-    indices = sorted(grid.files)
-    if grid.holes:
-        text = (
-            f"{root!r} lacks {_some_of(grid.holes)} by the names of its files ({grid.fields_text})"
-        )
-        if selection.missing != "fill":
-            raise ShapeMismatchError(
-                text + ". Bring them back; or " + Option("missing", "fill")
-                + " puts zeros in their places and says so."
-            )  # fmt: skip
-        warn(text + ". Their planes hold zeros.")
-    paths = [root / grid.files[index] for index in indices]
-    survey = survey_planes(paths, nb_workers, selection, asked=True, whole=True, check=check)
-    left_out = survey.check(selection.missing)
-    if left_out:
-        refused = survey.list_refused(list(left_out.values()))
-        warn(f"{len(left_out):,} of the {len(survey):,} files {refused}. Their planes hold zeros.")
-    files, layouts, rows = survey.table(left_out)
-    lead = survey.kind.lead if survey.kind else ()
-    stated = stated_by_first(paths, survey, left_out, selection, whole=True) or Stated()
-    plane = "yxs"[: len(layouts[0].shape)]
-    inner = _inner_axes(root, grid, stated, lead, plane)
-    kept = [n for a, n in zip(inner, lead, strict=True) if a != "_"]
-    table = np.zeros((*shape, *lead, 4), np.int64)
-    table[..., :] = (NO_FILE, 0, 0, -1)
-    where = tuple(np.array(indices, np.intp).T) if shape else ()
-    table[where] = np.array(rows, np.int64).reshape(*((len(indices),) if shape else ()), *lead, 4)
-    table = table.reshape(*shape, *kept, 4)
-    axes = grid.axes + inner.replace("_", "")
-    order = sorted(range(len(axes)), key=lambda k: _ORDER.index(axes[k]))
-    table = np.ascontiguousarray(table.transpose(*order, len(axes)))
-    filled = _filled(grid, indices, left_out, order)
-    above = list(_above(paths[0], root))
-    beside = sidecars_of(paths[0], above)
-    letters = [*(axes[k] for k in order), *plane]
-    extents = (*table.shape[:-1], *layouts[0].shape)
-    _warn_of_counts(beside, dict(zip(letters, extents, strict=True)))
-    channel = grid.along("c")
-    channels = stated.channels
-    if channel is not None:
-        # What a file states of the channels of a whole set is more than its name does.
-        as_many = len(channels) == len(channel.values) and all(c.name for c in channels)
-        if not as_many:
-            firsts = {index[grid.axes.index("c")]: index for index in reversed(indices)}
-            files_of = [root / grid.files[firsts[k]] for k in sorted(firsts)]
-            channels = named_channels(stated.telling(_channel_names(channel, beside, files_of)))
-    sizes = [found for p in above if (found := csv_size(p)) is not None]
-    sizes += [one.size for one in beside if one.size is not None]
-    ordered = "".join(axes[k] for k in order)
-    what = f"dataset {ordered} {table.shape} {[f.file for f in filled]} {indices}"
-    what += "".join(f" {k}={v}" for k, v in selection.chosen)
-    return TiffSource(
-        PageTable(FileTable.of(files), layouts, table), token_of(files, what),
-        nb_workers=nb_workers, filled=filled, options=paths[0].options,
-        stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels, record=stated.record),
-        pending=pending_of(paths, survey, selection, whole=True),
-    )  # fmt: skip
 
+    root: Location = field(kw_only=True)
 
-def blocks_of(source: TiffSource, grid: NameGrid) -> tuple[Any, ...]:
-    """Give dask blocks of a file each, or of a page where a file is over 256 MiB."""
-    info = source.info
-    extents = [
-        n if a not in grid.axes else 1
-        for a, n in zip(info.axes, source.shape[: source.lead_ndim], strict=False)
-    ]
-    nbytes = math.prod(extents) * math.prod(source.shape[source.lead_ndim :])
-    if nbytes * source.dtype.itemsize > MAX_BLOCK_NBYTES:
-        return source.default_chunks
-    return (*extents, *source.default_chunks[source.lead_ndim :])
+    @classmethod
+    def of(cls, root: Location, grid: NameGrid) -> Self:
+        """Give the arrangement of the files of a folder."""
+        return cls(**vars(grid), root=root)
 
+    def is_told_by(self, kind: str) -> bool:
+        """Tell whether the kind of a folder says as much: one stack, or one a channel's folder."""
+        if self.axes in ("", "z"):
+            return True
+        if kind == "folder" or self.axes != "cz" or self.strays:
+            return False
+        folders = {(index[0], name.rpartition("/")[0]) for index, name in self.files.items()}
+        n = self.shape[0]
+        per_channel = len(folders) == n == len({folder for _, folder in folders})
+        return per_channel and not self.holes
 
-def _some_of(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return "; ".join(names[:NAMED]) + more
+    @property
+    def places(self) -> list[Place | None]:
+        """Where the stage was at each position, ``(z, y, x)`` in micrometres, if that is stated.
+
+        By the names of folders where they tell, by the files beside the planes (one look a folder),
+        or by the OME-XML of each position's first file.
+        """
+        firsts: list[str] = []
+        for name in self.positions:
+            one = self.at(name)
+            firsts.append(one.files[min(one.files)])
+        by_name: list[Place | None] = [stage_of_name(name) for name in firsts]
+        if firsts and all(place is not None for place in by_name):
+            return by_name
+        folders: dict[Location, dict[str, Place]] = {}
+        found: list[Place | None] = []
+        for name in firsts:
+            path = self.root / name
+            place = next((one.place for one in of_file(path) if one.place is not None), None)
+            for folder in _above(path, self.root):
+                if place is None and folder != self.root.parent:
+                    if folder not in folders:
+                        folders[folder] = places_beside(folder)
+                    known = folders[folder]
+                    # A folder of its own has one place, whichever of its planes tells of it.
+                    place = known.get(path.name)
+                    if place is None and folder != self.root and len(set(known.values())) == 1:
+                        place = next(iter(known.values()))
+            if place is None:
+                with suppress(TiffReadError, PathNotFoundError):
+                    place = stage_place(path)
+            found.append(place)
+        return found
+
+    def describe(
+        self,
+        nb_workers: int | None = None,
+        selection: Selection = AS_IT_IS,
+    ) -> TiffSource:
+        """Describe the files, which are those of one position; reads headers, no pixel.
+
+        A file of several pages brings axes of its own, as its metadata state them. Where files
+        are missing, ``missing="fill"`` has planes of zeros in their places.
+
+        Raises
+        ------
+        ShapeMismatchError
+            If the names have holes, or files differ in shape or dtype.
+        TiffReadError, PathNotFoundError
+            As for a folder of planes.
+        ArgumentError
+            If an axis would come twice, or it cannot be told what the pages of a file are.
+        """
+        root, shape = self.root, self.shape
+        indices = sorted(self.files)
+        if self.holes:
+            lacks = joined("; ", self.holes, NAMED)
+            text = f"{root!r} lacks {lacks} by the names of its files ({self.fields_text})"
+            if selection.missing != "fill":
+                raise ShapeMismatchError(
+                    text + ". Bring them back; or " + Option("missing", "fill")
+                    + " puts zeros in their places and says so."
+                )  # fmt: skip
+            warn(text + ". Their planes hold zeros.")
+        paths = [root / self.files[index] for index in indices]
+        survey = survey_planes(paths, nb_workers, selection, asked=True, whole=True)
+        left_out = survey.check(selection.missing)
+        files, layouts, rows = survey.table(left_out)
+        lead = survey.kind.lead if survey.kind else ()
+        stated = stated_by_first(paths, survey, left_out, selection, whole=True) or Stated()
+        plane = "yxs"[: len(layouts[0].shape)]
+        inner = _inner_axes(root, self, stated, lead, plane)
+        kept = [n for a, n in zip(inner, lead, strict=True) if a != "_"]
+        table = np.zeros((*shape, *lead, 4), np.int64)
+        table[..., :] = (NO_FILE, 0, 0, -1)
+        where = tuple(np.array(indices, np.intp).T) if shape else ()
+        n_files = (len(indices),) if shape else ()
+        table[where] = np.array(rows, np.int64).reshape(*n_files, *lead, 4)
+        table = table.reshape(*shape, *kept, 4)
+        axes = self.axes + inner.replace("_", "")
+        order = sorted(range(len(axes)), key=lambda k: _ORDER.index(axes[k]))
+        table = np.ascontiguousarray(table.transpose(*order, len(axes)))
+        filled = _filled(self, indices, left_out, order)
+        above = list(_above(paths[0], root))
+        beside = sidecars_of(paths[0], above)
+        letters = [*(axes[k] for k in order), *plane]
+        extents = (*table.shape[:-1], *layouts[0].shape)
+        _warn_of_counts(beside, dict(zip(letters, extents, strict=True)))
+        channel = self.along("c")
+        channels = stated.channels
+        if channel is not None:
+            # What a file states of the channels of a whole set is more than its name does.
+            as_many = len(channels) == len(channel.values) and all(c.name for c in channels)
+            if not as_many:
+                firsts = {index[self.axes.index("c")]: index for index in reversed(indices)}
+                files_of = [root / self.files[firsts[k]] for k in sorted(firsts)]
+                channels = named_channels(stated.telling(_channel_names(channel, beside, files_of)))
+        sizes = [found for p in above if (found := csv_size(p)) is not None]
+        sizes += [one.size for one in beside if one.size is not None]
+        ordered = "".join(axes[k] for k in order)
+        what = f"dataset {ordered} {table.shape} {[f.file for f in filled]} {indices}"
+        what += "".join(f" {k}={v}" for k, v in selection.chosen)
+        return TiffSource(
+            PageTable(FileTable.of(files), layouts, table), token_of(files, what),
+            nb_workers=nb_workers, filled=filled, options=paths[0].options,
+            stated=Stated(ordered + plane, (*sizes, *stated.sizes), channels, record=stated.record),
+            pending=pending_of(paths, survey, selection, whole=True),
+        )  # fmt: skip
+
+    def blocks_of(self, source: TiffSource) -> tuple[Any, ...]:
+        """Give dask blocks of a file each, or of a page where a file is over 256 MiB."""
+        info = source.info
+        extents = [
+            n if a not in self.axes else 1
+            for a, n in zip(info.axes, source.shape[: source.lead_ndim], strict=False)
+        ]
+        nbytes = math.prod(extents) * math.prod(source.shape[source.lead_ndim :])
+        if nbytes * source.dtype.itemsize > MAX_BLOCK_NBYTES:
+            return source.default_chunks
+        return (*extents, *source.default_chunks[source.lead_ndim :])
 
 
 def _above(first: Location, root: Location) -> Iterator[Location]:
@@ -247,40 +295,6 @@ def _warn_of_counts(beside: Sequence[Sidecar], extents: Mapping[str, int]) -> No
         ]
         if differ:
             warn(f"{one.source!r} states {', '.join(differ)}. What is there is read.")
-
-
-def places_of(root: Location, grid: NameGrid) -> list[Place | None]:
-    """Give where the stage was at each position, ``(z, y, x)`` in micrometres, if that is stated.
-
-    By the names of folders where they tell, by the files beside the planes (one look a folder),
-    or by the OME-XML of each position's first file.
-    """
-    firsts: list[str] = []
-    for name in grid.positions:
-        one = grid.at(name)
-        firsts.append(one.files[min(one.files)])
-    by_name: list[Place | None] = [stage_of_name(name) for name in firsts]
-    if firsts and all(place is not None for place in by_name):
-        return by_name
-    folders: dict[Location, dict[str, Place]] = {}
-    found: list[Place | None] = []
-    for name in firsts:
-        path = root / name
-        place = next((one.place for one in of_file(path) if one.place is not None), None)
-        for folder in _above(path, root):
-            if place is None and folder != root.parent:
-                if folder not in folders:
-                    folders[folder] = places_beside(folder)
-                known = folders[folder]
-                # A folder of its own has one place, whichever of its planes tells of it.
-                place = known.get(path.name)
-                if place is None and folder != root and len(set(known.values())) == 1:
-                    place = next(iter(known.values()))
-        if place is None:
-            with suppress(TiffReadError, PathNotFoundError):
-                place = stage_place(path)
-        found.append(place)
-    return found
 
 
 def _inner_axes(root: Location, grid: NameGrid, stated: Stated, lead: Shape, plane: str) -> str:

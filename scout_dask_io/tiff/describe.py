@@ -19,7 +19,7 @@ import tifffile
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import named_channels
 from scout_dask_io.core.json_document import parse_json
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import Option, joined, warn
 from scout_dask_io.core.selection import ALL_PAGES, AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
@@ -38,7 +38,7 @@ from scout_dask_io.tiff.page_layout import (
     SourceFile,
 )
 from scout_dask_io.tiff.page_table import PageTable
-from scout_dask_io.tiff.pending import PendingHeaders, check_check, find_files, sampled
+from scout_dask_io.tiff.pending import PendingHeaders, find_files, sampled
 from scout_dask_io.tiff.plane_map import FileSet
 from scout_dask_io.tiff.range_reader import is_unreached
 from scout_dask_io.tiff.series import (
@@ -224,7 +224,6 @@ def describe_planes(
     *,
     lead: Shape | None = None,
     channels: Sequence[str] = (),
-    check: str = "all",
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
@@ -248,16 +247,10 @@ def describe_planes(
         If a file is damaged, truncated or no regular file.
     """
     paths = [locate_file(p) for p in paths]
-    check_check(check, selection.missing)
-    survey = survey_planes(paths, nb_workers, selection, asked=True, check=check)
+    survey = survey_planes(paths, nb_workers, selection, asked=True)
     stacked = (len(survey),) if lead is None else lead
     left_out = survey.check(selection.missing)
     files, layouts, table = survey.table(left_out)
-    if left_out:
-        warn(
-            f"{len(left_out):,} of the {len(survey):,} files "
-            f"{survey.list_refused(list(left_out.values()))}. Their planes hold zeros."
-        )
     what = [f"planes {stacked}", *(f"{k}={v}" for k, v in selection.chosen)]
     what += [f"{place} {r.file} left out" for place, r in left_out.items()]
     pages = np.array(table, np.int64).reshape(
@@ -311,7 +304,6 @@ def survey_planes(
     *,
     asked: bool = False,
     whole: bool = False,
-    check: str = "all",
 ) -> Survey:
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
@@ -329,7 +321,7 @@ def survey_planes(
     survey = Survey()
     describe = partial(describe_plane, selection=selection, whole=whole)
     known: list[SourceFile | None] = [None] * len(paths)
-    if check == "first":
+    if selection.check == "first":
         now = sampled(len(paths))
         known = [None if k in now else f for k, f in enumerate(find_files(paths))]
     read = [path for path, file in zip(paths, known, strict=True) if file is None]
@@ -468,9 +460,8 @@ def describe_member(
 
 
 def _images_of(members: FileSet) -> str:
-    shown = [f"{k}: {one.name!r}" for k, one in enumerate(members.images[:8])]
-    more = ", ..." if len(members.images) > 8 else ""
-    return f"{len(members.images)} series ({', '.join(shown)}{more})"
+    shown = joined(", ", (f"{k}: {one.name!r}" for k, one in enumerate(members.images)), 8)
+    return f"{len(members.images)} series ({shown})"
 
 
 def survey_image(path: Location, selection: Selection = AS_IT_IS) -> Survey:

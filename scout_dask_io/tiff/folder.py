@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from scout_dask_io.core.messages import Option, warn
+from scout_dask_io.core.messages import Option, joined, warn
 from scout_dask_io.core.name_fields import AmbiguousNamesError, grid_of_names
 from scout_dask_io.core.name_layouts import TIFF_ENDINGS
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
@@ -220,9 +220,8 @@ def about_names(folder: str, names: Sequence[str]) -> Iterator[str]:
     whats = ("numbers that are missing", "files of the same number")
     for what, found in zip(whats, (gaps, duplicates), strict=True):
         if found:
-            more = f" and {len(found) - 10:,} more" if len(found) > 10 else ""
             yield (
-                f"{folder!r} has {what}: {', '.join(found[:10])}{more}. Its planes are stacked "
+                f"{folder!r} has {what}: {joined(', ', found, 10)}. Its planes are stacked "
                 "as they are, one after the other."
             )
     for text in odd_names(names, has_gaps=bool(gaps))[:5]:

@@ -18,11 +18,12 @@ import tifffile
 
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.ome_metadata import RECORD_KEY
+from scout_dask_io.tiff.ome_xml import ome_root
 
 _T = TypeVar("_T")
 
-# What metadata that make no sense raise, here and in tifffile.
-_NONSENSE = (
+#: What metadata that make no sense raise, here and in tifffile.
+NONSENSE = (
     ValueError,
     TypeError,
     KeyError,
@@ -91,9 +92,8 @@ def _coarser(axis: Any, times: Mapping[str, float]) -> Any:
 
 def _annotation_of(tif: tifffile.TiffFile) -> Any:
     """Give the record that this library puts in OME-XML; the first, of several images."""
-    if not tif.is_ome or NAMESPACE not in (tif.ome_metadata or ""):
-        return None
-    for note in ElementTree.fromstring(tif.ome_metadata or "").iter():
+    root = ome_root(tif)
+    for note in () if root is None else root.iter():
         if note.get("Namespace") == NAMESPACE:
             return parse_json("".join(note.itertext()))
     return None
@@ -129,5 +129,5 @@ def ask(find: Callable[[], _T | None]) -> _T | None:
     """Give what a function finds, ``None`` where the metadata make no sense."""
     try:
         return find()
-    except _NONSENSE:
+    except NONSENSE:
         return None

@@ -31,6 +31,7 @@ from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
 from scout_dask_io.files.voxel_csv import csv_size
 from scout_dask_io.tiff.image_record import ask, coarser, record_of
+from scout_dask_io.tiff.ome_xml import local_name, ome_pixels
 from scout_dask_io.tiff.open_file import OpenFile, opened
 from scout_dask_io.tiff.page_layout import PageLayout, SourceFile
 from scout_dask_io.tiff.plane_map import Place
@@ -615,17 +616,3 @@ def _numbered_names(info: str) -> Iterator[tuple[int, str]]:
 def _brightest(lut: Any) -> str:
     red, green, blue = np.asarray(lut, np.uint8).reshape(3, 256)[:, -1].tolist()
     return f"{red:02X}{green:02X}{blue:02X}"
-
-
-def ome_pixels(tif: tifffile.TiffFile, series: int) -> ElementTree.Element | None:
-    """Give the ``Pixels`` element of a series, ``None`` where OME-XML has none."""
-    if not tif.is_ome or not tif.ome_metadata:
-        return None
-    root = ElementTree.fromstring(tif.ome_metadata)
-    pixels = [e for e in root.iter() if local_name(e) == "Pixels"]
-    return pixels[series] if series < len(pixels) else None
-
-
-def local_name(element: ElementTree.Element) -> str:
-    """Give the name of an element without its namespace."""
-    return element.tag.rpartition("}")[2]

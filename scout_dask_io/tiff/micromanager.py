@@ -330,7 +330,7 @@ def ndtiff_set(folder: Location, data: bytes, summary: Mapping[str, Any]) -> Fil
     for number, place in zip(numbers_of, places, strict=True):
         planes[number] = place
     channels = values["c"] if all(isinstance(v, str) for v in values["c"]) else []
-    labels = [_label(others, names, v) for v in values["r"]]
+    labels = [_label(others, v) for v in values["r"]]
     stated: tuple[str, ...] = ()
     stage: tuple[Place | None, ...] = ()
     if others == ["position"] and all(isinstance(k, int) for (k,) in values["r"]):
@@ -352,7 +352,7 @@ def _values(found: Sequence[Any]) -> list[Any]:
     return distinct
 
 
-def _label(others: Sequence[str], names: Mapping[str, Any], value: tuple[Any, ...]) -> str:
+def _label(others: Sequence[str], value: tuple[Any, ...]) -> str:
     if not others:
         return ""
     if others == ["position"]:

@@ -24,7 +24,8 @@ from scout_dask_io.core.messages import Way
 from scout_dask_io.core.selection import ALL_PAGES
 from scout_dask_io.errors import TiffReadError
 from scout_dask_io.files.location import Location
-from scout_dask_io.tiff.metadata import local_name, pixels_facts
+from scout_dask_io.tiff.metadata import pixels_facts
+from scout_dask_io.tiff.ome_xml import local_name
 from scout_dask_io.tiff.page_chain import MOST_CLAIMED, miscounted
 from scout_dask_io.tiff.plane_map import FileSet, PlaneAt, PlaneMap
 

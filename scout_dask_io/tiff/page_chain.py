@@ -13,8 +13,10 @@ import struct
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from scout_dask_io.core.formatting import format_count
 from scout_dask_io.core.selection import ALL_PAGES, COUNTED_PAGES
 from scout_dask_io.tiff.ifd import Damaged, Header, Ifd, Window, read_ifd
+from scout_dask_io.tiff.ome_xml import local_name
 
 #: Planes that metadata may count where their file has fewer pages: it lacks the rest, and the
 #: message says so. More than these are not worth a list.
@@ -100,11 +102,11 @@ def check_chain(chain: PageChain, ifd: Ifd, window: Window) -> None:
     if not chain.trouble:
         return
     stated = stated_count(ifd, window)
-    expected = ""
+    found, expected = format_count(len(chain), "page"), ""
     if stated is not None and stated[1] > len(chain):
         expected = f" of {stated[1]} that {stated[0]} counts"
     raise Damaged(
-        f"its chain of pages breaks off after {_pages(len(chain))}{expected}: {chain.trouble}. "
+        f"its chain of pages breaks off after {found}{expected}: {chain.trouble}. "
         + ALL_PAGES
         + " reads the pages that are whole"
     )
@@ -138,11 +140,11 @@ def _ome_count(text: str) -> tuple[str, int] | None:
         root = ElementTree.fromstring(text.encode("latin-1"))
         total = 0
         for pixels in root.iter():
-            if pixels.tag.rpartition("}")[2] != "Pixels":
+            if local_name(pixels) != "Pixels":
                 continue
             samples = 1
             for channel in pixels:
-                if channel.tag.rpartition("}")[2] == "Channel":
+                if local_name(channel) == "Channel":
                     samples = int(channel.get("SamplesPerPixel", 1))
                     break
             total += math.prod(int(pixels.get(f"Size{a}", 1)) for a in "ZCT") // samples
@@ -151,7 +153,7 @@ def _ome_count(text: str) -> tuple[str, int] | None:
     return ("OME-XML", total) if total else None
 
 
-def check_ome_claims(text: str, n_pages: int, page_size: int) -> None:
+def check_ome_claims(root: ElementTree.Element, n_pages: int, page_size: int) -> None:
     """Refuse OME-XML that counts far more planes than its file has pages.
 
     tifffile makes a list of as many as are counted before it looks for one of them.
@@ -163,11 +165,7 @@ def check_ome_claims(text: str, n_pages: int, page_size: int) -> None:
         If there are over :data:`MOST_CLAIMED`, and more than pages; the message has both numbers.
     """
     most = max(MOST_CLAIMED, n_pages)
-    try:
-        elements = list(ElementTree.fromstring(text.encode("utf-8", "replace")).iter())
-    except (ElementTree.ParseError, ValueError):
-        return  # tifffile says what is wrong
-    for element in elements:
+    for element in root.iter():
         stated = element.attrib
         sizes = [_whole(v) for name, v in stated.items() if name in _SIZES]
         counts = [_whole(v) for name, v in stated.items() if name in _COUNTS]
@@ -193,12 +191,8 @@ def _steps_of(stated: dict[str, str]) -> int:
 
 def miscounted(who: str, counted: int, total: int) -> Damaged:
     """Give the error of a file that has other pages than its metadata count."""
-    text = f"{who} counts {_pages(counted)}, but the file has {total}; " + ALL_PAGES
+    text = f"{who} counts {format_count(counted, 'page')}, but the file has {total}; " + ALL_PAGES
     text += " reads all that it has, as plain pages"
     if counted < total:
         text += ", and " + COUNTED_PAGES + f" the first {counted} alone"
     return Damaged(text)
-
-
-def _pages(n: int) -> str:
-    return f"{n:,} page" + "s" * (n != 1)

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.fork import in_forked_child
-from scout_dask_io.core.grid import Region
-from scout_dask_io.core.messages import Option
+from scout_dask_io.core.grid import Region, full_region
 from scout_dask_io.core.threads import work_ahead
-from scout_dask_io.errors import ArgumentError, ScoutIOError
+from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_remote
 from scout_dask_io.files.remote import RemoteLocation
@@ -27,8 +26,6 @@ from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.range_reader import find_object
 from scout_dask_io.tiff.stack_check import DescribedFile, Survey
 
-#: What may be checked before an array is given.
-CHECKS = ("all", "first")
 #: Headers that are read beside the first and the last, here and there.
 N_SAMPLED = 16
 # Looks at files, and headers of one region, at one time.
@@ -36,24 +33,6 @@ _AT_ONCE, _BATCH = 16, 64
 
 _described: BoundedCache[DescribedFile] = BoundedCache(8 << 20, lambda f: 600 + 200 * len(f.pages))
 in_forked_child(_described.begin_anew)
-
-
-def check_check(check: str, missing: str) -> None:
-    """Refuse what is no way to check the files of a stack.
-
-    Raises
-    ------
-    ArgumentError
-        If it is neither ``"all"`` nor ``"first"``, or files are to be filled, which takes a look
-        at all of them.
-    """
-    if check not in CHECKS:
-        raise ArgumentError(f"check must be one of {', '.join(map(repr, CHECKS))}, got {check!r}")
-    if check == "first" and missing == "fill":
-        raise ArgumentError(
-            Option("missing", "fill")
-            + " needs every header read before, to know what is filled: leave check at 'all'"
-        )
 
 
 def sampled(n: int) -> set[int]:
@@ -131,7 +110,7 @@ class PendingHeaders:
                 row[LAYOUT] = layouts.setdefault(page.layout, len(layouts))
                 row[IFD], row[DATA] = page.ifd, page.data
             rows[of_file] = picked
-        whole: Region = tuple(slice(0, k) for k in rows.shape[:-1])
+        whole = full_region(rows.shape[:-1])
         return table.with_pages(tuple(layouts), rows), whole
 
     def _header(self, file: SourceFile) -> DescribedFile:

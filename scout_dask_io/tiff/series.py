@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from scout_dask_io.core.grid import Shape
-from scout_dask_io.core.messages import Option, message_of, warn
+from scout_dask_io.core.messages import Option, joined, message_of, warn
 from scout_dask_io.core.selection import ALL_PAGES, Selection
 from scout_dask_io.errors import ArgumentError, TiffReadError
 from scout_dask_io.tiff._tifffile import page_at, series_pages, silenced
@@ -34,6 +33,8 @@ from scout_dask_io.tiff.ifd import (
     read_header,
     read_ifd,
 )
+from scout_dask_io.tiff.image_record import ask
+from scout_dask_io.tiff.ome_xml import let_go, local_name, ome_root
 from scout_dask_io.tiff.open_file import OpenFile, SegmentTable
 from scout_dask_io.tiff.page_chain import (
     PageChain,
@@ -121,7 +122,10 @@ def series_of(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     """
     if "series" not in vars(tif) and tif.is_ome and len(tif.pages):
         page = tif.pages.first
-        check_ome_claims(tif.ome_metadata or "", len(tif.pages), page.imagelength * page.imagewidth)
+        # What is no XML counts nothing; tifffile says what is wrong.
+        root = ask(lambda: ome_root(tif))
+        if root is not None:
+            check_ome_claims(root, len(tif.pages), page.imagelength * page.imagewidth)
     found: list[tifffile.TiffPageSeries] = tif.series
     return found
 
@@ -143,8 +147,7 @@ def warn_of_others(tif: tifffile.TiffFile, path: str) -> None:
 
 
 def _listing(found: list[tifffile.TiffPageSeries]) -> str:
-    shown = [f"{k}: {s.shape} {s.dtype}" for k, s in enumerate(found[:8])]
-    return ", ".join(shown) + (", ..." if len(found) > 8 else "")
+    return joined(", ", (f"{k}: {s.shape} {s.dtype}" for k, s in enumerate(found)), 8)
 
 
 def _extra_series(tif: tifffile.TiffFile) -> list[int]:
@@ -181,20 +184,19 @@ def check_only_image(tif: tifffile.TiffFile, file: SourceFile) -> None:
 def _refuse_split_ome(tif: tifffile.TiffFile, file: SourceFile) -> None:
     """Refuse an OME-TIFF whose metadata names other files: they would be read unasked."""
     own = os.path.basename(file.path).lower()
-    try:
-        root = ElementTree.fromstring(tif.ome_metadata or "")
-    except ElementTree.ParseError:
+    root = ask(lambda: ome_root(tif))
+    if root is None:
         return
-    companions = [e.get("MetadataFile") for e in root.iter() if e.tag.endswith("}BinaryOnly")]
+    companions = [e.get("MetadataFile") for e in root.iter() if local_name(e) == "BinaryOnly"]
     if companions:
         warn(
             f"{file.path!r} holds pages alone; its metadata lie in {companions[0]!r}, which is "
             "not read: the pages come one after the other."
         )
-    names = [e.get("FileName") for e in root.iter() if e.tag.endswith("}UUID")]
+    names = [e.get("FileName") for e in root.iter() if local_name(e) == "UUID"]
     others = sorted({n for n in names if n and n.lower() != own})
     if others:
-        shown = ", ".join(map(repr, others[:3])) + (", ..." if len(others) > 3 else "")
+        shown = joined(", ", map(repr, others), 3)
         raise TiffReadError(
             f"{file.path!r} is one of several files of an OME-TIFF; its metadata names "
             f"{len(others)} other(s): {shown}. " + ALL_PAGES + " reads the pages of this one alone."
@@ -562,7 +564,10 @@ def open_tiff(fd: OpenFile, file: SourceFile, **options: Any) -> Iterator[tifffi
         _as_python_has_it(fd) as handle,
         tifffile.TiffFile(handle, **{**how, **options}) as tif,
     ):
-        yield tif
+        try:
+            yield tif
+        finally:
+            let_go(tif)
 
 
 def _as_python_has_it(fd: OpenFile) -> Any:

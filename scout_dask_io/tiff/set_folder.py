@@ -46,7 +46,7 @@ class Member:
 class SetReading:
     """How the files of a dataset are arranged, by the metadata of the sets that they make up.
 
-    It answers what a :class:`~scout_dask_io.core.name_fields.NameGrid` does.
+    It answers what a :class:`~scout_dask_io.tiff.dataset.NameReading` does.
 
     Attributes
     ----------
@@ -167,6 +167,13 @@ class SetReading:
     def how(self) -> str:
         """By what it is read, for sentences."""
         return f"as {self.sets[0][1].kind}"
+
+    def is_told_by(self, kind: str) -> bool:
+        """Tell whether the kind of a folder says as much: it says nothing of sets."""
+        return False
+
+    def blocks_of(self, source: TiffSource) -> None:
+        """Give none of its own: dask's blocks are those of the source."""
 
     def at(self, position: str) -> SetReading:
         """Give what is read of one position alone."""

@@ -82,9 +82,8 @@ def describe_map(
         for k in sorted(survey.reasons)
     ]
     if filled:
-        shown = "; ".join(image.words(k) for k in sorted(survey.reasons)[:NAMED])
-        more = f" and {len(filled) - NAMED:,} more" if len(filled) > NAMED else ""
-        warn(f"{what!r} lacks {shown}{more}. Their planes hold zeros.")
+        shown = joined("; ", map(image.words, sorted(survey.reasons)), NAMED)
+        warn(f"{what!r} lacks {shown}. Their planes hold zeros.")
     table, files = survey.table, survey.files
     told = f"{members.kind} {image.name} {image.axes} {image.shape} level {level} pages={pages}"
     told += (
@@ -304,7 +303,7 @@ def _moved(page: DescribedPage, data: int, file: SourceFile) -> DescribedPage:
 
 def _not_there(what: str, own: str, lacking: Sequence[str], members: FileSet) -> PathNotFoundError:
     """Give the error of a set of which files are missing."""
-    shown = ", ".join(map(repr, sorted(lacking)[:5])) + (", ..." if len(lacking) > 5 else "")
+    shown = joined(", ", map(repr, sorted(lacking)), 5)
     n = len(members.files)
     start = f"{what!r} is one of {n} files of {members.kind}, of which {len(lacking)} are not "
     if not own:
@@ -321,8 +320,7 @@ def _no_file(what: str, own: str, image: PlaneMap, members: FileSet) -> TiffRead
     """Give the error of planes that lie in no file."""
     n, lacks = len(image.planes), image.n_lacking
     empty = [k for k, p in enumerate(image.planes) if p is None]
-    shown = "; ".join(image.words(k) for k in empty[:NAMED])
-    shown += f" and {len(empty) - NAMED:,} more" if len(empty) > NAMED else ""
+    shown = joined("; ", map(image.words, empty), NAMED)
     is_part = f"is a part of {members.kind}" if own else f"is {members.kind}"
     text: str = (
         f"{what!r} {is_part} of {n:,} planes, of which {n - lacks:,} are in it and the files "
@@ -346,10 +344,9 @@ def _check_refused(what: str, refused: Sequence[Refused], n_files: int, missing:
         raise PathNotFoundError(f"none of the files of the set of {what!r} is there")
     if len(bad) == 1:
         raise bad[0].error
-    shown = [f"{r.file.path.rpartition('/')[2]!r} (" + r.reason + ")" for r in bad[:NAMED]]
-    more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+    shown = (f"{r.file.path.rpartition('/')[2]!r} (" + r.reason + ")" for r in bad)
     text = Message(f"{len(bad)} of the {n_files} files of the set of {what!r} cannot be read: ")
-    raise type(bad[0].error)(text + joined(", ", shown) + more) from bad[0].error
+    raise type(bad[0].error)(text + joined(", ", shown, NAMED)) from bad[0].error
 
 
 def _check_alike(what: str, survey: MapSurvey) -> None:

@@ -27,19 +27,11 @@ from scout_dask_io.core.name_layouts import TIFF_ENDING
 from scout_dask_io.core.voxel_size import VoxelSize, micrometres_of
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location
+from scout_dask_io.tiff.image_record import NONSENSE
+from scout_dask_io.tiff.ome_xml import local_name
 from scout_dask_io.tiff.plane_map import Place
 
 _MOST_TEXT, _MOST_XML = 4 << 20, 256 << 20
-# Metadata that make no sense raise these.
-_NONSENSE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    ZeroDivisionError,
-    ElementTree.ParseError,
-)
 _META = re.compile(r"(?:.*_)?metadata\.(?:txt|json)", re.IGNORECASE)
 _DISPLAY = re.compile(
     r"(?:.*_)?DisplaySettings\.json|display_and_comments\.txt|display_settings\.txt", re.IGNORECASE
@@ -151,7 +143,7 @@ def places_beside(folder: Location) -> dict[str, Place]:
 def _asked(parse: Any, content: Any, where: str) -> Iterator[Sidecar]:
     try:
         found = parse(content, where)
-    except _NONSENSE:
+    except NONSENSE:
         return
     if found is not None:
         yield found
@@ -277,7 +269,7 @@ def _of_smartspim(text: str, where: str) -> Sidecar | None:
 
 
 def _children(element: ElementTree.Element) -> dict[str, ElementTree.Element]:
-    return {e.tag.rpartition("}")[2]: e for e in element}
+    return {local_name(e): e for e in element}
 
 
 def _um(element: ElementTree.Element | None) -> float | None:
@@ -295,7 +287,7 @@ def _of_opera(data: bytes, where: str) -> Sidecar | None:
     heights: dict[int, float] = {}
     pixel: tuple[float | None, float | None] = (None, None)
     for _, element in ElementTree.iterparse(io.BytesIO(data)):
-        tag = element.tag.rpartition("}")[2]
+        tag = local_name(element)
         if tag not in ("Image", "Entry"):
             continue
         found = _children(element)
@@ -329,7 +321,7 @@ def _of_leica(data: bytes, where: str) -> Sidecar | None:
     sizes: dict[str, float | None] = {}
     extents: dict[str, int] = {}
     for element in root.iter():
-        if element.tag.rpartition("}")[2] != "DimensionDescription":
+        if local_name(element) != "DimensionDescription":
             continue
         axis = {"1": "x", "2": "y", "3": "z", "4": "t"}.get(
             element.get("DimID", ""), element.get("DimID", "").lower()

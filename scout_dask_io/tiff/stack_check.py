@@ -17,7 +17,7 @@ import numpy as np
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Shape
 from scout_dask_io.core.image_info import FilledPlane
-from scout_dask_io.core.messages import Option, Way, joined, message_of
+from scout_dask_io.core.messages import Option, Way, joined, message_of, warn
 from scout_dask_io.errors import PathNotFoundError, ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import Location, as_local, as_remote
 from scout_dask_io.tiff.metadata import Stated
@@ -218,6 +218,11 @@ class Survey:
     def check(self, missing: str) -> dict[int, Refused]:
         """Give the files whose planes are to be filled, by their place in the stack.
 
+        Warns
+        -----
+        UserWarning
+            If there are such.
+
         Raises
         ------
         PathNotFoundError, TiffReadError, ShapeMismatchError
@@ -232,6 +237,8 @@ class Survey:
             bad = list(refused.values())
         if bad:
             raise self._error(bad, missing) from bad[0].error
+        if refused:
+            warn(self._list_of(list(refused.values())) + ". Their planes hold zeros.")
         return refused
 
     def _error(self, bad: Sequence[Refused], missing: str) -> ScoutIOError:
@@ -246,22 +253,18 @@ class Survey:
             return type(first.error)(text + hint if offer else text)
         more: str = ", and " + _FILL + " puts zeros in their place and says so" if offer else ""
         return type(first.error)(
-            f"{len(bad):,} of the {len(self):,} files "
-            + self.list_refused(bad)
-            + ". Mend or remove them; scan names them all"
-            + more
-            + "."
+            self._list_of(bad) + ". Mend or remove them; scan names them all" + more + "."
         )
 
-    def list_refused(self, bad: Sequence[Refused]) -> str:
-        """Give ``of '<folder>' cannot be read as one stack: 'a.tif' (it is empty), ...``."""
+    def _list_of(self, bad: Sequence[Refused]) -> str:
+        """Give ``1 of the 9 files of '<folder>' cannot be read as one stack: 'a.tif' (…)``."""
         folder = os.path.commonpath([os.path.dirname(f.path) for f in self._files])
         if not self._files[0].path.startswith(folder):  # a URL, which has two slashes in a row
             folder = folder.replace("/", "//", 1)
         start = len(os.path.join(folder, ""))
-        shown = [f"{r.file.path[start:]!r} (" + r.reason + ")" for r in bad[:NAMED]]
-        more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
-        return f"of {folder!r} cannot be read as one stack: " + joined(", ", shown) + more
+        shown = (f"{r.file.path[start:]!r} (" + r.reason + ")" for r in bad)
+        text = f"{len(bad):,} of the {len(self):,} files of {folder!r} "
+        return text + "cannot be read as one stack: " + joined(", ", shown, NAMED)
 
     def table(
         self, left_out: dict[int, Refused]

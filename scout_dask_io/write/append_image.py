@@ -12,26 +12,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
-from dask.delayed import delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.core.downsample import METHODS, LowerSource
-from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, full_region, uniform_blocks
+from scout_dask_io.core.grid import (
+    Blocks,
+    Shape,
+    chunk_counts,
+    clipped_chunks,
+    full_region,
+    uniform_blocks,
+    with_axis,
+)
 from scout_dask_io.core.image_info import Channel, channel_colors, check_colors
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, level_record
 from scout_dask_io.core.plan import WritePlan, copies_of, grow_unit, plan_source
 from scout_dask_io.core.pyramid import Level, check_factors, plan_levels
-from scout_dask_io.core.source import JoinedSource, ReadAhead, Source
+from scout_dask_io.core.source import JoinedSource, Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE
 from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location
 from scout_dask_io.run.scheduler import planned
 from scout_dask_io.store.codecs import resolve_codec
-from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growth import ArrayGrowth, Growth, settle, splice, tail_of, tidy
 from scout_dask_io.store.image import LABELS_NAME, image_of_node, place_of_level
 from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE
@@ -60,12 +66,9 @@ from scout_dask_io.write.options import Limits, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import LEAST_NBYTES
 from scout_dask_io.write.shown import measured_omero
-from scout_dask_io.write.tasks import WriteGraph, level_tasks, run_write, unit_tasks, wait_task
-from scout_dask_io.write.unit import Target, noted_by, units_done
+from scout_dask_io.write.tasks import Pass, image_tasks, open_standing, run_write, standing_at
+from scout_dask_io.write.unit import Target, noted_by
 from scout_dask_io.write.uploads import upload_limit
-
-if TYPE_CHECKING:
-    import zarr
 
 
 @dataclass(frozen=True)
@@ -196,30 +199,20 @@ def append_image(
     _check_image(standing, given, own.after)
     names = _names(standing, along, data, given)
     if own.before == own.after:
-        return _opened(place, mode)
+        return standing_at(place, mode)
     levels = standing.levels_after(own.after, along)
     arrays = _growths(standing, levels, own, along, data, names)
     metadata = _metadata(standing, levels)
     settings = Growth(along, arrays, pixels.digest, standing.manifest.job, mode.durable, metadata)
     if is_done(standing.manifest, settings, resume=mode.resume):
-        return _opened(place, mode)
+        return standing_at(place, mode)
     _warn_of_what_stays(standing, letter)
     for each, one in zip(standing.arrays, arrays, strict=False):
         check_lossless(each, one, along)
     colors = check_colors(given.get("colors"), len(names) - _n_channels(image, full.format.shape))
-    shown = partial(
-        _describe, standing=standing, growth=settings, levels=levels, names=names, colors=colors
-    )
+    shown = partial(_describe, standing=standing, growth=settings, names=names, colors=colors)
     rows = joined(full, arrays[0], along, pixels)
     return _write_tails(standing, settings, levels, rows, shown, mode, limits)
-
-
-def _opened(place: Location, mode: WriteMode) -> Any:
-    return _open(place) if mode.compute else cast(Any, delayed(_open)(place))
-
-
-def _open(place: Location) -> zarr.Group:
-    return cast("zarr.Group", open_zarr(place, mode="r+"))
 
 
 def _n_channels(image: Multiscale, shape: Shape) -> int:
@@ -360,29 +353,13 @@ def _write_tails(
     limit = upload_limit(place, plan)
     targets = [Target(txn, txn.format(n), p.band, n, uploads=limit) for n, p in enumerate(plans)]
     targets = [replace(t, attempt=targets[0].attempt) for t in targets]
-    name = f"append-{txn.name}"
-    tasks: dict[Any, Any] = {}
-    counted: set[Any] = set()
-    ends: Sequence[Any] = ()
-    already = 0
-    ahead: ReadAhead | None = None
-    for n, (each, target) in enumerate(zip(plans, targets, strict=True)):
-        done = units_done(target, {n: each.units}, resume=mode.resume, deep=mode.durable)
-        here = f"{name}-{n}"
-        if n == 0:
-            found = unit_tasks(here, each, pixels, target, done, mode)
-            ahead = found.ahead
-        else:
-            above = f"{here}-above"
-            tasks[above] = wait_task(above, ends)
-            rows = _halved_rows(standing, growth, levels, n, txn)
-            found = level_tasks(here, each, rows, target, done, above)
-        tasks.update(found.tasks)
-        counted |= found.units
-        ends = found.ends
-        already += found.already
     units: dict[int | None, Blocks] = {n: p.units for n, p in enumerate(plans)}
-    graph = WriteGraph(name, tasks, counted, ends, already, ahead)
+    passes = (
+        Pass(n, each, target, {n: each.units},
+             _halved_rows(standing, growth, levels, n, txn) if n else None)
+        for n, (each, target) in enumerate(zip(plans, targets, strict=True))
+    )  # fmt: skip
+    graph = image_tasks(f"append-{txn.name}", passes, pixels, mode)
     publish = partial(_commit, targets[0], units, shown, place)
     try:
         return run_write(graph, publish, pixels.array, targets[0], plans[0], mode)
@@ -393,15 +370,15 @@ def _write_tails(
 
 def _commit(
     target: Target, units: dict[int | None, Blocks], shown: Any, place: Location, written: list[Any]
-) -> zarr.Group:
+) -> Any:
     with target.attempt.working():
         target.transaction.commit(units, shown, known=noted_by(written))
         return _finish(place)
 
 
-def _finish(place: Location) -> zarr.Group:
+def _finish(place: Location) -> Any:
     splice(place)
-    return _open(place)
+    return open_standing(place)
 
 
 def _lower_plan(
@@ -497,11 +474,11 @@ def _grown(standing: StandingImage, growth: Growth, n: int, start: int, tail: So
     axis, own = growth.axis, growth.arrays[n]
     inside = full_region(tail.shape)
     skipped = max(start - own.start, 0)
-    inside = (*inside[:axis], slice(skipped, tail.shape[axis]), *inside[axis + 1 :])
+    inside = with_axis(inside, axis, slice(skipped, tail.shape[axis]))
     if start >= own.start:
         return JoinedSource([(tail, inside)], axis)
     whole = full_region(own.before)
-    region = (*whole[:axis], slice(start, own.start), *whole[axis + 1 :])
+    region = with_axis(whole, axis, slice(start, own.start))
     old = standing.arrays[n].old_rows(region, own.start)
     return JoinedSource([(old, full_region(old.shape)), (tail, inside)], axis)
 
@@ -512,7 +489,6 @@ def _describe(
     *,
     standing: StandingImage,
     growth: Growth,
-    levels: Sequence[Level],
     names: Sequence[str],
     colors: Sequence[str] | None,
 ) -> dict[str, Any]:
@@ -528,7 +504,7 @@ def _describe(
         after = growth.arrays[lowest].after
         chunks = standing.arrays[min(lowest, len(standing.arrays) - 1)].format
         inner = tuple(chunks.described()["chunks"])
-        read = tuple(max(1, min(c, m)) for c, m in zip(inner, after, strict=True))
+        read = clipped_chunks(inner, after)
         info = _shown_info(standing, names, colors)
         said["omero"] = measured_omero(_Chunked(source, read), info)
     if not said:

@@ -8,13 +8,13 @@ What an image says of itself and its levels: names, voxel sizes, and contrast, m
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.core.downsample import LowerSource
@@ -22,7 +22,7 @@ from scout_dask_io.core.grid import Blocks, Shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo, check_colors
 from scout_dask_io.core.ome_metadata import LABEL_KEY, frame_record, image_metadata
 from scout_dask_io.core.pyramid import Level
-from scout_dask_io.core.source import ReadAhead
+from scout_dask_io.core.source import Source
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, VoxelSizeLike
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location, locate
@@ -33,12 +33,12 @@ from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LevelCodecs
-from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.nodes import open_with_zarr
+from scout_dask_io.store.stored_rows import kept_rows
 from scout_dask_io.store.transaction import begin
-from scout_dask_io.store.unfinished import Describe, NewArray
+from scout_dask_io.store.unfinished import UPDATES, Describe, NewArray
 from scout_dask_io.write.append_image import append_image
 from scout_dask_io.write.arguments import (
     check_fill,
@@ -53,8 +53,8 @@ from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.shown import describe_image
-from scout_dask_io.write.tasks import WriteGraph, level_tasks, run_write, unit_tasks, wait_task
-from scout_dask_io.write.unit import Lower, Target, noted_by, units_done
+from scout_dask_io.write.tasks import Pass, image_tasks, open_standing, run_write, standing_at
+from scout_dask_io.write.unit import Lower, Target, noted_by
 from scout_dask_io.write.uploads import upload_limit
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def write_levels(
     )
     if txn is None:
         list_label(destination)  # which the run that finished it may not have come to
-        return _open(destination) if mode.compute else cast(Any, delayed(_open)(destination))
+        return cast("zarr.Group | Delayed", standing_at(destination, mode))
     image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
     targets = [
         Target(txn, fmt, fmt.chunks, n, uploads=limit)
@@ -297,7 +297,8 @@ def write_levels(
     ]
     tops = _with_lower(image, targets)
     tops[0] = replace(tops[0], qc=subject is not None)
-    graph = _image_tasks(f"write-{txn.name}", image, tops, pixels, mode)
+    passes = _passes(image, tops, pixels)
+    graph = image_tasks(f"write-{txn.name}", passes, pixels.kept_rows(txn, tops[0].level), mode)
     of_levels = {target.level: image.units_of(n) for n, target in enumerate(targets)}
     publish = partial(_commit, targets[0], of_levels, record.describe, shared, subject)
     written = run_write(graph, publish, pixels.array, tops[0], image.write, mode)
@@ -349,38 +350,27 @@ def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
     return tops
 
 
-def _image_tasks(
-    name: str, image: ImagePlan, tops: Sequence[Target], pixels: WriteInput, mode: WriteMode
-) -> WriteGraph:
-    """Give all tasks but the last."""
-    tasks: dict[Any, Any] = {}
-    units: set[Any] = set()
-    ends: Sequence[Any] = ()
-    already = 0
-    ahead: ReadAhead | None = None
-    for k, ((first, plan), top) in enumerate(zip(image.passes, tops, strict=True)):
-        n_levels = len(top.lower) + 1
-        made: dict[int | None, Blocks] = {
-            (top.level or 0) + n: image.units_of(first + n) for n in range(n_levels)
+def _passes(image: ImagePlan, tops: Sequence[Target], pixels: WriteInput) -> Iterator[Pass]:
+    """Yield the passes, each of which reads what the one before it has written.
+
+    In an update they read what stands, but for the rows that changed; and those of the first
+    lower level from the pixels, where these are few.
+    """
+    for (first, plan), top in zip(image.passes, tops, strict=True):
+        level, factors = top.level or 0, image.levels[first].factors
+        units: dict[int | None, Blocks] = {
+            level + n: image.units_of(first + n) for n in range(len(top.lower) + 1)
         }
-        done = units_done(top, made, resume=mode.resume, deep=mode.durable)
-        here = f"{name}-{first}"
-        if k == 0:
-            found = unit_tasks(here, plan, pixels, top, done, mode)
-            ahead = found.ahead
-        else:
-            above = f"{here}-above"
-            tasks[above] = wait_task(above, ends)
-            above_level = (top.level or 0) - 1
-            halved = LowerSource(
-                top.transaction.source(above_level), image.levels[first].factors, image.method
-            )
-            found = level_tasks(here, plan, halved, top, done, above)
-        tasks.update(found.tasks)
-        units |= found.units
-        ends = found.ends
-        already += found.already
-    return WriteGraph(name, tasks, units, ends, already, ahead)
+        halved: Source | None = None
+        if top is not tops[0]:
+            txn, above = top.transaction, pixels.source
+            update = txn.settings.get(UPDATES)
+            direct = level == 1 and isinstance(update, Mapping) and update.get("direct")
+            if above is None or not direct:
+                above = txn.source(level - 1)
+            halved = LowerSource(above, factors, image.method)
+            halved = kept_rows(txn.destination, level, update, halved)
+        yield Pass(first, plan, top, units, halved)
 
 
 def _commit(
@@ -390,7 +380,7 @@ def _commit(
     shared: Any,
     subject: Subject | None,
     written: list[Any],
-) -> zarr.Group:
+) -> Any:
     txn = target.transaction
     with target.attempt.working():
         if subject is not None:
@@ -398,12 +388,8 @@ def _commit(
         node = txn.commit(units, describe, shared, noted_by(written))
         list_label(txn.destination)
         if node is not None:
-            return cast("zarr.Group", open_with_zarr(node, read_only=False))
-        return _open(txn.destination)
-
-
-def _open(path: Location) -> zarr.Group:
-    return cast("zarr.Group", open_zarr(path, mode="r+"))
+            return open_with_zarr(node, read_only=False)
+        return open_standing(txn.destination)
 
 
 def stated_info(

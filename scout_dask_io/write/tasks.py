@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +18,12 @@ from typing import Any, cast
 import dask
 import dask.array as da
 import numpy as np
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from scout_dask_io.core.formatting import format_nbytes
 from scout_dask_io.core.grid import (
+    Blocks,
     Region,
     full_region,
     intersect,
@@ -35,6 +36,7 @@ from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan, slab_nbytes
 from scout_dask_io.core.source import ArraySource, PiecesSource, ReadAhead, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
+from scout_dask_io.files.location import Location
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks, runs_here
@@ -45,10 +47,11 @@ from scout_dask_io.run.scratch import (
     spill,
     spilling_cache,
 )
+from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write.inputs import WriteInput, check_unmasked
 from scout_dask_io.write.options import WriteMode
-from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
+from scout_dask_io.write.unit import Target, WrittenUnit, units_done, write_unit
 
 _LOG = logging.getLogger(__name__)
 
@@ -156,7 +159,58 @@ def _write_next(turns: Iterator[partial[WrittenUnit]]) -> WrittenUnit:
     return next(turns)()
 
 
-def level_tasks(
+@dataclass(frozen=True)
+class Pass:
+    """Levels of an image whose units are written by one task each.
+
+    Attributes
+    ----------
+    number : int
+        That of the first of them among the levels that are written.
+    plan : WritePlan
+        Of the first.
+    target : Target
+        Of the first, with the others that its units make too.
+    units : dict
+        The blocks of each level.
+    source : Source or None
+        What is read of the level above; ``None`` of the pixels themselves.
+    """
+
+    number: int
+    plan: WritePlan
+    target: Target
+    units: Mapping[int | None, Blocks]
+    source: Source | None = None
+
+
+def image_tasks(
+    name: str, passes: Iterable[Pass], pixels: WriteInput, mode: WriteMode
+) -> WriteGraph:
+    """Give the tasks of an image, of each pass once the levels of the one before are whole."""
+    tasks: Tasks = {}
+    units: set[Any] = set()
+    ends: Sequence[Any] = ()
+    already = 0
+    ahead: ReadAhead | None = None
+    for one in passes:
+        done = units_done(one.target, one.units, resume=mode.resume, deep=mode.durable)
+        here = f"{name}-{one.number}"
+        if one.source is None:
+            found = unit_tasks(here, one.plan, pixels, one.target, done, mode)
+            ahead = found.ahead
+        else:
+            above = f"{here}-above"
+            tasks[above] = Task(above, _wait, List(*map(TaskRef, ends)))
+            found = _level_tasks(here, one.plan, one.source, one.target, done, above)
+        tasks.update(found.tasks)
+        units |= found.units
+        ends = found.ends
+        already += found.already
+    return WriteGraph(name, tasks, units, ends, already, ahead)
+
+
+def _level_tasks(
     name: str, plan: WritePlan, source: Source, target: Target, done: Set[int], above: Any
 ) -> WriteGraph:
     """One task a unit of what is read from the level above, once the task ``above`` is done."""
@@ -165,26 +219,20 @@ def level_tasks(
         if unit not in done:
             key = (name, unit)
             tasks[key] = Task(
-                key, _write_level, target, unit, region, DataNode(None, source), TaskRef(above)
+                key, _write_after, target, unit, region, DataNode(None, source), TaskRef(above)
             )
     return WriteGraph(name, tasks, set(tasks), [above, *tasks], len(done))
 
 
-def wait_task(key: Any, ends: Sequence[Any]) -> Task:
-    """Give a task that is done once others are, and gives what they give.
-
-    What lies above a level is whole then.
-    """
-    return Task(key, _wait, List(*map(TaskRef, ends)))
-
-
 def _wait(above: list[Any]) -> list[Any]:
+    """Give what tasks gave once all are done: what lies above a level is whole then."""
     return above
 
 
-def _write_level(
-    target: Target, unit: int, region: Region, source: Source, above: Any
+def _write_after(
+    target: Target, unit: int, region: Region, source: Source, before: Any
 ) -> WrittenUnit:
+    """Write a unit of what tasks that come before it have left for it."""
     return write_unit(target, unit, region, source, region)
 
 
@@ -260,7 +308,7 @@ def _scratch_tasks(
             spilled.append(TaskRef((f"{name}-spill", *ind)))
         source = ScratchSource(plan.shape, data.dtype, files)
         tasks[key] = Task(
-            key, _write_scratched, target, unit, region, DataNode(None, source), List(*spilled)
+            key, _write_after, target, unit, region, DataNode(None, source), List(*spilled)
         )
     for ind, where in regions.items():
         path = scratch_path(folder, ind)
@@ -270,12 +318,6 @@ def _scratch_tasks(
         )
         tasks[drop_key] = Task(drop_key, _drop_block, path, List(*readers[ind]))
     return tasks
-
-
-def _write_scratched(
-    target: Target, unit: int, region: Region, source: ScratchSource, spilled: list[None]
-) -> WrittenUnit:
-    return write_unit(target, unit, region, source, region)
 
 
 def _spill_block(
@@ -399,6 +441,8 @@ def run_write(
     layers = HighLevelGraph.from_collections(
         final, tasks, dependencies=cast(Any, [] if array is None else [array])
     )
+    if not (mode.compute and runs_here()):
+        target.transaction.wait_until_begun()
     if not mode.compute:
         if graph.ahead is not None:
             graph.ahead.close()  # who computes it does not say when it is over
@@ -440,14 +484,26 @@ def run_write(
             graph.ahead.close()
 
 
-def _n_threads(plan: WritePlan, target: Target) -> int:
-    """Give the threads for the tasks: twice those that work at once, where units wait for a store.
+def standing_at(place: Location, mode: WriteMode) -> Any:
+    """Give the array or image that stands at a place, where nothing is left to write."""
+    return open_standing(place) if mode.compute else cast(Any, delayed(open_standing)(place))
 
+
+def open_standing(place: Location) -> Any:
+    """Open the array or image at a place for reading and writing."""
+    return open_zarr(place, mode="r+")
+
+
+def _n_threads(plan: WritePlan, target: Target) -> int:
+    """Give the threads for the tasks: three times those that work at once, where units wait.
+
+    A unit waits for its last chunks, and for its note: two round trips to a store, in which two
+    others read and encode. Each thread more than that keeps 9 MB in the allocator's hands.
     Computed blocks have no such bound: more threads would compute more of them at once.
     """
     limit = target.uploads
     waits = limit is not None and not limit.on_disk and plan.route == "source"
-    return plan.nb_workers * (2 if waits else 1)
+    return plan.nb_workers * (3 if waits else 1)
 
 
 def _waiting(

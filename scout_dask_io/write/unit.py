@@ -209,8 +209,39 @@ def _write_unit(
     work: UnitWork,
     lower: Cascade | None,
 ) -> dict[int | None, np.ndarray]:
-    fmt, buffer, uploads = target.format, work.buffer, work.uploads
+    uploads = work.uploads
     writer = ChunkWriter(target, region, uploads)
+    # A call of its own: what it holds of the source is let go before the store is waited for.
+    _write_bands(target, unit, region, source, inside, work, writer, lower)
+    # The memory goes to the next unit while this one waits for the store.
+    work.buffer.close()
+    if lower is not None:
+        lower.close()
+    uploads.end_work()
+    # What is noted is there: first all chunks, then what the levels below note of them.
+    uploads.confirm()
+    noted = {}
+    if lower is not None:
+        noted = lower.finish(unit)
+        uploads.confirm()
+    # Last: a unit that is in the journal has its lower levels there, and its record.
+    noted[target.level] = writer.finish(unit)
+    uploads.confirm()
+    return noted
+
+
+def _write_bands(
+    target: Target,
+    unit: int,
+    region: Region,
+    source: Source,
+    inside: Region,
+    work: UnitWork,
+    writer: ChunkWriter,
+    lower: Cascade | None,
+) -> None:
+    """Read a unit band by band, and hand its chunks over."""
+    fmt, buffer, uploads = target.format, work.buffer, work.uploads
     planes = PlaneGatherer(fmt.shape, fmt.dtype, region) if target.qc else None
     whole = region_shape(region)
     extent = whole if lower is None else lower.window(target.band)
@@ -249,21 +280,6 @@ def _write_unit(
         uploads.begin(len(record), keep, target.level, record_name(unit), record)
     if lower is not None:
         lower.end_unit()
-    # The memory goes to the next unit while this one waits for the store.
-    buffer.close()
-    if lower is not None:
-        lower.close()
-    uploads.end_work()
-    # What is noted is there: first all chunks, then what the levels below note of them.
-    uploads.confirm()
-    noted = {}
-    if lower is not None:
-        noted = lower.finish(unit)
-        uploads.confirm()
-    # Last: a unit that is in the journal has its lower levels there, and its record.
-    noted[target.level] = writer.finish(unit)
-    uploads.confirm()
-    return noted
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,12 +231,11 @@ class WindowedUploads:
         Exception
             Of an earlier request of this unit, if one failed.
         """
-        call = self._transaction.put
-        self.begin(len(data), _once, self._answer, call, level, key, bytes(data))
+        self.begin(len(data), self._transaction.put, level, key, bytes(data))
 
     def remove(self, level: int | None, key: str) -> None:
         """Have a chunk removed, once there is room for the request."""
-        self.begin(0, _once, self._answer, self._transaction.remove, level, key)
+        self.begin(0, self._transaction.remove, level, key)
 
     def begin(self, nbytes: int, call: Callable[..., None], *args: Any) -> None:
         """Have something done, once there is room for it."""
@@ -254,7 +253,7 @@ class WindowedUploads:
             window.n += 1
             window.nbytes += nbytes
             # Under the lock, so that it is not over before it is among those to wait for.
-            future = self._pool.submit(call, *args)
+            future = self._pool.submit(_once, self._answer, call, *args)
             self._pending.add(future)
         future.add_done_callback(partial(self._ended, nbytes))
 

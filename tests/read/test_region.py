@@ -108,6 +108,18 @@ def test_a_region_that_is_asked_for_backwards_is_read_by_several_threads_too():
     assert len(source.threads) == 2
 
 
+def test_the_threads_of_a_count_end_when_two_other_counts_were_asked_for():
+    begun: list[list[threading.Thread]] = []
+    for nb_workers in range(21, 26):  # that nothing else asks for
+        before = set(threading.enumerate())
+        io.read_region(lazy_array(CellSource()), np.s_[:4, :, :16], nb_workers)
+        begun.append([t for t in set(threading.enumerate()) - before if "scout-read" in t.name])
+    assert all(begun)
+    for thread in (t for threads in begun[:-2] for t in threads):
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
 def test_one_worker_is_the_calling_thread():
     source = CellSource()
     io.read_region(lazy_array(source), ..., nb_workers=1)

@@ -13,7 +13,7 @@ from zarr.storage import LocalStore
 
 from scout_dask_io.errors import LayoutError, PathNotFoundError
 from scout_dask_io.files.location import locate
-from scout_dask_io.store.layout import array_at, detect_layout, find_stranger, is_pure_zarr
+from scout_dask_io.store.layout import array_at, detect_layout, find_stranger
 
 META = {
     "zarr_format": 2,
@@ -165,9 +165,9 @@ def test_arrays_and_groups_are_pure(tmp_path: Path):
     lay_out(root / "scalar", "0", shape=[], chunks=[])
     (root / ".scout").mkdir()
     (root / ".scout" / "anything").write_text("our own")
-    assert is_pure_zarr(root)
+    assert find_stranger(root) is None
     (tmp_path / "empty").mkdir()
-    assert is_pure_zarr(tmp_path / "empty")
+    assert find_stranger(tmp_path / "empty") is None
 
 
 @pytest.mark.parametrize("separator", [".", "/"])
@@ -206,7 +206,7 @@ def test_one_foreign_file_at_any_depth_is_found(tmp_path: Path, stranger: str):
     assert found is not None
     assert found == path / stranger or found in (path / stranger).parents
     assert found != path
-    assert not is_pure_zarr(path)
+    assert find_stranger(path) is not None
 
 
 @pytest.mark.parametrize("stranger", ["notes.txt", "plain/a.tif", "sub/notes.txt", "0.0.0"])
@@ -215,7 +215,7 @@ def test_a_foreign_file_in_a_group_is_found(tmp_path: Path, stranger: str):
     group_of(root / "sub")
     (root / stranger).parent.mkdir(exist_ok=True)
     (root / stranger).write_text("mine")
-    assert not is_pure_zarr(root)
+    assert find_stranger(root) is not None
 
 
 def test_links_are_never_pure_nor_gone_through(tmp_path: Path):
@@ -235,10 +235,10 @@ def test_what_cannot_be_told_is_not_pure(tmp_path: Path):
     planes = tmp_path / "planes"
     planes.mkdir()
     (planes / "0").write_text("no metadata say what this is")
-    assert not is_pure_zarr(planes)
+    assert find_stranger(planes) is not None
     damaged = lay_out(tmp_path / "damaged", "0/0/0")
     (damaged / ".zarray").write_text("{")
     assert find_stranger(damaged) == damaged / ".zarray"
-    assert not is_pure_zarr(tmp_path / "missing")
+    assert find_stranger(tmp_path / "missing") is not None
     (tmp_path / "file").write_text("")
-    assert not is_pure_zarr(tmp_path / "file")
+    assert find_stranger(tmp_path / "file") is not None

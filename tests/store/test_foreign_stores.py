@@ -122,6 +122,10 @@ def test_a_layout_that_is_not_as_stated_is_refused(
     told = "does not say so" if stated is None else f"says '{stated}'"
     with pytest.raises(LayoutError, match=f"{told}: other software reads zeros"):
         io.read_zarr(memory.url)
-    # The way out that the message names.
+    # The two ways out that the message names.
+    kept = memory.fs.cat_file(f"{memory.key}/.zarray")
     memory.put(".zarray", json.dumps({**document, "dimension_separator": lies}).encode())
+    np.testing.assert_array_equal(io.read_zarr(memory.url).compute(), VOLUME)
+    memory.put(".zarray", kept)
+    assert len(io.repair(memory.url).actions) == 1
     np.testing.assert_array_equal(io.read_zarr(memory.url).compute(), VOLUME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ import dask.array as da
 import fsspec
 import numpy as np
 import pytest
+import zarr
 from helpers import REPO, command, make_volume, shared_data, write_planes
 from object_store import Lab, faulty_proxy, options
 
@@ -337,6 +339,38 @@ def test_a_nested_array_that_does_not_say_so_is_refused_not_read_as_zeros(
     assert not lab.by_zarr().any()
     with pytest.raises(LayoutError, match="dimension_separator"):
         io.read_zarr(lab.url, storage_options=lab.options)
+
+
+def test_flat_chunks_that_are_said_to_be_nested_are_refused_before_fill_is_given_for_them(
+    lab: Lab, volume: np.ndarray
+) -> None:
+    pytest.importorskip("obstore")  # stores that take one request at a time look on opening
+    store = zarr.storage.FsspecStore.from_url(lab.url, storage_options=dict(lab.options))
+    keys = {"name": "v2", "separator": "."}
+    zarr.create_array(store, data=volume, chunks=CHUNKS, zarr_format=2, chunk_key_encoding=keys)
+    metadata = json.loads(lab.fs.cat_file(f"{lab.url}/.zarray"))
+    lab.put("deep/a.zarr/.zarray", json.dumps({**metadata, "dimension_separator": "/"}).encode())
+    reach = {"storage_options": lab.options}
+    lazy = io.read_zarr(lab.url, **reach)
+    for part in (lazy, lazy[:1, :1, :1], pickle.loads(pickle.dumps(lazy))):
+        with pytest.raises(LayoutError, match=r"chunks are flat, and \.zarray says '/'"):
+            part.compute()
+    with pytest.raises(LayoutError, match="chunks are flat"):
+        io.info(lab.url, **reach)
+    # The way out that the message names.
+    assert io.repair(lab.url, **reach).actions
+    np.testing.assert_array_equal(io.read_zarr(lab.url, **reach).compute(), volume)
+
+
+def test_an_array_of_others_without_a_chunk_is_fill(lab: Lab) -> None:
+    store = zarr.storage.FsspecStore.from_url(lab.url, storage_options=dict(lab.options))
+    keys = {"name": "v2", "separator": "/"}
+    zarr.create_array(
+        store, shape=(8, 8), chunks=(4, 4), dtype="u1", fill_value=7, zarr_format=2,
+        chunk_key_encoding=keys,
+    )  # fmt: skip
+    lazy = io.read_zarr(lab.url, storage_options=lab.options)
+    assert (lazy.compute() == 7).all()
 
 
 def test_new_zarr_and_open_work_on_a_url(lab: Lab, volume: np.ndarray) -> None:

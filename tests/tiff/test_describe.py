@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from helpers import make_volume, packs_bits, shared_data, write_planes
 
 import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError, TiffReadError
-from scout_dask_io.tiff import describe
-from scout_dask_io.tiff.describe import describe_plane, describe_planes
+from scout_dask_io.tiff import describe, ome_xml
+from scout_dask_io.tiff.describe import describe_image, describe_plane, describe_planes
 from scout_dask_io.tiff.file_info import describe_path
 from scout_dask_io.tiff.source import TiffSource
 
@@ -225,3 +226,25 @@ def test_info_moves_planar_samples_to_the_end_as_imread_does(tmp_path):
     )
     found = describe_path(path)
     assert (found.shape, found.info.axes) == ((4, 8, 9, 3), "qyxs")
+
+
+def test_ome_xml_is_parsed_once_here_and_once_by_tifffile_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    frame = np.zeros((2, 3, 16, 24), "u2")
+    io.write_ome_zarr(tmp_path / "a.ome.zarr", frame, axes="czyx", voxel_size=(3, 2, 1))
+    io.export(tmp_path / "a.ome.zarr", tmp_path / "own.ome.tif")
+    tifffile.imwrite(tmp_path / "other.ome.tif", frame, metadata={"axes": "CZYX"})
+    parsed: list[str] = []
+    parse = ElementTree.fromstring
+
+    def noted(text: Any, *args: Any) -> Any:
+        parsed.append(text)
+        return parse(text, *args)
+
+    monkeypatch.setattr(ElementTree, "fromstring", noted)
+    for name in ("own.ome.tif", "other.ome.tif"):
+        assert describe_image(tmp_path / name).shape == frame.shape
+        assert len(parsed) == 2
+        parsed.clear()
+    assert not len(ome_xml._roots)

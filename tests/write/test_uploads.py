@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 from object_store import Lab, Memory
 
 import scout_dask_io as io
-from scout_dask_io.errors import ArgumentError, WriteError
+from scout_dask_io.errors import ArgumentError, TargetExistsError, WriteError
 from scout_dask_io.files.location import locate
 from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.transaction import Transaction
@@ -226,3 +228,77 @@ def test_a_put_that_fails_in_flight_never_leaves_its_unit_noted(
     chunks = [name for name in log if name.replace("/", "").isdigit()]
     # What is noted comes after what it speaks of: the last chunk before the last note.
     assert log.index(chunks[-1]) < max(k for k, n in enumerate(log) if ".scout-journal" in n)
+
+
+#: Has a function called before each object is put; gives their names as they are put.
+Writes = Callable[[Callable[[str], None]], list[str]]
+
+
+@pytest.fixture
+def writes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Writes:
+    """Have a function called before each object is put; gives the names as they are put."""
+    pytest.importorskip("obstore")  # which many threads may ask at once
+    write = RemoteLocation.write
+
+    def before(call: Callable[[str], None]) -> list[str]:
+        log: list[str] = []
+
+        def noted(place: RemoteLocation, data: bytes, **more: Any) -> None:
+            name = place.url.removeprefix(f"{lab.url}/")
+            call(name)
+            write(place, data, **more)
+            log.append(name)
+
+        monkeypatch.setattr(RemoteLocation, "write", noted)
+        return log
+
+    return before
+
+
+DATA = np.arange(1, 1 + 8 * 12 * 16, dtype="u2").reshape(8, 12, 16)
+MARKER = ".scout-unfinished"
+
+
+@pytest.mark.parametrize("ome", [False, True], ids=["array", "image"])
+def test_a_write_begins_while_its_first_unit_is_read(lab: Lab, writes: Writes, ome: bool) -> None:
+    read = threading.Event()
+
+    def block() -> np.ndarray:
+        read.set()
+        return DATA
+
+    def wait(name: str) -> None:
+        assert name != MARKER or read.wait(30), "nothing is read before the write has begun"
+
+    log = writes(wait)
+    data = da.from_delayed(dask.delayed(block)(), DATA.shape, DATA.dtype)
+    call: Any = io.write_ome_zarr if ome else io.write_zarr
+    axes = {"axes": "zyx"} if ome else {}
+    call(lab.url, data, (8, 12, 16), storage_options=lab.options, **axes)
+    assert log[0] == MARKER
+    assert (io.read_zarr(lab.url, storage_options=lab.options).compute() == DATA).all()
+
+
+def test_a_write_that_cannot_begin_puts_nothing(lab: Lab, writes: Writes) -> None:
+    def fail(name: str) -> None:
+        if name == MARKER:
+            raise WriteError("the store is full, on purpose")
+
+    log = writes(fail)
+    with pytest.raises(WriteError, match="on purpose") as caught:
+        io.write_zarr(lab.url, DATA, (4, 6, 8), storage_options=lab.options)
+    assert (log, lab.names()) == ([], [])
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_who_comes_second_to_a_free_place_is_refused_and_changes_nothing(
+    lab: Lab, writes: Writes
+) -> None:
+    def come_first(name: str) -> None:
+        if name == MARKER:
+            lab.put(f"deep/a.zarr/{MARKER}", b"{}")
+
+    log = writes(come_first)
+    with pytest.raises(TargetExistsError, match=MARKER):
+        io.write_zarr(lab.url, DATA, (4, 6, 8), storage_options=lab.options)
+    assert (log, lab.names()) == ([], [MARKER])
