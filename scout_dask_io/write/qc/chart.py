@@ -61,7 +61,8 @@ class Scale:
             return values
         values = values / self.knee
         decades = np.log10(np.maximum(np.abs(values), 1))
-        return np.clip(values, -1, 1) + np.sign(values) * decades
+        found: np.ndarray = np.clip(values, -1, 1) + np.sign(values) * decades
+        return found
 
     def labels(self) -> list[float]:
         """Give the values that are written beside the axis, all between its ends.
