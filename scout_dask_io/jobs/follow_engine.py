@@ -61,7 +61,8 @@ from scout_dask_io.write.growth import Growing, Growth, Slab, moved
 _OPEN = ("attributes", "axes", "shown", "stated")
 #: What is kept beside the journal while convert finishes a write: the name that its source had.
 _FOLLOWED = "followed"
-#: A poll may take at most a twentieth of the time.
+#: A poll may take at most a twentieth of the time, but for headers, which are read once a file:
+#: with them, a fast writer made it 4 s from one poll to the next.
 _REST = 20
 #: How often at most it is told that nothing has been converted since.
 _TOLD_S = 1.0
@@ -142,6 +143,8 @@ class Follower:
         self._told_s = -math.inf
         self._next_poll_s = self._stirred_s = how.clock()
         self._arrived_s = how.clock()
+        #: How long reading headers has taken in the last poll.
+        self._described_s = 0.0
         #: Slabs that were written again.
         self.n_again = 0
 
@@ -164,8 +167,11 @@ class Follower:
         return state_of(f"{self._root}/{name}")
 
     def _describe(self, name: str) -> DescribedFile:
-        whole = self._placement.kind == "dataset"
-        return describe_plane(self._root / name, self._options.selection, whole=whole)
+        start_s, whole = self._how.clock(), self._placement.kind == "dataset"
+        try:
+            return describe_plane(self._root / name, self._options.selection, whole=whole)
+        finally:
+            self._described_s += self._how.clock() - start_s
 
     def _marked(self) -> Callable[[str], bool] | None:
         marker = self._how.marker
@@ -210,6 +216,7 @@ class Follower:
     def _poll(self, now_s: float) -> None:
         until = self._how.until
         over = until is not None and until.exists()  # before the folder is listed
+        self._described_s = 0.0
         try:
             found = self._arrivals.poll(now_s)
         except PathNotFoundError as err:
@@ -225,7 +232,7 @@ class Follower:
             self._arrived_s = now_s
             self._check(found.whole)
             self._place()
-        took_s = self._how.clock() - now_s
+        took_s = self._how.clock() - now_s - self._described_s
         self._next_poll_s = now_s + max(self._how.poll_s, _REST * took_s)
 
     def _check(self, names: tuple[str, ...]) -> None:

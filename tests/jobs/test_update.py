@@ -331,6 +331,30 @@ def test_labels_below_an_image_are_not_lost(tmp_path: Path, volume: np.ndarray) 
     with pytest.raises(TargetExistsError, match="labels"):
         io.update(src, dst, ome=True, **OPTIONS)
     assert "labels" in zarr.open_group(str(dst), mode="r")
+    # The way: moved away, and back; they are those of before.
+    labels = described(dst / "labels")
+    shutil.move(dst / "labels", tmp_path / "labels")
+    io.update(src, dst, ome=True, **OPTIONS)
+    assert described(dst) == fresh(tmp_path, ome=True)
+    shutil.move(tmp_path / "labels", dst / "labels")
+    assert described(dst / "labels") == labels
+    np.testing.assert_array_equal(io.read_zarr(dst / "labels" / "cells").compute(), volume)
+    assert io.verify(dst).ok
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_sheet_is_had_by_converting_again(tmp_path: Path, volume: np.ndarray) -> None:
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    write_planes(src, volume)
+    io.convert(src, dst, qc=True, **OPTIONS)
+    before = described(dst)
+    again(src, 9, volume[9] + 1)
+    with pytest.raises(ArgumentError, match=r"sheet tells of all planes.*overwrite=True for a sh"):
+        io.update(src, dst, qc=True, **OPTIONS)
+    assert described(dst) == before
+    io.convert(src, dst, qc=True, overwrite=True, **OPTIONS)
+    assert described(dst) == fresh(tmp_path, qc=True)
+    assert (tmp_path / "a.zarr.qc.html").exists()
 
 
 def test_the_command_lists_planes_and_updates(tmp_path: Path, volume: np.ndarray) -> None:
