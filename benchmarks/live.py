@@ -1,16 +1,20 @@
 """Following a folder while it grows: the lag behind its writer, and CPU against converting after.
 
-    python -m benchmarks.live [--shape Z Y X] [--rate N] [--repeat N] [--dir FOLDER]
-    python -m benchmarks.live --update [--shape Z Y X] [--chunks Z Y X] [--ome] [--repeat N]
+    python -m benchmarks.live [--shape Z Y X] [--rate N] [--signal SHARE] [--repeat N] [--dir DIR]
+    python -m benchmarks.live --update [--shape Z Y X] [--chunks Z Y X] [--ome] [--compression NAME]
 
 A process drops ``Z`` planes, ``--rate`` a second, as symbolic links to 32 camera-like ones (Poisson
-counts and read noise, seeded, uncompressed) in memory; links cost the writer nothing and are read
-as files are. ``follow`` converts them as they come, in a process of its own, with its own defaults
-for settling and polling; then ``convert`` converts the same folder in another, by turns. The lag
-is from the last link to the array standing at its place, so it has two seconds of settling in
-it; CPU is user and system time of the process, imports and a small conversion before it left out.
-Where the writer is faster than the machine converts, the lag is that of converting: the table says
-how long this took alone.
+counts and read noise, seeded; uncompressed unless ``--compression`` names another) in memory; links
+cost the writer nothing and are read as files are. ``follow`` converts them as they come, in a
+process of its own, with its own defaults for settling and polling; then ``convert`` converts the
+same folder in another, by turns. The lag is from the last link to the array standing at its place,
+so it has two seconds of settling in it; CPU is user and system time of the process, imports and a
+small conversion before it left out. Where the writer is faster than the machine converts, the lag
+is that of converting: the table says how long this took alone.
+
+By default a tenth of the rows of each plane hold a signal, and the others are 0, as outside of a
+mask: what 200 planes of 2048 x 2048 a second become is then written in 6 GB, by two cores. With
+``--signal 1`` it takes four cores and 60 GB.
 
 With ``--update`` the folder is converted, three planes of it change, ``update`` brings the array up
 to date, and the headers of the folder are read, each in a process of its own, by turns: once with
@@ -22,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -31,6 +36,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import tifffile
 
 import scout_dask_io as io
 from benchmarks.pyramid import write_planes
@@ -67,6 +74,26 @@ def acquire_again(real: Path, folder: Path, numbers: tuple[int, ...]) -> None:
         path = folder / f"z{z:06d}.tif"
         path.unlink()
         shutil.copyfile(planes[(z + 1) % len(planes)], path)
+
+
+def mask(folder: Path, share: float) -> None:
+    """Let nothing but a share of the rows of each plane hold a signal."""
+    for path in sorted(folder.iterdir()):
+        plane = tifffile.imread(path)
+        plane[round(share * len(plane)) :] = 0
+        tifffile.imwrite(path, plane, rowsperstrip=64)
+
+
+def check_room(root: Path, args: argparse.Namespace) -> None:
+    """Refuse what would not fit: planes of this noise become about two thirds of their size."""
+    nbytes, plane_nbytes = 2 * math.prod(args.shape), 2 * math.prod(args.shape[1:])
+    needed = nbytes * args.signal * 2 / 3 + N_REAL * plane_nbytes
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise SystemExit(
+            f"{root} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are needed: give "
+            "--dir, fewer planes by --shape, or a smaller --signal"
+        )
 
 
 def bring_up_to_date(kind: str, planes: Path, out: Path, options: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +133,8 @@ def compare_updates(root: Path, args: argparse.Namespace) -> None:
     shape = " x ".join(map(str, args.shape))
     chunks = " x ".join(map(str, args.chunks or ())) or "default"
     levels = ", levels" if args.ome else ""
-    print(f"{shape} uint16, chunks {chunks}{levels}; medians of {args.repeat}")
+    pages = f", {args.compression}" if args.compression else ""
+    print(f"{shape} uint16{pages}, chunks {chunks}{levels}; medians of {args.repeat}")
     print("planes that changed lie | chunks written | whole | headers | update | without headers")
     for name, turns in found.items():
         whole, headers, again = (
@@ -157,11 +185,13 @@ def main() -> None:
     )
     parser.add_argument("--shape", type=int, nargs=3, default=(12_000, 2048, 2048))
     parser.add_argument("--rate", type=float, default=200.0, help="planes a second")
+    parser.add_argument("--signal", type=float, default=0.1, help="share of rows, not of --update")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--dir", type=Path, default=None)
     parser.add_argument("--update", action="store_true", help="an update against the whole")
     parser.add_argument("--chunks", type=int, nargs=3, help="of --update")
     parser.add_argument("--ome", action="store_true", help="an image with levels, of --update")
+    parser.add_argument("--compression", help="of the planes, such as zlib or lzw")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -180,15 +210,18 @@ def main() -> None:
     )
     rounds = []
     try:
-        write_planes(root / "real", (min(N_REAL, n), *plane), None)
+        write_planes(root / "real", (min(N_REAL, n), *plane), args.compression)
         if args.update:
             compare_updates(root, args)
             return
+        check_room(root, args)
+        mask(root / "real", args.signal)
         for number in range(args.repeat):
             planes = root / f"planes{number}"
             follower = _child("follow", planes, root / "live.zarr", n)
             last = float(_answer(_child("drop", root / "real", planes, n, args.rate)))
             live = json.loads(_answer(follower))
+            shutil.rmtree(root / "live.zarr")
             after = json.loads(_answer(_child("convert", planes, root / "after.zarr", n)))
             rounds.append((live["ended"] - last, live, after))
             for path in (*root.glob("*.zarr"), *root.glob("*.warm"), planes):
@@ -200,7 +233,8 @@ def main() -> None:
     alone_s = statistics.median(after["wall_s"] for _, _, after in rounds)
     each_s = statistics.median(live["cpu_s"] / n for _, live, _ in rounds)
     again = sum(live["n_again"] for _, live, _ in rounds)
-    what = f"{' x '.join(map(str, args.shape))} uint16, {args.rate:g} planes/s"
+    what = f"{' x '.join(map(str, args.shape))} uint16, {args.signal:.0%} of the rows not 0, "
+    what += f"{args.rate:g} planes/s"
     print(
         f"{what} for {n / args.rate:.0f} s, medians of {args.repeat}: {lag_s:.1f} s behind the "
         f"last plane, {each_s * 1000:.1f} ms of CPU a plane, {ratio:.3f} times that of converting "

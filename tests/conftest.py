@@ -173,15 +173,6 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int, int]:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the sheets of planes empty, which take half a second to draw."""
-    from scout_dask_io.store.sidecar import FORMAT
-    from scout_dask_io.write.qc import run
-
-    monkeypatch.setattr(run, "html_sheet", lambda *_: f"<!-- {FORMAT} -->")
-
-
-@pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make writes and removals of objects fail when a test says so."""
     from object_store import Failing

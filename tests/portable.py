@@ -98,6 +98,8 @@ def _take_away() -> None:
         raise OSError("no such library here")
 
     def open_files(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:  # a file that goes when it is closed, as there
+            return real_open(path, flags, *args, **kwargs)
         if os.path.isdir(path):
             raise PermissionError(errno.EACCES, NO_DIRECTORY, os.fspath(path))
         if flags & os.O_CREAT:
@@ -147,7 +149,9 @@ def _take_away() -> None:
     os.open, os.fsync, os.rename, os.replace, os.mkdir = open_files, fsync, rename, replace, mkdir
     os.unlink, os.remove, os.rmdir = unlink, unlink, rmdir
     io.open = builtins.open = open_file
-    shutil._use_fd_functions = False  # type: ignore[attr-defined] # as it is there
+    if hasattr(shutil, "_rmtree_impl"):  # of Python 3.14: as it is there
+        shutil._rmtree_impl = shutil._rmtree_unsafe  # type: ignore[attr-defined]
+    shutil._use_fd_functions = False  # type: ignore[attr-defined]
 
 
 def _locks() -> ModuleType:

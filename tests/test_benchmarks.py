@@ -330,8 +330,20 @@ def test_following_is_measured_against_converting_after(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("40 x 100 x 120 uint16, 200 planes/s for 0 s, medians of 1: ")
+    assert done.stdout.startswith("40 x 100 x 120 uint16, 10% of the rows not 0, 200 planes/s for ")
     assert done.stdout.endswith("0 slabs written again\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_planes_that_would_not_fit_are_not_followed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.live", "--shape", "100000000000", "100", "120",
+         "--dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "160000.0 GB are needed: give --dir" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,7 +23,7 @@ import scout_dask_io
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 GITHUB = REPO / ".github"
 #: Names of packages that conda-forge has under others.
-CONDA = {"dask": "dask-core", "matplotlib": "matplotlib-base"}
+CONDA = {"dask": "dask-core"}
 
 
 def recipe() -> dict[str, Any]:

@@ -67,7 +67,6 @@ DOORS = {
     "dask": {"run", "read", "write", "jobs", "view", "cli"},
     "distributed": {"run", "cli"},
     "click": {"cli"},
-    "matplotlib": {"write"},
     "tqdm": {"run"},
     "h5py": {"read"},
     "xarray": {"read"},

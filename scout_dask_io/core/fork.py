@@ -37,7 +37,6 @@ _LIBRARIES = frozenset(
         "donfig",
         "fsspec",
         "imagecodecs",
-        "matplotlib",
         "numcodecs",
         "s3fs",
         "scout_dask_io",

@@ -14,11 +14,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, product
 from operator import index as as_index
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from scout_dask_io.errors import ChunkError
+
+_Value = TypeVar("_Value")
 
 Shape: TypeAlias = tuple[int, ...]
 Region: TypeAlias = tuple[slice, ...]
@@ -39,6 +41,17 @@ def region_shape(region: Region) -> Shape:
 def region_size(region: Region) -> int:
     """Give the number of elements in a region."""
     return math.prod(region_shape(region))
+
+
+def with_axis(values: tuple[_Value, ...], axis: int, value: _Value) -> tuple[_Value, ...]:
+    """Give extents, slices or an index with another value along an axis.
+
+    Examples
+    --------
+    >>> with_axis((5, 64, 7), 1, 2)
+    (5, 2, 7)
+    """
+    return (*values[:axis], value, *values[axis + 1 :])
 
 
 def intersect(a: Region, b: Region) -> Region | None:
@@ -142,6 +155,17 @@ def whole_chunks(shape: Shape, chunks: Shape) -> Shape:
     (6, 64, 0)
     """
     return tuple(-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
+
+
+def clipped_chunks(chunks: Shape, shape: Shape) -> Shape:
+    """Give the extent of a chunk, no larger than its array and at least 1.
+
+    Examples
+    --------
+    >>> clipped_chunks((2, 64, 64), (5, 48, 0))
+    (2, 48, 1)
+    """
+    return tuple(max(1, min(c, n)) for c, n in zip(chunks, shape, strict=True))
 
 
 def chunk_cells(region: Region, chunks: Shape) -> Region:

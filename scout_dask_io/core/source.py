@@ -27,6 +27,7 @@ from scout_dask_io.core.grid import (
     region_size,
     relative_to,
     shifted,
+    with_axis,
 )
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.indexing import normalize_index, take
@@ -303,7 +304,7 @@ class JoinedSource(Source):
         self.axis = axis
         extents = [region_shape(region) for _, region in self.parts]
         n = sum(extent[axis] for extent in extents)
-        self.shape = (*extents[0][:axis], n, *extents[0][axis + 1 :])
+        self.shape = with_axis(extents[0], axis, n)
         self.dtype = self.parts[0][0].dtype
         self.token = "+".join(f"{source.token}[{region}]" for source, region in self.parts)
         self.band_nbytes = max(source.band_nbytes for source, _ in self.parts)
@@ -328,7 +329,7 @@ class JoinedSource(Source):
             stop = start + region_shape(inside)[axis]
             low, high = max(start, region[axis].start), min(stop, region[axis].stop)
             if low < high:
-                part = (*region[:axis], slice(low - start, high - start), *region[axis + 1 :])
+                part = with_axis(region, axis, slice(low - start, high - start))
                 yield source, shifted(part, inside), low - region[axis].start
             start = stop
 
@@ -338,7 +339,7 @@ class JoinedSource(Source):
         for source, inside, offset in self._within(region):
             for where, values in source.iter_pieces(inside):
                 along = slice(where[axis].start + offset, where[axis].stop + offset)
-                yield (*where[:axis], along, *where[axis + 1 :]), values
+                yield with_axis(where, axis, along), values
 
     def narrow(self, region: Region) -> tuple[Source, Region]:
         """Narrow each part that the region touches."""

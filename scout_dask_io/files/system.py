@@ -70,10 +70,15 @@ else:
     def read_some_at(fd: int, offset: int, out: memoryview) -> int:
         """Read into ``out`` from a place in a file, and give how many bytes; 0 is its end.
 
-        By moving its position: a descriptor that several threads share is not to be given.
+        By moving its position, and back: whoever reads on in the same file, as tifffile does, goes
+        on where it was. A descriptor that several threads share is not to be given.
         """
+        before = os.lseek(fd, 0, os.SEEK_CUR)
         os.lseek(fd, offset, os.SEEK_SET)
-        return read_some(fd, out)
+        try:
+            return read_some(fd, out)
+        finally:
+            os.lseek(fd, before, os.SEEK_SET)
 
 
 if hasattr(os, "readv"):

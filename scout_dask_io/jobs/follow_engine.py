@@ -59,7 +59,10 @@ from scout_dask_io.write.growth import Growing, Growth, Slab, moved
 
 #: What the first planes tell of the whole only for the time being; see ``adopted``.
 _OPEN = ("attributes", "axes", "shown", "stated")
-#: A poll may take at most a twentieth of the time.
+#: What is kept beside the journal while convert finishes a write: the name that its source had.
+_FOLLOWED = "followed"
+#: A poll may take at most a twentieth of the time, but for headers, which are read once a file:
+#: with them, a fast writer made it 4 s from one poll to the next.
 _REST = 20
 #: How often at most it is told that nothing has been converted since.
 _TOLD_S = 1.0
@@ -140,6 +143,8 @@ class Follower:
         self._told_s = -math.inf
         self._next_poll_s = self._stirred_s = how.clock()
         self._arrived_s = how.clock()
+        #: How long reading headers has taken in the last poll.
+        self._described_s = 0.0
         #: Slabs that were written again.
         self.n_again = 0
 
@@ -162,8 +167,11 @@ class Follower:
         return state_of(f"{self._root}/{name}")
 
     def _describe(self, name: str) -> DescribedFile:
-        whole = self._placement.kind == "dataset"
-        return describe_plane(self._root / name, self._options.selection, whole=whole)
+        start_s, whole = self._how.clock(), self._placement.kind == "dataset"
+        try:
+            return describe_plane(self._root / name, self._options.selection, whole=whole)
+        finally:
+            self._described_s += self._how.clock() - start_s
 
     def _marked(self) -> Callable[[str], bool] | None:
         marker = self._how.marker
@@ -208,6 +216,7 @@ class Follower:
     def _poll(self, now_s: float) -> None:
         until = self._how.until
         over = until is not None and until.exists()  # before the folder is listed
+        self._described_s = 0.0
         try:
             found = self._arrivals.poll(now_s)
         except PathNotFoundError as err:
@@ -223,7 +232,7 @@ class Follower:
             self._arrived_s = now_s
             self._check(found.whole)
             self._place()
-        took_s = self._how.clock() - now_s
+        took_s = self._how.clock() - now_s - self._described_s
         self._next_poll_s = now_s + max(self._how.poll_s, _REST * took_s)
 
     def _check(self, names: tuple[str, ...]) -> None:
@@ -345,6 +354,7 @@ class Follower:
     def _begin(self, plan: ConvertPlan | None = None) -> Growth:
         """Begin the write of all planes, or go on with it."""
         plan = plan or self._expected_plan(self._options)
+        self._take_over(plan)
         begun = plan.begin()
         if begun is None:
             raise ResumeError(f"{self._destination} stands finished")
@@ -355,6 +365,21 @@ class Follower:
         group = _first_levels(settings["attributes"], n_levels) if self._options.ome else None
         excerpt = Growing(growing, group, is_open=not self._is_closed)
         return Growth(begun.target, begun.undone, excerpt, plan.write.nb_workers)
+
+    def _take_over(self, plan: ConvertPlan) -> None:
+        """Make a write that convert was finishing one that is followed again.
+
+        It has the name of the whole folder then, of which a plane may have changed since.
+        """
+        found = LocalTransaction.find(self._destination) if self._options.resume else None
+        noted = None if found is None else found.staging.read_settings()
+        source = source_of(plan.source_array())
+        if found is None or noted is None or source is None:
+            return
+        digest = hashlib.sha256(source.token.encode()).hexdigest()
+        (followed,) = found.kept(None, [_FOLLOWED])
+        if followed == digest.encode() and noted.get("source") != digest:
+            found.note(source=digest, **{ADOPTS: list(_OPEN)})
 
     # Where it is not known how many planes there will be
 
@@ -415,6 +440,7 @@ class Follower:
             return None
         growth.end()
         if token is not None:
+            txn.keep(None, _FOLLOWED, str(txn.settings["source"]).encode())
             txn.note(source=hashlib.sha256(token.encode()).hexdigest(), **{ADOPTS: list(_OPEN)})
             with suppress(ResumeError):
                 return plan.run()

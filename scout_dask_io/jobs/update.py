@@ -21,18 +21,19 @@ from scout_dask_io.core.formatting import Row, format_count, format_s
 from scout_dask_io.core.grid import (
     Blocks,
     Shape,
-    iter_regions,
 )
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.core.messages import OVERWRITE, RESUME, Option
-from scout_dask_io.core.source import Source
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ResumeError, TargetExistsError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import as_local, locate
 from scout_dask_io.jobs.convert import ConvertOptions, ConvertPlan, options_of, plan_with
+from scout_dask_io.jobs.plane_changes import changes_of, compared, differing
 from scout_dask_io.jobs.report import JobReport, Planned
 from scout_dask_io.jobs.update_units import (
+    changed_at,
     count_chunks,
+    is_direct,
     total_of,
     touched_units,
     units_of,
@@ -50,17 +51,15 @@ from scout_dask_io.store.metadata import Node, read_node
 from scout_dask_io.store.nodes import open_node
 from scout_dask_io.store.patch import boxes_of, state_of
 from scout_dask_io.store.reuse import Standing, note_units, reuse_units
-from scout_dask_io.store.source import open_level
 from scout_dask_io.store.staging import drop_staging
+from scout_dask_io.store.stored_rows import changed_rows
 from scout_dask_io.store.unfinished import PLANES, UPDATES
-from scout_dask_io.write.planes import Planes, planes_of
+from scout_dask_io.write.planes import Planes, pages_of, planes_of
 
 # What must be the same, so that chunks of what stands are those that would be written.
 _STORED_ALIKE = ("codec", "lower_codec", "fill_value")
 #: Names of planes that a summary has.
 _NAMED = 6
-# Of what is compared, as much at a time.
-_BAND_NBYTES = 2**26
 
 
 def update(
@@ -152,15 +151,17 @@ def plan_update(
         )
     before = _before(arrays.manifest, node, content=content)
     if content:
-        mask = _compared(plan, now, as_local(destination))
+        mask = compared(plan, now, as_local(destination))
     else:
-        mask = _differing(before, now)
-    changes = _changes(before, now, mask)
+        mask = differing(before, now)
+    changes = changes_of(before, now, mask)
     units = units_of(plan, now)
     touched = {
         level: touched_units(blocks, arrays.of.get(level), mask, now, total_of(plan, level))
         for level, blocks in units.items()
     }
+    changed = {level: changed_at(mask, now, total_of(plan, level)) for level in units}
+    direct = is_direct(plan, mask, now)
     return UpdatePlan(
         source=plan.source,
         destination=plan.destination,
@@ -168,7 +169,16 @@ def plan_update(
         n_chunks=sum(count_chunks(plan, units[n], t) for n, t in touched.items()),
         n_all_chunks=sum(count_chunks(plan, units[n], None) for n in touched),
         current=not mask.any() and before is not None and before.record() == now.record(),
-        _job=_Job(plan, arrays.manifest, arrays.of, units, touched, time.perf_counter() - start),
+        _job=_Job(
+            plan=plan,
+            manifest=arrays.manifest,
+            arrays=arrays.of,
+            units=units,
+            touched=touched,
+            changed=changed,
+            direct=direct,
+            took_s=time.perf_counter() - start,
+        ),
     )
 
 
@@ -308,75 +318,6 @@ def _before(manifest: Manifest, node: Node, *, content: bool) -> Planes | None:
     return before
 
 
-def _differing(before: Planes | None, now: Planes) -> np.ndarray:
-    """Tell of each plane whether another one, or none, was at its place."""
-    mask = np.ones(now.lead, bool)
-    if before is None or len(before.lead) != len(now.lead) or before.axes != now.axes:
-        return mask
-    both = tuple(slice(0, min(a, b)) for a, b in zip(before.lead, now.lead, strict=True))
-    mask[both] = before.keys()[both] != now.keys()[both]
-    for axis, (old, new) in enumerate(zip(before.lead, now.lead, strict=True)):
-        if old > new:
-            # What is past the new end is in its last chunks, and in rows halved from it.
-            mask[(slice(None),) * axis + (slice(new - 1, new),)] = True
-    return mask
-
-
-def _compared(plan: ConvertPlan, now: Planes, place: LocalLocation) -> np.ndarray:
-    """Tell of each plane whether its pixels are others than those that stand at its place."""
-    source: Any = source_of(plan.source_array())
-    stands = open_level(place)
-    mask = np.ones(now.lead, bool)
-    same = len(stands.shape) == len(source.shape) and stands.dtype == source.dtype
-    pages = [k for k in range(len(source.shape)) if k not in now.axes]
-    if not same or any(stands.shape[k] != source.shape[k] for k in pages):
-        return mask
-    both = tuple(map(min, source.shape, stands.shape))
-    mask[tuple(slice(0, both[axis]) for axis in now.axes)] = False
-    for region in iter_regions(both, _band(stands.read_shape, source, now)):
-        differs = _differ(source.read(region), stands.read(region))
-        order = tuple(sorted(now.axes).index(axis) for axis in now.axes)
-        planes = np.asarray(differs.any(axis=tuple(pages))).transpose(order)
-        mask[tuple(region[axis] for axis in now.axes)] |= planes
-    for k, axis in enumerate(now.axes):
-        if stands.shape[axis] > source.shape[axis]:
-            mask[(slice(None),) * k + (slice(-1, None),)] = True
-    return mask
-
-
-def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    kind = f"V{a.dtype.itemsize}"
-    return np.asarray(np.ascontiguousarray(a).view(kind) != np.ascontiguousarray(b).view(kind))
-
-
-def _band(chunk: Shape, source: Source, now: Planes) -> Shape:
-    """Give what is compared at a time: rows of whole chunks, which are decoded once."""
-    band = list(chunk)
-    for axis in reversed(range(len(band))):
-        if axis not in now.axes:
-            nbytes = math.prod(band) * source.dtype.itemsize
-            steps = -(-source.shape[axis] // band[axis])
-            band[axis] *= max(1, min(_BAND_NBYTES // max(nbytes, 1), steps))
-    return tuple(band)
-
-
-def _changes(before: Planes | None, now: Planes, mask: np.ndarray) -> dict[str, Any]:
-    """Give the names of files whose planes changed, came, went and moved."""
-    named = [now.names[k] for k in np.unique(now.files[mask]) if k >= 0]
-    if before is None:
-        return {"changed": tuple(named), "came": (), "went": (), "moved": ()}
-    old, new = before.by_name(), now.by_name()
-    was, has = before.pages_by_name(), now.pages_by_name()
-    there = [n for n in named if n in old]
-    moved = {n for n in there if old[n] == new[n] and was[n] != has[n]}
-    return {
-        "changed": tuple(n for n in there if n not in moved),
-        "came": tuple(n for n in named if n not in old),
-        "went": tuple(n for n in before.names if n not in new),
-        "moved": tuple(n for n in there if n in moved),
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What an update needs to run."""
@@ -386,6 +327,8 @@ class _Job:
     arrays: Mapping[int | None, Standing]
     units: Mapping[int | None, Blocks]
     touched: Mapping[int | None, set[int]]
+    changed: Mapping[int | None, np.ndarray]
+    direct: bool
     took_s: float
 
 
@@ -520,7 +463,22 @@ def _patch(job: _Job, txn: LocalTransaction) -> dict[str, Any]:
             for level, blocks in job.units.items()
         },
         "states": {name: state_of(root) for name, root in roots.items()},
+        "changed": {
+            names[level]: changed_rows(mask)
+            for level, mask in job.changed.items()
+            if level or _decodes(job.plan)
+        },
+        "direct": job.direct,
     }
+
+
+def _decodes(plan: ConvertPlan) -> bool:
+    """Tell whether to read planes takes longer than to decode chunks: all but raw ones on a disk.
+
+    Those are read at about three times the pace at which chunks are decoded.
+    """
+    pages = pages_of(source_of(plan.source_array()))
+    return pages is None or not pages.reads_ahead or any(p.coding != "raw" for p in pages.layouts)
 
 
 def _begun(plan: ConvertPlan) -> LocalTransaction:

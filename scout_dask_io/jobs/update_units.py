@@ -76,6 +76,34 @@ def _is_whole(region: Region, standing: Standing, grid: Shape) -> bool:
     return not (standing.records[cells]["nbytes"] == UNKNOWN["nbytes"]).any()
 
 
+def changed_at(mask: np.ndarray, now: Planes, total: Shape) -> np.ndarray:
+    """Give which rows of planes of a level changed, 1 long along axes of none."""
+    shape = [1] * len(total)
+    for n, axis in zip(now.lead, now.axes, strict=True):
+        shape[axis] = n
+    found = mask.transpose(np.argsort(now.axes)).reshape(shape)
+    for axis in now.axes:
+        starts = np.arange(0, shape[axis], total[axis])
+        found = np.logical_or.reduceat(found, starts, axis=axis)
+    return found
+
+
+def is_direct(plan: ConvertPlan, mask: np.ndarray, now: Planes) -> bool:
+    """Tell whether the first lower level is made from the few planes that its rows are made of.
+
+    Else it is made from the chunks of the full one, all of whose planes are decoded for them; a
+    plane may take some eight times as long to read.
+    """
+    if len(plan.levels) < 2:
+        return False
+    below, chunks = plan.totals()[1], plan.write.chunks
+    n_read, n_decoded = (
+        int(changed_at(mask, now, each).sum()) * math.prod(each[axis] for axis in now.axes)
+        for each in (below, chunks)
+    )
+    return 8 * n_read <= n_decoded
+
+
 def count_chunks(plan: ConvertPlan, units: Blocks, numbers: set[int] | None) -> int:
     """Give how many chunks so many units have, or all of them."""
     return sum(

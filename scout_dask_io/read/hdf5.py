@@ -16,7 +16,7 @@ import numpy as np
 
 from scout_dask_io.core.axes import stated_axes
 from scout_dask_io.core.formatting import format_shape
-from scout_dask_io.core.grid import Blocks, Region, Shape, region_shape
+from scout_dask_io.core.grid import Blocks, Region, Shape, clipped_chunks, region_shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo
 from scout_dask_io.core.messages import joined
 from scout_dask_io.core.source import Piece, Source
@@ -291,7 +291,7 @@ class Hdf5Source(Source):
         """One chunk; a row where there are none."""
         rows = (*(1,) * (len(self.shape) - 1), self.shape[-1])
         chunks = self.dataset.chunks or rows
-        return tuple(max(1, min(c, n)) for c, n in zip(chunks, self.shape, strict=True))
+        return clipped_chunks(chunks, self.shape)
 
     @property
     def default_chunks(self) -> Blocks:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from dask.callbacks import Callback
 
-from scout_dask_io.core.grid import Region, Shape, intersect, region_shape, relative_to
+from scout_dask_io.core.grid import Region, Shape, full_region, intersect, region_shape, relative_to
 from scout_dask_io.core.messages import RESUME, Option
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import WriteError
@@ -111,7 +111,7 @@ class ScratchSource(Source):
                         f"{path}: read {got} of {buffer.nbytes} bytes at {first * row_nbytes}"
                     )
                 place = tuple(slice(k, k + 1) for k in at)
-                whole = tuple(slice(0, s.stop - s.start) for s in inside[cut:])
+                whole = full_region(region_shape(inside[cut:]))
                 yield (*place, *whole), buffer[trim].reshape((1,) * cut + region_shape(whole))
 
 

@@ -92,9 +92,14 @@ def put_in(place: LocalLocation, patch: LocalLocation) -> None:
     todo = [array for array in arrays if array.is_left()]
     for array in todo:
         array.announce(durable=durable)
+    # All that can be done before or after lies outside of these renames: between the first and the
+    # last of them other software reads some of both.
+    pairs = [pair for array in todo for pair in array.moves()]
+    for new, stands in pairs:
+        _move(new, stands, place)
     for array in todo:
-        array.move_chunks(durable=durable)
-    for array in todo:
+        if durable:
+            array.sync()
         array.finish(durable=durable)
     group = _Patched(place, patch, "", [])
     if group.is_left():
@@ -108,6 +113,7 @@ class _Patched:
         self._here = place / name if name else place
         self._new = patch / name if name else patch
         self._cells: list[Region] = [tuple(slice(*s) for s in box) for box in boxes]
+        self._keys: list[str] = []
 
     @cached_property
     def _manifest(self) -> Manifest | None:
@@ -132,24 +138,19 @@ class _Patched:
             if (raw := (self._here / name).read()) is not None:
                 self._write(name, raw, durable)
 
-    def move_chunks(self, *, durable: bool) -> None:
-        """Replace chunks that are stored, and remove those that are empty now."""
+    def moves(self) -> list[tuple[str, str]]:
+        """Give where each chunk lies in the patch, if it is stored there, and its place."""
         manifest, fmt = self._manifest, self._format()
         if manifest is None or fmt is None:
             raise LayoutError(f"{self._new} is damaged: remove the patch, and update again")
-        here, new = str(self._here), str(self._new)
-        keys = []
-        for index, nbytes in self._chunks(manifest.records["nbytes"]):
-            key = fmt.chunk_key(index)
-            keys.append(key)
-            if not nbytes:
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    os.unlink(f"{here}/{key}")
-                continue
-            with suppress(FileNotFoundError):  # moved before
-                _move(f"{new}/{key}", f"{here}/{key}", self._here)
-        if durable:
-            sync_folders(here, keys)
+        here, new, sizes = str(self._here), str(self._new), manifest.records["nbytes"]
+        chunks = [(fmt.chunk_key(index), nbytes) for index, nbytes in self._chunks(sizes)]
+        self._keys = [key for key, _ in chunks]
+        return [(f"{new}/{key}" if nbytes else "", f"{here}/{key}") for key, nbytes in chunks]
+
+    def sync(self) -> None:
+        """Let the chunks' names be on the disk."""
+        sync_folders(str(self._here), self._keys)
 
     def finish(self, *, durable: bool) -> None:
         """Let metadata and, last, the manifest be those of the new array."""
@@ -176,10 +177,15 @@ class _Patched:
 
 
 def _move(source: str, target: str, root: Path) -> None:
+    """Replace a chunk that is stored, or remove one that is empty now; moved before, it stays."""
+    if not source:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(target)
+        return
     try:
         replace(source, target)
     except FileNotFoundError:
         if not os.path.lexists(source):
-            raise
+            return
         make_dirs(Path(os.path.dirname(target)), root)
         replace(source, target)

@@ -20,8 +20,11 @@ from scout_dask_io.core.grid import (
     Region,
     Shape,
     chunk_region,
+    clipped_chunks,
+    full_region,
     intersect,
     iter_chunk_indices,
+    region_shape,
     relative_to,
     uniform_blocks,
 )
@@ -262,7 +265,7 @@ class ChunkFileSource(_StoredSource):
     @property
     def read_shape(self) -> Shape:
         """One chunk."""
-        return tuple(max(1, min(c, n)) for c, n in zip(self.format.chunks, self.shape, strict=True))
+        return clipped_chunks(self.format.chunks, self.shape)
 
     @property
     def default_chunks(self) -> Blocks:
@@ -391,7 +394,7 @@ class ZarrSource(_StoredSource):
     @property
     def read_shape(self) -> Shape:
         """One chunk."""
-        return tuple(max(1, min(c, n)) for c, n in zip(self._array.chunks, self.shape, strict=True))
+        return clipped_chunks(self._array.chunks, self.shape)
 
     @property
     def default_chunks(self) -> Blocks:
@@ -412,7 +415,7 @@ class ZarrSource(_StoredSource):
         if self._shards is not None:
             yield from self._iter_shards(self._shards, region)
             return
-        whole = tuple(slice(0, s.stop - s.start) for s in region)
+        whole = full_region(region_shape(region))
         try:
             values = np.asarray(self._array[region])
         except ScoutIOError:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.fork import in_forked_child
-from scout_dask_io.core.grid import Region
+from scout_dask_io.core.grid import Region, full_region
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.local import LocalLocation
@@ -110,7 +110,7 @@ class PendingHeaders:
                 row[LAYOUT] = layouts.setdefault(page.layout, len(layouts))
                 row[IFD], row[DATA] = page.ifd, page.data
             rows[of_file] = picked
-        whole: Region = tuple(slice(0, k) for k in rows.shape[:-1])
+        whole = full_region(rows.shape[:-1])
         return table.with_pages(tuple(layouts), rows), whole
 
     def _header(self, file: SourceFile) -> DescribedFile:

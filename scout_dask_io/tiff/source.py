@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from scout_dask_io.core.grid import Region, Shape, region_shape
+from scout_dask_io.core.grid import Region, Shape, full_region, region_shape
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.indexing import normalize_index, take, takes_all
 from scout_dask_io.core.source import Piece, Source
@@ -223,7 +223,7 @@ class TiffSource(Source):
         readers = self._readers(table, region[n:])
         pages = open_pages(table, lead, readers, self._options, self._opener_of(region[:n]))
         zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
-        whole = tuple(slice(0, k) for k in zeros.shape[n:])
+        whole = full_region(zeros.shape[n:])
         first = readers[0]
         if n and len(readers) == 1 and first.depth > 1:
             for lead, stack in iter_stacks(first, pages):
@@ -298,7 +298,7 @@ class TiffSource(Source):
         if region_shape(lead) == self.shape[:n]:
             return self, region
         part = self._part(lead, ",".join(f"{s.start}:{s.stop}" for s in lead))
-        inner = tuple(slice(0, s.stop - s.start) for s in lead)
+        inner = full_region(region_shape(lead))
         return part, (*inner, *region[n:])
 
     def _part(self, lead: Any, where: str) -> TiffSource:

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import index as as_index
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
 
 from scout_dask_io.core.axes import guessed_axes, stated_axes
-from scout_dask_io.core.grid import Blocks, Region, Shape, expand_chunks, full_region
+from scout_dask_io.core.grid import Blocks, Region, Shape, expand_chunks, full_region, with_axis
 from scout_dask_io.core.shards import fit_shards
 from scout_dask_io.core.source import JoinedSource
 from scout_dask_io.errors import ArgumentError, ChunkError, ChunkReadError, ShapeMismatchError
@@ -28,7 +27,6 @@ from scout_dask_io.read.missing_planes import filled_record
 from scout_dask_io.run.lazy import lazy_array
 from scout_dask_io.store.chunk_format import ChunkFormat, format_at
 from scout_dask_io.store.codecs import resolve_codec
-from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growth import ArrayGrowth, Growth, settle, splice, tail_of, tidy
 from scout_dask_io.store.image import image_above
 from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE, GROWING_ATTRIBUTE, axis_names
@@ -42,12 +40,9 @@ from scout_dask_io.write.arguments import check_remote, plan_stored
 from scout_dask_io.write.inputs import WriteInput, readable
 from scout_dask_io.write.options import Limits, WriteMode
 from scout_dask_io.write.preflight import preflight
-from scout_dask_io.write.tasks import run_write, unit_tasks
+from scout_dask_io.write.tasks import open_standing, run_write, standing_at, unit_tasks
 from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
-
-if TYPE_CHECKING:
-    import zarr
 
 
 @dataclass(frozen=True)
@@ -143,7 +138,7 @@ def append_array(
     own = with_attributes(own, along, data, attributes, letters[along])
     growth = Growth(along, (own,), pixels.digest, standing.job, mode.durable)
     if is_done(standing.manifest, growth, resume=mode.resume):
-        return _open(place) if mode.compute else cast(Any, delayed(_open)(place))
+        return standing_at(place, mode)
     check_lossless(standing, own, along)
     return _write_tail(standing, growth, joined(standing, own, along, pixels), mode, limits)
 
@@ -188,19 +183,15 @@ def _write_tail(
         raise
 
 
-def _commit(target: Target, units: Blocks, place: Location, written: list[Any]) -> zarr.Array[Any]:
+def _commit(target: Target, units: Blocks, place: Location, written: list[Any]) -> Any:
     with target.attempt.working():
         target.transaction.commit({None: units}, known=noted_by(written))
         return _finish(place)
 
 
-def _finish(place: Location) -> zarr.Array[Any]:
+def _finish(place: Location) -> Any:
     splice(place)
-    return _open(place)
-
-
-def _open(place: Location) -> zarr.Array[Any]:
-    return cast("zarr.Array[Any]", open_zarr(place, mode="r+"))
+    return open_standing(place)
 
 
 def tail_settings(growth: Growth, zarr_format: int) -> dict[str, Any]:
@@ -358,7 +349,7 @@ def check_lossless(standing: Standing, own: ArrayGrowth, axis: int) -> None:
 def array_growth(fmt: ChunkFormat, data: Any, axis: int, level: int | None = None) -> ArrayGrowth:
     """Give what becomes of an array to which data are appended."""
     before = fmt.shape
-    after = (*before[:axis], before[axis] + data.shape[axis], *before[axis + 1 :])
+    after = with_axis(before, axis, before[axis] + data.shape[axis])
     return ArrayGrowth(level, before, after, before[axis] // fmt.chunks[axis] * fmt.chunks[axis])
 
 

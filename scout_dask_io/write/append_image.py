@@ -12,14 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
-from dask.delayed import delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.core.downsample import METHODS, LowerSource
-from scout_dask_io.core.grid import Blocks, Shape, chunk_counts, full_region, uniform_blocks
+from scout_dask_io.core.grid import (
+    Blocks,
+    Shape,
+    chunk_counts,
+    clipped_chunks,
+    full_region,
+    uniform_blocks,
+    with_axis,
+)
 from scout_dask_io.core.image_info import Channel, channel_colors, check_colors
 from scout_dask_io.core.messages import warn
 from scout_dask_io.core.ome_metadata import LABEL_KEY, Multiscale, level_record
@@ -31,7 +38,6 @@ from scout_dask_io.errors import ArgumentError, LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location
 from scout_dask_io.run.scheduler import planned
 from scout_dask_io.store.codecs import resolve_codec
-from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.growth import ArrayGrowth, Growth, settle, splice, tail_of, tidy
 from scout_dask_io.store.image import LABELS_NAME, image_of_node, place_of_level
 from scout_dask_io.store.image_info import CHANNELS_ATTRIBUTE
@@ -60,12 +66,9 @@ from scout_dask_io.write.options import Limits, WriteMode
 from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.pyramid_plan import LEAST_NBYTES
 from scout_dask_io.write.shown import measured_omero
-from scout_dask_io.write.tasks import Pass, image_tasks, run_write
+from scout_dask_io.write.tasks import Pass, image_tasks, open_standing, run_write, standing_at
 from scout_dask_io.write.unit import Target, noted_by
 from scout_dask_io.write.uploads import upload_limit
-
-if TYPE_CHECKING:
-    import zarr
 
 
 @dataclass(frozen=True)
@@ -196,13 +199,13 @@ def append_image(
     _check_image(standing, given, own.after)
     names = _names(standing, along, data, given)
     if own.before == own.after:
-        return _opened(place, mode)
+        return standing_at(place, mode)
     levels = standing.levels_after(own.after, along)
     arrays = _growths(standing, levels, own, along, data, names)
     metadata = _metadata(standing, levels)
     settings = Growth(along, arrays, pixels.digest, standing.manifest.job, mode.durable, metadata)
     if is_done(standing.manifest, settings, resume=mode.resume):
-        return _opened(place, mode)
+        return standing_at(place, mode)
     _warn_of_what_stays(standing, letter)
     for each, one in zip(standing.arrays, arrays, strict=False):
         check_lossless(each, one, along)
@@ -210,14 +213,6 @@ def append_image(
     shown = partial(_describe, standing=standing, growth=settings, names=names, colors=colors)
     rows = joined(full, arrays[0], along, pixels)
     return _write_tails(standing, settings, levels, rows, shown, mode, limits)
-
-
-def _opened(place: Location, mode: WriteMode) -> Any:
-    return _open(place) if mode.compute else cast(Any, delayed(_open)(place))
-
-
-def _open(place: Location) -> zarr.Group:
-    return cast("zarr.Group", open_zarr(place, mode="r+"))
 
 
 def _n_channels(image: Multiscale, shape: Shape) -> int:
@@ -375,15 +370,15 @@ def _write_tails(
 
 def _commit(
     target: Target, units: dict[int | None, Blocks], shown: Any, place: Location, written: list[Any]
-) -> zarr.Group:
+) -> Any:
     with target.attempt.working():
         target.transaction.commit(units, shown, known=noted_by(written))
         return _finish(place)
 
 
-def _finish(place: Location) -> zarr.Group:
+def _finish(place: Location) -> Any:
     splice(place)
-    return _open(place)
+    return open_standing(place)
 
 
 def _lower_plan(
@@ -479,11 +474,11 @@ def _grown(standing: StandingImage, growth: Growth, n: int, start: int, tail: So
     axis, own = growth.axis, growth.arrays[n]
     inside = full_region(tail.shape)
     skipped = max(start - own.start, 0)
-    inside = (*inside[:axis], slice(skipped, tail.shape[axis]), *inside[axis + 1 :])
+    inside = with_axis(inside, axis, slice(skipped, tail.shape[axis]))
     if start >= own.start:
         return JoinedSource([(tail, inside)], axis)
     whole = full_region(own.before)
-    region = (*whole[:axis], slice(start, own.start), *whole[axis + 1 :])
+    region = with_axis(whole, axis, slice(start, own.start))
     old = standing.arrays[n].old_rows(region, own.start)
     return JoinedSource([(old, full_region(old.shape)), (tail, inside)], axis)
 
@@ -509,7 +504,7 @@ def _describe(
         after = growth.arrays[lowest].after
         chunks = standing.arrays[min(lowest, len(standing.arrays) - 1)].format
         inner = tuple(chunks.described()["chunks"])
-        read = tuple(max(1, min(c, m)) for c, m in zip(inner, after, strict=True))
+        read = clipped_chunks(inner, after)
         info = _shown_info(standing, names, colors)
         said["omero"] = measured_omero(_Chunked(source, read), info)
     if not said:

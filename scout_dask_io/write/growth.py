@@ -22,6 +22,7 @@ from scout_dask_io.core.grid import (
     Blocks,
     Region,
     Shape,
+    full_region,
     iter_block_regions,
     iter_chunk_indices,
     region_shape,
@@ -193,7 +194,7 @@ class Growth:
         rows = [[at, plane.name, plane.state] for at, plane in slab.planes.items()]
         self.txn.keep(self.target.level, _note_name(slab), json.dumps(rows).encode())
         source = _source_of(slab, [planes[at][1] for at in slab.places()])
-        inside = tuple(slice(0, n) for n in region_shape(slab.lead))
+        inside = full_region(region_shape(slab.lead))
         for unit in sorted(set(slab.units) - slab.done):
             region = slab.units[unit]
             work = self._pool.submit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.array as da
@@ -15,6 +15,9 @@ from scout_dask_io.core.source import ArraySource, Source
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store.chunk_v2 import array_crc32c
+from scout_dask_io.store.stored_rows import kept_rows
+from scout_dask_io.store.transaction import Transaction
+from scout_dask_io.store.unfinished import UPDATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,13 @@ class WriteInput:
         """Names the data, so that the same are known again."""
         token = self.source.token if self.source is not None else str(self.data.name)
         return hashlib.sha256(token.encode()).hexdigest()
+
+    def kept_rows(self, txn: Transaction, level: int | None) -> WriteInput:
+        """Give the same pixels, in an update those of planes that stay from what stands."""
+        if self.source is None:
+            return self
+        update = txn.settings.get(UPDATES)
+        return replace(self, source=kept_rows(txn.destination, level, update, self.source))
 
 
 def readable(data: Any) -> WriteInput:

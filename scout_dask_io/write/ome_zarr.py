@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
 
 from scout_dask_io.core.axes import DIMENSIONS_ATTRIBUTE
 from scout_dask_io.core.downsample import LowerSource
@@ -33,12 +33,12 @@ from scout_dask_io.read.voxel_size import size_for
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import LevelCodecs
-from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image import lies_under_labels
 from scout_dask_io.store.labels import list_label
 from scout_dask_io.store.nodes import open_with_zarr
+from scout_dask_io.store.stored_rows import kept_rows
 from scout_dask_io.store.transaction import begin
-from scout_dask_io.store.unfinished import Describe, NewArray
+from scout_dask_io.store.unfinished import UPDATES, Describe, NewArray
 from scout_dask_io.write.append_image import append_image
 from scout_dask_io.write.arguments import (
     check_fill,
@@ -53,7 +53,7 @@ from scout_dask_io.write.pyramid_plan import ImagePlan, plan_ome_zarr, plan_pass
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, put_sheet, subject_of
 from scout_dask_io.write.shown import describe_image
-from scout_dask_io.write.tasks import Pass, image_tasks, run_write
+from scout_dask_io.write.tasks import Pass, image_tasks, open_standing, run_write, standing_at
 from scout_dask_io.write.unit import Lower, Target, noted_by
 from scout_dask_io.write.uploads import upload_limit
 
@@ -289,7 +289,7 @@ def write_levels(
     )
     if txn is None:
         list_label(destination)  # which the run that finished it may not have come to
-        return _open(destination) if mode.compute else cast(Any, delayed(_open)(destination))
+        return cast("zarr.Group | Delayed", standing_at(destination, mode))
     image = _as_begun(image, [(n - first, units) for n, units in txn.settings["passes"]])
     targets = [
         Target(txn, fmt, fmt.chunks, n, uploads=limit)
@@ -297,7 +297,8 @@ def write_levels(
     ]
     tops = _with_lower(image, targets)
     tops[0] = replace(tops[0], qc=subject is not None)
-    graph = image_tasks(f"write-{txn.name}", _passes(image, tops), pixels, mode)
+    passes = _passes(image, tops, pixels)
+    graph = image_tasks(f"write-{txn.name}", passes, pixels.kept_rows(txn, tops[0].level), mode)
     of_levels = {target.level: image.units_of(n) for n, target in enumerate(targets)}
     publish = partial(_commit, targets[0], of_levels, record.describe, shared, subject)
     written = run_write(graph, publish, pixels.array, tops[0], image.write, mode)
@@ -349,8 +350,12 @@ def _with_lower(image: ImagePlan, targets: Sequence[Target]) -> list[Target]:
     return tops
 
 
-def _passes(image: ImagePlan, tops: Sequence[Target]) -> Iterator[Pass]:
-    """Yield the passes, each of which reads what the one before it has written."""
+def _passes(image: ImagePlan, tops: Sequence[Target], pixels: WriteInput) -> Iterator[Pass]:
+    """Yield the passes, each of which reads what the one before it has written.
+
+    In an update they read what stands, but for the rows that changed; and those of the first
+    lower level from the pixels, where these are few.
+    """
     for (first, plan), top in zip(image.passes, tops, strict=True):
         level, factors = top.level or 0, image.levels[first].factors
         units: dict[int | None, Blocks] = {
@@ -358,7 +363,13 @@ def _passes(image: ImagePlan, tops: Sequence[Target]) -> Iterator[Pass]:
         }
         halved: Source | None = None
         if top is not tops[0]:
-            halved = LowerSource(top.transaction.source(level - 1), factors, image.method)
+            txn, above = top.transaction, pixels.source
+            update = txn.settings.get(UPDATES)
+            direct = level == 1 and isinstance(update, Mapping) and update.get("direct")
+            if above is None or not direct:
+                above = txn.source(level - 1)
+            halved = LowerSource(above, factors, image.method)
+            halved = kept_rows(txn.destination, level, update, halved)
         yield Pass(first, plan, top, units, halved)
 
 
@@ -369,7 +380,7 @@ def _commit(
     shared: Any,
     subject: Subject | None,
     written: list[Any],
-) -> zarr.Group:
+) -> Any:
     txn = target.transaction
     with target.attempt.working():
         if subject is not None:
@@ -377,12 +388,8 @@ def _commit(
         node = txn.commit(units, describe, shared, noted_by(written))
         list_label(txn.destination)
         if node is not None:
-            return cast("zarr.Group", open_with_zarr(node, read_only=False))
-        return _open(txn.destination)
-
-
-def _open(path: Location) -> zarr.Group:
-    return cast("zarr.Group", open_zarr(path, mode="r+"))
+            return open_with_zarr(node, read_only=False)
+        return open_standing(txn.destination)
 
 
 def stated_info(

@@ -92,11 +92,10 @@ class Planes:
 def planes_of(source: Source | None) -> Planes | None:
     """Give the planes of what a reader of TIFF files gave; ``None`` of anything else."""
     axes: tuple[int, ...] | None = None
-    if isinstance(source, ViewSource):
-        if source.region != full_region(source.source.shape):
-            return None
-        axes, source = source.axes, source.source
-    if not isinstance(source, TiffSource):
+    if isinstance(source, ViewSource) and source.region == full_region(source.source.shape):
+        axes = source.axes
+    source = pages_of(source)
+    if source is None:
         return None
     table = source.table
     lead = table.pages.shape[:-1]
@@ -109,6 +108,13 @@ def planes_of(source: Source | None) -> Planes | None:
     order = range(len(lead)) if axes is None else [axes.index(k) for k in range(len(lead))]
     states = tuple((int(file.size), int(file.mtime_ns)) for file in files)
     return Planes(tuple(lead), tuple(order), names, states, np.asarray(numbers, np.int64))
+
+
+def pages_of(source: Source | None) -> TiffSource | None:
+    """Give the TIFF source that a source is, or has the axes of in another order, whole."""
+    if isinstance(source, ViewSource) and source.region == full_region(source.source.shape):
+        source = source.source
+    return source if isinstance(source, TiffSource) else None
 
 
 def planes_noted(source: Source | None) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import dask
 import dask.array as da
 import numpy as np
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from scout_dask_io.core.formatting import format_nbytes
@@ -36,6 +36,7 @@ from scout_dask_io.core.messages import RESUME
 from scout_dask_io.core.plan import WritePlan, slab_nbytes
 from scout_dask_io.core.source import ArraySource, PiecesSource, ReadAhead, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
+from scout_dask_io.files.location import Location
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks, runs_here
@@ -46,6 +47,7 @@ from scout_dask_io.run.scratch import (
     spill,
     spilling_cache,
 )
+from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write.inputs import WriteInput, check_unmasked
 from scout_dask_io.write.options import WriteMode
@@ -480,6 +482,16 @@ def run_write(
     finally:
         if graph.ahead is not None:
             graph.ahead.close()
+
+
+def standing_at(place: Location, mode: WriteMode) -> Any:
+    """Give the array or image that stands at a place, where nothing is left to write."""
+    return open_standing(place) if mode.compute else cast(Any, delayed(open_standing)(place))
+
+
+def open_standing(place: Location) -> Any:
+    """Open the array or image at a place for reading and writing."""
+    return open_zarr(place, mode="r+")
 
 
 def _n_threads(plan: WritePlan, target: Target) -> int:

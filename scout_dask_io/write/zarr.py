@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
 
 from scout_dask_io.core.axes import (
     DIMENSIONS_ATTRIBUTE,
@@ -28,7 +28,6 @@ from scout_dask_io.read.voxel_size import attributes_with
 from scout_dask_io.run.lazy import Pixels
 from scout_dask_io.run.progress import Report
 from scout_dask_io.store.codecs import CodecLike
-from scout_dask_io.store.create import open as open_zarr
 from scout_dask_io.store.image_info import attributes_of
 from scout_dask_io.store.nodes import open_with_zarr
 from scout_dask_io.store.region_write import RegionWrite
@@ -49,7 +48,7 @@ from scout_dask_io.write.preflight import preflight
 from scout_dask_io.write.qc.findings import Subject
 from scout_dask_io.write.qc.run import check_qc, info_of, put_sheet, subject_of
 from scout_dask_io.write.region import check_region, stored_format
-from scout_dask_io.write.tasks import run_write, unit_tasks
+from scout_dask_io.write.tasks import open_standing, run_write, standing_at, unit_tasks
 from scout_dask_io.write.unit import Target, noted_by, units_done
 from scout_dask_io.write.uploads import upload_limit
 
@@ -329,9 +328,10 @@ def write_zarr(
             check=partial(check_remote, destination, plan, data, overwrite=overwrite),
         )
         if begun is None:
-            return _open(destination) if compute else cast(Any, delayed(_open)(destination))
+            return cast("zarr.Array[Any] | Delayed", standing_at(destination, mode))
         txn = begun
         plan = replace(plan, units=tuple(map(tuple, txn.settings["units"])))
+        pixels = pixels.kept_rows(txn, None)
     target = Target(txn, txn.format(None), plan.band, qc=qc, uploads=limit)
     done = units_done(target, {None: plan.units}, resume=resume, deep=durable)
     name = f"write-{txn.name}"
@@ -403,18 +403,12 @@ def _codec_of(codec: Any) -> Any:
     return usual_codecs(codec)[0] if isinstance(codec, str) else codec
 
 
-def _commit(
-    target: Target, units: Blocks, subject: Subject | None, written: list[Any]
-) -> zarr.Array[Any]:
+def _commit(target: Target, units: Blocks, subject: Subject | None, written: list[Any]) -> Any:
     txn = target.transaction
     with target.attempt.working():
         if subject is not None:
             put_sheet(target, units, subject)
         node = txn.commit({None: units}, known=noted_by(written))
         if node is not None:
-            return cast("zarr.Array[Any]", open_with_zarr(node, read_only=False))
-        return _open(txn.destination)
-
-
-def _open(path: Any) -> zarr.Array[Any]:
-    return cast("zarr.Array[Any]", open_zarr(path, mode="r+"))
+            return open_with_zarr(node, read_only=False)
+        return open_standing(txn.destination)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
 import shlex
 import shutil
 import struct
 import subprocess
 import sys
-import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -533,12 +531,19 @@ def test_a_path_with_the_names_of_parameters_is_printed_as_it_is(planes: Path, t
     assert f"error: {folder}/nb_workers is a folder of planes" in err
 
 
+@pytest.mark.posix  # a terminal is made of two ends, as POSIX has them
 @pytest.mark.parametrize("size", [(40, 100), (0, 0)], ids=["sized", "without a size"])
 @pytest.mark.usefixtures("planes")
 def test_on_a_terminal_there_is_a_bar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ):
+    import fcntl
+    import pty
+    import termios
+
     monkeypatch.chdir(tmp_path)
+    # Started by tqdm's lock on Python 3.14, it would keep the terminal open as its stderr.
+    resource_tracker.ensure_running()
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     shown = bytearray()
@@ -550,7 +555,7 @@ def test_on_a_terminal_there_is_a_bar(
         except OSError:  # the other end is closed
             pass
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
         with (

@@ -167,12 +167,12 @@ def test_a_certificate_that_nobody_vouches_for_is_an_error(site: Path, tmp_path:
     with serving(site, tmp_path) as (base, _, seen):
         with pytest.raises(ChunkReadError, match=r"cannot be read.*ertificate"):
             io.read_zarr(f"{base}/v2.zarr")
-        # It is not taken if asked for again: obstore asks once, and Python once.
+        # It is not taken if asked for again: obstore asks once, and Python once, on 3.14 twice.
         seen.clear()
         client = as_remote(locate(base, {"headers": {"a": "b"}})).client
         with pytest.raises(OSError, match="ertificate"):
             client.get(f"{base}/stack.tif")
-        assert [kind for kind, _, _ in seen] == ["TLS", "TLS"]
+        assert [kind for kind, _, _ in seen] in (["TLS"] * 2, ["TLS"] * 3)
 
 
 def test_a_server_that_stumbles_at_first_is_asked_again(

@@ -44,6 +44,13 @@ io.pyramid("a.zarr", "p.ome.zarr", levels=2)
 io.export("b.ome.zarr", "b.ome.tif")
 assert (io.imread("b.ome.tif").compute()[0] == planes).all()
 io.imsave("c.tif", array)
+# tifffile and this library read a file by turns, through one descriptor.
+import os
+from scout_dask_io.files.system import read_some_at
+with open("c.tif", "rb") as file:
+    os.lseek(file.fileno(), 3, os.SEEK_SET)
+    assert read_some_at(file.fileno(), 8, memoryview(bytearray(5))) == 5
+    assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 3
 io.preview("b.ome.zarr").save("b.png")
 io.new_zarr("n.zarr", (9, 50, 60), (16, 16, 16), "u2")[:] = planes
 assert (io.open("n.zarr")[:] == planes).all()

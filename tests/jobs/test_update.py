@@ -85,6 +85,60 @@ def test_planes_that_changed_are_found_and_only_their_chunks_written(
     assert not [p for p in tmp_path.iterdir() if "scout-partial" in p.name]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"zarr_format": 3, "shards": (8, 32, 32)},
+        {"ome": True, "levels": 3},
+        {"ome": True, "factors": ((2, 2, 2), (4, 1, 2))},
+    ],
+    ids=str,
+)
+def test_planes_that_did_not_change_are_not_decoded_again(
+    tmp_path: Path, volume: np.ndarray, options: dict[str, Any]
+) -> None:
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    write_planes(src, volume, compression="zlib")
+    io.convert(src, dst, **OPTIONS, **options)
+    for number in (9, 21):
+        file, state = files_of(src)[number], files_of(src)[number].stat()
+        tifffile.imwrite(file, volume[number] + 1, compression="zlib")
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
+    want = fresh(tmp_path, **options)
+    # The pixels of all that are not beside these two, in a lower level, are lost to a reader.
+    for number in {*range(22)} - {8, 9, 20, 21}:
+        file = files_of(src)[number]
+        state, raw = file.stat(), bytearray(file.read_bytes())
+        with tifffile.TiffFile(file) as tif:
+            (start,), (size,) = (
+                getattr(tif.pages[0], n) for n in ("dataoffsets", "databytecounts")
+            )
+        raw[start : start + size] = bytes(size)
+        file.write_bytes(raw)
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    io.update(src, dst, **OPTIONS, **options)
+    assert described(dst) == want
+    assert io.verify(dst).ok
+
+
+@pytest.mark.parametrize("options", [KINDS[0], KINDS[3]], ids=str)
+def test_chunks_that_are_damaged_beside_a_plane_that_changed_are_read_anew(
+    tmp_path: Path, volume: np.ndarray, options: dict[str, Any]
+) -> None:
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    write_planes(src, volume, compression="zlib")
+    io.convert(src, dst, **OPTIONS, **options)
+    again(src, 9, volume[9] + 1)
+    levels = [dst / "0", dst / "1"] if options else [dst]
+    for number, level in enumerate(levels):
+        chunk = level.joinpath(*"200" if not number else "100")
+        chunk.write_bytes(chunk.read_bytes()[::-1])
+    io.update(src, dst, **OPTIONS, **options)
+    assert described(dst) == fresh(tmp_path, **options)
+    assert io.verify(dst).ok
+
+
 @pytest.mark.parametrize("options", [KINDS[0], KINDS[3]], ids=str)
 def test_planes_that_came_went_and_moved_are_what_a_conversion_makes(
     tmp_path: Path, volume: np.ndarray, options: dict[str, Any]
@@ -277,6 +331,30 @@ def test_labels_below_an_image_are_not_lost(tmp_path: Path, volume: np.ndarray) 
     with pytest.raises(TargetExistsError, match="labels"):
         io.update(src, dst, ome=True, **OPTIONS)
     assert "labels" in zarr.open_group(str(dst), mode="r")
+    # The way: moved away, and back; they are those of before.
+    labels = described(dst / "labels")
+    shutil.move(dst / "labels", tmp_path / "labels")
+    io.update(src, dst, ome=True, **OPTIONS)
+    assert described(dst) == fresh(tmp_path, ome=True)
+    shutil.move(tmp_path / "labels", dst / "labels")
+    assert described(dst / "labels") == labels
+    np.testing.assert_array_equal(io.read_zarr(dst / "labels" / "cells").compute(), volume)
+    assert io.verify(dst).ok
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_sheet_is_had_by_converting_again(tmp_path: Path, volume: np.ndarray) -> None:
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    write_planes(src, volume)
+    io.convert(src, dst, qc=True, **OPTIONS)
+    before = described(dst)
+    again(src, 9, volume[9] + 1)
+    with pytest.raises(ArgumentError, match=r"sheet tells of all planes.*overwrite=True for a sh"):
+        io.update(src, dst, qc=True, **OPTIONS)
+    assert described(dst) == before
+    io.convert(src, dst, qc=True, overwrite=True, **OPTIONS)
+    assert described(dst) == fresh(tmp_path, qc=True)
+    assert (tmp_path / "a.zarr.qc.html").exists()
 
 
 def test_the_command_lists_planes_and_updates(tmp_path: Path, volume: np.ndarray) -> None:

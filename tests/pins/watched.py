@@ -25,8 +25,7 @@ import dask
 import tifffile
 
 # What calls import is there before they are made, once for all of them.
-for name in ("distributed", "matplotlib.figure", "matplotlib.backends.backend_svg"):
-    importlib.import_module(name)
+importlib.import_module("distributed")
 
 import scout_dask_io as io  # noqa: E402
 

@@ -172,3 +172,42 @@ def test_readers_that_look_at_every_operation_see_pixels_that_are_old_or_new(
     assert told > 1
     for level, _, after in pairs:
         np.testing.assert_array_equal(by_zarr(level), after)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_other_software_finds_each_chunk_whole_while_an_update_is_put_in(
+    tmp_path: Path, kind: str
+) -> None:
+    here = prepare(tmp_path, kind, shorter=False)
+    old, new = (chunks_of(tmp_path / which / "a.zarr") for which in ("old", "new"))
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    pixels = [
+        [by_zarr(tmp_path / which / level.relative_to(here.parent)) for which in ("old", "new")]
+        for level in levels(here, kind)
+    ]
+    n_new = [0]
+
+    def look() -> None:
+        found = chunks_of(here)
+        assert found.keys() <= old.keys() | new.keys()
+        assert all(found.get(name) in (old.get(name), new.get(name)) for name in found | old)
+        n_new.append(sum(found.get(name) == new.get(name) for name in changed))
+        if n_new[-1] == n_new[-2]:
+            return
+        for level, (before, after) in zip(levels(here, kind), pixels, strict=True):
+            for read in (by_zarr, by_tensorstore):
+                values = read(level)
+                assert ((values == before) | (values == after)).all()
+
+    with injected(Watched(here.parent, look)), dask.config.set(scheduler="sync"):
+        io.update(tmp_path / "planes", here, **OPTIONS, **KINDS[kind])
+    look()
+    # One by one, in one go: what a reader may meet with is some of both, for as long as that takes.
+    assert sorted(set(n_new)) == list(range(len(changed) + 1))
+    assert n_new == sorted(n_new)
+
+
+def chunks_of(path: Path) -> dict[str, bytes]:
+    """Give the files of chunks, which are named by numbers, without looking at anything else."""
+    files = {str(p.relative_to(path)): p for p in path.rglob("*") if p.name[-1].isdigit()}
+    return {n: p.read_bytes() for n, p in files.items() if ".scout" not in n and p.is_file()}

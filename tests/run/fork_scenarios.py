@@ -92,11 +92,9 @@ def hold(folder: Path) -> Iterator[None]:
     import zarr.core.sync
     from dask import config, threaded, tokenize
     from fsspec import asyn
-    from matplotlib.figure import Figure
 
     from scout_dask_io.tiff import open_file, segment_reader
     from scout_dask_io.write import attempt
-    from scout_dask_io.write.qc import sheet
 
     with tqdm(total=1, disable=True):
         locks = [
@@ -108,8 +106,6 @@ def hold(folder: Path) -> Iterator[None]:
             zarr.core.config.config.config_lock,
             tqdm.get_lock().th_lock,
             tempfile._once_lock,
-            Figure._render_lock,
-            sheet._DRAWING,
             attempt._lock,
             open_file._gates_lock,
             segment_reader._tables._lock,

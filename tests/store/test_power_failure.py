@@ -128,7 +128,6 @@ def _standing(path: Path) -> np.ndarray | None:
         return None
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("case", CASES)
 def test_whatever_was_not_synced_is_lost_what_stands_is_old_or_new_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str

@@ -72,7 +72,6 @@ def test_it_says_what_that_on_a_disk_says(
     assert io.info(memory.url).qc_sheet == f"{memory.url}.qc.html"
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("ome", [False, True])
 def test_whatever_write_fails_a_resumed_run_has_the_same(
     memory: Memory, failing: Failing, planes: Path, expected: dict[str, Any], ome: bool

@@ -16,8 +16,6 @@ from scout_dask_io.write.qc.patterns import of_focus, of_intensities, of_stripes
 
 CHUNKS = (8, 64, 64)
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 @cache
 def sample_of(n_z: int = 30, high: int = 160, wide: int = 200, seed: int = 0) -> np.ndarray:

@@ -24,9 +24,11 @@ SATURATED = (4095, 16383, 65535)
 # in planes that are not tiny: a sixteenth of the pixels is still cheap to copy. Distances are
 # odd: stripes of 2, 4 and 8 pixels, as sensors have, would be the same in all pixels looked at.
 GRID, LEAST_STEP, TINY = 256, 5, 64
-# Parts of a piece that are looked at twice while they are in the processor's caches. In smaller
-# ones the calls cost more than a second-level cache that holds them saves.
+# Planes of a piece that are counted with one call each.
 PIECE_NBYTES = 2**21
+# Parts of them that minimum and maximum look at in turn, while a second-level cache holds them. In
+# smaller ones the calls cost more than is saved; in 2 MiB both wait for memory, half as long again.
+PART_NBYTES = 2**19
 # Extents before a record: of planes, the sample, what is beside it, and the grid.
 _HEAD, _N_HEAD = np.dtype("<i8"), 8
 
@@ -229,7 +231,7 @@ class PlaneGatherer:
         As :meth:`_count`, with half of its calls, each of which waits for memory.
         """
         flat = np.ascontiguousarray(planes).reshape(len(planes), -1)
-        low, high = np.minimum.reduce(flat, 1), np.maximum.reduce(flat, 1)
+        low, high = _extremes(flat)
         strange = self._dtype.kind == "f" and not np.isfinite(low + high).all()
         if strange or self._seen_tops or not self._tops.isdisjoint(high.tolist()):
             return False
@@ -241,7 +243,7 @@ class PlaneGatherer:
     def _count(self, at: Any, planes: np.ndarray) -> None:
         """Count whole rows of some planes."""
         flat = np.ascontiguousarray(planes).reshape(len(planes), -1)
-        low, high = np.minimum.reduce(flat, axis=1), np.maximum.reduce(flat, axis=1)
+        low, high = _extremes(flat)
         if self._dtype.kind == "f":
             n_strange = _leave_out_strange(flat, low, high)
             self._n_strange[at] += n_strange
@@ -303,6 +305,25 @@ class PlaneGatherer:
         head = np.array([*arrays[1].shape, beside, below, *arrays[4].shape], _HEAD)
         # numpy's own format takes ten times as long, for its headers.
         return b"".join(array.tobytes() for array in (head, *arrays))
+
+
+def _extremes(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the minimum and the maximum of each row, a part that fits in a cache at a time.
+
+    The last part comes first, as it was read last; what copies the piece begins with the first.
+    """
+    n, size = flat.shape
+    some = max(1, PART_NBYTES // max(1, size * flat.itemsize))
+    wide = max(1, min(size, PART_NBYTES // flat.itemsize))
+    low, high = np.empty((2, n, max(1, -(-size // wide))), flat.dtype)
+    for start in range(0, n, some)[::-1]:
+        for k in range(low.shape[1])[::-1]:
+            part = flat[start : start + some, k * wide : (k + 1) * wide]
+            np.minimum.reduce(part, 1, out=low[start : start + some, k])
+            np.maximum.reduce(part, 1, out=high[start : start + some, k])
+    if low.shape[1] == 1:
+        return low[:, 0], high[:, 0]
+    return np.minimum.reduce(low, 1), np.maximum.reduce(high, 1)
 
 
 def _leave_out_strange(flat: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -1,18 +1,17 @@
 """The sheet of a volume: one HTML file that says at a glance whether the planes are all right.
 
-Nothing is loaded from elsewhere: what matplotlib draws is inline SVG, whose colours are those
+Nothing is loaded from elsewhere: charts and projections are inline SVG, whose colours are those
 of the style sheet. It follows the reader's light or dark scheme, and prints in black on white.
-matplotlib is imported when something is drawn, and its settings are as they were afterwards.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import threading
+import struct
+import zlib
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,35 +19,15 @@ from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.formatting import format_count, format_shape
 from scout_dask_io.core.picture import nice_length
 from scout_dask_io.store.sidecar import FORMAT
+from scout_dask_io.write.qc.chart import Chart, Scale, fitting, label
 from scout_dask_io.write.qc.summary import Projections
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Points of a line, at most: more than a screen has pixels show nothing more.
+# Points of a line, and pixels of a projection: more than a screen has show nothing more.
 N_POINTS = 600
 # In points of a drawing: charts, the projection along z, all of them side by side, the least width.
 WIDTH, PICTURE, SIDE, NARROW = 640, 300, 384, 28
 # Of the projections: dim parts are to be seen too.
 GAMMA = 0.7
-# What is drawn in these becomes the variable of the style sheet.
-COLORS = {"ink": "#1b1f24", "dim": "#626b76", "rule": "#d9dde3", "line": "#1f6feb",
-          "alt": "#b3541e", "bad": "#c62f2f", "warn": "#a86500", "same": "#7a3fc0"}  # fmt: skip
-SETTINGS = {
-    "svg.fonttype": "none", "svg.hashsalt": FORMAT,
-    "font.size": 11, "font.sans-serif": ["DejaVu Sans"], "text.color": COLORS["dim"],
-    "axes.edgecolor": COLORS["dim"], "axes.labelcolor": COLORS["dim"], "axes.labelsize": 11,
-    "axes.titlecolor": COLORS["ink"], "axes.titlelocation": "left", "axes.titlesize": 12,
-    "axes.titleweight": "bold", "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
-    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False,
-    "axes.autolimit_mode": "round_numbers", "axes.xmargin": 0, "axes.ymargin": 0,
-    "grid.color": COLORS["rule"], "xtick.color": COLORS["dim"], "ytick.color": COLORS["dim"],
-    "ytick.major.size": 0, "ytick.minor.size": 0, "xtick.minor.size": 0,
-    "legend.frameon": False, "legend.columnspacing": 1.2, "legend.handlelength": 1.4,
-}  # fmt: skip
-# matplotlib's settings are of the process: of two sheets at once, one waits.
-_DRAWING = threading.Lock()
 
 
 def html_sheet(document: dict[str, Any], projections: Sequence[Projections]) -> str:
@@ -56,12 +35,9 @@ def html_sheet(document: dict[str, Any], projections: Sequence[Projections]) -> 
 
     Well-formed as XML too; of the same document, the same text.
     """
-    from matplotlib import style
-
     n_z = (document["planes"]["shape"] or [1])[-1]
     n_series = len(document["planes"]["min"]) // n_z
-    with _DRAWING, style.context(SETTINGS, after_reset=True):
-        blocks = [_block(document, k, n_z, n_series, found) for k, found in enumerate(projections)]
+    blocks = [_block(document, k, n_z, n_series, found) for k, found in enumerate(projections)]
     more = n_series - len(blocks)
     rest = f'<p class="note">{more:,} more are in the JSON file beside this one.</p>'
     return (
@@ -157,49 +133,53 @@ def _along_z(document: dict[str, Any], first: int, n_z: int, index: list[int]) -
     lows, saturation = values("min", "min"), document["saturation"]
     known = lows[np.isfinite(lows)]
     flat = bool(len(known)) and bool((known == known[0]).all())
-    at_least = f"Largest; least is {_text(known[0])} in every plane" if flat else "Largest"
-    charts = {"Intensity": 170, at_least: 110} | ({} if flat else {"Least": 110})
-    if saturation["n"]:
-        charts[f"Saturated at {saturation['value']:,}, per cent of the pixels"] = 120
-    figure, axes = _charts(WIDTH, charts)
+    at_least = f"Largest; least is {label(known[0])} in every plane" if flat else "Largest"
     x = np.arange(-(-n_z // step)) * step
-    intensity, largest, *others = axes
-    for low, high, alpha, label in (("p01", "p99", 0.16, "1 to 99 %"),
-                                    ("p25", "p75", 0.3, "25 to 75 %")):  # fmt: skip
-        intensity.fill_between(x, values(low, "min"), values(high, "max"), color=COLORS["line"],
-                               alpha=alpha, linewidth=0, label=label)  # fmt: skip
-    _line(intensity, x, values("p50", "mean"), "line", "median")
-    _line(intensity, x, values("mean", "mean"), "alt", "mean", "--")
+    along = Scale(0, max((n_z - 1) // step * step, 1), n=9, whole=True)
+    below = f"plane along {planes['axes'][-1]}"
+
+    def chart(title: str, height: int, y: Scale) -> Chart:
+        return Chart(title, (WIDTH, height), along, y, below)
+
+    parts = {name: values(name, how) for name, how in (
+        ("p01", "min"), ("p25", "min"), ("p50", "mean"), ("mean", "mean"), ("p75", "max"),
+        ("p99", "max"),
+    )}  # fmt: skip
+    most = parts["p99"]
+    # One bright plane among dark ones would press all others to the floor.
+    uneven = np.isfinite(most).any() and np.nanmax(most) > 8 * np.nanmedian(most)
+    intensity = chart("Intensity", 178, _wide(*parts.values(), even=not uneven))
+    intensity.band(x, parts["p01"], most, "line", "1 to 99 %", 0.16)
+    intensity.band(x, parts["p25"], parts["p75"], "line", "25 to 75 %", 0.3)
+    intensity.line(x, parts["p50"], "line", "median")
+    intensity.line(x, parts["mean"], "alt", "mean", dash="6 3")
     same = [i for d in document["duplicates"] for i in d["planes"]]
     marks = {"blank": (document["blank"], "warn"), "identical": (same, "same"),
              "not read": ([f["plane"] for f in document["filled"]], "bad")}  # fmt: skip
-    for label, (found, color) in marks.items():
+    for key, (found, kind) in marks.items():
         # Along the lower edge, as many as there are points.
         if at := sorted({z // step * step for z in places(found)}):
-            above = intensity.get_xaxis_transform()
-            intensity.plot(at, [0.03] * len(at), "^", color=COLORS[color], markersize=7,
-                           label=label, transform=above)  # fmt: skip
-    most = values("p99", "max")
-    # One bright plane among dark ones would press all others to the floor.
-    if np.isfinite(most).any() and np.nanmax(most) > 8 * np.nanmedian(most):
-        _log_axis(intensity)
-    _line(largest, x, values("max", "max"), "alt", "")
-    _log_axis(largest)
+            intensity.marks(at, kind, key)
+    highs = values("max", "max")
+    largest = chart(at_least, 118, _wide(highs))
+    largest.line(x, highs, "alt")
+    charts = [intensity, largest]
     if not flat:  # by itself: beside the largest ones it would lie on the floor
-        _line(others.pop(0), x, lows, "line", "")
-    for ax in others:
-        n_pixels = document["shape"][-1] * document["shape"][-2]
-        _line(ax, x, values("n_saturated", "max") / n_pixels * 100, "bad", "")
-        ax.set_ylim(bottom=0)
-    for ax in axes:
-        ax.set_xlabel(f"plane along {planes['axes'][-1]}", labelpad=1)
-        ax.set_xlim(0, max((n_z - 1) // step * step, 1))
-        ax.locator_params(axis="x", integer=True, nbins=9)
-        ax.xaxis.set_major_formatter(_text)
-        ax.yaxis.set_major_formatter(_text)
-        if ax.get_legend_handles_labels()[1]:
-            ax.legend(loc="lower right", bbox_to_anchor=(1.01, 1), ncols=7)
-    return f"<figure>{_svg(figure, ', '.join(charts))}</figure>"
+        charts.append(chart("Least", 118, fitting(lows)))
+        charts[-1].line(x, lows, "line")
+    if saturation["n"]:
+        shares = values("n_saturated", "max") / (document["shape"][-1] * document["shape"][-2])
+        title = f"Saturated at {saturation['value']:,}, per cent of the pixels"
+        charts.append(chart(title, 128, fitting(shares * 100, low=0)))
+        charts[-1].line(x, shares * 100, "bad")
+    return "".join(f"<figure>{one}</figure>" for one in charts)
+
+
+def _wide(*values: np.ndarray, even: bool = False) -> Scale:
+    """Give a scale that is logarithmic above 10, where there is nothing below 0 and much above."""
+    known = np.concatenate([v[np.isfinite(v)] for v in values])
+    much = not even and known.size and known.min() >= 0 and known.max() > 1000
+    return fitting(known, knee=10 if much else 0)
 
 
 def thinned(values: np.ndarray, step: int, how: str) -> np.ndarray:
@@ -216,71 +196,23 @@ def thinned(values: np.ndarray, step: int, how: str) -> np.ndarray:
     return found
 
 
-def _charts(width: int, charts: dict[str, int]) -> tuple[Figure, list[Axes]]:
-    """Give axes by their titles and heights, one below the other, with room for labels."""
-    from matplotlib.figure import Figure
-
-    left, right, top, bottom = 62, 14, 28, 34
-    whole = sum(charts.values()) + top * len(charts)
-    figure, axes, at = Figure(figsize=(width / 72, whole / 72)), [], whole
-    for title, height in charts.items():
-        at -= top + height
-        box = (left / width, (at + bottom) / whole)
-        size = ((width - left - right) / width, (height - bottom) / whole)
-        axes.append(figure.add_axes((*box, *size)))
-        axes[-1].set_title(title, x=-left / (width - left - right), pad=9)
-        axes[-1].locator_params(axis="y", nbins=5)
-    return figure, axes
-
-
-def _line(ax: Axes, x: np.ndarray, y: np.ndarray, color: str, label: str, how: str = "-") -> None:
-    """Draw a line that is broken where there is no value; a value between two gaps is a dot."""
-    known = np.pad(np.isfinite(y), 1)
-    alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
-    ax.plot(x, y, how, color=COLORS[color], linewidth=1.6, label=label or None,
-            marker="." if alone else "", markevery=alone)  # fmt: skip
-
-
-def _log_axis(ax: Axes) -> None:
-    """Let the axis be logarithmic above 10, where there is nothing below 0 and much above."""
-    low, high = ax.dataLim.intervaly
-    if low >= 0 and high > 1000:
-        ax.set_yscale("symlog", linthresh=10, linscale=1)
-
-
-def _text(value: float, _: float = 0) -> str:
-    if float(value).is_integer() and abs(value) < 1e7:
-        return f"{int(value):,}"
-    return f"{value:.4g}"
-
-
 def _histogram(document: dict[str, Any], series: int) -> str:
     """Draw counts on a logarithmic axis; values are on one too where bins widen tenfold."""
     edges = np.array(document["histogram"]["edges"], np.float64)
     counts = np.array(document["histogram"]["counts"][series])
-    figure, (ax,) = _charts(SIDE, {"Histogram of a sample": 170})
-    # Below one, so that a single count is seen; an empty bin has no height.
-    ax.stairs(np.maximum(counts, 0.5), edges, baseline=0.5, fill=True, color=COLORS["line"],
-              linewidth=0)  # fmt: skip
-    ax.set_yscale("log")
-    ax.set_ylim(0.5, max(10, int(counts.max())) * 1.3)
-    if edges[-1] - edges[-2] > 10 * (edges[1] - edges[0]):
-        ax.set_xscale("symlog", linthresh=max(edges[1] - edges[0], 1))
-    else:
-        ax.locator_params(axis="x", nbins=4)
-    ax.set_xlim(edges[0], edges[-1])
-    ax.xaxis.set_major_formatter(_text)
-    ax.yaxis.set_major_formatter(_text)
-    ax.set_xlabel("value" if document["dtype"].startswith("float") else "grey value", labelpad=1)
-    return f"<figure>{_svg(figure, 'Histogram of a sample')}</figure>"
+    first = float(edges[1] - edges[0])
+    widens = edges[-1] - edges[-2] > 10 * first
+    x = Scale(float(edges[0]), float(edges[-1]), max(first, 1.0) if widens else 0.0, n=5)
+    # A single count is seen, as high as a decade; an empty bin has no height.
+    y = Scale(0, max(10, int(counts.max())) * 1.3, knee=1)
+    kind = "value" if document["dtype"].startswith("float") else "grey value"
+    chart = Chart("Histogram of a sample", (SIDE, 178), x, y, kind)
+    chart.columns(edges, counts, "line")
+    return f"<figure>{chart}</figure>"
 
 
 def _ortho(document: dict[str, Any], found: Projections, n_z: int) -> str:
     """Lay out the projections: xy, zy to its right, zx below, all in proportion to the voxels."""
-    from matplotlib import colormaps
-    from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
-
     size = document["voxel_size_um"] or [None]
     known = None not in size
     vz, vy, vx = size if known else (1.0, 1.0, 1.0)
@@ -292,42 +224,49 @@ def _ortho(document: dict[str, Any], found: Projections, n_z: int) -> str:
     if n_z > 1:
         panels += [(found.zy.T, w + 4, 0, d, h), (found.zx, 0, h + 4, w, d)]
     across, down = (w + 4 + d, h + 4 + d) if n_z > 1 else (w, h)
-    figure = Figure(figsize=(across / 72, down / 72))
-    low, most = contrast_limits([found.xy], (0.5, 99.8), specks_above=95)
-    for image, left, top, width, height in panels:
-        ax = figure.add_axes(
-            (left / across, 1 - (top + height) / down, width / across, height / down)
-        )
-        ax.set_axis_off()
-        ax.imshow(image.astype(np.float32), colormaps["gray"].with_extremes(bad="black"),
-                  PowerNorm(GAMMA, low, most, clip=True), aspect="auto", interpolation="none",
-                  extent=(0, width, height, 0))  # fmt: skip
+    limits = contrast_limits([found.xy], (0.5, 99.8), specks_above=95)
+    # A browser smooths what it enlarges.
+    drawn = "".join(
+        f'<image x="{left}" y="{top}" width="{width}" height="{height}" '
+        f'preserveAspectRatio="none" href="data:image/png;base64,{_png(image, *limits)}"/>'
+        for image, left, top, width, height in panels
+    )
     if known:
         length = nice_length(wide / 3)
         text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
-        ends = (w - 8 - length / wide * w, w - 8)
-        figure.axes[0].plot(ends, (h - 7, h - 7), color="white", linewidth=3)
-        figure.axes[0].text(sum(ends) / 2, h - 12, text, color="white", ha="center", va="bottom",
-                            bbox={"color": "black", "alpha": 0.5, "pad": 1})  # fmt: skip
+        left, middle = w - 8 - length / wide * w, w - 8 - length / wide * w / 2
+        drawn += (
+            f'<rect x="{left:.1f}" y="{h - 9}" width="{w - 8 - left:.1f}" height="3" fill="#fff"/>'
+            f'<text class="bar" x="{middle:.1f}" y="{h - 13}">{text}</text>'
+        )
     note = "Maxima along z, x and y" if n_z > 1 else "Maxima along z"
     note += "; voxels drawn as cubes" if n_z > 1 and not known else ""
-    return f"<figure>{_svg(figure, note)}<figcaption>{note}</figcaption></figure>"
+    return (
+        f'<figure><svg role="img" aria-label="{note}" viewBox="0 0 {across} {down}" '
+        f'width="{across}" height="{down}">{drawn}</svg><figcaption>{note}</figcaption></figure>'
+    )
 
 
-def _svg(figure: Figure, alt: str) -> str:
-    """Give a drawing as an element of the page: no addresses, colours by name."""
-    out = io.StringIO()
-    without = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(out, format="svg", transparent=True, metadata=without)
-    text = out.getvalue().partition("<svg")[2]
-    # Elements are numbered afresh in each drawing, and only hashed names are referred to; a point
-    # is a pixel of the page; a browser smooths what it enlarges.
-    text = re.sub(r' id="[A-Za-z.]+_\d+"| xmlns(:\w+)?="[^"]*"| version="1.1"', "", text)
-    text = re.sub(r'\s+clip-path="[^"]*"', "", text)  # nothing lies outside, but half a line
-    text = re.sub(r"image-rendering:[^;\"]*;?|(?<=\d)pt(?=\")", "", text)
-    for name, color in COLORS.items():
-        text = text.replace(color, f"var(--{name})")
-    return f'<svg role="img" aria-label="{escape(alt)}"{text.replace("xlink:href", "href")}'
+def _png(image: np.ndarray, low: float, high: float) -> str:
+    """Give an image in grey as a PNG file in base64, black where nothing is known."""
+    for axis in (0, 1):
+        step = -(-image.shape[axis] // N_POINTS)
+        if step > 1:
+            image = np.fmax.reduceat(image, range(0, image.shape[axis], step), axis=axis)
+    shown = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1) ** GAMMA
+    grey = np.rint(np.nan_to_num(shown) * 255).astype(np.uint8)
+    rows = np.pad(grey, ((0, 0), (1, 0)))  # each begins with its filter: none
+    n_y, n_x = grey.shape
+    parts = {
+        b"IHDR": struct.pack(">2I5B", n_x, n_y, 8, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(rows.tobytes()),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts.items()
+    )
+    return b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
 
 
 STYLE = """
@@ -353,7 +292,14 @@ h2 { font-size: 17px; margin: 26px 0 8px }
 .pictures { flex: 0 0 384px } .charts { flex: 1 1 480px; min-width: 0 }
 figure { margin: 0 0 14px; break-inside: avoid }
 figcaption { font-size: 13px }
-svg { display: block; max-width: 100%; height: auto } .charts svg { width: 100% }
+.head { display: flex; flex-wrap: wrap; gap: 0 14px; font-size: 12px; color: var(--dim) }
+.head b { flex: 1; color: var(--ink); white-space: nowrap } .head span { white-space: nowrap }
+svg[role] { display: block; max-width: 100%; height: auto } .charts svg[role] { width: 100% }
+text { font-size: 11px; fill: var(--dim); text-anchor: middle } text.y { text-anchor: end }
+text.bar { fill: #fff; stroke: #0008; stroke-width: 3px; paint-order: stroke }
+path.rule, path.axis { fill: none; stroke: var(--rule) } path.axis { stroke: var(--dim) }
+.line { color: var(--line) } .alt { color: var(--alt) } .bad { color: var(--bad) }
+.warn { color: var(--warn) } .same { color: var(--same) }
 table { border-collapse: collapse } td, th { padding: 2px 16px 2px 0; text-align: right }
 th { color: var(--dim); font-weight: 400 }
 footer { margin-top: 24px; padding-top: 10px; border-top: 1px solid var(--rule); font-size: 13px }
