@@ -325,7 +325,8 @@ def uploads_of(
     return WindowedUploads(transaction, limit, running)
 
 
-@lru_cache
+# The threads of a pool end once it is neither kept here nor at work.
+@lru_cache(2)
 def _pool(n: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n + _SPARE, thread_name_prefix="scout-upload")
 
