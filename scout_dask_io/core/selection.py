@@ -45,6 +45,7 @@ class Selection:
         Whether strips and tiles that were never written are zeros.
     check : {"all", "first"}
         Which headers of a stack are read before it is given, the others before their pixels.
+        Readers ask; jobs read all.
 
     Raises
     ------
@@ -84,8 +85,8 @@ class Selection:
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Self:
-        """Give the selection that keyword arguments make, and take its own out of them."""
-        names = [f.name for f in fields(cls) if f.name in options]
+        """Give the selection that a job's keyword arguments make, and take its own out of them."""
+        names = [f.name for f in fields(cls) if f.name in options and f.name != "check"]
         return cls(**{name: options.pop(name) for name in names})
 
     @property

@@ -48,9 +48,14 @@ def test_the_options_of_a_plan_are_the_parameters_of_its_job(
     assert keywords.pop("progress") is False
     found = {f.name: f.default for f in dataclasses.fields(options)}
     if found.pop("selection", None) is not None:
-        chosen = {f.name: f.default for f in dataclasses.fields(Selection)}
+        chosen = {f.name: f.default for f in dataclasses.fields(Selection) if f.name != "check"}
         found |= {**chosen, "names": "check"}  # of a source that is to be converted
     assert found == keywords
+
+
+def test_no_job_takes_what_readers_alone_are_asked(array: Path, tmp_path: Path):
+    with pytest.raises(TypeError, match="check"):
+        plan_convert(array, tmp_path / "b.zarr", check="first")
 
 
 @pytest.mark.parametrize(
