@@ -208,7 +208,6 @@ def test_a_plane_that_changes_between_two_runs_is_converted_again(tmp_path):
     assert_as_converted(src, dst, tmp_path)
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("options", [{"qc": True}, {"ome": True, "levels": 3}], ids=str)
 @pytest.mark.parametrize("changes", [False, True])
 @pytest.mark.parametrize("where", ["run", "publish"])

@@ -342,7 +342,6 @@ def test_labels_below_an_image_are_not_lost(tmp_path: Path, volume: np.ndarray) 
     assert io.verify(dst).ok
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_sheet_is_had_by_converting_again(tmp_path: Path, volume: np.ndarray) -> None:
     src, dst = tmp_path / "planes", tmp_path / "a.zarr"
     write_planes(src, volume)
