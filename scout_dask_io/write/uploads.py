@@ -26,8 +26,11 @@ from scout_dask_io.write.attempt import Cancelled, Running
 
 #: dask's setting of how many requests of a write are under way at once in a process.
 SETTING = "scout_dask_io.uploads"
-#: What it is where it is not set: at 30 ms a request, room for 1,000 chunks a second.
-N_UPLOADS = 32
+#: What it is where it is not set: at 30 ms a request, room for 2,000 chunks a second.
+N_UPLOADS = 64
+#: The bytes that wait for a store, at most: three times what 10 Gbit/s carry in 30 ms. More of them
+#: would share a slow road, on which each request has its time.
+ON_THE_WAY_NBYTES = 128 << 20
 #: The same of a disk that answers slowly, as a network share does, and the bytes that wait there.
 N_ON_DISK, ON_DISK_NBYTES = 16, 32 << 20
 # A disk does so where the quickest of eight took this long: a chunk to a local one takes 0.2 ms.
@@ -71,7 +74,7 @@ def upload_limit(destination: Location, plan: WritePlan) -> UploadLimit | None:
         return UploadLimit(
             min(n, N_ON_DISK), min(room, ON_DISK_NBYTES), plan.nb_workers, on_disk=True
         )
-    return UploadLimit(n, room, plan.nb_workers)
+    return UploadLimit(n, min(room, ON_THE_WAY_NBYTES), plan.nb_workers)
 
 
 class Uploads(Protocol):

@@ -190,8 +190,8 @@ def test_the_window_is_what_the_plan_leaves_of_max_mem_and_only_where_threads_ma
     lab: Lab, tmp_path: Path
 ) -> None:
     there = locate(lab.url, lab.options)
-    assert upload_limit(there, plan_of(100, 60)) == UploadLimit(32, 40, 3)
-    assert upload_limit(there, plan_of(60, 60)) == UploadLimit(32, 0, 3)
+    assert upload_limit(there, plan_of(100, 60)) == UploadLimit(64, 40, 3)
+    assert upload_limit(there, plan_of(60, 60)) == UploadLimit(64, 0, 3)
     with dask.config.set({SETTING: 5}):
         assert upload_limit(there, plan_of(100, 60)) == UploadLimit(5, 40, 3)
     with dask.config.set({SETTING: 1}):
