@@ -321,7 +321,8 @@ def recorded(
     known = json.loads(path.read_text()) if path.exists() else {"rows": [], "runs": []}
     now = {(row["storage"], row["name"]): row for row in rows}
     kept = [r for r in known["rows"] if (r["storage"], r["name"]) not in now]
-    old = [r for r in known["runs"] if (r["storage"], r["case"]) not in now]
+    cases = {name for _, name in now}
+    old = [r for r in known["runs"] if r["case"] not in cases]
     order = {name: n for n, name in enumerate(("s3", "disk", "share"))}
     return sorted([*kept, *rows], key=lambda row: order[row["storage"]]), [*old, *runs]
 
@@ -373,7 +374,7 @@ def main() -> None:
                     result = bench.measure(case, way, latency)
                     of_way[way].append(result)
                     runs.append(
-                        {"case": name, "storage": case.storage, "way": way, "round": n, **result}
+                        {**result, "case": name, "storage": case.storage, "way": way, "round": n}
                     )
                     told = f"{result['wall_s']:.2f} s" if "wall_s" in result else str(result)[:300]
                     print(f"{case.storage}, {name}, {way}: {told}", flush=True)

@@ -12,7 +12,9 @@ from functools import lru_cache
 N_AT_ONCE = 16
 # A disk is slow where the quickest of three took this long, and a second a gigabyte. A chunk comes
 # from a disk in this machine, or from its cache, in 0.1 ms, and a share answers in one or more.
-_SLOW_S, _N_TIMED = 1e-3, 3
+_SLOW_S = 1e-3
+#: Files by which it is told.
+N_TIMED = 3
 _S_A_BYTE = 1e-9
 
 
@@ -22,7 +24,7 @@ class Pace:
     The others of them may have waited for a processor. What their bytes take is left out.
     """
 
-    def __init__(self, slow_s: float = _SLOW_S, n: int = _N_TIMED) -> None:
+    def __init__(self, slow_s: float = _SLOW_S, n: int = N_TIMED) -> None:
         self._slow_s, self._of = slow_s, n
         self._quickest_s, self._n = math.inf, 0
         self.is_slow = False

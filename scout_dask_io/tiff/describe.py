@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from scout_dask_io.core.selection import ALL_PAGES, AS_IT_IS, Selection
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ArgumentError, PathNotFoundError, ScoutIOError, TiffReadError
 from scout_dask_io.files.location import Location, locate_file
+from scout_dask_io.files.pace import N_AT_ONCE, N_TIMED, Pace
 from scout_dask_io.files.requests import WINDOW
 from scout_dask_io.tiff._tifffile import series_pages
 from scout_dask_io.tiff.file_set import find_set_of, has_index, names_others, open_alone
@@ -73,6 +75,8 @@ _PLAIN_TAGS = frozenset(
 )
 #: Files that one thread checks in one go: a thread switch costs as much as a file.
 _BATCH = 64
+# Threads that do so, where files do not wait for their disk.
+_N_WORKERS = 8
 
 
 def describe_plane(
@@ -337,13 +341,25 @@ def _describe_all(
     describe: Callable[..., DescribedFile],
     asked: Location | None,
 ) -> Iterator[DescribedFile | Refused]:
-    n_batch, workers = _BATCH, nb_workers or 8
-    if not paths[0].on_disk:
+    batch = partial(_describe_batch, describe=describe, asked=asked)
+    n_batch, workers = _BATCH, nb_workers or N_AT_ONCE
+    if paths and not paths[0].on_disk:
         # They wait for the store alone.
         n_batch, workers = 1, (nb_workers or WINDOW) if paths[0].serves_threads else 1
+    else:
+        # Whether they wait for a share is told by the first.
+        first, paths = paths[:N_TIMED], paths[N_TIMED:]
+        pace = Pace()
+        for path in first:
+            began = time.perf_counter()
+            yield from batch([path])
+            pace.note(time.perf_counter() - began)
+        if pace.is_slow:
+            n_batch = max(1, min(_BATCH, len(paths) // (2 * workers)))
+        else:
+            workers = min(workers, _N_WORKERS)
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
-    batch = partial(_describe_batch, describe=describe, asked=asked)
     for found in work_ahead(batch, batches, workers, 2 * workers if workers > 1 else 1):
         yield from found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from helpers import make_volume, packs_bits, shared_data, write_planes
 
 import scout_dask_io as io
 from scout_dask_io.errors import ArgumentError, ShapeMismatchError, TiffReadError
+from scout_dask_io.files.pace import Pace
 from scout_dask_io.tiff import describe, ome_xml
 from scout_dask_io.tiff.describe import describe_image, describe_plane, describe_planes
 from scout_dask_io.tiff.file_info import describe_path
@@ -248,3 +250,26 @@ def test_ome_xml_is_parsed_once_here_and_once_by_tifffile_and_not_kept(
         assert len(parsed) == 2
         parsed.clear()
     assert not len(ome_xml._roots)
+
+
+@pytest.mark.parametrize(("slow", "most"), [(True, 16), (False, 1)], ids=["a share", "a disk"])
+def test_headers_of_few_files_are_asked_for_at_once_where_each_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool, most: int
+) -> None:
+    volume = make_volume((3 + 16, 5, 7))
+    write_planes(tmp_path, volume)
+    all_at_once, lock, begun = threading.Barrier(most), threading.Lock(), list[int]()
+    look = describe.describe_plane
+
+    def waits(path: Any, **more: Any) -> Any:
+        with lock:
+            begun.append(len(begun))
+            waits_for_others = begun[-1] >= 3
+        if waits_for_others:
+            all_at_once.wait(30)
+        return look(path, **more)
+
+    monkeypatch.setattr(describe, "describe_plane", waits)
+    monkeypatch.setattr(Pace, "note", lambda pace, *took: setattr(pace, "is_slow", slow))
+    np.testing.assert_array_equal(io.imread_folder(tmp_path).compute(), volume)
+    assert len(begun) == len(volume)
