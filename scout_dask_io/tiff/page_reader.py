@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -220,7 +220,7 @@ def open_pages(
     readers: Sequence[AreaReader],
     options: dict[str, Any] | None,
     opener: Opener | None = None,
-) -> Iterator[tuple[tuple[slice, ...], int, Page | None]]:
+) -> Generator[tuple[tuple[slice, ...], int, Page | None]]:
     """Yield where each page of a region goes, its layout, and the page with its file open.
 
     ``None`` stands for a page of zeros. A file is opened once for a run of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from typing import Any, cast
 
@@ -221,28 +221,30 @@ class TiffSource(Source):
         has_samples = len(region) - n > 2
         table, lead = self._settled(region[:n])
         readers = self._readers(table, region[n:])
-        pages = open_pages(table, lead, readers, self._options, self._opener_of(region[:n]))
         zeros = np.broadcast_to(self.dtype.type(0), (*(1,) * n, *region_shape(region[n:])))
         whole = full_region(zeros.shape[n:])
         first = readers[0]
-        if n and len(readers) == 1 and first.depth > 1:
-            for lead, stack in iter_stacks(first, pages):
-                if stack is None:
-                    yield (*lead, *whole), zeros
-                else:
-                    values = stack if has_samples else stack[..., 0]
-                    yield (*lead, *whole), values[new_axes[1:]]
-            return
-        for place, number, page in pages:
-            if page is None:
-                yield (*place, *whole), zeros
-                continue
-            with naming(page):
-                for where, values in readers[number].pieces(page):
-                    if has_samples:
-                        yield (*place, *where), values[new_axes]
+        opener = self._opener_of(region[:n])
+        # Closed here after an error too: its traceback keeps what it was raised in.
+        with closing(open_pages(table, lead, readers, self._options, opener)) as pages:
+            if n and len(readers) == 1 and first.depth > 1:
+                for lead, stack in iter_stacks(first, pages):
+                    if stack is None:
+                        yield (*lead, *whole), zeros
                     else:
-                        yield (*place, where[0], where[1]), values[..., 0][new_axes]
+                        values = stack if has_samples else stack[..., 0]
+                        yield (*lead, *whole), values[new_axes[1:]]
+                return
+            for place, number, page in pages:
+                if page is None:
+                    yield (*place, *whole), zeros
+                    continue
+                with naming(page):
+                    for where, values in readers[number].pieces(page):
+                        if has_samples:
+                            yield (*place, *where), values[new_axes]
+                        else:
+                            yield (*place, where[0], where[1]), values[..., 0][new_axes]
 
     def _settled(self, lead: Region) -> tuple[PageTable, Region]:
         """Give the table with the pages of a region all known, and where the region is in it."""
@@ -268,13 +270,14 @@ class TiffSource(Source):
         # Pixels lie in the file as they will in memory: no copy is needed.
         readers = cast("list[RawReader]", self._readers(table, inner))
         opener = self._opener_of(region[:n])
-        for place, number, page in open_pages(table, lead, readers, self._options, opener):
-            if page is None:
-                out[place] = 0
-                continue
-            memory = out[place].reshape(-1).view(np.uint8).data
-            with naming(page):
-                readers[number].read_rows(page, memory)
+        with closing(open_pages(table, lead, readers, self._options, opener)) as pages:
+            for place, number, page in pages:
+                if page is None:
+                    out[place] = 0
+                    continue
+                memory = out[place].reshape(-1).view(np.uint8).data
+                with naming(page):
+                    readers[number].read_rows(page, memory)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         region, rest = normalize_index(index, self.shape)

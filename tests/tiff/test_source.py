@@ -15,7 +15,7 @@ import tifffile
 from helpers import make_volume, python, write_planes
 
 from scout_dask_io.errors import SourceChangedError, TiffReadError
-from scout_dask_io.read.tiff import imread_folder
+from scout_dask_io.read.tiff import imread, imread_folder
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.tiff import open_file as files
 from scout_dask_io.tiff import page_reader as area
@@ -480,6 +480,7 @@ def test_a_damaged_strip_in_a_stack_names_its_file(tmp_path):
         list(source.iter_pieces((slice(0, 6), slice(0, 8), slice(0, 9))))
 
 
+@pytest.mark.posix  # reads as the profiler found them, by preadv
 def test_a_read_past_the_end_does_not_depend_on_who_still_holds_the_buffer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -496,3 +497,20 @@ def test_a_read_past_the_end_does_not_depend_on_who_still_holds_the_buffer(
     with open(path, "rb") as file:
         assert files.read_bytes(file.fileno(), 1, 100) == b"bc"
     assert len(held) == 1
+
+
+@pytest.mark.posix  # which files are open is told by /proc
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
+def test_a_file_is_closed_once_reading_it_has_failed_whoever_keeps_the_error(tmp_path: Path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, make_volume((48, 64)), compression="deflate", tile=(16, 16))
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages[0].dataoffsets[0]  # type: ignore[union-attr]
+    raw = bytearray(path.read_bytes())
+    raw[at : at + 8] = b"damaged!"
+    path.write_bytes(raw)
+    lazy = imread(path)
+    with pytest.raises(TiffReadError, match="cannot read") as caught:
+        lazy.compute(scheduler="sync")
+    links = [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    assert str(path) not in [os.readlink(fd) for fd in links if fd.exists()], caught.value
