@@ -104,7 +104,10 @@ def _take_away() -> None:
             raise PermissionError(errno.EACCES, NO_DIRECTORY, os.fspath(path))
         if flags & os.O_CREAT:
             check_name(path)
-        return real_open(path, flags, *args, **kwargs)
+        try:
+            return real_open(path, flags, *args, **kwargs)
+        except NotADirectoryError as err:  # below a file there is nothing
+            raise FileNotFoundError(errno.ENOENT, "there is none", os.fspath(path)) from err
 
     def open_file(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if set(mode) & set("wax"):

@@ -29,7 +29,14 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.files.disk import make_dirs, sync_files, sync_folders
 from scout_dask_io.files.pace import N_AT_ONCE, Pace, pace_of
-from scout_dask_io.files.system import READ, move_to_new, read_some, replace, sync_dir
+from scout_dask_io.files.system import (
+    READ,
+    is_below_a_file,
+    move_to_new,
+    read_some,
+    replace,
+    sync_dir,
+)
 
 if TYPE_CHECKING:
     _Base = Path
@@ -491,6 +498,10 @@ def read_file(path: str | os.PathLike[str], room: Room) -> memoryview | None:
         if os.path.islink(path):  # never fill: the chunk is somewhere else, or was
             raise ChunkReadError(f"{path}: expected a chunk's file, found a link to "
                                  "nothing") from err  # fmt: skip
+        if is_below_a_file(path):
+            raise ChunkReadError(
+                f"{path}: the chunk cannot be opened (a file lies where its folder belongs)"
+            ) from err
         return None
     except OSError as err:
         raise ChunkReadError(f"{path}: the chunk cannot be opened ({err.strerror})") from err

@@ -149,10 +149,23 @@ def sync_file(path: StrPath) -> None:
             os.fsync(fd)
             return
         except OSError as err:
-            if err.errno != errno.EBADF or flags != READ:
+            if err.errno not in (errno.EBADF, errno.EACCES) or flags != READ:
                 raise
         finally:
             os.close(fd)
+
+
+def is_below_a_file(path: StrPath) -> bool:
+    """Tell whether a file lies where a path that was not found has a folder.
+
+    Windows calls that not found too; others say what it is, and are not asked here.
+    """
+    if not WINDOWS and hasattr(os, "O_DIRECTORY"):
+        return False
+    below, above = os.fspath(path), os.path.dirname(path)
+    while above != below and not os.path.lexists(above):
+        below, above = above, os.path.dirname(above)
+    return os.path.lexists(above) and not os.path.isdir(above)
 
 
 def sync_dir(path: StrPath) -> None:
