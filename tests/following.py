@@ -127,7 +127,7 @@ def tree(path: Path, *, units: bool = True) -> dict[str, bytes]:
                 settings = {k: v for k, v in settings.items() if k not in ("units", "passes")}
             told = replace(manifest, written="", job="", records=(), settings=settings)
             data = repr(told).encode() + manifest.records.tobytes()
-        found[str(file.relative_to(path))] = data
+        found[file.relative_to(path).as_posix()] = data
     return found
 
 

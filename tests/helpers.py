@@ -152,7 +152,7 @@ def described(path: Path) -> dict[str, Any]:
     """Give all files of an array or image; of manifests what they say of chunks."""
     found: dict[str, Any] = {}
     for file in sorted(path.rglob("*")):
-        name = str(file.relative_to(path))
+        name = file.relative_to(path).as_posix()
         if not file.is_file():
             continue
         found[name] = file.read_bytes()

@@ -164,7 +164,7 @@ def test_no_message_sends_the_command_line_to_a_function():
         for call in calls:
             if ast.unparse(call.func) == "Way":
                 call.args.clear()
-        if str(path.relative_to(PACKAGE)) in OF_FUNCTIONS:
+        if path.relative_to(PACKAGE).as_posix() in OF_FUNCTIONS:
             continue
         told = [n for c in calls if ast.unparse(c.func).endswith("Error") for n in ast.walk(c)]
         texts = [str(n.value) for n in told if isinstance(n, ast.Constant)]

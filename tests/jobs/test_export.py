@@ -95,7 +95,7 @@ def make_zarr(path: Path, data: np.ndarray, chunks: tuple[int, ...]) -> Path:
 
 
 def files_in(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 @pytest.mark.parametrize("compress", [0, 1])

@@ -30,7 +30,7 @@ def pixels(path: Path) -> dict[str, Any]:
             for name in ("Software", "ImageDescription", "SubIFDs", "TileOffsets"):
                 tags.pop(name, None)
             size = io.voxel_size(file).micrometres
-            found[str(file.relative_to(path))] = (
+            found[file.relative_to(path).as_posix()] = (
                 series.axes,
                 series.asarray().tobytes(),
                 size,

@@ -27,7 +27,7 @@ def below(place: str, but: tuple[str, ...], how: dict[str, Any]) -> dict[str, An
     fs, root = fsspec.core.url_to_fs(place, **how) if "://" in place else (None, place)
     found: dict[str, Any]
     if fs is None:
-        files = {str(p.relative_to(root)): p for p in Path(root).rglob("*") if p.is_file()}
+        files = {p.relative_to(root).as_posix(): p for p in Path(root).rglob("*") if p.is_file()}
         found = {name: p.read_bytes() for name, p in files.items()}
     elif place.startswith("memory:"):
         found = {key[len(root) :].lstrip("/"): fs.store[key].getvalue() for key in fs.store

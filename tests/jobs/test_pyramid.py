@@ -32,7 +32,7 @@ VOLUME = make_volume((13, 70, 50))
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int, int]]:
     """Give every file's bytes, number and time of change."""
     return {
-        str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_ino, p.stat().st_mtime_ns)
+        p.relative_to(folder).as_posix(): (p.read_bytes(), p.stat().st_ino, p.stat().st_mtime_ns)
         for p in sorted(folder.rglob("*"))
         if p.is_file()
     }
@@ -128,7 +128,9 @@ def test_labels_and_channels_of_an_image(tmp_path: Path):
 
 def sizes(folder: Path) -> dict[str, int]:
     """Give the size of every file."""
-    return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()
+    }
 
 
 @pytest.mark.parametrize(("labels", "method"), [(False, "mean"), (True, "mode")])

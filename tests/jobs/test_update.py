@@ -51,7 +51,7 @@ def again(folder: Path, number: int, plane: np.ndarray) -> None:
 
 def inodes(path: Path) -> dict[str, int]:
     found = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    return {str(p.relative_to(path)): p.stat().st_ino for p in found if p.name != "zarr.json"}
+    return {p.relative_to(path).as_posix(): p.stat().st_ino for p in found if p.name != "zarr.json"}
 
 
 def fresh(tmp_path: Path, **options: Any) -> dict[str, Any]:

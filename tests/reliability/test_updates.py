@@ -209,5 +209,5 @@ def test_other_software_finds_each_chunk_whole_while_an_update_is_put_in(
 
 def chunks_of(path: Path) -> dict[str, bytes]:
     """Give the files of chunks, which are named by numbers, without looking at anything else."""
-    files = {str(p.relative_to(path)): p for p in path.rglob("*") if p.name[-1].isdigit()}
+    files = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.name[-1].isdigit()}
     return {n: p.read_bytes() for n, p in files.items() if ".scout" not in n and p.is_file()}

@@ -39,7 +39,7 @@ def rows(volume: np.ndarray, axis: int, start: int, stop: int) -> np.ndarray:
 def stored(path: Path) -> dict[str, bytes]:
     """Give the chunk files of an array, by their names."""
     own = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    return {str(p.relative_to(path)): p.read_bytes() for p in own if p.name != "zarr.json"}
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in own if p.name != "zarr.json"}
 
 
 def node(path: Path, name: str) -> Any:

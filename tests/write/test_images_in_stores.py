@@ -31,7 +31,7 @@ FUSED, APART = (4, 16, 16), (5, 17, 15)
 
 def files(folder: Path) -> dict[str, bytes]:
     return {
-        str(p.relative_to(folder)): p.read_bytes()
+        p.relative_to(folder).as_posix(): p.read_bytes()
         for p in folder.rglob("*")
         if p.is_file() and ".scout" not in p.name
     }

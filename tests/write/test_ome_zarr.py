@@ -64,7 +64,7 @@ def check(path: Path, volume: np.ndarray, levels: Any) -> None:
 def files(folder: Path) -> dict[str, bytes]:
     """Give every file under a folder and what it holds, manifests aside."""
     return {
-        str(p.relative_to(folder)): p.read_bytes()
+        p.relative_to(folder).as_posix(): p.read_bytes()
         for p in sorted(folder.rglob("*"))
         if p.is_file() and ".scout" not in p.name
     }

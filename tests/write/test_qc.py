@@ -108,7 +108,7 @@ def test_other_readers_of_the_array_and_of_its_folder_see_it_alone(tmp_path: Pat
     convert(tmp_path / "planes", tmp_path / "plain.zarr", chunks=CHUNKS)
 
     def inside(path: Path) -> list[str]:
-        return sorted(str(p.relative_to(path)) for p in path.rglob("*"))
+        return sorted(p.relative_to(path).as_posix() for p in path.rglob("*"))
 
     assert inside(tmp_path / "a.zarr") == inside(tmp_path / "plain.zarr")
 

@@ -51,7 +51,7 @@ CODECS: list[Any] = [
 def tree(path: Path) -> dict[str, bytes]:
     """Every file below a directory, hidden ones too, with its bytes."""
     return {
-        os.path.relpath(file, path): file.read_bytes()
+        file.relative_to(path).as_posix(): file.read_bytes()
         for file in (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
         if file.exists()  # a dangling link does not
     }
