@@ -342,7 +342,7 @@ def _describe_all(
     asked: Location | None,
 ) -> Iterator[DescribedFile | Refused]:
     batch = partial(_describe_batch, describe=describe, asked=asked)
-    n_batch, workers = _BATCH, nb_workers or N_AT_ONCE
+    n_batch, workers = _BATCH, nb_workers or _N_WORKERS
     if paths and not paths[0].on_disk:
         # They wait for the store alone.
         n_batch, workers = 1, (nb_workers or WINDOW) if paths[0].serves_threads else 1
@@ -355,9 +355,8 @@ def _describe_all(
             yield from batch([path])
             pace.note(time.perf_counter() - began)
         if pace.is_slow:
+            workers = nb_workers or N_AT_ONCE
             n_batch = max(1, min(_BATCH, len(paths) // (2 * workers)))
-        else:
-            workers = min(workers, _N_WORKERS)
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
     for found in work_ahead(batch, batches, workers, 2 * workers if workers > 1 else 1):

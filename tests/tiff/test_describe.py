@@ -273,3 +273,23 @@ def test_headers_of_few_files_are_asked_for_at_once_where_each_waits(
     monkeypatch.setattr(Pace, "note", lambda pace, *took: setattr(pace, "is_slow", slow))
     np.testing.assert_array_equal(io.imread_folder(tmp_path).compute(), volume)
     assert len(begun) == len(volume)
+
+
+def test_as_many_threads_as_are_asked_for_read_headers_on_a_disk_that_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = make_volume((3 + 12, 5, 7))
+    write_planes(tmp_path, volume)
+    all_at_once, names = threading.Barrier(12), sorted(p.name for p in tmp_path.iterdir())
+    look = describe.describe_plane
+
+    def waits(path: Any, **more: Any) -> Any:
+        if names.index(path.name) >= 3:
+            all_at_once.wait(30)
+        return look(path, **more)
+
+    monkeypatch.setattr(describe, "describe_plane", waits)
+    monkeypatch.setattr(describe, "_BATCH", 1)
+    monkeypatch.setattr(Pace, "note", lambda pace, *took: setattr(pace, "is_slow", False))
+    lazy = io.imread_folder(tmp_path, nb_workers=12)
+    np.testing.assert_array_equal(lazy.compute(), volume)
