@@ -165,7 +165,7 @@ def _scale_bar(
 
 
 def png_bytes(image: np.ndarray) -> bytes:
-    """Give an ``(y, x, 3)`` uint8 image as a PNG file."""
+    """Give an ``(y, x, 3)`` uint8 image, or a ``(y, x)`` one in grey, as a PNG file."""
     out = io.BytesIO()
     Image.fromarray(image).save(out, "PNG", optimize=True)
     return out.getvalue()

@@ -6,8 +6,6 @@ of the style sheet. It follows the reader's light or dark scheme, and prints in 
 
 from __future__ import annotations
 
-import struct
-import zlib
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
@@ -17,7 +15,7 @@ import numpy as np
 
 from scout_dask_io.core.contrast import contrast_limits
 from scout_dask_io.core.formatting import format_count, format_shape
-from scout_dask_io.core.picture import nice_length
+from scout_dask_io.core.picture import nice_length, png_bytes
 from scout_dask_io.store.sidecar import FORMAT
 from scout_dask_io.write.qc.chart import Chart, Scale, fitting, label
 from scout_dask_io.write.qc.summary import Projections
@@ -255,18 +253,7 @@ def _png(image: np.ndarray, low: float, high: float) -> str:
             image = np.fmax.reduceat(image, range(0, image.shape[axis], step), axis=axis)
     shown = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1) ** GAMMA
     grey = np.rint(np.nan_to_num(shown) * 255).astype(np.uint8)
-    rows = np.pad(grey, ((0, 0), (1, 0)))  # each begins with its filter: none
-    n_y, n_x = grey.shape
-    parts = {
-        b"IHDR": struct.pack(">2I5B", n_x, n_y, 8, 0, 0, 0, 0),
-        b"IDAT": zlib.compress(rows.tobytes()),
-        b"IEND": b"",
-    }
-    chunks = (
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in parts.items()
-    )
-    return b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
+    return b64encode(png_bytes(grey)).decode()
 
 
 STYLE = """
