@@ -473,7 +473,3 @@ class ScanReport(JobReport):
 def _place_text(place: Place) -> str:
     found = ", ".join(f"{a} {v:,.6g}" for a, v in zip("zyx", place, strict=True) if v is not None)
     return f"at {found} micrometres"
-
-
-def _some(names: Sequence[str]) -> str:
-    return joined(", ", names, _NAMED)

@@ -227,7 +227,7 @@ class RemoteTransaction:
             whole = False
         if whole == begun.name and begun._lies_whole():
             # It was cut off while it was published: all is in, but for metadata perhaps.
-            _put_documents(path, begun._documents())
+            _put_documents(path, _documents_of(found))
             begun._clear_up(name for name, _ in (path / JOURNAL_NAME).find())
             return None
         return begun
@@ -480,7 +480,7 @@ class RemoteTransaction:
         if shared is not None and not shared.root.on_disk:
             as_remote(shared.root).copy_below(self.array(0))
             shared.check()
-        documents = self._documents(stored)
+        documents = _documents_of(stored)
         for level, (shape, records) in arrays.items():
             noted = level_settings(settings, level, shape)
             documents[_below(level, MANIFEST_NAME)] = manifest_bytes(records, noted, self.name)
@@ -496,11 +496,6 @@ class RemoteTransaction:
             documents = group
         self._clear_up(name for name, _ in notes)
         return self._as_put(documents, "array" if describe is None else "group")
-
-    def _documents(self, stored: Mapping[str, Any] | None = None) -> dict[str, bytes]:
-        """Give the metadata of the arrays, by their names below the destination."""
-        texts = (self.settings if stored is None else stored)["metadata"]
-        return {name: text.encode() for name, text in texts.items()}
 
     def _clear_up(self, notes: Iterable[str]) -> None:
         """Remove the journal and the marker, which goes with the last notes."""
@@ -564,6 +559,11 @@ def _finish_clearing(
         clear(path, keep_marker=True, names=names)
         whole = {k: v for k, v in stored.items() if k != "clearing"}
         (path / MARKER_NAME).write(json.dumps(whole).encode())
+
+
+def _documents_of(settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """Give the metadata of the arrays of a write, by their names below the destination."""
+    return {name: text.encode() for name, text in settings["metadata"].items()}
 
 
 def _put_documents(path: RemoteLocation, documents: Mapping[str, bytes]) -> None:
