@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,8 @@ class Bench:
         elif case.storage == "share":
             result["storage"] = share.read_counts(counts)
         if case.case == "write" and way != "bare" and "wall_s" in result:
-            result["value"] = self.written(request)
+            with suppress(ImportError):  # of TensorStore: then what was written is not compared
+                result["value"] = self.written(request)
         if case.case in ("write", "ome") and not case.replaces:
             self.remove(request["array"])
         return result
