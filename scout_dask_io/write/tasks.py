@@ -37,6 +37,7 @@ from scout_dask_io.core.plan import WritePlan, slab_nbytes
 from scout_dask_io.core.source import ArraySource, PiecesSource, ReadAhead, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import Location
+from scout_dask_io.files.pace import N_AT_ONCE
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks, runs_here
@@ -468,6 +469,7 @@ def run_write(
                 final,
                 graph.units,
                 nb_workers=_n_threads(plan, target),
+                n_threads=0 if graph.ahead is None else _n_waiting(plan, target),
                 already=graph.already,
                 report=report,
                 attempt=target.attempt,
@@ -504,6 +506,19 @@ def _n_threads(plan: WritePlan, target: Target) -> int:
     limit = target.uploads
     waits = limit is not None and not limit.on_disk and plan.route == "source"
     return plan.nb_workers * (3 if waits else 1)
+
+
+def _n_waiting(plan: WritePlan, target: Target) -> int:
+    """Give how many units may be begun where a disk is waited for, within ``max_mem``.
+
+    All units of a slab take their rows of a plane once it is there: they are decoded when the
+    last plane comes. More would ask for planes of the next slab.
+    """
+    if target.uploads is None:
+        return 0
+    room = plan.max_mem - plan.projected_mem - target.uploads.nbytes
+    more = room // max(plan.projected_mem // plan.nb_workers, 1)
+    return min(plan.nb_workers + more, math.prod(map(len, plan.units[-2:])), N_AT_ONCE)
 
 
 def _waiting(
