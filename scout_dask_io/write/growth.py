@@ -157,7 +157,8 @@ class Growth:
             slab.done = set(slab.units) - left
             slab.planes = self._noted(slab)
             slab.littered = held and slab.done != set(slab.units)
-            slab.stale = bool(slab.done) and not slab.planes
+            # One that ended with the room for planes was made of fewer than it has by now.
+            slab.stale = bool(slab.done) and slab.planes.keys() != set(slab.places())
         self.show()
 
     @property
