@@ -47,7 +47,7 @@ from scout_dask_io.run.progress import Followed, FollowReporter
 from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.store.unfinished import ADOPTS
-from scout_dask_io.tiff.arrival import Arrivals, FileState, state_of
+from scout_dask_io.tiff.arrival import Arrivals, FileState, Poll, state_of
 from scout_dask_io.tiff.describe import describe_plane
 from scout_dask_io.tiff.metadata import Stated
 from scout_dask_io.tiff.page_layout import FILE, NO_FILE, FileTable
@@ -136,12 +136,15 @@ class Follower:
         self._first: DescribedFile | None = None
         #: Why the folder could not be listed last.
         self._trouble = ""
-        #: Whether the file is there that says that no plane is to come.
-        self._is_over = False
+        #: Whether the file that says that no plane is to come was there before the last poll, and
+        #: whether all that this has found are whole.
+        self._is_ending = self._is_over = False
         self._growth: Growth | None = None
         self._told: Followed | None = None
         self._told_s = -math.inf
         self._next_poll_s = self._stirred_s = how.clock()
+        #: When a file that waits has settled, between two polls.
+        self._due_s = math.inf
         self._arrived_s = how.clock()
         #: How long reading headers has taken in the last poll.
         self._described_s = 0.0
@@ -193,6 +196,8 @@ class Follower:
             now_s = clock()
             if now_s >= self._next_poll_s:
                 self._poll(now_s)
+            elif now_s >= self._due_s:
+                self._take_in(self._arrivals.settle(now_s), now_s)
             if self._growth is None and self._placed:
                 self._growth = self._begin()
             if self._growth is not None:
@@ -211,7 +216,8 @@ class Follower:
                 self._stirred_s = clock()
             elif clock() - self._stirred_s > self._how.idle_s:
                 raise self._idle()
-            self._how.pause(running, max(0.0, self._next_poll_s - clock()))
+            next_s = min(self._next_poll_s, self._due_s)
+            self._how.pause(running, max(0.0, next_s - clock()))
 
     def _poll(self, now_s: float) -> None:
         until = self._how.until
@@ -225,15 +231,22 @@ class Follower:
             self._next_poll_s = now_s + max(self._how.poll_s, _RETRY_S)
             return
         self._trouble = ""
-        self._is_over = over and not self._arrivals.n_waiting
+        self._is_ending = over
+        self._take_in(found, now_s)
+        took_s = self._how.clock() - now_s - self._described_s
+        self._next_poll_s = now_s + max(self._how.poll_s, _REST * took_s)
+
+    def _take_in(self, found: Poll, now_s: float) -> None:
+        """Take in what a look at the folder found, and say when the next has settled."""
         if found.stirred:
             self._stirred_s = now_s
+        self._is_over = self._is_ending and not self._arrivals.n_waiting
         if found.whole or found.lost:
             self._arrived_s = now_s
             self._check(found.whole)
             self._place()
-        took_s = self._how.clock() - now_s - self._described_s
-        self._next_poll_s = now_s + max(self._how.poll_s, _REST * took_s)
+        due_s = self._arrivals.due_s
+        self._due_s = due_s if due_s > now_s else math.inf
 
     def _check(self, names: tuple[str, ...]) -> None:
         """Refuse planes that do not fit the first, or of which there are too many."""
@@ -297,7 +310,7 @@ class Follower:
     def _lose(self, names: tuple[str, ...]) -> bool:
         """Take in that planes changed or went; tell whether any did."""
         if names:
-            self._is_over = False  # until the next poll finds all of them whole
+            self._is_ending = self._is_over = False  # until a poll has found all of them
             self._stirred_s = self._how.clock()
             self._place()
         return bool(names)
