@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -199,7 +199,7 @@ class Follower:
             elif now_s >= self._due_s:
                 self._take_in(self._arrivals.settle(now_s), now_s)
             if self._growth is None and self._placed:
-                self._growth = self._begin()
+                self._growth = self._begin(self._expected_plan(self._options))
             if self._growth is not None:
                 self._write(self._growth)
                 self._tell()
@@ -364,9 +364,8 @@ class Follower:
             )
         return plan
 
-    def _begin(self, plan: ConvertPlan | None = None) -> Growth:
-        """Begin the write of all planes, or go on with it."""
-        plan = plan or self._expected_plan(self._options)
+    def _begin(self, plan: ConvertPlan, own: Iterable[int] = ()) -> Growth:
+        """Begin the write of all planes, or go on with it; ``own`` units this run has written."""
         self._take_over(plan)
         begun = plan.begin()
         if begun is None:
@@ -377,7 +376,7 @@ class Follower:
         settings = txn.note(**{ADOPTS: list(_OPEN)})
         group = _first_levels(settings["attributes"], n_levels) if self._options.ome else None
         excerpt = Growing(growing, group, is_open=not self._is_closed)
-        return Growth(begun.target, begun.undone, excerpt, plan.write.nb_workers)
+        return Growth(begun.target, begun.undone, excerpt, plan.write.nb_workers, own)
 
     def _take_over(self, plan: ConvertPlan) -> None:
         """Make a write that convert was finishing one that is followed again.
@@ -428,8 +427,8 @@ class Follower:
         if settings is not None:
             growth.end()
             growth.txn.note(**settings)
-            with suppress(ResumeError):
-                self._growth = self._begin(plan)
+            with suppress(ResumeError), growth.written_here():
+                self._growth = self._begin(plan, growth.own)
                 self._looked_at = (-1, -1)
                 return None
         if not self._is_closed:
@@ -445,9 +444,8 @@ class Follower:
         """Have convert finish the write; ``None`` where a plane has changed after all."""
         if self._lose(self._arrivals.recheck(self._how.clock())):
             return None
-        how, txn = self._options, growth.txn
-        ours = growth.excerpt.is_shown()
-        plan = self._plan(resume=True, overwrite=how.overwrite or ours)
+        txn, ours = growth.txn, growth.excerpt.is_shown()
+        plan = self._plan(overwrite=self._options.overwrite or ours)
         token = self._checked_token(plan, growth)
         if token is None and self._lose(self._arrivals.recheck(self._how.clock())):
             return None
@@ -455,7 +453,7 @@ class Follower:
         if token is not None:
             txn.keep(None, _FOLLOWED, str(txn.settings["source"]).encode())
             txn.note(source=hashlib.sha256(token.encode()).hexdigest(), **{ADOPTS: list(_OPEN)})
-            with suppress(ResumeError):
+            with suppress(ResumeError), growth.written_here():
                 return plan.run()
         return self._anew(growth)
 
@@ -466,10 +464,15 @@ class Follower:
             f"{self._root}: the whole folder reads otherwise than its first planes told, and is "
             "converted anew"
         )
-        return self._plan(resume=False, overwrite=True).run()
+        how = replace(self._options, resume=False, overwrite=True)
+        return plan_with(self._root, self._destination, how).run()
 
-    def _plan(self, *, resume: bool, overwrite: bool) -> ConvertPlan:
-        how = replace(self._options, resume=resume, overwrite=overwrite)
+    def _plan(self, *, overwrite: bool) -> ConvertPlan:
+        """Give the plan that finishes the write, by the headers that were read of whole files."""
+        whole = self._placement.kind == "dataset"
+        known = {(a.file.file.path, whole): a.file for a in self._arrivals.whole.values()}
+        selection = replace(self._options.selection, known=known)
+        how = replace(self._options, resume=True, overwrite=overwrite, selection=selection)
         return plan_with(self._root, self._destination, how)
 
     def _checked_token(self, plan: ConvertPlan, growth: Growth) -> str | None:
