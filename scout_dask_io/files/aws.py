@@ -8,9 +8,10 @@ What they mean: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpo
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -130,9 +131,12 @@ def _region(name: str, settings: Mapping[str, Any], config: Mapping[str, Any]) -
     usual = str(config.get("region") or "us-east-1")
     if settings.get("endpoint"):
         return usual  # most software's servers take any
+    asked = urllib.request.Request(f"https://s3.amazonaws.com/{name}", method="HEAD")
     try:
-        asked = http.client.HTTPSConnection("s3.amazonaws.com", timeout=10)
-        asked.request("HEAD", f"/{name}")
-        return asked.getresponse().getheader("x-amz-bucket-region") or usual
+        with urllib.request.build_opener().open(asked, timeout=10) as answer:
+            headers = answer.headers
+    except urllib.error.HTTPError as err:  # whom it is forbidden is told it too
+        headers = err.headers
     except OSError:
         return usual
+    return headers.get("x-amz-bucket-region") or usual

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in (
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
         "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
+        "no_proxy", "NO_PROXY", "HTTPS_PROXY",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -98,3 +101,22 @@ def test_a_profile_that_is_not_there_is_named(tmp_path: Path) -> None:
     says(tmp_path, "[profile lab]\n")
     with pytest.raises(ArgumentError, match=r"s3://b/a\.zarr: .*\(other\)"):
         io.read_zarr("s3://b/a.zarr", storage_options={"profile": "other"})
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    def do_CONNECT(self) -> None:
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        self.send_error(403)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_region_is_asked_for_by_the_proxy_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Proxy) as proxy:
+        proxy.asked = []  # type: ignore[attr-defined]
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.server_address[1]}")
+        assert completed(access_key_id="k")["region"] == "us-east-1"
+        proxy.shutdown()
+        assert proxy.asked == ["s3.amazonaws.com:443"]  # type: ignore[attr-defined]
