@@ -89,6 +89,8 @@ _RETRIES_OF_HALVES = 4
 _TIMEOUT = "300s"
 _CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)")
 _FORBIDDEN = re.compile("status code: 40[13]")
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_ANSWER = re.compile(r"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
 # The process in which obstore was first used; its threads do not live on in a forked child.
 _begun_in: list[int] = []
 # Those that were reached, by name and options, with their connections.
@@ -292,9 +294,11 @@ class Bucket:
         return [b.result() for b in [self.begin(key, *span) for span in ranges]]
 
     def about(self, key: str) -> dict[str, Any]:
-        """Give what the store says of an object."""
+        """Give what the store says of an object; a bucket is none."""
         import obstore
 
+        if not self._path(key):
+            raise FileNotFoundError(f"{key} is a bucket and no object")
         return _asked_again(lambda: self._entry(obstore.head(self.store, self._path(key))))
 
     def put(self, key: str, data: bytes, *, new: bool = False) -> None:
@@ -479,9 +483,13 @@ def _own_errors() -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, exceptions.BaseError, ValueError) as err:
-        text = str(err).partition("\n\nDebug source:")[0]
+        text = _in_short(str(err).partition("\n\nDebug source:")[0])
         kind: type[Exception] = OSError
-        if isinstance(err, FileNotFoundError) or "NoSuchBucket" in text:
+        if "NoSuchBucket" in text:
+            text = (
+                "there is no such bucket: check its name, or make it by what administers the store"
+            )
+        elif isinstance(err, FileNotFoundError):
             kind = FileNotFoundError
         elif isinstance(err, forbidden) or _FORBIDDEN.search(text):  # of lists it says so in words
             kind = PermissionError
@@ -492,6 +500,16 @@ def _own_errors() -> Iterator[None]:
         elif isinstance(err, (exceptions.AlreadyExistsError, exceptions.PreconditionError)):
             kind = FileExistsError
         raise kind(text) from None
+
+
+def _in_short(text: str) -> str:
+    """Give an error's text with what the server says of it in words, for its XML."""
+    before, xml, after = text.partition("<?xml")
+    found = _ANSWER.search(after)
+    if not xml or found is None:
+        return text
+    code, message = found.groups()
+    return f"{before.rstrip(': ')}: {code}" + (f", {message}" if message else "")
 
 
 @lru_cache
