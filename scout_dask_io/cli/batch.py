@@ -146,6 +146,8 @@ def is_folder_of_many(dst: str, n_sources: int, storage_options: Mapping[str, An
     elif place.on_disk and not ends and not place.is_folder:
         why = f"is not there: make it, or give {dst}/ to have it made"
     if why:
+        if dst.isdigit():
+            why += ". Numbers of one option have commas between them, as in --chunks 16,128,128"
         raise ArgumentError(f"several sources go into a folder, and {dst} {why}")
     return True
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from scout_dask_io.core.messages import Option
@@ -46,6 +47,9 @@ class Selection:
     check : {"all", "first"}
         Which headers of a stack are read before it is given, the others before their pixels.
         Readers ask; jobs read all.
+    known : mapping
+        What headers say that were read before, by the path of the file and whether its OME-XML
+        counts; who gives it sees to it that the files are as they were. Not asked for outside.
 
     Raises
     ------
@@ -67,6 +71,7 @@ class Selection:
     pages: str | None = None
     allow_sparse: bool = False
     check: str = "all"
+    known: Mapping[tuple[str, bool], Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -86,7 +91,8 @@ class Selection:
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Self:
         """Give the selection that a job's keyword arguments make, and take its own out of them."""
-        names = [f.name for f in fields(cls) if f.name in options and f.name != "check"]
+        own = ("check", "known")
+        names = [f.name for f in fields(cls) if f.name in options and f.name not in own]
         return cls(**{name: options.pop(name) for name in names})
 
     @property

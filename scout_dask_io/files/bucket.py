@@ -8,7 +8,6 @@ use it, and goes by fsspec.
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
 import os
 import re
@@ -17,12 +16,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.errors import ArgumentError
+from scout_dask_io.files import aws
 from scout_dask_io.files.clouds import HTTP, provider_of, store_at
 from scout_dask_io.files.requests import WINDOW, FileSystem, RangeAnswer, settled
 
@@ -90,6 +89,8 @@ _RETRIES_OF_HALVES = 4
 _TIMEOUT = "300s"
 _CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)")
 _FORBIDDEN = re.compile("status code: 40[13]")
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_ANSWER = re.compile(r"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
 # The process in which obstore was first used; its threads do not live on in a forked child.
 _begun_in: list[int] = []
 # Those that were reached, by name and options, with their connections.
@@ -159,7 +160,9 @@ def bucket_of(url: str, options: Mapping[str, Any]) -> Bucket | None:
     given = (f"{scheme}://{name}", repr(sorted(options.items())))
     found = _buckets.get(given)
     if found is None:
-        settings = _settings(options) if provider is None else provider.settings_of(options)
+        settings = (
+            _settings(name, options, url) if provider is None else provider.settings_of(options)
+        )
         if settings is None:
             return None
         _begun_in[:] = [os.getpid()]
@@ -180,28 +183,35 @@ def bucket_of(url: str, options: Mapping[str, Any]) -> Bucket | None:
     return found
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Give what obstore is told; ``None`` where it cannot be told it."""
+def _settings(name: str, options: Mapping[str, Any], url: str) -> dict[str, Any] | None:
+    """Give what obstore is told; ``None`` where it cannot be told it.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such profile.
+    """
     found: dict[str, Any] = {}
     client_kwargs = dict(options.get("client_kwargs") or {})
     config = dict(options.get("config_kwargs") or {})
     retries = dict(config.pop("retries", None) or {})
-    for name in ("connect_timeout", "read_timeout", "max_pool_connections"):
-        config.pop(name, None)
+    for ignored in ("connect_timeout", "read_timeout", "max_pool_connections"):
+        config.pop(ignored, None)
     if config or set(client_kwargs) - set(_CLIENT_NAMES):
         return None
-    if any(options.get(name) for name in _OF_S3FS):
+    if any(options.get(own) for own in _OF_S3FS):
         return None
-    for name, value in options.items():
-        if (name in _NAMES or name in _OWN) and value is not None:
-            found[_NAMES.get(name, name)] = value
-    for name, value in client_kwargs.items():
-        found.setdefault(_CLIENT_NAMES[name], value)
+    for option, value in options.items():
+        if (option in _NAMES or option in _OWN) and value is not None:
+            found[_NAMES.get(option, option)] = value
+    for option, value in client_kwargs.items():
+        found.setdefault(_CLIENT_NAMES[option], value)
     if found.pop("skip_signature", False):
         found["skip_signature"] = True
     if found.pop("request_payer", False):
         found["request_payer"] = True
-    endpoint = found.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+    aws.complete(name, found, options.get("profile"), url)
+    endpoint = found.get("endpoint", "")
     if options.get("use_ssl") is False and not endpoint:
         return None
     client = {"timeout": _TIMEOUT, **(found.get("client_options") or {})}
@@ -211,84 +221,17 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any] | None:
     found["client_options"] = client
     # Each of the client's tries is made again by s3fs; here there is one who tries.
     found.setdefault("retry_config", {"max_retries": 2 * n if n else _RETRIES})
-    found["profile"] = options.get("profile")
     return found
 
 
 def _made(name: str, settings: dict[str, Any], url: str) -> Bucket:
     from obstore.store import S3Store
 
-    profile = settings.pop("profile")
-    has_keys = "access_key_id" in settings or "AWS_ACCESS_KEY_ID" in os.environ
-    if not settings.get("skip_signature") and (profile or not has_keys):
-        settings["credential_provider"] = _credentials(profile, url)
-    if settings.get("credential_provider", 0) is None:
-        del settings["credential_provider"]
-    if "region" not in settings:
-        settings["region"] = _region(name, settings, profile)
     try:
         one_by_one = S3Store(name, disable_bulk_delete=True, **settings)
         return Bucket(name, S3Store(name, **settings), one_by_one)
     except Exception as err:  # obstore has a family of errors, and Python's own
         raise ArgumentError(f"{url}: storage_options do not fit: {err}") from err
-
-
-def _credentials(profile: str | None, url: str) -> Callable[[], dict[str, Any]] | None:
-    """Give what finds keys as all software of AWS does; ``None`` to leave it to obstore.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such profile, or nothing here reads it.
-    """
-    if importlib.util.find_spec("botocore") is None:
-        if profile is None:
-            return None
-        raise ArgumentError(
-            f"{url}: profile={profile!r} takes botocore, which comes with "
-            "pip install 'scout-dask-io[s3]'; or give key and secret"
-        )
-    import botocore.session
-    from botocore.exceptions import BotoCoreError
-
-    session = botocore.session.Session(profile=profile)
-    try:
-        session.get_scoped_config()
-    except BotoCoreError as err:
-        raise ArgumentError(f"{url}: {err}") from err
-
-    def provide() -> dict[str, Any]:
-        found = session.get_credentials()
-        if found is None:
-            raise PermissionError(
-                "no credentials were found: give key and secret, or a profile, "
-                "or anon=True for a public bucket"
-            )
-        keys = found.get_frozen_credentials()
-        return {
-            "access_key_id": keys.access_key,
-            "secret_access_key": keys.secret_key,
-            "token": keys.token,
-            # Those that end are renewed by botocore, which is asked again.
-            "expires_at": datetime.now(UTC) + timedelta(minutes=10) if keys.token else None,
-        }
-
-    return provide
-
-
-def _region(name: str, settings: Mapping[str, Any], profile: str | None) -> str:
-    """Give the region of a bucket: as the environment has it, or as AWS says without a key."""
-    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        if os.environ.get(variable):
-            return os.environ[variable]
-    if settings.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL"):
-        return "us-east-1"  # other software's servers take any
-    try:
-        asked = http.client.HTTPSConnection("s3.amazonaws.com", timeout=10)
-        asked.request("HEAD", f"/{name}")
-        return asked.getresponse().getheader("x-amz-bucket-region") or "us-east-1"
-    except OSError:
-        return "us-east-1"
 
 
 class Bucket:
@@ -351,9 +294,11 @@ class Bucket:
         return [b.result() for b in [self.begin(key, *span) for span in ranges]]
 
     def about(self, key: str) -> dict[str, Any]:
-        """Give what the store says of an object."""
+        """Give what the store says of an object; a bucket is none."""
         import obstore
 
+        if not self._path(key):
+            raise FileNotFoundError(f"{key} is a bucket and no object")
         return _asked_again(lambda: self._entry(obstore.head(self.store, self._path(key))))
 
     def put(self, key: str, data: bytes, *, new: bool = False) -> None:
@@ -538,9 +483,13 @@ def _own_errors() -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, exceptions.BaseError, ValueError) as err:
-        text = str(err).partition("\n\nDebug source:")[0]
+        text = _in_short(str(err).partition("\n\nDebug source:")[0])
         kind: type[Exception] = OSError
-        if isinstance(err, FileNotFoundError) or "NoSuchBucket" in text:
+        if "NoSuchBucket" in text:
+            text = (
+                "there is no such bucket: check its name, or make it by what administers the store"
+            )
+        elif isinstance(err, FileNotFoundError):
             kind = FileNotFoundError
         elif isinstance(err, forbidden) or _FORBIDDEN.search(text):  # of lists it says so in words
             kind = PermissionError
@@ -551,6 +500,16 @@ def _own_errors() -> Iterator[None]:
         elif isinstance(err, (exceptions.AlreadyExistsError, exceptions.PreconditionError)):
             kind = FileExistsError
         raise kind(text) from None
+
+
+def _in_short(text: str) -> str:
+    """Give an error's text with what the server says of it in words, for its XML."""
+    before, xml, after = text.partition("<?xml")
+    found = _ANSWER.search(after)
+    if not xml or found is None:
+        return text
+    code, message = found.groups()
+    return f"{before.rstrip(': ')}: {code}" + (f", {message}" if message else "")
 
 
 @lru_cache

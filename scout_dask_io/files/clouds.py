@@ -27,6 +27,14 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+# Of Azure: which account it is, and what the parts of a connection string are called.
+_ACCOUNT = frozenset(("account_name", "account_key", "sas_token", "sas_key", "endpoint_url"))
+_CONNECTION = {
+    "AccountName": "account_name",
+    "AccountKey": "account_key",
+    "SharedAccessSignature": "sas_key",
+    "BlobEndpoint": "endpoint",
+}
 # fsspec's, which make no difference to how objects are read and written here.
 _IGNORED = _words(
     "asynchronous block_size blocksize cache_options cache_regions cache_timeout cache_type "
@@ -114,10 +122,44 @@ def _google(given: Mapping[str, Any]) -> Settings:
 
 def _azure(given: Mapping[str, Any]) -> Settings:
     found = dict(given)
+    text = found.pop("connection_string", None)
+    if text is None and not found.keys() & _ACCOUNT:
+        # As adlfs does; obstore knows the other variables of Azure, which come first.
+        is_told = any(os.environ.get(f"AZURE_STORAGE_{name.upper()}") for name in _ACCOUNT)
+        text = None if is_told else os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
+    if text is not None:
+        found = {**_connection(str(text)), **found}
     if found.pop("anon", False):
         found["skip_signature"] = True
     names = {"sas_token": "sas_key", "endpoint_url": "endpoint"}
     return {names.get(name, name): value for name, value in found.items()}
+
+
+def _connection(text: str) -> dict[str, Any]:
+    """Give the options that a connection string of Azure stands for.
+
+    https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string
+
+    Raises
+    ------
+    ArgumentError
+        If it names no account; the string, which has keys, is not in the message.
+    """
+    parts = dict(part.partition("=")[::2] for part in text.split(";"))
+    if parts.get("UseDevelopmentStorage", "").lower() == "true":
+        return {"use_emulator": True, "account_name": "devstoreaccount1"}
+    found = {own: parts[name] for name, own in _CONNECTION.items() if parts.get(name)}
+    if "account_name" not in found:
+        raise ArgumentError(
+            "the connection string of Azure, an option or AZURE_STORAGE_CONNECTION_STRING, has no "
+            "AccountName: it is text such as AccountName=lab;AccountKey=...; give it, or "
+            "account_name with account_key or sas_token"
+        )
+    if "endpoint" not in found and "EndpointSuffix" in parts:
+        protocol = parts.get("DefaultEndpointsProtocol") or "https"
+        host = f"{found['account_name']}.blob.{parts['EndpointSuffix']}"
+        found["endpoint"] = f"{protocol}://{host}"
+    return found
 
 
 def _http(given: Mapping[str, Any]) -> Settings:
@@ -145,13 +187,13 @@ GOOGLE = Provider(
 AZURE = Provider(
     "Azure",
     ("az", "abfs"),
-    _words("account_name account_key sas_token anon endpoint_url"),
+    _words("account_name account_key sas_token connection_string anon endpoint_url"),
     _words(
         "client_id client_secret tenant_id sas_key endpoint skip_signature use_emulator "
         "use_azure_cli"
     ),
     _words(
-        "account_host assume_container_exists connection_string connection_timeout credential "
+        "account_host assume_container_exists connection_timeout credential "
         "location_mode loop max_concurrency read_timeout request_session socket_timeout "
         "version_aware"
     ),

@@ -286,7 +286,7 @@ async def _range_of(fs: Any, key: str, start: int, stop: int) -> RangeAnswer:
     return bytes(data), said[-1] if said else None
 
 
-def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) -> list[Any]:
+def gathered(fs: Any, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Await coroutines of an asynchronous file system, so many at a time; give what each gave.
 
     What one raises stands in its place.
@@ -294,7 +294,7 @@ def gathered(fs: Any, calls: Sequence[Callable[[], Any]], window: int = WINDOW) 
     from fsspec.asyn import sync  # makes a logger, which importing this library does not
 
     async def every() -> list[Any]:
-        slots = asyncio.Semaphore(window)
+        slots = asyncio.Semaphore(WINDOW)
 
         async def one(call: Callable[[], Any]) -> Any:
             async with slots:

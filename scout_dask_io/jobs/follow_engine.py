@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ from scout_dask_io.run.progress import Followed, FollowReporter
 from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.staging import find_staging
 from scout_dask_io.store.unfinished import ADOPTS
-from scout_dask_io.tiff.arrival import Arrivals, FileState, state_of
+from scout_dask_io.tiff.arrival import Arrivals, FileState, Poll, state_of
 from scout_dask_io.tiff.describe import describe_plane
 from scout_dask_io.tiff.metadata import Stated
 from scout_dask_io.tiff.page_layout import FILE, NO_FILE, FileTable
@@ -136,12 +136,15 @@ class Follower:
         self._first: DescribedFile | None = None
         #: Why the folder could not be listed last.
         self._trouble = ""
-        #: Whether the file is there that says that no plane is to come.
-        self._is_over = False
+        #: Whether the file that says that no plane is to come was there before the last poll, and
+        #: whether all that this has found are whole.
+        self._is_ending = self._is_over = False
         self._growth: Growth | None = None
         self._told: Followed | None = None
         self._told_s = -math.inf
         self._next_poll_s = self._stirred_s = how.clock()
+        #: When a file that waits has settled, between two polls.
+        self._due_s = math.inf
         self._arrived_s = how.clock()
         #: How long reading headers has taken in the last poll.
         self._described_s = 0.0
@@ -193,8 +196,10 @@ class Follower:
             now_s = clock()
             if now_s >= self._next_poll_s:
                 self._poll(now_s)
+            elif now_s >= self._due_s:
+                self._take_in(self._arrivals.settle(now_s), now_s)
             if self._growth is None and self._placed:
-                self._growth = self._begin()
+                self._growth = self._begin(self._expected_plan(self._options))
             if self._growth is not None:
                 self._write(self._growth)
                 self._tell()
@@ -211,7 +216,8 @@ class Follower:
                 self._stirred_s = clock()
             elif clock() - self._stirred_s > self._how.idle_s:
                 raise self._idle()
-            self._how.pause(running, max(0.0, self._next_poll_s - clock()))
+            next_s = min(self._next_poll_s, self._due_s)
+            self._how.pause(running, max(0.0, next_s - clock()))
 
     def _poll(self, now_s: float) -> None:
         until = self._how.until
@@ -225,15 +231,22 @@ class Follower:
             self._next_poll_s = now_s + max(self._how.poll_s, _RETRY_S)
             return
         self._trouble = ""
-        self._is_over = over and not self._arrivals.n_waiting
+        self._is_ending = over
+        self._take_in(found, now_s)
+        took_s = self._how.clock() - now_s - self._described_s
+        self._next_poll_s = now_s + max(self._how.poll_s, _REST * took_s)
+
+    def _take_in(self, found: Poll, now_s: float) -> None:
+        """Take in what a look at the folder found, and say when the next has settled."""
         if found.stirred:
             self._stirred_s = now_s
+        self._is_over = self._is_ending and not self._arrivals.n_waiting
         if found.whole or found.lost:
             self._arrived_s = now_s
             self._check(found.whole)
             self._place()
-        took_s = self._how.clock() - now_s - self._described_s
-        self._next_poll_s = now_s + max(self._how.poll_s, _REST * took_s)
+        due_s = self._arrivals.due_s
+        self._due_s = due_s if due_s > now_s else math.inf
 
     def _check(self, names: tuple[str, ...]) -> None:
         """Refuse planes that do not fit the first, or of which there are too many."""
@@ -297,7 +310,7 @@ class Follower:
     def _lose(self, names: tuple[str, ...]) -> bool:
         """Take in that planes changed or went; tell whether any did."""
         if names:
-            self._is_over = False  # until the next poll finds all of them whole
+            self._is_ending = self._is_over = False  # until a poll has found all of them
             self._stirred_s = self._how.clock()
             self._place()
         return bool(names)
@@ -351,9 +364,8 @@ class Follower:
             )
         return plan
 
-    def _begin(self, plan: ConvertPlan | None = None) -> Growth:
-        """Begin the write of all planes, or go on with it."""
-        plan = plan or self._expected_plan(self._options)
+    def _begin(self, plan: ConvertPlan, own: Iterable[int] = ()) -> Growth:
+        """Begin the write of all planes, or go on with it; ``own`` units this run has written."""
         self._take_over(plan)
         begun = plan.begin()
         if begun is None:
@@ -364,7 +376,7 @@ class Follower:
         settings = txn.note(**{ADOPTS: list(_OPEN)})
         group = _first_levels(settings["attributes"], n_levels) if self._options.ome else None
         excerpt = Growing(growing, group, is_open=not self._is_closed)
-        return Growth(begun.target, begun.undone, excerpt, plan.write.nb_workers)
+        return Growth(begun.target, begun.undone, excerpt, plan.write.nb_workers, own)
 
     def _take_over(self, plan: ConvertPlan) -> None:
         """Make a write that convert was finishing one that is followed again.
@@ -415,8 +427,8 @@ class Follower:
         if settings is not None:
             growth.end()
             growth.txn.note(**settings)
-            with suppress(ResumeError):
-                self._growth = self._begin(plan)
+            with suppress(ResumeError), growth.written_here():
+                self._growth = self._begin(plan, growth.own)
                 self._looked_at = (-1, -1)
                 return None
         if not self._is_closed:
@@ -432,9 +444,8 @@ class Follower:
         """Have convert finish the write; ``None`` where a plane has changed after all."""
         if self._lose(self._arrivals.recheck(self._how.clock())):
             return None
-        how, txn = self._options, growth.txn
-        ours = growth.excerpt.is_shown()
-        plan = self._plan(resume=True, overwrite=how.overwrite or ours)
+        txn, ours = growth.txn, growth.excerpt.is_shown()
+        plan = self._plan(overwrite=self._options.overwrite or ours)
         token = self._checked_token(plan, growth)
         if token is None and self._lose(self._arrivals.recheck(self._how.clock())):
             return None
@@ -442,7 +453,7 @@ class Follower:
         if token is not None:
             txn.keep(None, _FOLLOWED, str(txn.settings["source"]).encode())
             txn.note(source=hashlib.sha256(token.encode()).hexdigest(), **{ADOPTS: list(_OPEN)})
-            with suppress(ResumeError):
+            with suppress(ResumeError), growth.written_here():
                 return plan.run()
         return self._anew(growth)
 
@@ -453,10 +464,15 @@ class Follower:
             f"{self._root}: the whole folder reads otherwise than its first planes told, and is "
             "converted anew"
         )
-        return self._plan(resume=False, overwrite=True).run()
+        how = replace(self._options, resume=False, overwrite=True)
+        return plan_with(self._root, self._destination, how).run()
 
-    def _plan(self, *, resume: bool, overwrite: bool) -> ConvertPlan:
-        how = replace(self._options, resume=resume, overwrite=overwrite)
+    def _plan(self, *, overwrite: bool) -> ConvertPlan:
+        """Give the plan that finishes the write, by the headers that were read of whole files."""
+        whole = self._placement.kind == "dataset"
+        known = {(a.file.file.path, whole): a.file for a in self._arrivals.whole.values()}
+        selection = replace(self._options.selection, known=known)
+        how = replace(self._options, resume=True, overwrite=overwrite, selection=selection)
         return plan_with(self._root, self._destination, how)
 
     def _checked_token(self, plan: ConvertPlan, growth: Growth) -> str | None:

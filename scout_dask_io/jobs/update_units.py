@@ -56,19 +56,18 @@ def touched_units(
     """Give the units that hold what a changed plane became, or what is not known to be whole."""
     if standing is None:
         return set(range(math.prod(map(len, units))))
-    grown = chunk_counts(tuple(map(sum, units)), standing.format.chunks)
     found = set()
     for number, (_, region) in enumerate(iter_block_regions(units)):
         lead = tuple(
             slice(region[axis].start * total[axis], region[axis].stop * total[axis])
             for axis in now.axes
         )
-        if mask[lead].any() or not _is_whole(region, standing, grown):
+        if mask[lead].any() or not _is_whole(region, standing):
             found.add(number)
     return found
 
 
-def _is_whole(region: Region, standing: Standing, grid: Shape) -> bool:
+def _is_whole(region: Region, standing: Standing) -> bool:
     """Tell whether all chunks of a region stand, and the manifest says what they are."""
     cells = chunk_cells(region, standing.format.chunks)
     if any(c.stop > n for c, n in zip(cells, standing.records.shape, strict=True)):

@@ -147,21 +147,30 @@ class Excerpt:
         self.extent = max(extent, self.extent)
 
     def _link(self, regions: Iterable[Region], root: LocalLocation) -> bool:
-        """Give the chunks of regions their second names; ``False`` where the disk has none."""
-        made: set[str] = set()
-        for region in regions:
-            for shown in self.levels:
-                fmt, whole = self.txn.format(shown.level), str(self.txn.array(shown.level))
-                here = root if shown.level is None else root / str(shown.level)
-                here.mkdir(exist_ok=True)
+        """Give the chunks of regions their second names; ``False`` where the disk has none.
+
+        Folders are listed: where most of an array is fill value, to ask for each chunk took longer.
+        """
+        regions = list(regions)
+        for shown in self.levels:
+            fmt, whole = self.txn.format(shown.level), str(self.txn.array(shown.level))
+            here = root if shown.level is None else root / str(shown.level)
+            here.mkdir(exist_ok=True)
+            folders: dict[str, set[str]] = {}
+            for region in regions:
                 for index in iter_chunk_indices(shown.region(region), fmt.chunks):
-                    key = fmt.chunk_key(index)
-                    folder = os.path.dirname(f"{here}/{key}")
-                    if folder not in made:
-                        make_dirs(Path(folder), here)
-                        made.add(folder)
-                    if not self._link_one(f"{whole}/{key}", f"{here}/{key}"):
+                    folder, _, name = fmt.chunk_key(index).rpartition("/")
+                    folders.setdefault(folder, set()).add(name)
+            for folder, names in folders.items():
+                inside = f"{here}/{folder}"
+                make_dirs(Path(inside), here)
+                stored = names.intersection(_names_in(f"{whole}/{folder}"))
+                for name in stored:
+                    if not self._link_one(f"{whole}/{folder}/{name}", f"{inside}/{name}"):
                         return False
+                # What is all fill value has no file; written before, it may have been another.
+                for name in names.intersection(_names_in(inside)) - stored:
+                    os.unlink(f"{inside}/{name}")
         return True
 
     def _link_one(self, chunk: str, shown: str) -> bool:
@@ -174,10 +183,6 @@ class Excerpt:
                 replace(draft, shown)
                 with suppress(FileNotFoundError):
                     os.unlink(draft)  # two names of one file: then the rename has done nothing
-        except FileNotFoundError:
-            # It is all fill value. Of a chunk that was written again, it may have been another.
-            with suppress(FileNotFoundError):
-                os.unlink(shown)
         except OSError as err:
             if err.errno not in NO_LINK:
                 raise
@@ -221,6 +226,14 @@ class Excerpt:
             return ()
         zarr_format = 3 if (self.txn.array(self.levels[0].level) / "zarr.json").is_file() else 2
         return group_documents(zarr_format, self.group).items()
+
+
+def _names_in(folder: str) -> list[str]:
+    """List a folder; nothing is in one that is not there."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def seen_extent(shape: Shape, axis: int, done: Iterable[Region]) -> int:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -38,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.grid import Region, Shape, chunk_counts, full_region
-from scout_dask_io.errors import LayoutError, ScoutIOError, WriteError
+from scout_dask_io.errors import LayoutError, ScoutIOError, SourceChangedError, WriteError
 from scout_dask_io.files.disk import naming_errors, remove_tree
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local
@@ -69,6 +70,9 @@ APPEND_NAME = ".scout-append"
 TAIL_NAME = "tail"
 #: What directories are called that go, as soon as nothing is to find them any more.
 DEAD_PREFIX = ".scout-append-dead-"
+#: How long who opens an array waits for an update that another process puts in, in seconds; a
+#: thousand chunks take some 0.05.
+PATIENCE_S = 10.0
 # What a manifest says of the write that made an array, and not of the array.
 _OF_THE_WRITE = ("units", "passes")
 
@@ -232,14 +236,44 @@ def settle(place: Location) -> None:
 
 
 def finish_on_disk(place: LocalLocation) -> None:
-    """Before something on a disk is opened: take in an append that was decided and cut off.
+    """Before something on a disk is opened: take in what was decided and cut off.
 
-    Nothing is waited for, and nothing is said: a reader may not be let to write there.
+    Where another process is at it, an append is not waited for, since a reader finds the old array
+    or the new one; an update is, for as long as its renames take. A reader may not be let to write
+    there: then nothing is done, and nothing is said.
+
+    Raises
+    ------
+    SourceChangedError
+        If another process is still at an update after ``PATIENCE_S``.
     """
     for here in (place, place.parent):
-        if (here / APPEND_NAME).is_dir():
+        last = time.monotonic() + PATIENCE_S
+        while (here / APPEND_NAME).is_dir():
             with suppress(ScoutIOError, OSError):
                 splice(here, wait=False)
+            if not _is_updated_elsewhere(here):
+                break
+            if time.monotonic() > last:
+                raise SourceChangedError(
+                    f"{here}: another process has been putting an update into it for "
+                    f"{PATIENCE_S:g} s, and until it is through some chunks are old and some new. "
+                    "Open it again later; if that process stands still, end it: then whoever opens "
+                    "the array next puts the rest in."
+                )
+            time.sleep(0.005)
+
+
+def _is_updated_elsewhere(place: LocalLocation) -> bool:
+    """Tell whether another process is just putting an update in."""
+    folder = place / APPEND_NAME
+    if not (folder / PATCH_NAME).is_dir():
+        return False
+    try:
+        with locked(folder, wait=False) as alone:
+            return not alone
+    except OSError:
+        return False
 
 
 def splice(place: Location, *, wait: bool = True) -> Growth | None:

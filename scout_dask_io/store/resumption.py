@@ -3,12 +3,15 @@
 The journal says what the chunks of a unit were when they were written. Since then a disk may have
 lost power, or somebody may have tidied up: a chunk that is lost would be published as the fill
 value, and a changed one as it is. So before a write goes on, each chunk of a finished unit
-is looked at, and what does not fit is written again.
+is looked at, and what does not fit is written again; but for units that the very caller wrote, of
+which it knows as much as one who was never interrupted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice, tee
 from typing import NamedTuple
 
@@ -20,8 +23,27 @@ from scout_dask_io.files.location import Location
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import crc32c
 
+#: Names a write, the first level that its units make, and units that the caller wrote itself.
+_OWN: ContextVar[tuple[str, int | None, Set[int]] | None] = ContextVar("own_units", default=None)
+
 # Chunks whose names are held at one time, of those that are read.
 BATCH = 1024
+
+
+@contextmanager
+def written_here(write: str, level: int | None, units: Set[int]) -> Iterator[None]:
+    """Let whoever goes on with a write meanwhile take these units for what the journal says."""
+    before = _OWN.set((write, level, units))
+    try:
+        yield
+    finally:
+        _OWN.reset(before)
+
+
+def own_units(write: str, level: int | None) -> Set[int]:
+    """Give the units that need not be looked at, as :func:`written_here` says."""
+    own = _OWN.get()
+    return own[2] if own is not None and own[:2] == (write, level) else frozenset()
 
 
 class Noted(NamedTuple):

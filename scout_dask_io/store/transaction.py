@@ -24,7 +24,7 @@ from scout_dask_io.store.local_transaction import LocalTransaction
 from scout_dask_io.store.metadata import Node
 from scout_dask_io.store.region_write import RegionWrite
 from scout_dask_io.store.remote_transaction import RemoteTransaction
-from scout_dask_io.store.resumption import misfits, noted_chunks
+from scout_dask_io.store.resumption import misfits, noted_chunks, own_units
 from scout_dask_io.store.sidecar import check_beside
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 from scout_dask_io.store.unfinished import UPDATES, Describe, NewArray, Unfinished, is_finished
@@ -211,8 +211,9 @@ def finished_units(
 ) -> set[int]:
     """Give the units of an earlier run that need not be written again; the others are struck.
 
-    Each chunk that the journal has is looked at, and read where it changed since: see
-    :func:`~scout_dask_io.store.resumption.misfits`. Warns of units that do not fit.
+    Each chunk that the journal has is looked at, and read where it changed since, but for those
+    that the caller wrote itself: see :mod:`~scout_dask_io.store.resumption`. Warns of units that
+    do not fit.
 
     Parameters
     ----------
@@ -233,26 +234,28 @@ def finished_units(
     noted = {level: txn.finished(level) for level in units}
     first = next(iter(units))
     done = set.intersection(*(set(found) for found in noted.values()))
+    unseen = done - own_units(txn.name, first)
     broken: dict[int, str] = {}
     # Of a patch, chunks that stay as they are stand elsewhere.
     patch = txn.settings.get(UPDATES)
     patched = patch["units"] if isinstance(patch, dict) else None
-    for level, blocks in units.items() if done else ():
+    for level, blocks in units.items() if unseen else ():
         fmt, root = txn.format(level), txn.array(level)
-        own = noted[level]
+        records = {n: noted[level][n] for n in unseen}
         if patched is not None:
-            own = {n: own[n] for n in patched["" if level is None else str(level)] if n in own}
-        chunks = (c for c in noted_chunks(fmt, blocks, own) if c.unit in done)
+            stay = patched["" if level is None else str(level)]
+            records = {n: records[n] for n in stay if n in records}
+        chunks = noted_chunks(fmt, blocks, records)
         for misfit in misfits(root, fmt, chunks, txn.noted_at(level), deep=deep):
             chunk = misfit.noted
             if misfit.is_stray:
                 txn.remove(level, chunk.key)
             if chunk.nbytes:
                 broken.setdefault(chunk.unit, f"{root}/{misfit}")
-    if kept is not None and done:
-        numbers = sorted(done)
-        records = txn.kept(first, map(kept_name, numbers))
-        for unit, record in zip(numbers, records, strict=True):
+    if kept is not None and unseen:
+        numbers = sorted(unseen)
+        beside = txn.kept(first, map(kept_name, numbers))
+        for unit, record in zip(numbers, beside, strict=True):
             if record is None or not kept(unit, record):
                 broken.setdefault(unit, f"its record {kept_name(unit)} is lost or damaged")
     done -= set(broken)

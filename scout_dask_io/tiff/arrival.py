@@ -5,14 +5,15 @@ times, inode) has changed for a settled time and its header and all its segments
 it; or, where the writer leaves a marker beside each file, once that is there and the file is
 whole by its header. Network shares tell of no change, so folders are listed; a poll costs one
 listing a folder, a ``stat`` of each file that is not known to be whole, and of some that are, in
-turn: what changes after it was taken for whole is found. A header is parsed once in each state of
-its file.
+turn: what changes after it was taken for whole is found. Between two polls, files that have settled
+by then are looked at alone. A header is parsed once in each state of its file.
 
 No clock and no disk of its own: who polls says when, and how to list and look.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -112,6 +113,17 @@ class Arrivals:
         """How many files are there that are not whole."""
         return len(self._waiting)
 
+    @property
+    def due_s(self) -> float:
+        """When the first that waits has settled, if nothing changes; by a marker that is not told.
+
+        In the past where it was looked at then, and is to be looked at by the next poll.
+        """
+        if self.is_marked is not None:
+            return math.inf
+        waits = (one.since_s for one in self._waiting.values() if one.refused is None)
+        return min(waits, default=math.inf) + self.settle_s
+
     def reasons(self) -> dict[str, str]:
         """Say of each file that is there and not whole why it does not count."""
         return {
@@ -133,13 +145,14 @@ class Arrivals:
             stirred = True
         # Before new ones come in behind them: the dictionary has the longest unseen first.
         changed = self._check(list(islice(self.whole, N_CHECKED)), now_s)
-        whole = []
-        for name in sorted(there - self.whole.keys() - set(changed)):
-            moved, arrived = self._look_at(name, now_s)
-            stirred |= moved
-            if arrived:
-                whole.append(name)
-        return Poll(tuple(whole), (*lost, *changed), stirred or bool(whole or changed))
+        found = self._look_at(there - self.whole.keys() - set(changed), now_s)
+        lost += changed
+        return Poll(found.whole, tuple(lost), stirred or found.stirred or bool(changed))
+
+    def settle(self, now_s: float) -> Poll:
+        """Look at those files alone that have waited for the settled time, without a listing."""
+        due = [n for n, one in self._waiting.items() if self._is_settled(n, one, now_s)]
+        return self._look_at(due, now_s)
 
     def recheck(self, now_s: float) -> tuple[str, ...]:
         """Look at every file that is whole, and give those that changed or went."""
@@ -158,7 +171,17 @@ class Arrivals:
                 self._waiting[name] = _Waiting(state, now_s)
         return changed
 
-    def _look_at(self, name: str, now_s: float) -> tuple[bool, bool]:
+    def _look_at(self, names: Iterable[str], now_s: float) -> Poll:
+        """Look at files that are not whole; tell which are now, and whether any moved."""
+        whole, stirred = [], False
+        for name in sorted(names):
+            moved, arrived = self._look_at_one(name, now_s)
+            stirred |= moved or arrived
+            if arrived:
+                whole.append(name)
+        return Poll(tuple(whole), (), stirred)
+
+    def _look_at_one(self, name: str, now_s: float) -> tuple[bool, bool]:
         """Look at a file that is not whole; tell whether it moved, and whether it is whole now."""
         state, known = self.look(name), self._waiting.get(name)
         if state is None:
@@ -183,7 +206,7 @@ class Arrivals:
     def _is_settled(self, name: str, known: _Waiting, now_s: float) -> bool:
         if self.is_marked is not None:
             return self.is_marked(name)
-        return now_s - known.since_s >= self.settle_s
+        return now_s >= known.since_s + self.settle_s
 
     def _lean(self, found: DescribedFile) -> DescribedFile:
         """Give a description that shares its layout with the others: there are 100,000."""

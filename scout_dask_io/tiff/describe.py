@@ -312,7 +312,8 @@ def survey_planes(
     """Read and check the header of every file of a stack, whatever is found; see :class:`Survey`.
 
     If ``asked``, the first says what it states beside its pixels; ``whole`` as for
-    :func:`describe_plane`. With ``check="first"`` a few are read, and the others looked at.
+    :func:`describe_plane`. With ``check="first"`` a few are read, and the others looked at; what
+    the selection says is ``known`` is taken from there.
 
     Raises
     ------
@@ -324,7 +325,11 @@ def survey_planes(
         raise PathNotFoundError("no files to read: the list of paths is empty")
     survey = Survey()
     describe = partial(describe_plane, selection=selection, whole=whole)
-    known: list[SourceFile | None] = [None] * len(paths)
+    known: list[DescribedFile | SourceFile | None] = [None] * len(paths)
+    if selection.known:
+        known = [selection.known.get((str(path), whole)) for path in paths]
+        if asked:
+            known[0] = None
     if selection.check == "first":
         now = sampled(len(paths))
         known = [None if k in now else f for k, f in enumerate(find_files(paths))]

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise, product
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -79,6 +80,7 @@ def run_of(names: Sequence[str]) -> int:
     return len(names)
 
 
+@lru_cache(1 << 18)  # each two are asked about again whenever planes have come
 def _step(a: str, b: str) -> int:
     """Give by how much the first number that differs rises; 0 where names differ otherwise."""
     parts_a, parts_b = _NUMBER.split(a), _NUMBER.split(b)
@@ -89,13 +91,18 @@ def _step(a: str, b: str) -> int:
 
 
 def _tiffs(folder: str) -> list[str]:
-    """List the TIFF files of a folder that are not hidden; none where there is no folder."""
+    """List the TIFF files of a folder that are not hidden; none where there is no folder.
+
+    A link may lead anywhere: it is looked at once it is asked for, and not in each listing.
+    """
     try:
         with os.scandir(folder) as entries:
             return [
                 e.name
                 for e in entries
-                if is_tiff(e.name) and not e.name.startswith(".") and not e.is_dir()
+                if is_tiff(e.name)
+                and not e.name.startswith(".")
+                and not e.is_dir(follow_symlinks=False)
             ]
     except (FileNotFoundError, NotADirectoryError):
         return []

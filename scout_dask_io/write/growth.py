@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import accumulate, product
 from typing import Any, NamedTuple, cast
@@ -30,6 +31,7 @@ from scout_dask_io.core.grid import (
 from scout_dask_io.core.json_document import parse_json
 from scout_dask_io.store.excerpt import Excerpt, ShownLevel, seen_extent
 from scout_dask_io.store.local_transaction import LocalTransaction
+from scout_dask_io.store.resumption import written_here
 from scout_dask_io.tiff.arrival import Arrived, FileState
 from scout_dask_io.tiff.page_layout import FileTable, PageLayout
 from scout_dask_io.tiff.page_table import PageTable
@@ -127,6 +129,8 @@ class Growth:
         What readers see of it.
     n_threads : int
         Units that are written at once.
+    own : set of int
+        Units that this very process has written, of those that are finished.
     """
 
     def __init__(
@@ -135,6 +139,7 @@ class Growth:
         undone: Iterable[int],
         shown: Growing,
         n_threads: int,
+        own: Iterable[int] = (),
     ) -> None:
         # Whoever begins it sees to it that the destination is on a disk.
         self.target, self.txn = target, cast(LocalTransaction, target.transaction)
@@ -149,15 +154,18 @@ class Growth:
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scout-dask-io")
         self._running: dict[Future[WrittenUnit], tuple[Slab, int]] = {}
         self._ended: list[Slab] = []
+        left = set(undone)
+        #: Units that this very process has written, of those that are finished.
+        self.own = set(own) - left
         #: Bytes of elements written, and how often a slab was taken back.
         self.nbytes, self.n_struck = 0, 0
-        left = set(undone)
         held = any(folder for _, folder in self.txn.array(target.level).entries())
         for slab in self.slabs:
             slab.done = set(slab.units) - left
             slab.planes = self._noted(slab)
             slab.littered = held and slab.done != set(slab.units)
-            slab.stale = bool(slab.done) and not slab.planes
+            # One that ended with the room for planes was made of fewer than it has by now.
+            slab.stale = bool(slab.done) and slab.planes.keys() != set(slab.places())
         self.show()
 
     @property
@@ -169,6 +177,10 @@ class Growth:
     def n_planes_done(self) -> int:
         """Planes of the slabs that are written."""
         return sum(slab.n_planes for slab in self.slabs if slab.is_done)
+
+    def written_here(self) -> AbstractContextManager[None]:
+        """Let whoever goes on with the write know what has been written by this very process."""
+        return written_here(self.txn.name, self.target.level, self.own)
 
     def _noted(self, slab: Slab) -> dict[Shape, ReadPlane]:
         """Give what an earlier run noted that the units of a slab read."""
@@ -213,6 +225,7 @@ class Growth:
             slab.running.discard(unit)
             if (error := work.exception()) is None:
                 slab.done.add(unit)
+                self.own.add(unit)
                 self.nbytes += work.result().nbytes
             elif not isinstance(error, Cancelled):
                 slab.failure = slab.failure or error
@@ -234,6 +247,7 @@ class Growth:
         if slab.running:
             return
         units = set(slab.units)
+        self.own -= units
         for shown in self.levels:
             self.txn.strike(shown.level, units)
         self._remove_chunks(slab, units)

@@ -91,13 +91,10 @@ class Planes:
 
 def planes_of(source: Source | None) -> Planes | None:
     """Give the planes of what a reader of TIFF files gave; ``None`` of anything else."""
-    axes: tuple[int, ...] | None = None
-    if isinstance(source, ViewSource) and source.region == full_region(source.source.shape):
-        axes = source.axes
-    source = pages_of(source)
-    if source is None:
+    viewed, axes = _viewed(source)
+    if not isinstance(viewed, TiffSource):
         return None
-    table = source.table
+    table = viewed.table
     lead = table.pages.shape[:-1]
     files = [table.files[k] for k in range(len(table.files))]
     paths = [file.path.replace(os.sep, "/") for file in files]
@@ -112,9 +109,15 @@ def planes_of(source: Source | None) -> Planes | None:
 
 def pages_of(source: Source | None) -> TiffSource | None:
     """Give the TIFF source that a source is, or has the axes of in another order, whole."""
+    viewed, _ = _viewed(source)
+    return viewed if isinstance(viewed, TiffSource) else None
+
+
+def _viewed(source: Source | None) -> tuple[Source | None, tuple[int, ...] | None]:
+    """Give what a view of the whole has in another order, and that order; or the source itself."""
     if isinstance(source, ViewSource) and source.region == full_region(source.source.shape):
-        source = source.source
-    return source if isinstance(source, TiffSource) else None
+        return source.source, source.axes
+    return source, None
 
 
 def planes_noted(source: Source | None) -> Mapping[str, Any]:

@@ -158,6 +158,7 @@ def test_a_destination_that_ends_in_a_slash_is_a_folder_but_for_zarr(here: Path)
 @pytest.mark.parametrize(
     ("args", "match"),
     [
+        (("one", "128", "128"), "Numbers of one option have commas between them, as in --chunks"),
         (("one", "other", "out"), "several sources go into a folder, and out is not there: make"),
         (("one", "other", "file"), "and file is a file"),
         (("one", "other", "a.zarr"), "and a.zarr is one Zarr array or image"),

@@ -13,7 +13,12 @@ import pytest
 from object_store import Lab, faulty_proxy
 
 import scout_dask_io as io
-from scout_dask_io.errors import ArgumentError, ChunkReadError, SourceChangedError
+from scout_dask_io.errors import (
+    ArgumentError,
+    ChunkReadError,
+    SourceChangedError,
+    TargetExistsError,
+)
 from scout_dask_io.files.bucket import for_s3fs
 from scout_dask_io.files.location import as_remote, locate
 from scout_dask_io.files.requests import FileSystem
@@ -177,3 +182,33 @@ def test_a_foreign_array_that_was_replaced_is_told_by_the_age_of_its_chunks(
     write(DATA[:, :4])
     with pytest.raises(SourceChangedError, match="no longer the array"):
         fresh.read(tuple(slice(0, n) for n in DATA.shape))
+
+
+def test_a_bucket_that_is_not_there_is_said_to_be_missing(lab: Lab):
+    pytest.importorskip("obstore")
+    url = f"s3://{lab.bucket}-other/a.zarr"
+    for ask in (
+        lambda: io.read_zarr(url, storage_options=lab.options),
+        lambda: io.write_zarr(url, DATA, axes="zyx", storage_options=lab.options),
+    ):
+        with pytest.raises(OSError, match="there is no such bucket: check its name") as caught:
+            ask()
+        assert "<" not in str(caught.value)
+
+
+def test_what_a_server_says_in_xml_is_given_in_words(lab: Lab):
+    pytest.importorskip("obstore")
+    place = as_remote(locate(f"{lab.url}/x", lab.options))
+    lab.put("deep/a.zarr/x", b"abc")
+    with pytest.raises(OSError, match="InvalidRange") as caught:
+        place.client.get(place.key, 10, 20)
+    assert "<" not in str(caught.value)
+
+
+def test_an_empty_bucket_takes_an_array_at_its_root(lab: Lab):
+    url = f"s3://{lab.bucket}"
+    io.write_zarr(url, DATA, axes="zyx", chunks=4, storage_options=lab.options)
+    found = io.read_zarr(url, storage_options=lab.options).compute()
+    np.testing.assert_array_equal(found, DATA)
+    with pytest.raises(TargetExistsError, match="already holds a Zarr array"):
+        io.write_zarr(url, DATA, axes="zyx", chunks=4, storage_options=lab.options)

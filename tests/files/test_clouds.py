@@ -239,7 +239,7 @@ def test_what_obstore_is_told_of_google_and_azure(tmp_path: Path) -> None:
     assert told is not None
     assert (told["account_name"], told["sas_key"]) == ("n", "s")
     assert "skip_signature" not in told
-    assert AZURE.settings_of({"connection_string": "x"}) is None
+    assert AZURE.settings_of({"credential": object()}) is None
     assert HTTP.settings_of({"auth": ("a", "b")}) is None
 
 
@@ -252,3 +252,47 @@ def test_buckets_and_containers_are_reached_by_obstore() -> None:
     assert isinstance(place.client, Bucket)
     assert place.client.key_of(place.url) == "c/a.zarr"
     assert ACCOUNT_KEY not in f"{place!r}{place.client!r}{vars(place.client)!r}"
+
+
+LAB = "DefaultEndpointsProtocol=https;AccountName=lab;AccountKey=aHVzaA==;"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (LAB, {"account_name": "lab", "account_key": "aHVzaA=="}),
+        (
+            f"{LAB}EndpointSuffix=core.windows.net",
+            {
+                "account_name": "lab",
+                "account_key": "aHVzaA==",
+                "endpoint": "https://lab.blob.core.windows.net",
+            },
+        ),
+        (
+            "BlobEndpoint=http://127.0.0.1:1/lab;AccountName=lab;SharedAccessSignature=sv=1&sig=a=",
+            {"account_name": "lab", "endpoint": "http://127.0.0.1:1/lab", "sas_key": "sv=1&sig=a="},
+        ),
+        (
+            "UseDevelopmentStorage=true",
+            {"account_name": "devstoreaccount1", "use_emulator": True},
+        ),
+    ],
+)
+def test_a_connection_string_of_azure_is_told_by_its_parts(
+    monkeypatch: pytest.MonkeyPatch, text: str, told: dict[str, Any]
+) -> None:
+    found = AZURE.settings_of({"connection_string": text})
+    assert found is not None
+    assert {k: v for k, v in found.items() if k not in ("client_options", "retry_config")} == told
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    assert AZURE.settings_of({}) == found
+    assert (AZURE.settings_of({"account_name": "x"}) or {})["account_name"] == "x"
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "other")
+    assert (AZURE.settings_of({}) or {}).keys() == {"client_options", "retry_config"}
+
+
+def test_a_connection_string_without_an_account_is_not_in_the_message() -> None:
+    with pytest.raises(ArgumentError, match="has no AccountName") as caught:
+        locate("az://c/a.zarr", {"connection_string": "AccountKey=hush"}).exists()
+    assert "hush" not in str(caught.value)

@@ -127,6 +127,25 @@ def test_a_plane_that_becomes_all_fill_value_leaves_no_chunk_behind(tmp_path):
 
 
 @pytest.mark.posix  # a growing array is seen by hard links alone
+def test_readers_are_given_the_chunks_that_have_files_and_no_other_is_asked_for(
+    tmp_path, monkeypatch
+):
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    volume = VOLUME.copy()
+    volume[:, 16:] = 0
+    link, linked = os.link, []
+
+    def count(source, target):
+        linked.append(source)
+        link(source, target)
+
+    monkeypatch.setattr("scout_dask_io.store.excerpt.os.link", count)
+    Stage(steps_of(src, volume)).follow(src, dst, 18)
+    assert len(linked) == 5 * 1 * 4, "of 5 slabs one row of four chunks"
+    assert np.array_equal(pixels(dst), volume)
+
+
+@pytest.mark.posix  # a growing array is seen by hard links alone
 def test_readers_see_whole_slabs_whose_extent_grows_and_nothing_else(tmp_path):
     src, dst = tmp_path / "planes", tmp_path / "a.zarr"
     seen = []
@@ -254,6 +273,15 @@ def test_headers_do_not_put_off_the_next_poll_and_looks_at_the_folder_do(
     monkeypatch.setattr(stage, "pause", note)
     stage.follow(src, dst, 18, idle_s=1000.0)
     assert (max(rests) >= rest_s) if slow == "state_of" else (max(rests) <= rest_s)
+    assert np.array_equal(pixels(dst), VOLUME)
+
+
+def test_a_plane_is_taken_in_when_it_has_settled_however_seldom_the_folder_is_listed(tmp_path):
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+    burst = [lambda: [step() for step in steps_of(src)]]
+    report = Stage(burst).follow(src, dst, 18, poll_s=10.0, settle_s=1.0)
+    # Nothing is there at first; 10 s later they are seen, a second after that they are whole.
+    assert report.elapsed_s - report.lag_s == 11.0
     assert np.array_equal(pixels(dst), VOLUME)
 
 

@@ -22,7 +22,7 @@ def steps_of(src, done, n=22, order=None):
 
 
 @pytest.mark.parametrize("n", [22, 16, 5, 1])
-@pytest.mark.parametrize("room", [8, 16, 64])
+@pytest.mark.parametrize("room", [8, 10, 16, 64])
 @pytest.mark.parametrize(
     "options",
     [{}, {"ome": True, "levels": 2, "qc": True}, {"zarr_format": 3}],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from readers import by_tensorstore, by_us, by_zarr, levels
 
 import scout_dask_io as io
 from scout_dask_io.errors import SourceChangedError
+from scout_dask_io.store import growth, patch
 
 VOLUME = make_volume((13, 37, 29), seed=7)
 OPTIONS: dict[str, Any] = {"chunks": (4, 16, 16), "nb_workers": 1, "max_mem": "1GB"}
@@ -131,7 +134,7 @@ def test_a_kill_while_an_array_gets_shorter_leaves_old_or_new_to_everybody(
     ],
 )
 def test_readers_that_look_at_every_operation_see_pixels_that_are_old_or_new(
-    tmp_path: Path, kind: str, step: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, step: int
 ) -> None:
     here = prepare(tmp_path, kind, shorter=False)
     pairs = [
@@ -146,13 +149,22 @@ def test_readers_that_look_at_every_operation_see_pixels_that_are_old_or_new(
     theirs = zarr.open_array(str(levels(here, kind)[0]), mode="r")
     told = 0
 
+    monkeypatch.setattr(growth, "PATIENCE_S", 0.0)
+    refused = 0
+
     def look() -> None:
-        nonlocal told
+        nonlocal told, refused
         for level, before, after in pairs:
-            for read in (by_us, by_zarr, by_tensorstore):
+            for read in (by_zarr, by_tensorstore):
                 found = read(level)
                 assert found.shape == before.shape
                 assert ((found == before) | (found == after)).all()
+            # Who opens it with us has all old or all new, or is told to wait.
+            try:
+                found = by_us(level)
+                assert (found == before).all() or (found == after).all()
+            except SourceChangedError as err:
+                refused += "Open it again later" in str(err)
         # Who opened it before is told; other software has old and new chunks.
         _, before, after = pairs[0]
         try:
@@ -170,8 +182,43 @@ def test_readers_that_look_at_every_operation_see_pixels_that_are_old_or_new(
     look()
     assert watched.count > 20
     assert told > 1
+    assert refused > 1
     for level, _, after in pairs:
         np.testing.assert_array_equal(by_zarr(level), after)
+
+
+@pytest.mark.parametrize("kind", ["array", "image"])
+def test_who_opens_it_while_it_is_put_in_waits_for_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    here = prepare(tmp_path, kind, shorter=False)
+    level = levels(here, kind)[0]
+    after = by_zarr(tmp_path / "new" / level.relative_to(here.parent))
+    read, looked, move = Future[np.ndarray](), threading.Event(), patch._move
+    look = growth._is_updated_elsewhere
+
+    def looking(place: Any) -> bool:
+        found = look(place)
+        looked.set()
+        return found
+
+    def reading() -> None:
+        read.set_result(by_us(level))
+        looked.set()
+
+    def moving(*names: Any) -> None:
+        if not looked.is_set():
+            threading.Thread(target=reading).start()
+            assert looked.wait(60)
+        assert not read.done()
+        move(*names)
+
+    monkeypatch.setattr(growth, "_is_updated_elsewhere", looking)
+    monkeypatch.setattr(growth, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(patch, "_move", moving)
+    with dask.config.set(scheduler="sync"):
+        io.update(tmp_path / "planes", here, **OPTIONS, **KINDS[kind])
+    np.testing.assert_array_equal(read.result(60), after)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

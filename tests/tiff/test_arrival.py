@@ -59,6 +59,27 @@ def test_a_plane_counts_once_nothing_of_it_changed_for_the_settled_time(tmp_path
     assert watch.arrivals.poll(13.0).whole == ()
 
 
+def test_between_two_polls_files_that_are_due_are_looked_at_and_nothing_else(tmp_path):
+    watch = Watch(tmp_path / "planes", settle_s=2)
+    paths = write_planes(watch.folder, VOLUME[:4])
+    paths[3].rename(tmp_path / "late.tif")
+    (watch.folder / "z0002.tif").write_bytes(b"II*\0")
+    watch.arrivals.poll(10.0)
+    (tmp_path / "late.tif").rename(paths[3])
+    watch.arrivals.poll(11.0)
+    assert watch.arrivals.due_s == 12.0
+    rewrite_in_place(paths[1], raw_tiff(VOLUME[5], tmp_path))
+    watch.looked.clear()
+    watch.listed = 0
+    assert watch.arrivals.settle(12.0).whole == ("z0000.tif",)
+    assert (watch.listed, sorted(watch.looked)) == (0, ["z0000.tif", "z0001.tif", "z0002.tif"])
+    assert watch.arrivals.due_s == 13.0, "of the one that came late; one that is torn is not due"
+    assert watch.arrivals.settle(13.0).whole == ("z0003.tif",)
+    assert watch.arrivals.due_s == 14.0, "of the one that was written again"
+    assert watch.arrivals.settle(14.0).whole == ("z0001.tif",)
+    assert watch.arrivals.due_s == float("inf")
+
+
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_a_file_that_grows_is_whole_only_when_its_last_byte_is_there(tmp_path, compression):
     # The directory first and the pixels after it, as streaming writers leave it: the header
