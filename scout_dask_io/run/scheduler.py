@@ -220,8 +220,7 @@ def run_tasks(
     final: Any,
     units: Set[Any],
     *,
-    nb_workers: int,
-    n_threads: int = 0,
+    nb_workers: int | tuple[int, int],
     already: int = 0,
     report: Report | None = None,
     attempt: Stoppable | None = None,
@@ -242,10 +241,9 @@ def run_tasks(
         What to compute.
     units : set of key
         The tasks that count as progress; their values are bytes written.
-    nb_workers : int
-        Threads of a local run; a cluster has its own.
-    n_threads : int
-        As many there may be where tasks wait and call :data:`ADD_THREAD`.
+    nb_workers : int or (int, int)
+        Threads of a local run; a cluster has its own. Of two numbers, the second is how many there
+        may be while tasks wait and call :data:`ADD_THREAD`.
     already : int
         Units that were finished before, counted in the report.
     report
@@ -266,14 +264,15 @@ def run_tasks(
         drain = None if attempt is None else attempt.drain
         return run_on_cluster(client, graph, final, units, already, report, drain)
     get = _scheduler_set()
+    n, n_most = (nb_workers, nb_workers) if isinstance(nb_workers, int) else nb_workers
     with ExitStack() as stack:
         if report is not None:
             stack.enter_context(_Counting(units, already, report))
         if get is not None and get is not threaded.get:
-            return get(graph, final, num_workers=nb_workers)
-        pool = TaskThreads(nb_workers, max(nb_workers, n_threads))
+            return get(graph, final, num_workers=n)
+        pool = TaskThreads(n, n_most)
         try:
-            return threaded.get(graph, final, cache, nb_workers, pool)
+            return threaded.get(graph, final, cache, n_most, pool)
         except BaseException:
             if attempt is not None:
                 attempt.cancel()

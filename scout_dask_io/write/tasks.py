@@ -468,8 +468,7 @@ def run_write(
                 layers,
                 final,
                 graph.units,
-                nb_workers=_n_threads(plan, target),
-                n_threads=0 if graph.ahead is None else _n_waiting(plan, target),
+                nb_workers=_n_threads(plan, target, graph.ahead),
                 already=graph.already,
                 report=report,
                 attempt=target.attempt,
@@ -496,8 +495,10 @@ def open_standing(place: Location) -> Any:
     return open_zarr(place, mode="r+")
 
 
-def _n_threads(plan: WritePlan, target: Target) -> int:
-    """Give the threads for the tasks: three times those that work at once, where units wait.
+def _n_threads(plan: WritePlan, target: Target, ahead: ReadAhead | None) -> tuple[int, int]:
+    """Give the threads for the tasks, and for those that wait for a disk besides.
+
+    Three times those that work at once, where units wait for a store.
 
     A unit waits for its last chunks, and for its note: two round trips to a store, in which two
     others read and encode. Each thread more than that keeps 9 MB in the allocator's hands.
@@ -505,7 +506,8 @@ def _n_threads(plan: WritePlan, target: Target) -> int:
     """
     limit = target.uploads
     waits = limit is not None and not limit.on_disk and plan.route == "source"
-    return plan.nb_workers * (3 if waits else 1)
+    n = plan.nb_workers * (3 if waits else 1)
+    return n, n if ahead is None else max(n, _n_waiting(plan, target))
 
 
 def _n_waiting(plan: WritePlan, target: Target) -> int:

@@ -173,7 +173,7 @@ def test_threads_are_added_while_tasks_wait_as_far_as_there_may_be_more() -> Non
         return value
 
     graph, units = make_graph(work)
-    run_tasks(graph, "final", units, nb_workers=1, n_threads=3)
+    run_tasks(graph, "final", units, nb_workers=(1, 3))
     assert most == 3
 
 
