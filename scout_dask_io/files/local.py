@@ -131,7 +131,12 @@ class LocalLocation(_Base):
         return {name: (self / name).read(limit) for name in names}
 
     def iter_files(
-        self, names: Iterable[str], max_nbytes: int, newest: Newest | None = None
+        self,
+        names: Iterable[str],
+        max_nbytes: int,
+        newest: Newest | None = None,
+        *,
+        in_order: bool = True,
     ) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of files below this one, in the order of their names.
 

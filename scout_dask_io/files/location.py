@@ -75,9 +75,16 @@ class Location(Protocol):
         """Give the files of some names below this one, asked for at once."""
 
     def iter_files(
-        self, names: Iterable[str], max_nbytes: int, newest: Newest | None = None
+        self,
+        names: Iterable[str],
+        max_nbytes: int,
+        newest: Newest | None = None,
+        *,
+        in_order: bool = True,
     ) -> Iterator[Answer]:
-        """Yield ``(name, bytes)`` of the files of many names below this one, in their order.
+        """Yield ``(name, bytes)`` of the files of many names below this one.
+
+        In the order of the names; or else, from a store, as they come.
 
         Several may be asked for at once, in bounded memory. ``None`` stands for one that is not
         there, and a ``ChunkReadError`` for one that is larger than ``max_nbytes`` or cannot be

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import fsspec
@@ -224,7 +224,12 @@ class RemoteLocation:
         return self.client.get_ranges(self.key, ranges)
 
     def iter_files(
-        self, names: Iterable[str], max_nbytes: int, newest: Newest | None = None
+        self,
+        names: Iterable[str],
+        max_nbytes: int,
+        newest: Newest | None = None,
+        *,
+        in_order: bool = True,
     ) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of objects below this one, many of them asked for at once.
 
@@ -232,23 +237,28 @@ class RemoteLocation:
         """
         client, key = self.client, self.key
         at_once = max(1, min(client.at_once, AHEAD_NBYTES.get() // max(max_nbytes, 1)))
-        begun: deque[tuple[str, Future[RangeAnswer]]] = deque()
+        begun: dict[Future[RangeAnswer], str] = {}
+        come: SimpleQueue[Future[RangeAnswer]] = SimpleQueue()
         waiting = iter(names)
         try:
             while True:
                 # While one is decoded, the next are on their way.
                 for name in islice(waiting, at_once - len(begun)):
                     # One byte more than may be: what is larger is not fetched whole.
-                    begun.append((name, client.begin(f"{key}/{name}", 0, max_nbytes + 1)))
+                    future = client.begin(f"{key}/{name}", 0, max_nbytes + 1)
+                    begun[future] = name
+                    if not in_order:
+                        future.add_done_callback(come.put)
                 if not begun:
                     return
-                name, future = begun.popleft()
+                future = next(iter(begun)) if in_order else come.get()
+                name = begun.pop(future)
                 (answer,) = settled([future.result])
                 if newest is not None:
                     newest.note(_changed_ns(_entry_of(answer)))
                 yield name, (self / name)._chunk_of(answer, max_nbytes)
         finally:
-            for _, future in begun:
+            for future in begun:
                 future.cancel()
 
     def _chunk_of(self, answer: Any, max_nbytes: int) -> Any | ChunkReadError | None:

@@ -303,7 +303,8 @@ class ChunkFileSource(_StoredSource):
         n = max(1, min(n, len(indices)))
 
         def read(part: Sequence[Shape]) -> None:
-            for index, (cell, values) in zip(part, self._iter_chunks(part), strict=True):
+            for cell, values in self._iter_chunks(part, in_order=False):
+                index = tuple(s.start // c for s, c in zip(cell, self.format.chunks, strict=True))
                 for number in places[index]:
                     shared = intersect(cell, regions[number])
                     if shared is not None:
@@ -313,20 +314,21 @@ class ChunkFileSource(_StoredSource):
         parts = [indices[len(indices) * k // n : len(indices) * (k + 1) // n] for k in range(n)]
         return [partial(read, part) for part in parts if part]
 
-    def _iter_chunks(self, indices: Iterable[Shape]) -> Iterator[Piece]:
+    def _iter_chunks(self, indices: Iterable[Shape], *, in_order: bool = True) -> Iterator[Piece]:
         """Yield each chunk's region and its elements, good until the next; at the end, check."""
         fmt = self.format
         decoder = fmt.decoder()
         fill = np.broadcast_to(np.array(fmt.fill(), fmt.dtype), fmt.chunks)
-        cells = [
-            (fmt.chunk_key(index), chunk_region(index, fmt.shape, fmt.chunks)) for index in indices
-        ]
+        cells = {
+            fmt.chunk_key(index): chunk_region(index, fmt.shape, fmt.chunks) for index in indices
+        }
         newest = Newest()
-        files = self.root.iter_files((key for key, _ in cells), fmt.max_nbytes, newest)
+        files = self.root.iter_files(cells, fmt.max_nbytes, newest, in_order=in_order)
         records = cache(self._records)  # asked for once a region, and only where they are needed
         vouched = self._is_vouched
         keyed = self._keyed or not cells
-        for (key, data), (_, cell) in zip(files, cells, strict=True):
+        for key, data in files:
+            cell = cells[key]
             keyed = keyed or data is not None
             if data is None and _size_of(records(), cell, fmt.chunks):
                 if self._stands_now(key, cell, fmt.chunks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location, as_local, as_remote, locate
+from scout_dask_io.files.remote import RemoteLocation
 
 ODD = ["a", "a*", "a?", "a[b]", "ab", "*"]
 
@@ -67,6 +69,46 @@ def test_files_come_in_the_order_asked_for_and_what_is_too_large_is_an_error(pla
         ("c", b"c"), ("none", None), ("long-name", None), ("a", b"a"),
     ]  # fmt: skip
     assert [issubclass(kind, ChunkReadError) for _, _, kind in found] == [False, False, True, False]
+
+
+class Answers:
+    """A store whose answers come when they are let; the second does when the third is asked for."""
+
+    at_once = 3
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Future[Any]] = {}
+
+    def key_of(self, url: str) -> str:
+        return url
+
+    def begin(self, key: str, start: int, stop: int) -> Future[Any]:
+        name = key.rpartition("/")[2]
+        self.asked[name] = Future()
+        if name == "c":
+            self.come("b")
+        return self.asked[name]
+
+    def come(self, name: str) -> None:
+        self.asked[name].set_result((name.encode(), None))
+
+
+def test_files_of_a_store_come_as_they_are_answered_where_the_order_is_of_no_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = Answers()
+    monkeypatch.setattr(RemoteLocation, "client", answers)
+    files = locate("s3://lab").iter_files(iter("abcde"), 4, in_order=False)
+    assert next(files) == ("b", b"b")
+    answers.come("c")
+    assert next(files) == ("c", b"c")
+    assert list(answers.asked) == list("abcd")  # three at once, and the next for one that has come
+    answers.come("d")
+    assert next(files) == ("d", b"d")
+    answers.come("a")
+    assert next(files) == ("a", b"a")
+    answers.come("e")
+    assert list(files) == [("e", b"e")]
 
 
 def test_an_empty_file_is_no_missing_one(place: Location):

@@ -150,8 +150,8 @@ def test_of_a_list_of_parts_each_chunk_is_read_once(
     read: list[str] = []
     real = LocalLocation.iter_files
 
-    def noted(place: LocalLocation, names: Any, *args: Any) -> Any:
-        for name, found in real(place, names, *args):
+    def noted(place: LocalLocation, names: Any, *args: Any, **more: Any) -> Any:
+        for name, found in real(place, names, *args, **more):
             read.append(name)
             yield name, found
 
