@@ -428,7 +428,7 @@ class Follower:
             growth.end()
             growth.txn.note(**settings)
             with suppress(ResumeError), growth.written_here():
-                self._growth = self._begin(plan, growth.own)
+                self._growth = self._begin(plan, growth.own_units())
                 self._looked_at = (-1, -1)
                 return None
         if not self._is_closed:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ from scout_dask_io.tiff.page_table import PageTable
 from scout_dask_io.tiff.source import TiffSource
 from scout_dask_io.write.attempt import Cancelled
 from scout_dask_io.write.unit import Target, WrittenUnit, write_unit
+
+#: What is kept beside the journal: names the run that went on with the write last.
+_RUN = "run"
 
 
 class ReadPlane(NamedTuple):
@@ -130,7 +134,7 @@ class Growth:
     n_threads : int
         Units that are written at once.
     own : set of int
-        Units that this very process has written, of those that are finished.
+        Units that this very run has written, of those that are finished.
     """
 
     def __init__(
@@ -155,8 +159,10 @@ class Growth:
         self._running: dict[Future[WrittenUnit], tuple[Slab, int]] = {}
         self._ended: list[Slab] = []
         left = set(undone)
-        #: Units that this very process has written, of those that are finished.
-        self.own = set(own) - left
+        self._own = set(own) - left
+        # Another run that goes on with the write puts its own name there.
+        self._run = uuid.uuid4().hex.encode()
+        self.txn.keep(target.level, _RUN, self._run)
         #: Bytes of elements written, and how often a slab was taken back.
         self.nbytes, self.n_struck = 0, 0
         held = any(folder for _, folder in self.txn.array(target.level).entries())
@@ -178,9 +184,14 @@ class Growth:
         """Planes of the slabs that are written."""
         return sum(slab.n_planes for slab in self.slabs if slab.is_done)
 
+    def own_units(self) -> Set[int]:
+        """Give the finished units that this run has written; none once another has gone on."""
+        (run,) = self.txn.kept(self.target.level, [_RUN])
+        return frozenset(self._own if run == self._run else ())
+
     def written_here(self) -> AbstractContextManager[None]:
-        """Let whoever goes on with the write know what has been written by this very process."""
-        return written_here(self.txn.name, self.target.level, self.own)
+        """Let whoever goes on with the write know what has been written by this very run."""
+        return written_here(self.txn.name, self.target.level, self.own_units())
 
     def _noted(self, slab: Slab) -> dict[Shape, ReadPlane]:
         """Give what an earlier run noted that the units of a slab read."""
@@ -225,7 +236,7 @@ class Growth:
             slab.running.discard(unit)
             if (error := work.exception()) is None:
                 slab.done.add(unit)
-                self.own.add(unit)
+                self._own.add(unit)
                 self.nbytes += work.result().nbytes
             elif not isinstance(error, Cancelled):
                 slab.failure = slab.failure or error
@@ -247,7 +258,7 @@ class Growth:
         if slab.running:
             return
         units = set(slab.units)
-        self.own -= units
+        self._own -= units
         for shown in self.levels:
             self.txn.strike(shown.level, units)
         self._remove_chunks(slab, units)

@@ -88,6 +88,27 @@ def test_until_a_file_is_there_no_chunk_is_looked_at_for_more_room(tmp_path, mon
     assert_as_converted(src, dst, tmp_path, units=False)
 
 
+def test_once_another_run_has_gone_on_with_the_write_all_of_it_is_looked_at(tmp_path, monkeypatch):
+    planes, name = KINDS["folder"]
+    src, dst = tmp_path / "planes", tmp_path / "a.zarr"
+
+    def stop(*_):
+        raise Stopped
+
+    def go_on_in_another():
+        with monkeypatch.context() as patched:
+            patched.setattr(Follower, "_finish", stop)
+            with pytest.raises(Stopped):
+                Stage().follow(src, dst, planes, resume=True)
+        (find_staging(dst).array / "0/1/1").unlink()
+
+    with monkeypatch.context() as patched:
+        before_the_finish(patched, go_on_in_another)
+        with pytest.warns(UserWarning, match="do not lie there as they were written"):
+            Stage(steps_of(src, name)).follow(src, dst, planes)
+    assert_as_converted(src, dst, tmp_path)
+
+
 def write_anew(path, plane):
     put(path, plane)
 
@@ -100,7 +121,9 @@ def set_times_back(path, plane):
 
 @pytest.mark.parametrize(("planes", "name"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("change", [write_anew, set_times_back])
+@pytest.mark.parametrize(
+    "change", [write_anew, pytest.param(set_times_back, marks=pytest.mark.posix)]
+)
 def test_a_plane_that_is_written_again_between_its_conversion_and_the_finish_is_found(
     tmp_path, monkeypatch, planes, name, options, change
 ):
