@@ -12,13 +12,10 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import fsspec
@@ -39,6 +36,7 @@ from scout_dask_io.files.requests import (
     Client,
     FileSystem,
     RangeAnswer,
+    answers_of,
     refusal,
     settled,
     together,
@@ -237,29 +235,14 @@ class RemoteLocation:
         """
         client, key = self.client, self.key
         at_once = max(1, min(client.at_once, AHEAD_NBYTES.get() // max(max_nbytes, 1)))
-        begun: dict[Future[RangeAnswer], str] = {}
-        come: SimpleQueue[Future[RangeAnswer]] = SimpleQueue()
-        waiting = iter(names)
-        try:
-            while True:
-                # While one is decoded, the next are on their way.
-                for name in islice(waiting, at_once - len(begun)):
-                    # One byte more than may be: what is larger is not fetched whole.
-                    future = client.begin(f"{key}/{name}", 0, max_nbytes + 1)
-                    begun[future] = name
-                    if not in_order:
-                        future.add_done_callback(come.put)
-                if not begun:
-                    return
-                future = next(iter(begun)) if in_order else come.get()
-                name = begun.pop(future)
-                (answer,) = settled([future.result])
+        # One byte more than may be: what is larger is not fetched whole.
+        begin = partial(client.begin, start=0, stop=max_nbytes + 1)
+        pairs = ((name, f"{key}/{name}") for name in names)
+        with closing(answers_of(begin, pairs, at_once, in_order=in_order)) as answers:
+            for name, answer in answers:
                 if newest is not None:
                     newest.note(_changed_ns(_entry_of(answer)))
                 yield name, (self / name)._chunk_of(answer, max_nbytes)
-        finally:
-            for future in begun:
-                future.cancel()
 
     def _chunk_of(self, answer: Any, max_nbytes: int) -> Any | ChunkReadError | None:
         if isinstance(answer, (FileNotFoundError, IsADirectoryError)):

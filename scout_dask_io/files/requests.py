@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from functools import lru_cache, partial
+from itertools import islice
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from scout_dask_io.core.fork import in_forked_child
@@ -94,6 +96,39 @@ def settled(calls: Iterable[Callable[[], Any]]) -> list[Any]:
         except Exception as err:
             found.append(err)
     return found
+
+
+def answers_of(
+    begin: Callable[[str], Future[Any]],
+    keys: Iterable[tuple[str, str]],
+    at_once: int,
+    *,
+    in_order: bool,
+) -> Generator[tuple[str, Any]]:
+    """Yield names with the answers, or errors, to what is asked by their keys, so many at once.
+
+    In the order of the names, or as they come. What is not asked for any more is cancelled.
+    """
+    begun: dict[Future[Any], str] = {}
+    come: SimpleQueue[Future[Any]] = SimpleQueue()
+    waiting = iter(keys)
+    try:
+        while True:
+            # While one is decoded, the next are on their way.
+            for name, key in islice(waiting, at_once - len(begun)):
+                future = begin(key)
+                begun[future] = name
+                if not in_order:
+                    future.add_done_callback(come.put)
+            if not begun:
+                return
+            future = next(iter(begun)) if in_order else come.get()
+            name = begun.pop(future)
+            (answer,) = settled([future.result])
+            yield name, answer
+    finally:
+        for future in begun:
+            future.cancel()
 
 
 def together(client: Client, calls: Sequence[Callable[[], Any]]) -> list[Any]:
