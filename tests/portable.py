@@ -81,6 +81,11 @@ def _is_used(path: Any) -> None:
 
 
 def _take_away() -> None:
+    # Children of tests are forked by a server, of which the package sees nothing.
+    from multiprocessing import forkserver
+
+    forkserver.os = ModuleType("os")  # type: ignore[attr-defined]
+    forkserver.os.__dict__.update(vars(os))  # type: ignore[attr-defined]
     for name in GONE:
         if hasattr(os, name):
             delattr(os, name)

@@ -386,6 +386,19 @@ def test_the_measuring_server_answers_as_s3_does_and_counts():
         assert found["requests"]["GET"] == 1
         assert found["objects"] == 2
         assert found["most_in_flight"] == 1
+        server.control(link_nbytes_per_s=1e9)
+        whole = bytes(range(256)) * 3000
+        fs.pipe_file("lab/whole", whole)
+        assert fs.cat_file("lab/whole") == whole  # in three pieces
+
+
+def test_answers_share_the_link_of_the_measuring_server_one_after_the_other():
+    state = importlib.import_module("benchmarks.storage.s3").State()
+    assert state.carry(10**6, 5.0) == 0  # no bound
+    state.link_nbytes_per_s = 1e6
+    assert [state.carry(n, 5.0) for n in (10**6, 500_000)] == [1.0, 1.5]
+    assert state.carry(10**6, 6.0) == 1.5  # half a second is still on its way
+    assert state.carry(10**6, 50.0) == 1.0
 
 
 def test_what_is_measured_again_takes_its_place_in_the_record_of_storage(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Measure reading and writing on storage that users have: ``python -m benchmarks.storage``.
 
     python -m benchmarks.storage [s3] [disk] [share] [--repeat 5] [--case NAME …] [--way NAME …]
+                                [--latency MS …] [--bandwidth MB_PER_S]
 
 Ways alternate within a round and the order turns; a run is a process of its own. Medians go to
 ``benchmarks/results/storage.json`` and ``storage.md``; with ``--case`` or ``--way`` to
@@ -132,8 +133,8 @@ def make_planes(folder: Path, case: Case) -> None:
 class Bench:
     """Where things lie while a case runs."""
 
-    def __init__(self, work: Path, on_disk: Path, server: s3.Server) -> None:
-        self.work, self.on_disk, self.server = work, on_disk, server
+    def __init__(self, work: Path, on_disk: Path, server: s3.Server, mb_per_s: int = 0) -> None:
+        self.work, self.on_disk, self.server, self.mb_per_s = work, on_disk, server, mb_per_s
         self.library: Path | None = None
         self.n_written = 0
 
@@ -172,7 +173,7 @@ class Bench:
             for path in sorted(local.iterdir()):
                 store.put(path.name, path.read_bytes())
         if case.needs:
-            self.server.control(latency_s=0, nbytes_per_s=0)
+            self.server.control(latency_s=0, nbytes_per_s=0, link_nbytes_per_s=0)
             here = self.work / "here" / of
             if not here.exists():
                 make_planes(here, case)
@@ -222,6 +223,7 @@ class Bench:
                 self.server.control(
                     latency_s=latency_ms / 1000,
                     nbytes_per_s=MB_PER_S_A_CONNECTION * 1e6,
+                    link_nbytes_per_s=self.mb_per_s * 1e6,
                     reset=True,
                 )
             elif case.storage == "disk":
@@ -247,7 +249,7 @@ class Bench:
     def written(self, request: dict[str, Any]) -> int:
         """Give the sum of an array that was written, as TensorStore reads it; not measured."""
         if request["endpoint"]:
-            self.server.control(latency_s=0, nbytes_per_s=0)
+            self.server.control(latency_s=0, nbytes_per_s=0, link_nbytes_per_s=0)
         return WAYS["tensorstore"]({**request, "case": "whole"})()
 
     def remove(self, array: str) -> None:
@@ -338,6 +340,9 @@ def main() -> None:
         "--way", nargs="+", help="ours, tensorstore, zarr-obstore, zarr-s3fs, bare …"
     )
     parser.add_argument("--latency", nargs="+", type=int, help="of S3, in ms")
+    parser.add_argument(
+        "--bandwidth", type=int, default=0, help="MB/s that all answers of S3 share: 125 of 1 Gbit"
+    )
     parser.add_argument("--record", action="store_true", help="put what is measured on record")
     parser.add_argument(
         "--disk", type=Path, default=Path("/var/tmp"), help="a folder on a real disk"
@@ -352,7 +357,7 @@ def main() -> None:
         stack.callback(shutil.rmtree, on_disk, ignore_errors=True)
         (work / "here").mkdir()
         (work / "share").mkdir()
-        bench = Bench(work, on_disk, stack.enter_context(s3.running()))
+        bench = Bench(work, on_disk, stack.enter_context(s3.running()), asked.bandwidth)
         for case in CASES:
             if asked.storage and case.storage not in asked.storage:
                 continue
@@ -370,6 +375,8 @@ def main() -> None:
                 if case.storage == "s3" and asked.latency and latency not in asked.latency:
                     continue
                 name = f"{case.name}, {latency} ms" if case.storage == "s3" else case.name
+                if asked.bandwidth and case.storage == "s3":
+                    name += f", {asked.bandwidth} MB/s"
                 of_way: dict[str, list[dict[str, Any]]] = {w: [] for w in ways}
                 for n, way in rounds(ways, asked.repeat):
                     result = bench.measure(case, way, latency)
@@ -388,7 +395,7 @@ def main() -> None:
             for path in (work / "here").glob("array-*"):
                 shutil.rmtree(path, ignore_errors=True)
     machine = describe_machine(Path.cwd())
-    part = asked.case or asked.way or asked.latency or asked.storage
+    part = asked.case or asked.way or asked.latency or asked.storage or asked.bandwidth
     stem = "storage-trial" if part and not asked.record else "storage"
     if asked.record:
         rows, runs = recorded(RESULTS / f"{stem}.json", rows, runs)

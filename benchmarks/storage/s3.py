@@ -4,7 +4,8 @@ Made for measuring clients, not for storing: it answers the requests that reader
 of arrays make (GET with ranges, HEAD, PUT, DELETE, lists, bulk deletes, copies, multipart
 uploads, ``If-Match`` and ``If-None-Match``), checks no signature, and computes no hash. Every
 answer waits ``latency_s``, and its body, or the request's, takes its length over the bandwidth
-of one connection. ``Expect: 100-continue`` costs a wait of its own, as it does on the road.
+of one connection; the bodies of all answers share the bandwidth of one link, where that is set.
+``Expect: 100-continue`` costs a wait of its own, as it does on the road.
 
 Runs in a process of its own: ``python -m benchmarks.storage.s3 PORT``. Settings and counts go
 by ``POST /_control`` and ``GET /_control``.
@@ -40,6 +41,8 @@ class State:
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     latency_s: float = 0.0
     nbytes_per_s: float = 0.0
+    link_nbytes_per_s: float = 0.0
+    link_free_at: float = 0.0
     version: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
@@ -59,6 +62,16 @@ class State:
         self.changed_at = self.last_at = now
         self.in_flight += change
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
+
+    def carry(self, nbytes: int, now: float) -> float:
+        """Put bytes on the link after those that are on it; give in how many seconds they are over.
+
+        0 where the link has no bound.
+        """
+        if not self.link_nbytes_per_s:
+            return 0.0
+        self.link_free_at = max(self.link_free_at, now) + nbytes / self.link_nbytes_per_s
+        return self.link_free_at - now
 
     def put(self, key: str, data: bytes) -> str:
         """Store an object and give its ETag."""
@@ -217,22 +230,26 @@ class Connection(asyncio.Protocol):
             self.sent()
             return
         speed = self.state.nbytes_per_s
-        if not speed:
+        if not speed and not self.state.link_nbytes_per_s:
             self.transport.write(body)
             self.sent()
             return
         begun = time.perf_counter()
 
-        def piece(at: int) -> None:
+        def begin(at: int) -> None:
+            part = body[at : at + PIECE_NBYTES]
+            self.later(self.state.carry(len(part), time.perf_counter()), lambda: piece(at, part))
+
+        def piece(at: int, part: bytes | memoryview) -> None:
             if self.transport.is_closing():
                 self.state.flight(-1)
                 return
-            self.transport.write(body[at : at + PIECE_NBYTES])
-            at += PIECE_NBYTES
-            due = begun + min(at, len(body)) / speed - time.perf_counter()
-            self.later(due, (lambda: piece(at)) if at < len(body) else self.sent)
+            self.transport.write(part)
+            at += len(part)
+            due = begun + at / speed - time.perf_counter() if speed else 0
+            self.later(due, (lambda: begin(at)) if at < len(body) else self.sent)
 
-        piece(0)
+        begin(0)
 
     def sent(self) -> None:
         self.state.flight(-1)
@@ -430,7 +447,9 @@ class Server:
         self.address = address
 
     def control(self, **settings: Any) -> dict[str, Any]:
-        """Change ``latency_s`` and ``nbytes_per_s``, ``reset``, ``clear``, ``remove``; give counts.
+        """Change what the state has, ``reset``, ``clear``, ``remove``; give counts.
+
+        ``latency_s``, ``nbytes_per_s`` of a connection, ``link_nbytes_per_s`` of all.
 
         ``remove`` says with what the keys of objects begin that are removed; it counts as nothing.
         """

@@ -114,7 +114,8 @@ class WritePlan:
     max_mem : int
         What the job may use, in bytes, beyond the interpreter and its imports.
     projected_mem : int
-        What it is expected to use, in bytes; never above ``max_mem``.
+        What it is expected to use, in bytes; never above ``max_mem``. While a disk is waited for,
+        further units are begun in what ``max_mem`` leaves.
     read_nbytes : int
         Decoded bytes that are read from the source; parts that are read twice count twice.
     route : str

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import dask
@@ -136,6 +140,66 @@ class _Counting(Callback):
             self._report(self._done, self._total, self._nbytes)
 
 
+#: Called by a task that is going to wait: another may begin, if there is a thread left for it.
+ADD_THREAD: ContextVar[Callable[[], None]] = ContextVar("add_thread", default=lambda: None)
+
+
+class TaskThreads(ThreadPoolExecutor):
+    """Threads for tasks: ``n``, and while tasks wait one more each time, up to ``n_most``.
+
+    A thread that has worked keeps 9 MB in the allocator's hands, so none takes a task before it
+    is needed.
+    """
+
+    def __init__(self, n: int, n_most: int) -> None:
+        super().__init__(n_most, thread_name_prefix="scout-dask-io")
+        self._n_allowed, self._n_most, self._n_begun = n, n_most, 0
+        self._tasks: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._changes = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a task run, in the order of the calls."""
+        future: Future[Any] = Future()
+        with self._changes:
+            self._tasks.append((future, partial(fn, *args, **kwargs)))
+            self._begin()
+        return future
+
+    def add_thread(self) -> None:
+        """Let one task more run."""
+        with self._changes:
+            self._n_allowed = min(self._n_allowed + 1, self._n_most)
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._tasks and self._n_begun < self._n_allowed:
+            self._n_begun += 1
+            super().submit(self._run)
+
+    def _run(self) -> None:
+        ADD_THREAD.set(self.add_thread)
+        while True:
+            with self._changes:
+                if not self._tasks:
+                    self._n_begun -= 1
+                    return
+                future, call = self._tasks.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as err:
+                    future.set_exception(err)
+            del future, call  # what it gave is not to be held here
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave out what has not begun, where that is asked for, and wait for the rest."""
+        if cancel_futures:
+            with self._changes:
+                while self._tasks:
+                    self._tasks.popleft()[0].cancel()
+        super().shutdown(wait)
+
+
 def runs_here() -> bool:
     """Tell whether tasks run on threads of this process: they share what is in its memory."""
     return active_client() is None and _scheduler_set() in (None, threaded.get)
@@ -156,7 +220,7 @@ def run_tasks(
     final: Any,
     units: Set[Any],
     *,
-    nb_workers: int,
+    nb_workers: int | tuple[int, int],
     already: int = 0,
     report: Report | None = None,
     attempt: Stoppable | None = None,
@@ -177,8 +241,9 @@ def run_tasks(
         What to compute.
     units : set of key
         The tasks that count as progress; their values are bytes written.
-    nb_workers : int
-        Threads of a local run; a cluster has its own.
+    nb_workers : int or (int, int)
+        Threads of a local run; a cluster has its own. Of two numbers, the second is how many there
+        may be while tasks wait and call :data:`ADD_THREAD`.
     already : int
         Units that were finished before, counted in the report.
     report
@@ -199,14 +264,15 @@ def run_tasks(
         drain = None if attempt is None else attempt.drain
         return run_on_cluster(client, graph, final, units, already, report, drain)
     get = _scheduler_set()
+    n, n_most = (nb_workers, nb_workers) if isinstance(nb_workers, int) else nb_workers
     with ExitStack() as stack:
         if report is not None:
             stack.enter_context(_Counting(units, already, report))
         if get is not None and get is not threaded.get:
-            return get(graph, final, num_workers=nb_workers)
-        pool = ThreadPoolExecutor(nb_workers, thread_name_prefix="scout-dask-io")
+            return get(graph, final, num_workers=n)
+        pool = TaskThreads(n, n_most)
         try:
-            return threaded.get(graph, final, cache, nb_workers, pool)
+            return threaded.get(graph, final, cache, n_most, pool)
         except BaseException:
             if attempt is not None:
                 attempt.cancel()

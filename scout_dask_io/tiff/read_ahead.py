@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
+from scout_dask_io.core.threads import WAITING
 from scout_dask_io.files.system import READ, ask_for, max_open_files, read_some_at
 from scout_dask_io.tiff.open_file import check_open, open_checked
 from scout_dask_io.tiff.page_layout import DATA, FILE, IFD, LAYOUT, NO_FILE, UNREAD, SourceFile
@@ -25,6 +26,8 @@ from scout_dask_io.tiff.page_table import PageTable
 
 #: What is asked for at once. Two such requests are under way, so that the disk never waits.
 WINDOW_NBYTES = 16 << 20
+# A page that is in the system's cache comes sooner: who waits longer lets others work.
+_SHORT_S = 0.01
 # Files kept open for the tasks, at most, and as a share of what the process may have open.
 _MAX_OPEN, _OPEN_SHARE = 256, 4
 
@@ -93,7 +96,13 @@ class PageQueue:
             if not self._works and not self._closed and self._may_go_on():
                 self._works = True
                 self._pool.submit(self._go_on)
-            self._changed.wait_for(lambda: position < self._done or self._closed)
+            if self._changed.wait_for(lambda: self._is_here(position), _SHORT_S):
+                return
+        with WAITING.get()(), self._changed:
+            self._changed.wait_for(lambda: self._is_here(position))
+
+    def _is_here(self, position: int) -> bool:
+        return position < self._done or self._closed
 
     def _may_go_on(self) -> bool:
         if self._front >= self._starts[-1]:

@@ -9,14 +9,17 @@ the name of one that was given up: a task of it may come late.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from scout_dask_io.core.chunk_buffer import BufferPool
 from scout_dask_io.core.fork import guard_forks, in_forked_child
+from scout_dask_io.core.threads import WAITING
+from scout_dask_io.run.scheduler import ADD_THREAD
 
 #: Attempts that were given up whose names a process keeps, the newest.
 N_GIVEN_UP = 1000
@@ -34,15 +37,31 @@ class RequestWindow:
     ----------
     n, nbytes : int
         How many there are, and what they send.
-    n_working : int
-        Tasks that read and encode; the others wait for their requests.
     changed : threading.Condition
         Held to look at these, and told of every change.
     """
 
     n: int = 0
     nbytes: int = 0
-    n_working: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+@dataclass(slots=True)
+class WorkSlots:
+    """The tasks of an attempt that read and encode in one process.
+
+    Attributes
+    ----------
+    n : int
+        How many there are; the others wait for a disk, for a store, or for their turn.
+    n_back : int
+        Those that have what they waited for: they go on before others begin.
+    changed : threading.Condition
+        Held to look at these, and told of every change.
+    """
+
+    n: int = 0
+    n_back: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 
@@ -56,6 +75,8 @@ class Running:
         What they hand to one another.
     window : RequestWindow
         What they have under way.
+    slots : WorkSlots
+        Which of them work.
     n_tasks : int
         How many there are.
     cancelled : bool
@@ -66,9 +87,62 @@ class Running:
 
     pool: BufferPool = field(default_factory=BufferPool)
     window: RequestWindow = field(default_factory=RequestWindow)
+    slots: WorkSlots = field(default_factory=WorkSlots)
     n_tasks: int = 0
     cancelled: bool = False
     is_slow: bool = False
+
+
+class Turn(AbstractContextManager["Turn"]):
+    """A task's turn to read and encode, once fewer than ``n`` others do; 0 is any number.
+
+    Inside, whoever waits for a disk lets others work meanwhile.
+
+    Raises
+    ------
+    Cancelled
+        If the attempt is given up while the task waits, for its turn or for a disk.
+    """
+
+    def __init__(self, running: Running, n: int) -> None:
+        self._running, self._n = running, n or sys.maxsize
+        self._works = False
+
+    def __enter__(self) -> Turn:
+        self._begin(is_back=False)
+        self._outer = WAITING.set(self._let_others_work)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        WAITING.reset(self._outer)
+        self.end()
+
+    def _begin(self, *, is_back: bool) -> None:
+        running, slots = self._running, self._running.slots
+        with slots.changed:
+            slots.n_back += is_back
+            while not running.cancelled and (slots.n + (0 if is_back else slots.n_back) >= self._n):
+                slots.changed.wait()
+            slots.n_back -= is_back
+            if running.cancelled:
+                raise Cancelled
+            slots.n += 1
+            self._works = True
+
+    def end(self) -> None:
+        """Let another task work: what is left of this one is to wait."""
+        slots = self._running.slots
+        with slots.changed:
+            slots.n -= self._works
+            self._works = False
+            slots.changed.notify_all()
+
+    @contextmanager
+    def _let_others_work(self) -> Iterator[None]:
+        self.end()
+        ADD_THREAD.get()()
+        yield
+        self._begin(is_back=True)
 
 
 _lock = threading.Lock()
@@ -118,8 +192,12 @@ class Attempt:
             _given_up[self.name] = None
             if len(_given_up) > N_GIVEN_UP:
                 del _given_up[next(iter(_given_up))]
-            if self.name in _running:
-                _running[self.name].cancelled = True
+            running = _running.get(self.name)
+        if running is not None:
+            running.cancelled = True
+            for changed in (running.slots.changed, running.window.changed):
+                with changed:
+                    changed.notify_all()
 
     async def drain(self) -> None:
         """Cancel the attempt in this process, and wait until none of its tasks changes files."""

@@ -37,6 +37,7 @@ from scout_dask_io.core.plan import WritePlan, slab_nbytes
 from scout_dask_io.core.source import ArraySource, PiecesSource, ReadAhead, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import Location
+from scout_dask_io.files.pace import N_AT_ONCE
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks, runs_here
@@ -467,7 +468,7 @@ def run_write(
                 layers,
                 final,
                 graph.units,
-                nb_workers=_n_threads(plan, target),
+                nb_workers=_n_threads(plan, target, graph.ahead),
                 already=graph.already,
                 report=report,
                 attempt=target.attempt,
@@ -494,8 +495,10 @@ def open_standing(place: Location) -> Any:
     return open_zarr(place, mode="r+")
 
 
-def _n_threads(plan: WritePlan, target: Target) -> int:
-    """Give the threads for the tasks: three times those that work at once, where units wait.
+def _n_threads(plan: WritePlan, target: Target, ahead: ReadAhead | None) -> tuple[int, int]:
+    """Give the threads for the tasks, and for those that wait for a disk besides.
+
+    Three times those that work at once, where units wait for a store.
 
     A unit waits for its last chunks, and for its note: two round trips to a store, in which two
     others read and encode. Each thread more than that keeps 9 MB in the allocator's hands.
@@ -503,7 +506,21 @@ def _n_threads(plan: WritePlan, target: Target) -> int:
     """
     limit = target.uploads
     waits = limit is not None and not limit.on_disk and plan.route == "source"
-    return plan.nb_workers * (3 if waits else 1)
+    n = plan.nb_workers * (3 if waits else 1)
+    return n, n if ahead is None else max(n, _n_waiting(plan, target))
+
+
+def _n_waiting(plan: WritePlan, target: Target) -> int:
+    """Give how many units may be begun where a disk is waited for, within ``max_mem``.
+
+    All units of a slab take their rows of a plane once it is there: they are decoded when the
+    last plane comes. More would ask for planes of the next slab.
+    """
+    if target.uploads is None:
+        return 0
+    room = plan.max_mem - plan.projected_mem - target.uploads.nbytes
+    more = room // max(plan.projected_mem // plan.nb_workers, 1)
+    return min(plan.nb_workers + more, math.prod(map(len, plan.units[-2:])), N_AT_ONCE)
 
 
 def _waiting(

@@ -47,7 +47,7 @@ from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import crc32c
 from scout_dask_io.store.journal import CHUNK_RECORD
 from scout_dask_io.store.transaction import Transaction, finished_units
-from scout_dask_io.write.attempt import Attempt, Cancelled, Running
+from scout_dask_io.write.attempt import Attempt, Cancelled, Running, Turn
 from scout_dask_io.write.qc.gather import PlaneGatherer, is_whole
 from scout_dask_io.write.uploads import UploadLimit, Uploads, uploads_of
 
@@ -179,10 +179,11 @@ def write_unit(
     if origin:
         region = tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, origin, strict=True))
     fmt = target.format
-    with target.attempt.working() as running:
+    n_working = 0 if target.uploads is None else target.uploads.n_working
+    with target.attempt.working() as running, Turn(running, n_working) as turn:
         uploads = uploads_of(target.transaction, target.uploads, running)
         work = UnitWork(
-            running, ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), running.pool), uploads
+            running, ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), running.pool), uploads, turn
         )
         lower = Cascade(target.lower, target, region, work) if target.lower else None
         room = AHEAD_NBYTES.set(target.ahead_nbytes or AHEAD_NBYTES.get())
@@ -217,7 +218,7 @@ def _write_unit(
     work.buffer.close()
     if lower is not None:
         lower.close()
-    uploads.end_work()
+    work.turn.end()
     # What is noted is there: first all chunks, then what the levels below note of them.
     uploads.confirm()
     noted = {}
@@ -289,6 +290,7 @@ class UnitWork:
     running: Running
     buffer: ChunkBuffer
     uploads: Uploads
+    turn: Turn
 
 
 def units_done(

@@ -95,9 +95,6 @@ class Uploads(Protocol):
     def hold(self, answer: Callable[[], None]) -> None:
         """Send chunks from now on only once an answer has come, and raised nothing."""
 
-    def end_work(self) -> None:
-        """Let another task read and encode: what is left is to confirm."""
-
     def confirm(self) -> None:
         """Wait until all that was handed over is done; raise the first error there was."""
 
@@ -123,9 +120,6 @@ class DirectUploads:
     def hold(self, answer: Callable[[], None]) -> None:
         """Wait for the answer."""
         answer()
-
-    def end_work(self) -> None:
-        """Nothing else is going on in this task."""
 
     def confirm(self) -> None:
         """Nothing is left to wait for."""
@@ -182,10 +176,6 @@ class DiskUploads:
         """Wait for the answer."""
         answer()
 
-    def end_work(self) -> None:
-        """Let another task read and encode, where this one only waits."""
-        self._inner.end_work()
-
     def confirm(self) -> None:
         """Wait until all that was handed over is done."""
         self._inner.confirm()
@@ -203,9 +193,8 @@ class WindowedUploads:
     transaction : Transaction
         Takes the chunks.
     limit : UploadLimit
-        Where as many tasks work as may, this waits until one has ended. A unit that has no
-        request under way may begin one whatever others have: the plan counts one chunk a task
-        that is on its way.
+        A unit that has no request under way may begin one whatever others have: the plan counts
+        one chunk a task that is on its way.
     running : Running
         What the tasks of the attempt share here.
     """
@@ -217,14 +206,6 @@ class WindowedUploads:
         self._pending: set[Future[None]] = set()
         self._failed: BaseException | None = None
         self._answer: Callable[[], None] = _nothing
-        self._works = False
-        with self._window.changed:
-            while not running.cancelled and self._window.n_working >= limit.n_working:
-                self._window.changed.wait()
-            if running.cancelled:
-                raise Cancelled
-            self._window.n_working += 1
-            self._works = True
 
     def put(self, level: int | None, key: str, data: Any) -> None:
         """Have a chunk sent, once there is room for it.
@@ -277,13 +258,6 @@ class WindowedUploads:
         """Send chunks from now on only once an answer has come; they are encoded meanwhile."""
         self._answer = answer
 
-    def end_work(self) -> None:
-        """Let another task of the attempt read and encode."""
-        with self._window.changed:
-            self._window.n_working -= self._works
-            self._works = False
-            self._window.changed.notify_all()
-
     def confirm(self) -> None:
         """Wait until the store has confirmed all that was handed over.
 
@@ -300,7 +274,6 @@ class WindowedUploads:
 
     def close(self) -> None:
         """Leave undone what has not begun, and wait for the rest."""
-        self.end_work()
         for future in tuple(self._pending):
             future.cancel()
         with self._window.changed:

@@ -136,7 +136,8 @@ def say(word: str) -> None:
 @cache
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    # With --portable children lack what this process does, from before they import the package.
+    context.set_forkserver_preload([m for m in ["portable"] if m in sys.modules] + PRELOAD)
     before = os.environ.get("PYTHONPATH")
     # The server takes its import path from here; Python 3.11 does not hand sys.path on.
     os.environ["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)

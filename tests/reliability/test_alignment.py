@@ -87,6 +87,7 @@ def test_row_04_any_blocks_into_any_chunks_are_bit_equal_and_each_chunk_is_writt
     assert refused < n // 4
 
 
+@pytest.mark.posix  # a chunk is replaced while another thread reads it, which is refused there
 def test_the_alignment_test_finds_a_writer_that_ignores_chunk_edges(tmp_path: Path):
     rng = random.Random(SEED)
     wrong = 0
@@ -296,9 +297,12 @@ def test_row_11_durable_syncs_files_before_their_names_and_directories_before_th
     for path in chunks:
         assert events.index(("fsync", path)) < published
     synced = {p for name, p in events[:published] if name == "fsync"}
-    for part in ("", "/0", "/0/0", "/0/1", "/1", "/1/0", "/1/1", "/.zarray", "/.scout-manifest"):
+    for part in ("/.zarray", "/.scout-manifest"):
         assert job + part in synced, part
-    assert ("fsync", ".") in events[published:]
+    if hasattr(os, "O_DIRECTORY"):  # else the system keeps names itself
+        for part in ("", "/0", "/0/0", "/0/1", "/1", "/1/0", "/1/1"):
+            assert job + part in synced, part
+        assert ("fsync", ".") in events[published:]
     events.clear()
     io.write_zarr(tmp_path / "b.zarr", volume, (2, 16, 16), nb_workers=1)
     assert not [e for e in events if e[0] == "fsync"]

@@ -110,6 +110,7 @@ def test_row_14_of_three_processes_that_overwrite_an_array_the_last_stands_whole
     figure("races to overwrite", rounds=n, versions_never_whole=0)
 
 
+@pytest.mark.posix  # in a child, where there are no forks
 def test_row_16_a_fork_under_load_neither_hangs_nor_aborts():
     outcome = run(fork_under_load, seconds=300)
     assert not outcome.signal, str(outcome)

@@ -64,6 +64,11 @@ CHANGES: dict[str, Callable[[Path], None]] = {
 }
 
 
+def posix(change: str) -> list[pytest.MarkDecorator]:
+    """Mark what makes a FIFO, in a child, where Windows has none."""
+    return [pytest.mark.posix] if "FIFO" in change else []
+
+
 def read_after(folder: str, change: str, scheduler: str) -> str:
     stack = io.imread_folder(folder)
     CHANGES[change](Path(folder) / "z0001.tif")
@@ -74,11 +79,11 @@ def read_after(folder: str, change: str, scheduler: str) -> str:
 @pytest.mark.parametrize(
     ("change", "scheduler"),
     [
-        *((change, "threads") for change in CHANGES),
+        *(pytest.param(change, "threads", marks=posix(change)) for change in CHANGES),
         # Processes start anew, which takes longer than all else.
         ("one pixel", "processes"),
         *(
-            pytest.param(change, "processes", marks=pytest.mark.slow)
+            pytest.param(change, "processes", marks=[pytest.mark.slow, *posix(change)])
             for change in CHANGES
             if change != "one pixel"
         ),

@@ -17,7 +17,7 @@ from scout_dask_io.errors import ArgumentError
 from scout_dask_io.run import cluster as cluster_run
 from scout_dask_io.run import scheduler as execute
 from scout_dask_io.run.cluster import active_client
-from scout_dask_io.run.scheduler import check_nb_workers, run_tasks, worker_count
+from scout_dask_io.run.scheduler import ADD_THREAD, check_nb_workers, run_tasks, worker_count
 
 N_UNITS = 7
 
@@ -152,6 +152,29 @@ def test_no_more_tasks_run_at_once_than_workers(nb_workers: int) -> None:
     graph, units = make_graph(work)
     run_tasks(graph, "final", units, nb_workers=nb_workers)
     assert most == nb_workers
+
+
+def test_threads_are_added_while_tasks_wait_as_far_as_there_may_be_more() -> None:
+    running, most, begun, lock = 0, 0, 0, threading.Lock()
+    meet = threading.Barrier(3)
+
+    def work(value: int) -> int:
+        nonlocal running, most, begun
+        with lock:
+            begun += 1
+            is_early = begun <= 3
+            running += 1
+            most = max(most, running)
+        ADD_THREAD.get()()
+        if is_early:
+            meet.wait(30)
+        with lock:
+            running -= 1
+        return value
+
+    graph, units = make_graph(work)
+    run_tasks(graph, "final", units, nb_workers=(1, 3))
+    assert most == 3
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

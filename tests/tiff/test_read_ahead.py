@@ -17,6 +17,7 @@ import tifffile
 from helpers import write_planes
 
 import scout_dask_io as io
+from scout_dask_io.core.chunk_buffer import ChunkBuffer
 from scout_dask_io.errors import SourceChangedError
 from scout_dask_io.files import system
 from scout_dask_io.jobs.convert import plan_convert
@@ -24,7 +25,7 @@ from scout_dask_io.run import memory
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.tiff import read_ahead
 from scout_dask_io.tiff.read_ahead import PageQueue
-from scout_dask_io.write import arguments
+from scout_dask_io.write import arguments, unit
 
 pytestmark = pytest.mark.skipif(not system.CAN_ASK, reason="this system is not asked to read ahead")
 
@@ -162,6 +163,45 @@ def test_files_that_may_not_be_open_at_once_are_opened_again(
     monkeypatch.setattr(read_ahead, "max_open_files", lambda: 16)
     array = io.write_zarr(tmp_path / "a.zarr", io.imread_folder(planes), CHUNKS, **LITTLE)
     np.testing.assert_array_equal(array[...], DATA)
+
+
+@pytest.mark.parametrize(("max_mem", "n_begun"), [("1GB", 8), (200_000, 2)])
+def test_units_of_a_slab_are_begun_while_a_plane_is_waited_for_as_memory_permits(
+    planes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_mem: Any, n_begun: int
+) -> None:
+    begun, at_work, most, lock = 0, 0, 0, threading.Lock()
+    enough = threading.Event()
+    real_unit, real_wait, real_put = unit._write_bands, PageQueue._wait_for, ChunkBuffer.put
+
+    def write(*args: Any) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == n_begun:
+            enough.set()
+        real_unit(*args)
+
+    def wait_for(queue: PageQueue, window: Any) -> None:
+        if window.position == 3:
+            assert enough.wait(30)
+            assert begun == n_begun
+        real_wait(queue, window)
+
+    def put(buffer: ChunkBuffer, *args: Any) -> None:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        real_put(buffer, *args)
+        with lock:
+            at_work -= 1
+
+    monkeypatch.setattr(unit, "_write_bands", write)
+    monkeypatch.setattr(PageQueue, "_wait_for", wait_for)
+    monkeypatch.setattr(ChunkBuffer, "put", put)
+    data = io.imread_folder(planes)
+    found = io.write_zarr(tmp_path / "a.zarr", data, CHUNKS, max_mem=max_mem, nb_workers=2)
+    np.testing.assert_array_equal(found[...], DATA)
+    assert most <= 2
 
 
 def test_no_more_is_read_than_was_come_to_and_what_is_allowed_ahead(

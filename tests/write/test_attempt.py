@@ -14,8 +14,9 @@ import pytest
 from helpers import make_volume
 
 import scout_dask_io as io
+from scout_dask_io.core.threads import WAITING
 from scout_dask_io.write import attempt as module
-from scout_dask_io.write.attempt import Attempt, Cancelled
+from scout_dask_io.write.attempt import Attempt, Cancelled, Running, Turn
 
 
 def test_tasks_of_an_attempt_share_memory_in_whatever_process_they_are() -> None:
@@ -36,6 +37,68 @@ def test_an_attempt_that_is_given_up_stops_its_tasks_and_refuses_late_ones() -> 
         assert not other.cancelled
     with pytest.raises(Cancelled), attempt.working():
         pass
+
+
+class Step:
+    """A task on a thread, which is let through its turn step by step."""
+
+    def __init__(self, running: Running, n: int, order: list[str], name: str) -> None:
+        self.begun, self.may_wait, self.may_return = (threading.Event() for _ in range(3))
+        self.cancelled = False
+        self._say = lambda text: order.append(f"{name} {text}")
+        self._turn = Turn(running, n)
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            with self._turn:
+                self._say("begins")
+                self.begun.set()
+                self.may_wait.wait(10)
+                with WAITING.get()():
+                    self.may_return.wait(10)
+                self._say("is back")
+        except Cancelled:
+            self.cancelled = True
+
+
+def test_a_task_that_waits_for_a_disk_lets_another_work_and_comes_back_before_a_new_one() -> None:
+    running, order = Running(), list[str]()
+    first = Step(running, 1, order, "first")
+    assert first.begun.wait(10)
+    second = Step(running, 1, order, "second")
+    assert not second.begun.wait(0.01)
+    first.may_wait.set()
+    assert second.begun.wait(10)
+    third = Step(running, 1, order, "third")
+    first.may_return.set()
+    with running.slots.changed:
+        assert running.slots.changed.wait_for(lambda: running.slots.n_back, 10)
+    for event in (second.may_wait, third.may_wait):
+        event.set()
+    first.thread.join(10)
+    for each in (second, third):
+        each.may_return.set()
+        each.thread.join(10)
+    assert order[:3] == ["first begins", "second begins", "first is back"]
+    assert set(order[3:]) == {"second is back", "third begins", "third is back"}
+    assert running.slots.n == running.slots.n_back == 0
+
+
+def test_tasks_that_wait_for_their_turn_end_with_their_attempt() -> None:
+    attempt, order = Attempt(), list[str]()
+    with attempt.working() as running:
+        first = Step(running, 1, order, "first")
+        assert first.begun.wait(10)
+        second = Step(running, 1, order, "second")
+        attempt.cancel()
+        second.thread.join(10)
+        first.may_wait.set()
+        first.may_return.set()
+        first.thread.join(10)
+    assert (first.cancelled, second.cancelled) == (True, True)
+    assert order == ["first begins"]
 
 
 def test_whoever_drains_waits_for_the_last_task() -> None:

@@ -120,25 +120,6 @@ def test_a_unit_that_is_given_up_waits_for_what_is_under_way() -> None:
     assert set(store.taken) <= {"0", "1"}
 
 
-def test_tasks_beyond_those_that_work_begin_when_one_waits_for_the_store() -> None:
-    running, store = Running(), Store()
-    first, second = (windowed(store, 8, 10**6, running) for _ in range(2))
-    begun: list[WindowedUploads] = []
-    thread = threading.Thread(target=lambda: begun.append(windowed(store, 8, 10**6, running)))
-    thread.start()
-    thread.join(0.01)
-    assert begun == []
-    first.put(None, "0", b"a")
-    first.end_work()
-    thread.join(10)
-    assert running.window.n_working == 2
-    store.open.set()
-    for uploads in (first, second, *begun):
-        uploads.confirm()
-        uploads.close()
-    assert running.window.n_working == 0
-
-
 def test_no_chunk_is_sent_before_the_answer_that_it_is_held_for() -> None:
     store, asked = Store(), threading.Event()
     store.open.set()
