@@ -378,6 +378,10 @@ class Bucket:
         }
 
 
+class NoBucketError(OSError):
+    """There is no such bucket, which is more than that an object is not there."""
+
+
 class CertificateError(OSError):
     """A server's certificate is not one that is trusted here."""
 
@@ -486,6 +490,7 @@ def _own_errors() -> Iterator[None]:
         text = _in_short(str(err).partition("\n\nDebug source:")[0])
         kind: type[Exception] = OSError
         if "NoSuchBucket" in text:
+            kind = NoBucketError
             text = (
                 "there is no such bucket: check its name, or make it by what administers the store"
             )

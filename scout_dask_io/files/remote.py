@@ -24,11 +24,12 @@ from fsspec.core import url_to_fs
 from scout_dask_io.errors import (
     ArgumentError,
     ChunkReadError,
+    PathNotFoundError,
     ScoutIOError,
     TargetExistsError,
     WriteError,
 )
-from scout_dask_io.files.bucket import SCHEMES, bucket_of, check_options, for_s3fs
+from scout_dask_io.files.bucket import SCHEMES, NoBucketError, bucket_of, check_options, for_s3fs
 from scout_dask_io.files.local import Answer, Newest
 from scout_dask_io.files.requests import (
     AHEAD_NBYTES,
@@ -275,6 +276,8 @@ class RemoteLocation:
             return question()
         except (FileNotFoundError, IsADirectoryError):
             return None
+        except NoBucketError as err:
+            raise PathNotFoundError(f"{self.url}: {err}") from err
         except Exception as err:  # whatever the store's own library raises
             told = ChunkReadError(f"{self.url}: cannot be read ({self.told(err)})")
             raise told from refusal(err)

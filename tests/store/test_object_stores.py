@@ -411,7 +411,7 @@ def test_blocks_that_would_go_through_scratch_files_are_refused(
 def test_a_bucket_that_is_not_there_or_not_reached_is_named(lab: Lab, volume: np.ndarray) -> None:
     with pytest.raises(PathNotFoundError, match="s3://nowhere"):
         io.read_zarr("s3://nowhere-at-all/a.zarr", storage_options=lab.options)
-    with pytest.raises(WriteError, match="s3://nowhere"):
+    with pytest.raises(PathNotFoundError, match="s3://nowhere"):
         io.write_zarr("s3://nowhere-at-all/a.zarr", volume, storage_options=lab.options)
     closed = options("http://127.0.0.1:9")
     with pytest.raises(ChunkReadError, match="s3://closed"):
