@@ -29,6 +29,8 @@ PIECE_NBYTES = 2**21
 # Parts of them that minimum and maximum look at in turn, while a second-level cache holds them. In
 # smaller ones the calls cost more than is saved; in 2 MiB both wait for memory, half as long again.
 PART_NBYTES = 2**19
+# Places of pieces in their planes of which it is known what is kept; more are found out again.
+MAX_WAYS = 1024
 # Extents before a record: of planes, the sample, what is beside it, and the grid.
 _HEAD, _N_HEAD = np.dtype("<i8"), 8
 
@@ -182,24 +184,31 @@ class PlaneGatherer:
         self._numbers = np.arange(n_planes).reshape(self._lead)
         self._low, self._high = _limits(n_planes, self._dtype)
         self._n, self._n_strange, self._n_top = np.zeros((3, n_planes), np.int64)
-        self._steps, self._thinning = grid_steps(shape), sample_thinning(shape)
-        # Pixels of the grid before the unit, and those in it.
-        ends = list(zip(region[-2:], self._steps, strict=True))
-        self._before = tuple(-(-s.start // t) for s, t in ends)
-        kept = (-(-s.stop // t) + -s.start // t for s, t in ends)
-        self._sample = np.zeros((n_planes, *kept), self._dtype)
+        steps, self._thinning = grid_steps(shape), sample_thinning(shape)
         # Those of the sample alone, and the columns and rows next to them.
-        self._every = tuple(a * b for a, b in zip(self._steps, self._thinning, strict=True))
-        first, last, behind, stop = zip(
-            *((-(-s.start // t), -(-s.stop // t), *next_pixels(s.start, s.stop, t))
-              for s, t in zip(region[-2:], self._every, strict=True)),
+        every = tuple(a * b for a, b in zip(steps, self._thinning, strict=True))
+        # Pixels of the grid, and of the sample, before the unit and up to its end.
+        self._before, stop = _pixels(region[-2:], steps)
+        first, last = _pixels(region[-2:], every)
+        after, end = zip(
+            *(next_pixels(s.start, s.stop, t) for s, t in zip(region[-2:], every, strict=True)),
             strict=True,
-        )  # fmt: skip
-        self._first, self._next = first, behind
-        high, wide = (b - a for a, b in zip(first, last, strict=True))
-        below, beside = (b - a for a, b in zip(behind, stop, strict=True))
-        self._beside = np.zeros((n_planes, high, beside), self._dtype)
-        self._below = np.zeros((n_planes, below, wide), self._dtype)
+        )
+        self._sample, self._beside, self._below = (
+            np.zeros((n_planes, b[0] - a[0], b[1] - a[1]), self._dtype)
+            for a, b in (
+                (self._before, stop),
+                ((first[0], after[1]), (last[0], end[1])),
+                ((after[0], first[1]), (end[0], last[1])),
+            )
+        )
+        # What is kept, how far it lies from multiples of the distances, and how many are before.
+        self._kept = (
+            (self._sample, (0, 0), steps, self._before),
+            (self._beside, (0, 1), every, (first[0], after[1])),
+            (self._below, (1, 0), every, (after[0], first[1])),
+        )
+        self._ways: dict[Shape, list[tuple[np.ndarray, Region]]] = {}
         self._tops, self._seen_tops = frozenset(saturated(self._dtype)), False
 
     def put(self, where: Region, values: np.ndarray) -> np.ndarray:
@@ -212,6 +221,7 @@ class PlaneGatherer:
         high, wide = values.shape[-2:]
         part = values.view(np.uint8) if self._stored.kind == "b" else values
         planes = part.reshape(-1, high, wide)
+        ways = self._ways_of(where[-2].start, where[-1].start, high, wide)
         numbers = self._numbers[where[:-2]].reshape(-1)
         some = max(1, PIECE_NBYTES // max(1, high * wide * planes.itemsize))
         for start in range(0, len(planes), some):
@@ -220,9 +230,11 @@ class PlaneGatherer:
             # Consecutive nearly always, and then what is indexed is a view.
             run = last - first + 1 == stop - start
             at: Any = slice(first, last + 1) if run else numbers[start:stop]
-            if not self._count_plain(at, planes[start:stop]):
-                self._count(at, planes[start:stop])
-            self._keep(at, where[-2].start, where[-1].start, planes[start:stop])
+            these = planes[start:stop]
+            if not self._count_plain(at, these):
+                self._count(at, these)
+            for kept, pixels in ways:
+                kept[at] = these[pixels]
         return values
 
     def _count_plain(self, at: Any, planes: np.ndarray) -> bool:
@@ -261,22 +273,29 @@ class PlaneGatherer:
         self._high[at] = np.maximum(before, high)
         self._low[at] = np.minimum(self._low[at], low)
 
-    def _keep(self, at: Any, y: int, x: int, planes: np.ndarray) -> None:
-        """Keep the pixels of the grid; ``y`` and ``x`` are relative to the unit."""
-        (ty, tx), (above, before) = self._steps, self._before
-        y, x = y + self._origin[0], x + self._origin[1]
-        found = planes[:, -y % ty :: ty, -x % tx :: tx]
-        top, left = -(-y // ty) - above, -(-x // tx) - before
-        self._sample[at, top : top + found.shape[1], left : left + found.shape[2]] = found
-        sy, sx = self._every
-        if self._beside.size:
-            found = planes[:, -y % sy :: sy, (1 - x) % sx :: sx]
-            top, left = -(-y // sy) - self._first[0], -(-(x - 1) // sx) - self._next[1]
-            self._beside[at, top : top + found.shape[1], left : left + found.shape[2]] = found
-        if self._below.size:
-            found = planes[:, (1 - y) % sy :: sy, -x % sx :: sx]
-            top, left = -(-(y - 1) // sy) - self._next[0], -(-x // sx) - self._first[1]
-            self._below[at, top : top + found.shape[1], left : left + found.shape[2]] = found
+    def _ways_of(self, *piece: int) -> list[tuple[np.ndarray, Region]]:
+        """Give where what is kept of planes goes, and which of their pixels it is.
+
+        ``piece`` is the place of a piece in its planes, relative to the unit, and its extent.
+        """
+        found = self._ways.get(piece)
+        if found is None:
+            if len(self._ways) >= MAX_WAYS:
+                self._ways.clear()
+            y, x, *extent = piece
+            start = (y + self._origin[0], x + self._origin[1])
+            found = self._ways[piece] = []
+            for kept, *axes in self._kept:
+                if not kept.size:
+                    continue
+                taken, put = [], []
+                for shift, step, before, at, n in zip(*axes, start, extent, strict=True):
+                    pixels = range((shift - at) % step, n, step)
+                    first = -(-(at - shift) // step) - before
+                    taken.append(slice(pixels.start, n, step))
+                    put.append(slice(first, first + len(pixels)))
+                found.append((kept[:, put[0], put[1]], (slice(None), *taken)))
+        return found
 
     def _exact(self) -> np.ndarray:
         planes = np.empty(len(self._n), _plane_dtype(self._dtype))
@@ -307,12 +326,20 @@ class PlaneGatherer:
         return b"".join(array.tobytes() for array in (head, *arrays))
 
 
+def _pixels(region: Region, steps: Shape) -> tuple[Shape, Shape]:
+    """Give how many multiples of the steps lie before the starts, and before the ends."""
+    ends = list(zip(region, steps, strict=True))
+    return tuple(-(-s.start // t) for s, t in ends), tuple(-(-s.stop // t) for s, t in ends)
+
+
 def _extremes(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give the minimum and the maximum of each row, a part that fits in a cache at a time.
 
     The last part comes first, as it was read last; what copies the piece begins with the first.
     """
     n, size = flat.shape
+    if flat.nbytes <= PART_NBYTES:
+        return np.minimum.reduce(flat, 1), np.maximum.reduce(flat, 1)
     some = max(1, PART_NBYTES // max(1, size * flat.itemsize))
     wide = max(1, min(size, PART_NBYTES // flat.itemsize))
     low, high = np.empty((2, n, max(1, -(-size // wide))), flat.dtype)
