@@ -40,7 +40,8 @@ MB_PER_S_A_CONNECTION = 80
 class Case:
     """What is done, where, and by whom.
 
-    ``needs`` is what must lie there before: the planes, and with ``"array"`` an array too. What is
+    ``needs`` is what must lie there before: the planes, and an array too, with ``"array"`` one that
+    TensorStore wrote, with ``"ours"`` one of this library. What is
     written goes to a free place, or with ``replaces`` to that of the array of the run before.
     """
 
@@ -66,6 +67,7 @@ CASES = [
     Case("s3", "replace", "write", DIRECT, latencies_ms=(30,), replaces=True),
     Case("s3", "read whole", "whole", (*ALL, "bare"), needs="array", latencies_ms=(0, 30, 100)),
     Case("s3", "60 boxes", "boxes", ALL, needs="array", latencies_ms=(30, 100)),
+    Case("s3", "60 boxes of ours", "boxes", DIRECT, needs="ours", latencies_ms=(30,)),
     Case("s3", "60 boxes at once", "batch", DIRECT[:2], needs="array", latencies_ms=(30,)),
     Case("s3", "one z plane", "plane", ALL, needs="array", latencies_ms=(30, 100)),
     Case("s3", "open", "open", DIRECT, needs="array", latencies_ms=(30,)),
@@ -107,6 +109,15 @@ CASES = [
     Case("share", "read whole", "whole", DIRECT, needs="array", shape=LARGE),
     Case("share", "one z plane", "plane", DIRECT, needs="array", shape=LARGE),
     Case("share", "200 boxes", "boxes", DIRECT, needs="array", shape=LARGE, more={"n_boxes": 200}),
+    Case(
+        "share",
+        "200 boxes of ours",
+        "boxes",
+        DIRECT,
+        needs="ours",
+        shape=LARGE,
+        more={"n_boxes": 200},
+    ),
 ]
 
 

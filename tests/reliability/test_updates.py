@@ -182,7 +182,8 @@ def test_readers_that_look_at_every_operation_see_pixels_that_are_old_or_new(
     look()
     assert watched.count > 20
     assert told > 1
-    assert refused > 1
+    # Who looks between the decision and the first chunk puts it in, and nobody waits for anybody.
+    assert refused > 1 or step == 1
     for level, _, after in pairs:
         np.testing.assert_array_equal(by_zarr(level), after)
 
