@@ -181,6 +181,8 @@ def lacks(error: BaseException) -> str:
         return NO_NAME  # whoever was given the name
     if isinstance(error, OSError) and error.strerror == NO_NAME:
         return NO_NAME
+    if "is no name of a file on Windows" in str(error):  # and there the package says so
+        return NO_NAME
     if any(f"{os.sep}scout_dask_io{os.sep}" in f for f in frames if os.sep + "tests" not in f):
         return ""
     if isinstance(error, AttributeError) and error.obj is os and error.name in GONE:

@@ -290,15 +290,24 @@ def move_to_new(source: StrPath, target: StrPath) -> None:
 def rename_dir(source: StrPath, target: StrPath) -> None:
     """Give a directory a name that nothing has, or an empty directory.
 
-    Windows does not rename onto an empty one either: there it goes first.
+    Windows does not rename onto an empty one either: there it goes first. While another looks into
+    either it refuses, as :func:`replace` says, and is tried again for two seconds.
 
     Raises
     ------
     OSError
         If something else has the name.
     """
-    try:
-        os.rename(source, target)
-    except FileExistsError:
-        os.rmdir(target)
-        os.rename(source, target)
+    last = time.monotonic() + 2
+    while True:
+        try:
+            try:
+                os.rename(source, target)
+            except FileExistsError:
+                os.rmdir(target)
+                os.rename(source, target)
+            return
+        except PermissionError:
+            if not WINDOWS or time.monotonic() > last:
+                raise
+            time.sleep(0.05)

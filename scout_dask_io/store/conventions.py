@@ -113,7 +113,7 @@ def group_text(node: Node) -> str:
     way = ". Give an array's path."
     if named:
         first = min(dims, key=lambda n: (n in coordinates, "/" in n, n))
-        way = f". Give an array's path, as {node.location}/{first}."
+        way = f". Give an array's path, as {node.location / first}."
     return (f"it is {what}, and {held}" if what else held) + way
 
 

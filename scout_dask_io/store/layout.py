@@ -167,7 +167,8 @@ def _separator_on_disk(path: Path, ndim: int) -> Separator | None:
                     # An empty directory, left behind by deleted chunks, is no sign.
                     nested = _first_chunk(entry.path, ndim - 1)
                 if flat is not None and nested is not None:
-                    raise both_layouts(path, flat, os.path.relpath(nested, path))
+                    below = os.path.relpath(nested, path).replace(os.sep, "/")
+                    raise both_layouts(path, flat, below)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return "." if flat is not None else "/" if nested is not None else None

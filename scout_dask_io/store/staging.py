@@ -270,7 +270,7 @@ def _refuse(destination: Path, overwrite: bool) -> None:
     if not any(destination.iterdir()):
         return
     if (stranger := find_stranger(destination)) is not None:
-        name = os.path.relpath(stranger, destination)
+        name = os.path.relpath(stranger, destination).replace(os.sep, "/")
         raise TargetExistsError(
             f"{destination} holds more than a Zarr array, {name!r}: it is never removed, "
             + OVERWRITE

@@ -163,7 +163,7 @@ def test_sets_a_channel_folder_each_are_channels(tmp_path: Path, names: tuple, p
     check_every_verb(tmp_path / "set", volume[-1].swapaxes(0, 1), "tczyx", tmp_path, **how)
     assert io.channel_names(tmp_path / "set") == list(names)
     (tmp_path / "set" / names[1] / "i0.ome.tif").unlink()
-    with pytest.raises(io.PathNotFoundError, match=f"{names[1]}/i0.ome.tif"):
+    with pytest.raises(io.PathNotFoundError, match=f"{names[1]}.i0.ome.tif"):
         io.imread_dataset(tmp_path / "set", position="A" if positions > 1 else None)
 
 

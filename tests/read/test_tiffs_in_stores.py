@@ -56,7 +56,7 @@ def upload(lab: Lab, folder: Path, under: str) -> str:
     """Put a folder into the bucket, and give its URL."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            lab.put(f"{under}/{path.relative_to(folder)}", path.read_bytes())
+            lab.put(f"{under}/{path.relative_to(folder).as_posix()}", path.read_bytes())
     return f"s3://{lab.bucket}/{under}"
 
 

@@ -306,7 +306,7 @@ def test_a_file_where_a_directory_of_chunks_belongs_is_an_error(tmp_path: Path) 
         file.unlink()
     (tmp_path / "z" / "2" / "0").rmdir()
     (tmp_path / "z" / "2" / "0").write_bytes(b"no directory")
-    with pytest.raises(ChunkReadError, match="2/0/0"):
+    with pytest.raises(ChunkReadError, match=r"2.0.0"):
         io.read_zarr(tmp_path / "z").compute()
 
 
@@ -323,7 +323,7 @@ def test_a_chunk_that_may_not_be_read_is_no_fill_value(
         return real(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", refusing)
-    with pytest.raises(ChunkReadError, match=r"1/0/2.*Permission denied"):
+    with pytest.raises(ChunkReadError, match=r"1.0.2.*Permission denied"):
         io.read_zarr(tmp_path / "z").compute()
 
 

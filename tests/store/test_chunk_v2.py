@@ -170,7 +170,7 @@ def damaged(data: bytes, kind: str) -> bytes:
 def test_a_cut_chunk_is_an_error_that_names_the_file(codec: Any, kind: str) -> None:
     fmt = make_format("<u2", codec)
     data = bytes(ChunkEncoder(fmt).encode(make_chunk()) or b"")
-    with pytest.raises(ChunkReadError, match=r"a\.zarr/0/1/2"):
+    with pytest.raises(ChunkReadError, match=r"a\.zarr.0.1.2"):
         ChunkDecoder(fmt).decode(damaged(data, kind), Path("a.zarr/0/1/2"))
 
 
@@ -188,10 +188,11 @@ def test_a_chunk_of_another_array_is_an_error(codec: Any, factor: float) -> None
     fmt = make_format("<u2", codec)
     elements = np.arange(int(np.prod(CHUNKS) * factor), dtype="<u2")
     data = elements.tobytes() if codec is None else bytes(codec.encode(elements))
-    with pytest.raises(ChunkReadError, match=r"0/1/2.*(expected|cannot be decoded)"):
+    with pytest.raises(ChunkReadError, match=r"0.1.2.*(expected|cannot be decoded)"):
         ChunkDecoder(fmt).decode(data, Path("0/1/2"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="limits its memory by resource")
 def test_a_chunk_that_claims_gigabytes_takes_no_memory() -> None:
     # In a child with little room: a decoder that believed the header would fail there.
     out = python(

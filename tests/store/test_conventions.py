@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def test_a_group_of_another_convention_is_told_with_the_arrays_in_it(
             job(f"{place}/g.zarr")
         text = str(caught.value)
         assert told in text
-        assert text.endswith(f"Give an array's path, as {place}/g.zarr/{first}.")
+        way = f"Give an array's path, as {place}/g.zarr/{first}."
+        assert text.replace(os.sep, "/").endswith(way.replace(os.sep, "/"))
         assert all(name in text for name in arrays)
     # The way that the error names.
     found = io.read_zarr(f"{place}/g.zarr/{first}").compute()
@@ -66,7 +68,7 @@ def test_a_group_of_another_convention_is_told_with_the_arrays_in_it(
 def test_the_images_of_a_collection_are_named(place: str):
     make_group(f"{place}/sd.zarr", {"spatialdata_attrs": {}}, {"images/other": []})
     io.write_ome_zarr(f"{place}/sd.zarr/images/he", np.ones((9, 8), "u1"))
-    with pytest.raises(PathNotFoundError, match=r"it holds images.*sd\.zarr/images/he"):
+    with pytest.raises(PathNotFoundError, match=r"it holds images.*sd\.zarr.images.he"):
         io.read_zarr(f"{place}/sd.zarr")
 
 

@@ -39,8 +39,8 @@ def tree(path: Path) -> dict[str, bytes | None]:
         for name in files:
             full = Path(folder, name)
             content = os.fsencode(os.readlink(full)) if full.is_symlink() else full.read_bytes()
-            found[os.path.relpath(full, path)] = content
-        found.update({os.path.relpath(Path(folder, name), path): None for name in names})
+            found[full.relative_to(path).as_posix()] = content
+        found.update({Path(folder, name).relative_to(path).as_posix(): None for name in names})
     return found
 
 

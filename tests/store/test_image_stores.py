@@ -52,7 +52,9 @@ class InMemory:
         self.url = f"memory:/{self.key}"
         for path in local.rglob("*"):
             if path.is_file():
-                self.fs.pipe_file(f"{self.key}/{path.relative_to(local)}", path.read_bytes())
+                self.fs.pipe_file(
+                    f"{self.key}/{path.relative_to(local).as_posix()}", path.read_bytes()
+                )
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def test_of_a_resumed_write_only_units_that_do_not_fit_are_computed_again(
     _cut_off(path, "array", durable=durable)
     _staged(tmp_path, "0/2/1").unlink()
     calls: list[int] = []
-    with pytest.warns(UserWarning, match=r"1 write unit .*/0/2/1: found nothing, written were"):
+    with pytest.warns(UserWarning, match=r"1 write unit .*.0.2.1: found nothing, written were"):
         _write(path, _blocks(calls), "array", resume=True, durable=durable)
     assert sorted(calls) == [5]
     np.testing.assert_array_equal(io.read_zarr(path), _data())
@@ -195,7 +195,7 @@ def test_durable_reads_what_a_power_failure_may_have_left_at_the_right_size(
     _flip(_staged(tmp_path, "0/1/1"))
     for log in tmp_path.glob(".a.zarr.scout-partial/*/journal/*.log"):
         os.utime(log)  # as where the damage came before the last unit was noted
-    with pytest.warns(UserWarning, match=r"0/1/1: found \d+ bytes of CRC32C"):
+    with pytest.warns(UserWarning, match=r"0.1.1: found \d+ bytes of CRC32C"):
         _write(path, _blocks(), "array", resume=True, durable=True)
     np.testing.assert_array_equal(io.read_zarr(path), _data())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,8 @@ def test_reading_a_damaged_shard_names_the_array_and_the_region(
     io.write_zarr(tmp_path / "a", volume, CHUNKS, zarr_format=3, shards=SHARDS)
     shard = tmp_path / "a/c/0/0/0"
     shard.write_bytes(shard.read_bytes()[:-30])
-    with pytest.raises(ChunkReadError, match=rf"{tmp_path / 'a'}: a chunk in \[0:4, 0:8, 0:16\]"):
+    name = re.escape(str(tmp_path / "a"))
+    with pytest.raises(ChunkReadError, match=rf"{name}: a chunk in \[0:4, 0:8, 0:16\]"):
         io.read_zarr(tmp_path / "a")[:4, :8, :16].compute()
 
 
