@@ -164,6 +164,22 @@ def test_the_order_of_pieces_does_not_matter() -> None:
     assert np.array_equal(one.projections[0].zy, other.projections[0].zy)
 
 
+def test_places_of_pieces_that_were_forgotten_are_found_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    volume = make_volume((4, 150, 145))
+    found = []
+    for most in (1024, 1):
+        monkeypatch.setattr("scout_dask_io.write.qc.gather.MAX_WAYS", most)
+        found.append(gather(volume, (1, 16, 32), (4, 150, 145)))
+    one, other = found
+    assert np.array_equal(one.planes, other.planes)
+    assert np.array_equal(one.percentiles, other.percentiles)
+    assert np.array_equal(one.sharpness, other.sharpness)
+    assert np.array_equal(one.stripes, other.stripes)
+    assert np.array_equal(one.projections[0].xy, other.projections[0].xy)
+
+
 def test_a_record_that_is_lacking_is_an_error() -> None:
     volume = make_volume((4, 40, 33))
     blocks = uniform_blocks(volume.shape, (4, 20, 33))
