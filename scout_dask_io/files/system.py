@@ -12,12 +12,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import PureWindowsPath
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+_T = TypeVar("_T")
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
 #: Whether names, directories and open files are as Windows has them.
@@ -249,21 +250,25 @@ def _locked_elsewhere(folder: StrPath, *, wait: bool) -> Iterator[bool]:
             os.unlink(path)
 
 
-def replace(source: StrPath, target: StrPath) -> None:
-    """Give a file a name, in one step, in the place of what has it.
+def patiently(call: Callable[[], _T]) -> _T:
+    """Give what a call gives that asks for a name which another program may be using.
 
-    Windows refuses while somebody has the target open, as scanners of viruses do for a moment:
-    there it is tried again for two seconds.
+    Windows refuses meanwhile, as while scanners of viruses look into a file, or another writer
+    renames the directory that is to be listed: there it is tried again for two seconds.
     """
     last = time.monotonic() + 2
     while True:
         try:
-            os.replace(source, target)
-            return
+            return call()
         except PermissionError:
             if not WINDOWS or time.monotonic() > last:
                 raise
             time.sleep(0.05)
+
+
+def replace(source: StrPath, target: StrPath) -> None:
+    """Give a file a name, in one step and :func:`patiently`, in the place of what has it."""
+    patiently(lambda: os.replace(source, target))
 
 
 def move_to_new(source: StrPath, target: StrPath) -> None:
@@ -290,24 +295,20 @@ def move_to_new(source: StrPath, target: StrPath) -> None:
 def rename_dir(source: StrPath, target: StrPath) -> None:
     """Give a directory a name that nothing has, or an empty directory.
 
-    Windows does not rename onto an empty one either: there it goes first. While another looks into
-    either it refuses, as :func:`replace` says, and is tried again for two seconds.
+    Windows does not rename onto an empty one either: there it goes first. It is done
+    :func:`patiently`.
 
     Raises
     ------
     OSError
         If something else has the name.
     """
-    last = time.monotonic() + 2
-    while True:
+
+    def rename() -> None:
         try:
-            try:
-                os.rename(source, target)
-            except FileExistsError:
-                os.rmdir(target)
-                os.rename(source, target)
-            return
-        except PermissionError:
-            if not WINDOWS or time.monotonic() > last:
-                raise
-            time.sleep(0.05)
+            os.rename(source, target)
+        except FileExistsError:
+            os.rmdir(target)
+            os.rename(source, target)
+
+    patiently(rename)

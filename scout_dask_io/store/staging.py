@@ -43,7 +43,7 @@ from scout_dask_io.files.disk import (
     sync_tree,
 )
 from scout_dask_io.files.local import LocalLocation
-from scout_dask_io.files.system import rename_dir, sync_dir
+from scout_dask_io.files.system import patiently, rename_dir, sync_dir
 from scout_dask_io.store.growth import settle
 from scout_dask_io.store.layout import find_stranger
 from scout_dask_io.store.manifest import manifest_job
@@ -119,7 +119,7 @@ def find_staging(destination: Path) -> Staging | None:
     partial = _partial_dir(destination)
     try:
         with naming_errors(partial, "the unfinished write there cannot be looked at"):
-            jobs = sorted(p for p in partial.iterdir() if p.is_dir())
+            jobs = patiently(lambda: sorted(p for p in partial.iterdir() if p.is_dir()))
     except (FileNotFoundError, WriteError) as err:
         if err.errno in (errno.ENOENT, errno.ENOTDIR):
             return None

@@ -93,6 +93,26 @@ def test_a_name_that_windows_takes_for_something_else_is_refused_there(
     io.write_zarr(tmp_path / "auxiliary.zarr", make_volume((2, 3, 4)), 2)
 
 
+@pytest.mark.parametrize("windows", [True, False])
+def test_what_another_program_uses_for_a_moment_is_waited_for_on_windows_alone(
+    monkeypatch: pytest.MonkeyPatch, windows: bool
+) -> None:
+    monkeypatch.setattr(system, "WINDOWS", windows)
+    monkeypatch.setattr(system.time, "sleep", lambda _: None)
+    answers = iter([PermissionError("sharing violation"), PermissionError("again"), "listed"])
+
+    def ask() -> str:
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        return answer
+
+    if windows:
+        assert system.patiently(ask) == "listed"
+    else:
+        with pytest.raises(PermissionError, match="sharing"):
+            system.patiently(ask)
+
+
 def test_what_may_only_be_read_is_synced_where_that_goes_and_else_opened_for_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

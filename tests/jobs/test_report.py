@@ -48,7 +48,7 @@ def test_the_options_of_a_plan_are_the_parameters_of_its_job(
     assert keywords.pop("progress") is False
     found = {f.name: f.default for f in dataclasses.fields(options)}
     if found.pop("selection", None) is not None:
-        own = ("check", "known")  # what jobs are not asked
+        own = ("check", "known")  # nobody gives them to a job
         chosen = {f.name: f.default for f in dataclasses.fields(Selection) if f.name not in own}
         found |= {**chosen, "names": "check"}  # of a source that is to be converted
     assert found == keywords
@@ -57,6 +57,8 @@ def test_the_options_of_a_plan_are_the_parameters_of_its_job(
 def test_no_job_takes_what_readers_alone_are_asked(array: Path, tmp_path: Path):
     with pytest.raises(TypeError, match="check"):
         plan_convert(array, tmp_path / "b.zarr", check="first")
+    with pytest.raises(TypeError, match="known"):
+        plan_convert(array, tmp_path / "b.zarr", known={})
 
 
 @pytest.mark.parametrize(
