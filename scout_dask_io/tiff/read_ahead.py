@@ -3,14 +3,19 @@
 A write of cubes from planes reads some rows of 64 planes, then the next rows of the same planes:
 a disk that seeks goes back and forth, one request a plane and rows. Here a thread has each plane
 brought into the system's cache of files as a whole, in the order in which tasks come to them, and
-the tasks take their rows from there. Nothing is copied and nothing held: the cache gives way to
-whoever needs memory, and what is gone by then is read as if nobody had been ahead.
+the tasks take their rows from there. Nothing is held: the cache gives way to whoever needs memory,
+and what is gone by then is read as if nobody had been ahead.
+
+The kernel is asked for the bytes, which copies nothing and has much under way at once. On a disk it
+may go by many small requests where reading goes by large ones, up to twice as fast: so on slow
+storage both are tried, and the one that was faster is kept, see :class:`ReadingWay`.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -26,6 +31,9 @@ from scout_dask_io.tiff.page_table import PageTable
 
 #: What is asked for at once. Two such requests are under way, so that the disk never waits.
 WINDOW_NBYTES = 16 << 20
+# How much is brought in by each way before they are compared, and how fast storage is that is not
+# slow: to copy what a fast disk gives costs more than is won.
+_TRIED_NBYTES, _FAST_NBYTES_PER_S = 64 << 20, 500e6
 # A page that is in the system's cache comes sooner: who waits longer lets others work.
 _SHORT_S = 0.01
 # Files kept open for the tasks, at most, and as a share of what the process may have open.
@@ -40,6 +48,49 @@ class Window(NamedTuple):
     start: int
     stop: int
     is_last: bool
+
+
+class ReadingWay:
+    """Whether bytes are asked for, or read into memory that nobody looks at: what is faster.
+
+    They are asked for at first, and for good where they come fast, as from a cache; else read, and
+    then the way is kept that was faster.
+
+    Attributes
+    ----------
+    reads : bool
+        Whether they are read.
+
+    Examples
+    --------
+    >>> way = ReadingWay()
+    >>> way.note(2**27, 1.0), way.reads
+    (None, True)
+    >>> way.note(2**27, 2.0), way.reads
+    (None, False)
+    """
+
+    def __init__(self) -> None:
+        self.reads, self._is_chosen = False, False
+        self._nbytes, self._took_s = [0, 0], [0.0, 0.0]
+
+    def note(self, nbytes: int, took_s: float) -> None:
+        """Take note of how long bytes took by the way that is taken now."""
+        here = int(self.reads)
+        self._nbytes[here] += nbytes
+        self._took_s[here] += took_s
+        if self._is_chosen or self._nbytes[here] < _TRIED_NBYTES:
+            return
+        if self.reads:
+            asked, read = (
+                n / max(s, 1e-9) for n, s in zip(self._nbytes, self._took_s, strict=True)
+            )
+            self.reads, self._is_chosen = read >= asked, True
+        elif self._nbytes[0] < _FAST_NBYTES_PER_S * self._took_s[0]:
+            self.reads = True
+        else:
+            # What comes next may not be in the cache.
+            self._nbytes[0], self._took_s[0] = 0, 0.0
 
 
 class PageQueue:
@@ -61,6 +112,7 @@ class PageQueue:
         self._max_open = min(_MAX_OPEN, max_open_files() // _OPEN_SHARE)
         self._asked, self._front, self._done = -1, 0, 0
         self._works = self._closed = False
+        self._way, self._unseen = ReadingWay(), memoryview(b"")
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="scout-read-ahead")
 
     def add(self, table: PageTable) -> int:
@@ -112,14 +164,16 @@ class PageQueue:
 
     def _go_on(self) -> None:
         under_way: deque[Window] = deque()
+        self._last_s = time.monotonic()
         try:
             for window in self._windows():
                 if self._closed:
                     break
-                with suppress(OSError):
-                    ask_for(window.fd, window.start, window.stop - window.start)
+                if not self._way.reads:
+                    with suppress(OSError):
+                        ask_for(window.fd, window.start, window.stop - window.start)
                 under_way.append(window)
-                if len(under_way) > 1:
+                while len(under_way) > (0 if self._way.reads else 1):
                     self._wait_for(under_way.popleft())
             while under_way:
                 self._wait_for(under_way.popleft())
@@ -169,8 +223,15 @@ class PageQueue:
 
     def _wait_for(self, window: Window) -> None:
         if window.fd >= 0:
+            if self._way.reads and not self._unseen:
+                self._unseen = memoryview(bytearray(WINDOW_NBYTES))
+            nbytes = window.stop - window.start if self._way.reads else 1
+            room = self._unseen[:nbytes] if self._way.reads else memoryview(bytearray(1))
             with suppress(OSError):
-                read_some_at(window.fd, window.stop - 1, memoryview(bytearray(1)))
+                read_some_at(window.fd, window.stop - nbytes, room)
+            now_s = time.monotonic()
+            self._way.note(window.stop - window.start, now_s - self._last_s)
+            self._last_s = now_s
         if window.is_last:
             with self._changed:
                 self._done = window.position + 1

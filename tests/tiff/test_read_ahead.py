@@ -250,3 +250,34 @@ def test_the_plan_says_how_files_are_read(
     again = plan_convert(tmp_path / "b.zarr", tmp_path / "c.zarr", chunks=(8, 8, 8))
     assert "each" not in dict(again.rows())["reads"]
     assert memory.free_mem() > 0
+
+
+def test_files_are_read_whole_where_that_is_faster_than_to_ask_for_them(
+    planes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: list[tuple[str, int, int]],
+) -> None:
+    monkeypatch.setattr(read_ahead, "_TRIED_NBYTES", 2**60)
+    way = read_ahead.ReadingWay()
+    way.reads = True
+    monkeypatch.setattr(read_ahead, "ReadingWay", lambda: way)
+    found = io.write_zarr(tmp_path / "a.zarr", io.imread_folder(planes), CHUNKS, nb_workers=2)
+    np.testing.assert_array_equal(found[...], DATA)
+    assert not asked
+    assert way._nbytes[1] >= N * DATA[0].nbytes
+
+
+def test_the_faster_way_is_kept_and_what_is_fast_is_asked_for() -> None:
+    fast, slow = read_ahead.ReadingWay(), read_ahead.ReadingWay()
+    for _ in range(9):
+        fast.note(2**27, 2**27 / 2e9)
+    assert not fast.reads
+    fast.note(2**28, 4.0)  # what follows is not in the cache
+    assert fast.reads
+    slow.note(2**27, 2.0)
+    assert slow.reads
+    slow.note(2**27, 1.0)
+    for _ in range(9):
+        slow.note(2**27, 9.0)  # chosen once: what it waits for may be others
+    assert slow.reads
