@@ -46,9 +46,11 @@ def complete(name: str, settings: dict[str, Any], profile: str | None, url: str)
         session = _session(profile, url)
     if session is not None and asks_for_keys:
         settings["credential_provider"] = _credentials(session)
-    config = {} if session is None else session.get_scoped_config()
+    files, config = {}, {}
+    if session is not None:
+        files, config = session.full_config, session.get_scoped_config()
     if not settings.get("endpoint"):
-        endpoint = _endpoint({} if session is None else session.full_config, config)
+        endpoint = _endpoint(files, config)
         if endpoint is not None:
             settings["endpoint"] = endpoint
     if "region" not in settings:

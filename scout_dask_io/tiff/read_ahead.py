@@ -112,7 +112,8 @@ class PageQueue:
         self._max_open = min(_MAX_OPEN, max_open_files() // _OPEN_SHARE)
         self._asked, self._front, self._done = -1, 0, 0
         self._works = self._closed = False
-        self._way, self._unseen = ReadingWay(), memoryview(b"")
+        #: How bytes are brought in, where they go if they are read, and when the last had come.
+        self._way, self._unseen, self._last_s = ReadingWay(), memoryview(b""), 0.0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="scout-read-ahead")
 
     def add(self, table: PageTable) -> int:
@@ -223,12 +224,12 @@ class PageQueue:
 
     def _wait_for(self, window: Window) -> None:
         if window.fd >= 0:
-            if self._way.reads and not self._unseen:
-                self._unseen = memoryview(bytearray(WINDOW_NBYTES))
+            # Of what was asked for, the last byte comes last.
             nbytes = window.stop - window.start if self._way.reads else 1
-            room = self._unseen[:nbytes] if self._way.reads else memoryview(bytearray(1))
+            if len(self._unseen) < nbytes:
+                self._unseen = memoryview(bytearray(nbytes))
             with suppress(OSError):
-                read_some_at(window.fd, window.stop - nbytes, room)
+                read_some_at(window.fd, window.stop - nbytes, self._unseen[:nbytes])
             now_s = time.monotonic()
             self._way.note(window.stop - window.start, now_s - self._last_s)
             self._last_s = now_s
