@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import shutil
 import stat
 import time
 import uuid
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import (
     ChunkReadError,
@@ -31,37 +27,19 @@ from scout_dask_io.files.disk import make_dirs, sync_files, sync_folders
 from scout_dask_io.files.pace import N_AT_ONCE, Pace, pace_of
 from scout_dask_io.files.system import (
     READ,
-    is_below_a_file,
     move_to_new,
-    read_some,
     replace,
     sync_dir,
 )
+from scout_dask_io.files.whole_files import Answer, Newest, iter_whole
 
 if TYPE_CHECKING:
     _Base = Path
 else:
     _Base = type(Path())  # Path itself cannot be subclassed before Python 3.12
 
-#: What files that are read at once may hold together.
-AHEAD_NBYTES = 32 << 20
-
 # Folders whose state is looked at, at most.
 _MOST_FOLDERS = 4096
-
-#: A name, and what its file holds: ``None`` if there is none, an error where it cannot be read.
-Answer: TypeAlias = "tuple[str, memoryview | bytes | ChunkReadError | None]"
-
-
-class Newest:
-    """When the newest of some files was written, in nanoseconds; infinity where that is unknown."""
-
-    ns: float = 0
-
-    def note(self, changed_ns: int) -> None:
-        """Take note of a file; 0 is unknown."""
-        self.ns = max(self.ns, changed_ns or math.inf)
-
 
 #: Names of files that are being written begin so, and end in ``.tmp``.
 DRAFT_PREFIX = ".scout-"
@@ -137,20 +115,13 @@ class LocalLocation(_Base):
         newest: Newest | None = None,
         *,
         in_order: bool = True,
+        then: Callable[[], None] | None = None,
     ) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of files below this one, in the order of their names.
 
         See :meth:`Location.iter_files <scout_dask_io.files.location.Location.iter_files>`.
         """
-        root, room = os.fspath(self), Room(max_nbytes)
-        pace, left = pace_of(root), iter(names)
-        n = min(N_AT_ONCE, AHEAD_NBYTES // max(max_nbytes, 1))
-        while n < 2 or not pace.is_slow:
-            name = next(left, None)
-            if name is None:
-                return
-            yield _answer(root, name, room, pace)
-        yield from _iter_at_once(root, left, max_nbytes, n, pace)
+        return iter_whole(os.fspath(self), names, max_nbytes, then)
 
     def write(
         self,
@@ -424,120 +395,6 @@ def _folder_state(folder: str, depth: _Depth) -> tuple[float, int, list[str]]:
                 depth.holds_chunks = True
                 break
     return took_s, changed_ns, inside
-
-
-def _answer(root: str, name: str, room: Room, pace: Pace) -> Answer:
-    """Read a file, and note how long it took."""
-    began = time.perf_counter()
-    found: memoryview | ChunkReadError | None
-    try:
-        found = read_file(f"{root}/{name}", room)
-    except ChunkReadError as err:
-        found = err
-    nbytes = len(found) if isinstance(found, memoryview) else 0
-    pace.note(time.perf_counter() - began, nbytes)
-    return name, found
-
-
-def _iter_at_once(
-    root: str, names: Iterator[str], most: int, n: int, pace: Pace
-) -> Iterator[Answer]:
-    """Yield what files hold, ``n`` of them read at once; each is good until the next."""
-
-    def read(name: str) -> tuple[Room, Answer]:
-        room = Room(most, _spare_buffer())
-        return room, _answer(root, name, room, pace)
-
-    for room, answer in work_ahead(read, names, n, n, _readers()):
-        yield answer
-        if len(room.buffer) <= _SPARE_NBYTES:
-            _SPARE.append(room.buffer)
-
-
-@lru_cache
-def _readers() -> ThreadPoolExecutor:
-    """Give threads for files that are read at once: two readers have as many as they ask for."""
-    return ThreadPoolExecutor(2 * N_AT_ONCE, thread_name_prefix="scout-file")
-
-
-in_forked_child(_readers.cache_clear)
-#: Memory of files that were read at once, for those of the next region.
-_SPARE: deque[bytearray] = deque(maxlen=N_AT_ONCE)
-_SPARE_NBYTES = 1 << 20
-
-
-def _spare_buffer() -> bytearray:
-    with suppress(IndexError):  # another thread may have taken the last
-        return _SPARE.pop()
-    return bytearray()
-
-
-class Room:
-    """Memory for one file after another, up to a size, and no more than the largest so far.
-
-    New memory for every chunk costs four times the read itself (0.30 against 0.07 ms for 256 kB).
-    """
-
-    def __init__(self, most: int, buffer: bytearray | None = None) -> None:
-        self.most, self.buffer = most, bytearray() if buffer is None else buffer
-
-    def of(self, nbytes: int) -> memoryview:
-        """Give room for so many bytes: what was given before is filled anew."""
-        if nbytes > len(self.buffer):
-            # Chunks differ a little in size.
-            self.buffer = bytearray(min(nbytes + nbytes // 8, self.most))
-        return memoryview(self.buffer)[:nbytes]
-
-
-def read_file(path: str | os.PathLike[str], room: Room) -> memoryview | None:
-    """Read a whole regular file, or give ``None`` if there is none; good until the next one.
-
-    Raises
-    ------
-    ChunkReadError
-        If it is no regular file, larger than allowed, or cannot be read.
-    """
-    try:
-        fd = os.open(path, READ)
-    except FileNotFoundError as err:
-        if os.path.islink(path):  # never fill: the chunk is somewhere else, or was
-            raise ChunkReadError(f"{path}: expected a chunk's file, found a link to "
-                                 "nothing") from err  # fmt: skip
-        if is_below_a_file(path):
-            raise ChunkReadError(
-                f"{path}: the chunk cannot be opened (a file lies where its folder belongs)"
-            ) from err
-        return None
-    except OSError as err:
-        raise ChunkReadError(f"{path}: the chunk cannot be opened ({err.strerror})") from err
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise ChunkReadError(f"{path}: expected a chunk's regular file, found something else")
-        if info.st_size > room.most:
-            raise ChunkReadError(
-                f"{path}: the file has {info.st_size} bytes, more than any encoding of this "
-                f"array's chunks ({room.most}). It is damaged or belongs to another array."
-            )
-        try:
-            data = room.of(info.st_size)
-        except MemoryError as err:
-            raise ChunkReadError(
-                f"{path}: the file has {info.st_size:,} bytes, more than there is memory for"
-            ) from err
-        got = 0
-        while got < len(data):
-            more = read_some(fd, data[got:])
-            if not more:
-                raise ChunkReadError(f"{path}: ended after {got} of {info.st_size} bytes")
-            got += more
-        return data
-    except ChunkReadError:
-        raise
-    except OSError as err:
-        raise ChunkReadError(f"{path}: the chunk cannot be read ({err.strerror})") from err
-    finally:
-        os.close(fd)
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

@@ -8,14 +8,15 @@ differently is behind its methods, in :mod:`~scout_dask_io.files.local` and
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from scout_dask_io.core.formatting import cut
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
-from scout_dask_io.files.local import Answer, LocalLocation, Newest
+from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.remote import RemoteLocation, is_url
 from scout_dask_io.files.system import WINDOWS, refused_name
+from scout_dask_io.files.whole_files import Answer, Newest
 
 
 class Location(Protocol):
@@ -81,6 +82,7 @@ class Location(Protocol):
         newest: Newest | None = None,
         *,
         in_order: bool = True,
+        then: Callable[[], None] | None = None,
     ) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of the files of many names below this one.
 
@@ -90,6 +92,9 @@ class Location(Protocol):
         there, and a ``ChunkReadError`` for one that is larger than ``max_nbytes`` or cannot be
         read. The bytes are only good until the next is asked for: the memory is used again.
         When the last of them was written is noted in ``newest``.
+
+        ``then`` is called once all are read, on a slow disk while the last of them are yielded;
+        what it raises is raised at the end.
         """
 
     def write(self, data: bytes, *, new: bool = False) -> None:

@@ -30,7 +30,6 @@ from scout_dask_io.errors import (
     WriteError,
 )
 from scout_dask_io.files.bucket import SCHEMES, NoBucketError, bucket_of, check_options, for_s3fs
-from scout_dask_io.files.local import Answer, Newest
 from scout_dask_io.files.requests import (
     AHEAD_NBYTES,
     WINDOW,
@@ -42,6 +41,7 @@ from scout_dask_io.files.requests import (
     settled,
     together,
 )
+from scout_dask_io.files.whole_files import Answer, Newest
 
 _T = TypeVar("_T")
 
@@ -229,6 +229,7 @@ class RemoteLocation:
         newest: Newest | None = None,
         *,
         in_order: bool = True,
+        then: Callable[[], None] | None = None,
     ) -> Iterator[Answer]:
         """Yield ``(name, bytes)`` of objects below this one, many of them asked for at once.
 
@@ -244,6 +245,8 @@ class RemoteLocation:
                 if newest is not None:
                     newest.note(_changed_ns(_entry_of(answer)))
                 yield name, (self / name)._chunk_of(answer, max_nbytes)
+        if then is not None:
+            then()
 
     def _chunk_of(self, answer: Any, max_nbytes: int) -> Any | ChunkReadError | None:
         if isinstance(answer, (FileNotFoundError, IsADirectoryError)):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from scout_dask_io.core.axes import stated_axes
+from scout_dask_io.core.blocks import default_blocks
 from scout_dask_io.core.formatting import format_shape
 from scout_dask_io.core.grid import Blocks, Region, Shape, clipped_chunks, region_shape
 from scout_dask_io.core.image_info import Axis, Channel, ImageInfo
@@ -30,7 +31,6 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.location import Location
-from scout_dask_io.store.source import default_blocks
 
 #: The first bytes of a file, and what its name ends in.
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

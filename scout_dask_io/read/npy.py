@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
+from scout_dask_io.core.blocks import default_blocks
 from scout_dask_io.core.grid import Blocks, Region, Shape, full_region, region_shape
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.errors import LayoutError, SourceChangedError
 from scout_dask_io.files.location import Location
-from scout_dask_io.store.source import default_blocks
 
 #: The first bytes of a file.
 SIGNATURE = b"\x93NUMPY"

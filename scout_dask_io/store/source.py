@@ -5,16 +5,17 @@ Whether a stored array is still the one that was opened, and a name for the stat
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache, partial
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
 import zarr
 from zarr.storage import StorePath
 
+from scout_dask_io.core.blocks import default_blocks
 from scout_dask_io.core.grid import (
     Blocks,
     Region,
@@ -26,16 +27,15 @@ from scout_dask_io.core.grid import (
     iter_chunk_indices,
     region_shape,
     relative_to,
-    uniform_blocks,
 )
 from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.source import Piece, Source
 from scout_dask_io.core.voxel_size import VoxelSize
 from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError, ScoutIOError
-from scout_dask_io.files.local import Newest
 from scout_dask_io.files.location import Location, as_remote, locate
 from scout_dask_io.files.requests import BATCH_NBYTES
+from scout_dask_io.files.whole_files import Newest
 from scout_dask_io.store.chunk_format import ChunkFormat
 from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
 from scout_dask_io.store.chunk_v3 import ShardFormat
@@ -62,41 +62,6 @@ from scout_dask_io.store.nodes import (
     store_of,
 )
 from scout_dask_io.store.shards import ShardIndex, iter_parts
-
-# A dask block of a few whole chunks: long against the scheduler's overhead,
-# small enough that a dozen of them fit anywhere.
-BLOCK_NBYTES = 32 * 2**20
-
-
-def default_blocks(
-    shape: Shape, chunks: Shape, itemsize: int, shards: Shape | None = None
-) -> Blocks:
-    """Blocks of whole chunks, wide along the last axes, of about ``BLOCK_NBYTES``.
-
-    Blocks of an array whose shards are larger than this divide a shard.
-    """
-    if shards is not None:
-        if math.prod(shards) * itemsize > BLOCK_NBYTES:
-            return uniform_blocks(shape, _part_of_shard(shards, chunks, itemsize))
-        chunks = shards
-    block = list(chunks)
-    nbytes = itemsize
-    for c in chunks:
-        nbytes *= c
-    for axis in reversed(range(len(shape))):
-        times = max(1, min(BLOCK_NBYTES // max(nbytes, 1), -(-shape[axis] // chunks[axis])))
-        block[axis] = chunks[axis] * times
-        nbytes *= times
-    return uniform_blocks(shape, tuple(block))
-
-
-def _part_of_shard(shards: Shape, chunks: Shape, itemsize: int) -> Shape:
-    part = list(chunks)
-    for axis in reversed(range(len(chunks))):
-        room = max(1, BLOCK_NBYTES // (math.prod(part) * itemsize))
-        whole = shards[axis] // chunks[axis]
-        part[axis] *= max(n for n in range(1, min(room, whole) + 1) if whole % n == 0)
-    return tuple(part)
 
 
 class _StoredSource(Source):
@@ -224,6 +189,25 @@ def _records_on_record(
     return None if found is None else found.records
 
 
+class _LastLook:
+    """One look whether an array is still the one that was opened, for all parts of a read of it.
+
+    Begun once the files of the last part are read: what was read before is of that array then.
+    """
+
+    def __init__(self, check: Callable[[], None], n_parts: int) -> None:
+        self._check, self._n_left = check, n_parts
+        self._lock = Lock()
+
+    def part_is_read(self) -> None:
+        """Look, if no other part is left."""
+        with self._lock:
+            self._n_left -= 1
+            is_last = not self._n_left
+        if is_last:
+            self._check()
+
+
 class ChunkFileSource(_StoredSource):
     """A plain v2 array, read chunk file by chunk file.
 
@@ -301,9 +285,10 @@ class ChunkFileSource(_StoredSource):
                 places.setdefault(index, []).append(number)
         indices = sorted(places)
         n = max(1, min(n, len(indices)))
+        look = _LastLook(self.check, n)
 
         def read(part: Sequence[Shape]) -> None:
-            for cell, values in self._iter_chunks(part, in_order=False):
+            for cell, values in self._iter_chunks(part, look, in_order=False):
                 index = tuple(s.start // c for s, c in zip(cell, self.format.chunks, strict=True))
                 for number in places[index]:
                     shared = intersect(cell, regions[number])
@@ -314,8 +299,14 @@ class ChunkFileSource(_StoredSource):
         parts = [indices[len(indices) * k // n : len(indices) * (k + 1) // n] for k in range(n)]
         return [partial(read, part) for part in parts if part]
 
-    def _iter_chunks(self, indices: Iterable[Shape], *, in_order: bool = True) -> Iterator[Piece]:
-        """Yield each chunk's region and its elements, good until the next; at the end, check."""
+    def _iter_chunks(
+        self, indices: Iterable[Shape], look: _LastLook | None = None, *, in_order: bool = True
+    ) -> Iterator[Piece]:
+        """Yield each chunk's region and its elements, good until the next.
+
+        The array is looked at anew once all files are read, unless the chunks themselves tell that
+        they are its own.
+        """
         fmt = self.format
         decoder = fmt.decoder()
         fill = np.broadcast_to(np.array(fmt.fill(), fmt.dtype), fmt.chunks)
@@ -323,9 +314,11 @@ class ChunkFileSource(_StoredSource):
             fmt.chunk_key(index): chunk_region(index, fmt.shape, fmt.chunks) for index in indices
         }
         newest = Newest()
-        files = self.root.iter_files(cells, fmt.max_nbytes, newest, in_order=in_order)
         records = cache(self._records)  # asked for once a region, and only where they are needed
-        vouched = self._is_vouched
+        vouched = by_chunks = self._is_vouched
+        then = None if by_chunks else self.check if look is None else look.part_is_read
+        files = self.root.iter_files(cells, fmt.max_nbytes, newest, in_order=in_order, then=then)
+        reread = False
         keyed = self._keyed or not cells
         for key, data in files:
             cell = cells[key]
@@ -333,12 +326,12 @@ class ChunkFileSource(_StoredSource):
             if data is None and _size_of(records(), cell, fmt.chunks):
                 if self._stands_now(key, cell, fmt.chunks):
                     ((_, data),) = self.root.iter_files([key], fmt.max_nbytes)
-                vouched = False
+                vouched, reread = False, True
             if isinstance(data, ChunkReadError):
                 raise data
             vouched = vouched and self._is_own(data, records, cell, newest)
             yield cell, fill if data is None else decoder.decode(data, f"{self.root}/{key}")
-        if not vouched:
+        if reread or (by_chunks and not vouched):
             self.check()
         if not keyed:
             # There may be none, or they lie where the metadata do not say.

@@ -15,7 +15,7 @@ from helpers import make_volume
 
 import scout_dask_io as io
 from scout_dask_io.errors import SourceChangedError, WriteError
-from scout_dask_io.files import disk, local
+from scout_dask_io.files import disk, whole_files
 from scout_dask_io.files.location import locate
 from scout_dask_io.store import chunk_v2
 from scout_dask_io.store.fingerprint import Fingerprint
@@ -65,37 +65,37 @@ def names(tmp_path: Path) -> list[str]:
 def test_files_that_take_long_are_read_several_at_once_and_come_in_order(
     names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = Slow(monkeypatch, local)
-    real = local.read_file
+    slow = Slow(monkeypatch, whole_files)
+    real = whole_files.read_file
 
     def read_file(*args: Any) -> Any:
         slow.work()
         return real(*args)
 
-    monkeypatch.setattr(local, "read_file", read_file)
+    monkeypatch.setattr(whole_files, "read_file", read_file)
     found = [(n, None if d is None else bytes(cast(Any, d))) for n, d in
              locate(tmp_path).iter_files(names, 100)]  # fmt: skip
     assert [n for n, _ in found] == names
     for k, (_, data) in enumerate(found):
         assert data == (None if k % 7 == 3 else bytes([k]) * (k + 1))
-    assert 1 < slow.most <= local.N_AT_ONCE
+    assert 1 < slow.most <= whole_files.N_AT_ONCE
 
 
 def test_files_that_do_not_are_read_one_by_one(
     names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = type("Clock", (), {"perf_counter": staticmethod(lambda: 0.0)})
-    monkeypatch.setattr(local, "time", clock)
-    monkeypatch.setattr(local, "work_ahead", None)
+    monkeypatch.setattr(whole_files, "time", clock)
+    monkeypatch.setattr(whole_files, "work_ahead", None)
     assert len(list(locate(tmp_path).iter_files(names, 100))) == len(names)
 
 
 def test_large_files_are_never_held_together(
     names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Slow(monkeypatch, local)
-    monkeypatch.setattr(local, "work_ahead", None)
-    assert len(list(locate(tmp_path).iter_files(names, local.AHEAD_NBYTES))) == len(names)
+    Slow(monkeypatch, whole_files)
+    monkeypatch.setattr(whole_files, "work_ahead", None)
+    assert len(list(locate(tmp_path).iter_files(names, whole_files.AHEAD_NBYTES))) == len(names)
 
 
 @pytest.mark.in_process
@@ -104,7 +104,7 @@ def test_an_array_on_a_share_is_written_and_read_as_on_any_disk(
 ) -> None:
     fast = io.write_zarr(tmp_path / "fast.zarr", make_volume((40, 50, 60)), (8, 8, 8))
     state = locate(tmp_path / "fast.zarr").tree_state()
-    Slow(monkeypatch, local)
+    Slow(monkeypatch, whole_files)
     Slow(monkeypatch, uploads)
     io.write_zarr(tmp_path / "slow.zarr", make_volume((40, 50, 60)), (8, 8, 8))
     np.testing.assert_array_equal(io.read_zarr(tmp_path / "slow.zarr").compute(), fast[...])
@@ -154,7 +154,7 @@ def test_chunks_on_a_share_that_are_as_on_record_need_no_second_look_at_their_ar
     lazy = io.read_zarr(path)
     lazy.compute(scheduler="sync")
     n_fast = len(looks)
-    Slow(monkeypatch, local)
+    Slow(monkeypatch, whole_files)
     lazy.compute(scheduler="sync")  # by which it is known
     looks.clear()
     np.testing.assert_array_equal(io.read_region(lazy, np.s_[3:13, :9, 2:]), volume[3:13, :9, 2:])
@@ -166,6 +166,57 @@ def test_chunks_on_a_share_that_are_as_on_record_need_no_second_look_at_their_ar
     io.write_zarr(path, volume[::-1], (8, 8, 8), overwrite=True)
     with pytest.raises(SourceChangedError, match="no longer the array"):
         io.read_region(lazy, np.s_[:, :9, 2:])
+
+
+def write_with_zarr(path: Path, volume: np.ndarray) -> None:
+    """Write as other software does, in the place of what stands there."""
+    array = zarr.create_array(
+        str(path), shape=volume.shape, dtype=volume.dtype, chunks=(8, 8, 8), zarr_format=2,
+        chunk_key_encoding={"name": "v2", "separator": "/"}, overwrite=True,
+    )  # fmt: skip
+    array[...] = volume
+
+
+@pytest.mark.in_process
+@pytest.mark.parametrize("replaced_after", [None, 1, 8])
+def test_an_array_of_other_software_on_a_share_is_looked_at_once_a_region_when_all_is_read(
+    replaced_after: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = make_volume((16, 24, 24))
+    path = tmp_path / "a.zarr"
+    write_with_zarr(path, volume)
+    events: list[str] = []
+    lock = threading.Lock()
+    look, read = Fingerprint.check, whole_files.read_file
+
+    def check(self: Fingerprint) -> None:
+        events.append("look")
+        look(self)
+
+    def read_file(*args: Any) -> Any:
+        found = read(*args)
+        with lock:
+            events.append("read")
+            if events.count("read") == replaced_after:
+                write_with_zarr(path, volume[::-1])
+        return found
+
+    lazy = io.read_zarr(path)
+    Slow(monkeypatch, whole_files)
+    lazy.compute(scheduler="sync")  # by which it is known
+    monkeypatch.setattr(Fingerprint, "check", check)
+    monkeypatch.setattr(whole_files, "read_file", read_file)
+    for compute in (
+        lambda: io.read_region(lazy, np.s_[3:13, :9, 2:14], nb_workers=2),
+        lambda: lazy[3:13, :9, 2:14].compute(scheduler="sync"),
+    ):
+        events.clear()
+        if replaced_after is None:
+            np.testing.assert_array_equal(compute(), volume[3:13, :9, 2:14])
+        else:
+            with pytest.raises(SourceChangedError, match="no longer the array"):
+                compute()
+        assert events == [*["read"] * 8, "look"]
 
 
 def test_folders_on_a_share_are_removed_several_at_once_and_links_are_not_followed(
@@ -186,7 +237,7 @@ def test_folders_on_a_share_are_removed_several_at_once_and_links_are_not_follow
     monkeypatch.setattr(os, "scandir", scandir)
     disk.remove_tree(array)
     monkeypatch.undo()
-    assert 1 < slow.most <= local.N_AT_ONCE
+    assert 1 < slow.most <= whole_files.N_AT_ONCE
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "notes.txt"]
 
 

@@ -15,12 +15,12 @@ import zarr
 from helpers import make_volume, shared_data
 
 import scout_dask_io as io
+from scout_dask_io.core.blocks import BLOCK_NBYTES
 from scout_dask_io.errors import ChunkReadError, LayoutError, PathNotFoundError, SourceChangedError
-from scout_dask_io.files import local
+from scout_dask_io.files import whole_files
 from scout_dask_io.read.any import open_any
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.store import metadata
-from scout_dask_io.store import source as zarr_source
 from scout_dask_io.store.source import ChunkFileSource, ZarrSource
 
 SHAPE, CHUNKS = (9, 14, 19), (4, 5, 6)
@@ -185,20 +185,20 @@ def test_default_blocks_are_whole_chunks_of_bounded_size(tmp_path: Path) -> None
     assert array.chunksize == (64, 64, 3000)
     for axis in array.chunks:
         assert all(n % 64 == 0 for n in axis[:-1])
-    assert np.prod(array.chunksize) * 2 <= zarr_source.BLOCK_NBYTES
+    assert np.prod(array.chunksize) * 2 <= BLOCK_NBYTES
 
 
 @pytest.fixture
 def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The chunk files that were asked for, as keys, in order."""
     asked: list[str] = []
-    real = local.read_file
+    real = whole_files.read_file
 
     def recording(path: str, room: bytearray) -> memoryview | None:
         asked.append("/".join(path.split("/")[-3:]))
         return real(path, room)
 
-    monkeypatch.setattr(local, "read_file", recording)
+    monkeypatch.setattr(whole_files, "read_file", recording)
     return asked
 
 

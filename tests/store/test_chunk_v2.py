@@ -14,7 +14,7 @@ import zarr
 from helpers import make_volume, python
 
 from scout_dask_io.errors import ChunkReadError
-from scout_dask_io.files.local import Room, read_file
+from scout_dask_io.files.whole_files import Room, read_file
 from scout_dask_io.store.chunk_v2 import (
     ArrayFormat,
     ChunkDecoder,

@@ -266,11 +266,11 @@ def test_lower_passes_are_cut_for_all_workers_of_a_cluster():
 
 def test_lower_levels_are_made_from_pixels_in_memory(tmp_path: Path, monkeypatch):
     reads: list[str] = []
-    from scout_dask_io.files import local as zarr_source
+    from scout_dask_io.files import whole_files
 
-    real = zarr_source.read_file
+    real = whole_files.read_file
     monkeypatch.setattr(
-        zarr_source, "read_file", lambda path, room: reads.append(str(path)) or real(path, room)
+        whole_files, "read_file", lambda path, room: reads.append(str(path)) or real(path, room)
     )
     plan = io.plan_ome_zarr(VOLUME, (8, 16, 16), levels=3, nb_workers=1)
     assert [first for first, _ in plan.passes] == [0]
@@ -549,13 +549,13 @@ def test_a_level_outside_of_its_image_is_refused(tmp_path: Path):
 
 
 def test_contrast_of_a_large_level_is_measured_on_some_of_it(tmp_path: Path, monkeypatch):
-    from scout_dask_io.files import local as zarr_source
+    from scout_dask_io.files import whole_files
 
     monkeypatch.setattr(shown, "SAMPLED", 20_000)
     reads: list[str] = []
-    real = zarr_source.read_file
+    real = whole_files.read_file
     monkeypatch.setattr(
-        zarr_source, "read_file", lambda path, room: reads.append(str(path)) or real(path, room)
+        whole_files, "read_file", lambda path, room: reads.append(str(path)) or real(path, room)
     )
     both = np.stack([VOLUME, VOLUME // 7])
     group = io.write_ome_zarr(tmp_path / "a.zarr", both, (8, 16, 16), levels=1, axes="czyx")

@@ -240,7 +240,7 @@ def test_a_part_of_a_shard_is_read_by_its_chunks_alone(
     tmp_path: Path, volume: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     io.write_zarr(tmp_path / "a", volume, CHUNKS, codec="none", zarr_format=3, shards=SHARDS)
-    monkeypatch.setattr("scout_dask_io.store.source.BLOCK_NBYTES", 4096)
+    monkeypatch.setattr("scout_dask_io.core.blocks.BLOCK_NBYTES", 4096)
     lazy = io.read_zarr(tmp_path / "a")
     # 16 kB shards: a block is a part that divides one, of at most 4 kB.
     assert lazy.chunksize == (4, 16, 32)
