@@ -32,7 +32,7 @@ from scout_dask_io.errors import (
 )
 from scout_dask_io.files.location import Location, as_local
 from scout_dask_io.files.names import ZARR_FILES
-from scout_dask_io.files.voxel_csv import csv_size
+from scout_dask_io.files.voxel_csv import csv_sizes
 from scout_dask_io.tiff.describe import pending_of, stated_by_first, survey_planes
 from scout_dask_io.tiff.folder import is_channel, is_tiff
 from scout_dask_io.tiff.metadata import Stated, stage_place
@@ -235,7 +235,7 @@ class NameReading(NameGrid):
                 firsts = {index[self.axes.index("c")]: index for index in reversed(indices)}
                 files_of = [root / self.files[firsts[k]] for k in sorted(firsts)]
                 channels = named_channels(stated.telling(_channel_names(channel, beside, files_of)))
-        sizes = [found for p in above if (found := csv_size(p)) is not None]
+        sizes = csv_sizes(above)
         sizes += [one.size for one in beside if one.size is not None]
         ordered = "".join(axes[k] for k in order)
         what = f"dataset {ordered} {table.shape} {[f.file for f in filled]} {indices}"

@@ -29,7 +29,7 @@ from scout_dask_io.core.ome_metadata import with_record
 from scout_dask_io.core.voxel_size import ATTRIBUTE, VoxelSize, from_attribute, micrometres_of
 from scout_dask_io.errors import ScoutIOError
 from scout_dask_io.files.location import Location, locate_file
-from scout_dask_io.files.voxel_csv import csv_size
+from scout_dask_io.files.voxel_csv import csv_sizes
 from scout_dask_io.tiff.image_record import ask, coarser, record_of
 from scout_dask_io.tiff.ome_xml import local_name, ome_pixels
 from scout_dask_io.tiff.open_file import OpenFile, opened
@@ -117,10 +117,7 @@ def sizes_beside(first: Location, *, in_dataset: bool = True) -> Iterator[VoxelS
     if not in_dataset and first.on_disk:
         beside = sidecars_of(first, ())
         yield from (one.size for one in beside if one.size is not None)
-    for place in first.parents[: 1 + in_dataset]:
-        found = csv_size(place)
-        if found is not None:
-            yield found
+    yield from csv_sizes(first.parents[: 1 + in_dataset])
 
 
 def stage_place(path: Location) -> Place | None:

@@ -12,7 +12,7 @@ import asyncio
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -56,12 +56,15 @@ class WorkSlots:
         How many there are; the others wait for a disk, for a store, or for their turn.
     n_back : int
         Those that have what they waited for: they go on before others begin.
+    n_begun : int
+        Those that have begun and not ended: each holds a band.
     changed : threading.Condition
         Held to look at these, and told of every change.
     """
 
     n: int = 0
     n_back: int = 0
+    n_begun: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 
@@ -96,7 +99,8 @@ class Running:
 class Turn(AbstractContextManager["Turn"]):
     """A task's turn to read and encode, once fewer than ``n`` others do; 0 is any number.
 
-    Inside, whoever waits for a disk lets others work meanwhile.
+    Inside, whoever waits for a disk lets others work meanwhile, of which no more than ``n_begun``
+    have begun at one time.
 
     Raises
     ------
@@ -104,12 +108,18 @@ class Turn(AbstractContextManager["Turn"]):
         If the attempt is given up while the task waits, for its turn or for a disk.
     """
 
-    def __init__(self, running: Running, n: int) -> None:
-        self._running, self._n = running, n or sys.maxsize
-        self._works = False
+    def __init__(self, running: Running, n: int, n_begun: int = 0) -> None:
+        self._running = running
+        self._n, self._n_begun = n or sys.maxsize, n_begun or sys.maxsize
+        self._works = self._has_begun = False
 
     def __enter__(self) -> Turn:
-        self._begin(is_back=False)
+        slots = self._running.slots
+        with slots.changed:
+            self._wait(lambda: slots.n + slots.n_back < self._n and slots.n_begun < self._n_begun)
+            slots.n += 1
+            slots.n_begun += 1
+            self._works = self._has_begun = True
         self._outer = WAITING.set(self._let_others_work)
         return self
 
@@ -117,32 +127,38 @@ class Turn(AbstractContextManager["Turn"]):
         WAITING.reset(self._outer)
         self.end()
 
-    def _begin(self, *, is_back: bool) -> None:
-        running, slots = self._running, self._running.slots
-        with slots.changed:
-            slots.n_back += is_back
-            while not running.cancelled and (slots.n + (0 if is_back else slots.n_back) >= self._n):
-                slots.changed.wait()
-            slots.n_back -= is_back
-            if running.cancelled:
-                raise Cancelled
-            slots.n += 1
-            self._works = True
+    def _wait(self, may_go_on: Callable[[], bool]) -> None:
+        running = self._running
+        running.slots.changed.wait_for(lambda: running.cancelled or may_go_on())
+        if running.cancelled:
+            raise Cancelled
 
     def end(self) -> None:
-        """Let another task work: what is left of this one is to wait."""
+        """Let another task begin: what is left of this one is to wait, and holds no band."""
         slots = self._running.slots
         with slots.changed:
             slots.n -= self._works
-            self._works = False
+            slots.n_begun -= self._has_begun
+            self._works = self._has_begun = False
             slots.changed.notify_all()
 
     @contextmanager
     def _let_others_work(self) -> Iterator[None]:
-        self.end()
+        slots = self._running.slots
+        with slots.changed:
+            slots.n -= 1
+            self._works = False
+            slots.changed.notify_all()
         ADD_THREAD.get()()
         yield
-        self._begin(is_back=True)
+        with slots.changed:
+            slots.n_back += 1
+            try:
+                self._wait(lambda: slots.n < self._n)
+            finally:
+                slots.n_back -= 1
+            slots.n += 1
+            self._works = True
 
 
 _lock = threading.Lock()

@@ -37,7 +37,6 @@ from scout_dask_io.core.plan import WritePlan, slab_nbytes
 from scout_dask_io.core.source import ArraySource, PiecesSource, ReadAhead, Source
 from scout_dask_io.errors import ScoutIOError, ShapeMismatchError
 from scout_dask_io.files.location import Location
-from scout_dask_io.files.pace import N_AT_ONCE
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef, flatten
 from scout_dask_io.run.progress import reporting
 from scout_dask_io.run.scheduler import run_tasks, runs_here
@@ -507,20 +506,11 @@ def _n_threads(plan: WritePlan, target: Target, ahead: ReadAhead | None) -> tupl
     limit = target.uploads
     waits = limit is not None and not limit.on_disk and plan.route == "source"
     n = plan.nb_workers * (3 if waits else 1)
-    return n, n if ahead is None else max(n, _n_waiting(plan, target))
-
-
-def _n_waiting(plan: WritePlan, target: Target) -> int:
-    """Give how many units may be begun where a disk is waited for, within ``max_mem``.
-
-    All units of a slab take their rows of a plane once it is there: they are decoded when the
-    last plane comes. More would ask for planes of the next slab.
-    """
-    if target.uploads is None:
-        return 0
-    room = plan.max_mem - plan.projected_mem - target.uploads.nbytes
-    more = room // max(plan.projected_mem // plan.nb_workers, 1)
-    return min(plan.nb_workers + more, math.prod(map(len, plan.units[-2:])), N_AT_ONCE)
+    if limit is None or ahead is None:
+        return n, n
+    # All units of a slab take their rows of a plane once it is there: they are decoded when the
+    # last plane comes. More would ask for planes of the next slab.
+    return n, max(n, min(limit.n_begun, math.prod(map(len, plan.units[-2:]))))
 
 
 def _waiting(

@@ -179,8 +179,9 @@ def write_unit(
     if origin:
         region = tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, origin, strict=True))
     fmt = target.format
-    n_working = 0 if target.uploads is None else target.uploads.n_working
-    with target.attempt.working() as running, Turn(running, n_working) as turn:
+    limit = target.uploads
+    n, n_begun = (0, 0) if limit is None else (limit.n_working, limit.n_begun)
+    with target.attempt.working() as running, Turn(running, n, n_begun) as turn:
         uploads = uploads_of(target.transaction, target.uploads, running)
         work = UnitWork(
             running, ChunkBuffer(fmt.chunks, fmt.dtype, fmt.fill(), running.pool), uploads, turn

@@ -20,7 +20,7 @@ from scout_dask_io.core.fork import in_forked_child
 from scout_dask_io.core.plan import WritePlan
 from scout_dask_io.errors import ArgumentError
 from scout_dask_io.files.location import Location
-from scout_dask_io.files.pace import Pace
+from scout_dask_io.files.pace import N_AT_ONCE, Pace
 from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write.attempt import Cancelled, Running
 
@@ -44,13 +44,15 @@ class UploadLimit:
     """How many requests of a write may be under way in a process, and how many bytes of chunks.
 
     ``n_working`` is how many tasks may read and encode at once there: where there are threads for
-    more, the others wait for their requests, and hold no band. ``on_disk`` is the limit of a disk,
-    where chunks are written one by one until that turns out to wait.
+    more, the others wait for their requests, and hold no band; or they wait for what they read, and
+    at most ``n_begun`` hold one. ``on_disk`` is the limit of a disk, where chunks are written one
+    by one until that turns out to wait.
     """
 
     n: int
     nbytes: int
     n_working: int
+    n_begun: int
     on_disk: bool = False
 
 
@@ -70,11 +72,13 @@ def upload_limit(destination: Location, plan: WritePlan) -> UploadLimit | None:
     room = max(plan.max_mem - plan.projected_mem, 0)
     if n == 1 or not (destination.on_disk or destination.serves_threads):
         return None
-    if destination.on_disk:
-        return UploadLimit(
-            min(n, N_ON_DISK), min(room, ON_DISK_NBYTES), plan.nb_workers, on_disk=True
-        )
-    return UploadLimit(n, min(room, ON_THE_WAY_NBYTES), plan.nb_workers)
+    nbytes = min(room, ON_DISK_NBYTES if destination.on_disk else ON_THE_WAY_NBYTES)
+    n_more = (room - nbytes) // max(plan.projected_mem // plan.nb_workers, 1)
+    n_begun = min(plan.nb_workers + n_more, max(N_AT_ONCE, plan.nb_workers))
+    on_disk = destination.on_disk
+    return UploadLimit(
+        min(n, N_ON_DISK) if on_disk else n, nbytes, plan.nb_workers, n_begun, on_disk
+    )
 
 
 class Uploads(Protocol):

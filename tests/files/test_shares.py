@@ -264,7 +264,7 @@ def test_chunks_that_take_long_leave_in_a_window_and_errors_come_to_their_unit(
 ) -> None:
     store = Store(Slow(monkeypatch, uploads), fails)
     running = Running()
-    each = DiskUploads(cast(Transaction, store), UploadLimit(4, 1000, 2, on_disk=True), running)
+    each = DiskUploads(cast(Transaction, store), UploadLimit(4, 1000, 2, 2, on_disk=True), running)
     data = bytearray(9)
 
     def write() -> None:

@@ -42,11 +42,13 @@ def test_an_attempt_that_is_given_up_stops_its_tasks_and_refuses_late_ones() -> 
 class Step:
     """A task on a thread, which is let through its turn step by step."""
 
-    def __init__(self, running: Running, n: int, order: list[str], name: str) -> None:
+    def __init__(
+        self, running: Running, n: int, order: list[str], name: str, n_begun: int = 0
+    ) -> None:
         self.begun, self.may_wait, self.may_return = (threading.Event() for _ in range(3))
         self.cancelled = False
         self._say = lambda text: order.append(f"{name} {text}")
-        self._turn = Turn(running, n)
+        self._turn = Turn(running, n, n_begun)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
@@ -86,6 +88,30 @@ def test_a_task_that_waits_for_a_disk_lets_another_work_and_comes_back_before_a_
     assert order[:3] == ["first begins", "second begins", "first is back"]
     assert set(order[3:]) == {"second is back", "third begins", "third is back"}
     assert running.slots.n == running.slots.n_back == 0
+
+
+def test_no_more_tasks_begin_while_others_wait_than_there_is_memory_for() -> None:
+    running, order = Running(), list[str]()
+    first = Step(running, 1, order, "first", n_begun=2)
+    assert first.begun.wait(10)
+    first.may_wait.set()
+    second = Step(running, 1, order, "second", n_begun=2)
+    assert second.begun.wait(10)
+    second.may_wait.set()
+    # Both wait and hold a band each: nobody works, and the third does not begin.
+    third = Step(running, 1, order, "third", n_begun=2)
+    with running.slots.changed:
+        while running.slots.n:
+            running.slots.changed.wait(0.001)
+    assert not third.begun.wait(0.01)
+    first.may_return.set()
+    assert third.begun.wait(10)
+    for each in (second, third):
+        each.may_wait.set()
+        each.may_return.set()
+    for each in (first, second, third):
+        each.thread.join(10)
+    assert running.slots.n == running.slots.n_back == running.slots.n_begun == 0
 
 
 def test_tasks_that_wait_for_their_turn_end_with_their_attempt() -> None:

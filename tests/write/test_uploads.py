@@ -21,6 +21,7 @@ from scout_dask_io.files.remote import RemoteLocation
 from scout_dask_io.store.transaction import Transaction
 from scout_dask_io.write.attempt import Cancelled, Running
 from scout_dask_io.write.uploads import (
+    ON_THE_WAY_NBYTES,
     SETTING,
     DirectUploads,
     UploadLimit,
@@ -53,7 +54,7 @@ class Store:
 
 
 def windowed(store: Store, n: int, nbytes: int, running: Running | None = None) -> WindowedUploads:
-    limit = UploadLimit(n, nbytes, 2)
+    limit = UploadLimit(n, nbytes, 2, 2)
     return WindowedUploads(cast(Transaction, store), limit, running or Running())
 
 
@@ -171,15 +172,19 @@ def test_the_window_is_what_the_plan_leaves_of_max_mem_and_only_where_threads_ma
     lab: Lab, tmp_path: Path
 ) -> None:
     there = locate(lab.url, lab.options)
-    assert upload_limit(there, plan_of(100, 60)) == UploadLimit(64, 40, 3)
-    assert upload_limit(there, plan_of(60, 60)) == UploadLimit(64, 0, 3)
+    assert upload_limit(there, plan_of(100, 60)) == UploadLimit(64, 40, 3, 3)
+    assert upload_limit(there, plan_of(60, 60)) == UploadLimit(64, 0, 3, 3)
     with dask.config.set({SETTING: 5}):
-        assert upload_limit(there, plan_of(100, 60)) == UploadLimit(5, 40, 3)
+        assert upload_limit(there, plan_of(100, 60)) == UploadLimit(5, 40, 3, 3)
     with dask.config.set({SETTING: 1}):
         assert upload_limit(there, plan_of(100, 60)) is None
     assert upload_limit(locate(Memory().url), plan_of(100, 60)) is None
     on_disk = upload_limit(locate(tmp_path / "a.zarr"), plan_of(100, 60))
-    assert on_disk == UploadLimit(16, 40, 3, on_disk=True)
+    assert on_disk == UploadLimit(16, 40, 3, 3, on_disk=True)
+    # What is left beyond is for bands of tasks that wait for what they read.
+    with_room = upload_limit(there, plan_of(60 + ON_THE_WAY_NBYTES + 45, 60))
+    assert with_room == UploadLimit(64, ON_THE_WAY_NBYTES, 3, 5)
+    assert upload_limit(there, plan_of(10**12, 60)) == UploadLimit(64, ON_THE_WAY_NBYTES, 3, 16)
 
 
 @pytest.mark.parametrize("ome", [False, True], ids=["array", "image"])
