@@ -48,7 +48,7 @@ from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, dtype_named, read_node
-from scout_dask_io.store.nodes import find_node, open_node
+from scout_dask_io.store.nodes import check_keys, find_node, open_node
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.store.unfinished import Unfinished
 from scout_dask_io.tiff.file_info import TiffInfo, describe_path
@@ -111,7 +111,7 @@ def info(
     found = locate(path, storage_options)
     if not found.on_disk and not is_tiff(found.name):
         # What tells an array at a URL tells the kind too.
-        node = find_node(found)
+        node = find_node(found, reads=True)
         if node is not None:
             dataset_at(found, "zarr", how)  # for its errors
             return zarr_info(node)
@@ -287,6 +287,8 @@ def _array(node: Node) -> InfoReport:
     meta = layout.metadata
     shape, file_extent = chunk_grid(node)
     usage = measure_array(node, layout)
+    if not path.on_disk and not usage.n_present:
+        check_keys(node)
     codec, chunks, details = _codec(meta), file_extent, []
     try:
         opened = open_zarr(node)

@@ -14,7 +14,7 @@ from object_store import Lab, Request, faulty_proxy
 import scout_dask_io as io
 from scout_dask_io.files.bucket import Bucket
 from scout_dask_io.files.location import locate
-from scout_dask_io.store.manifest import CHANGED, manifest_of
+from scout_dask_io.store.manifest import CHANGED, MANIFEST_NAME, manifest_of
 from scout_dask_io.store.nodes import open_node
 from scout_dask_io.store.remote_transaction import RemoteTransaction
 
@@ -65,6 +65,13 @@ def test_info_takes_eight_requests_and_verify_no_head(counted: Counted):
     counted.kinds()
     assert io.info(counted.url, storage_options=counted.options).n_present == 8
     assert sum(counted.kinds().values()) <= 8
+    # Of an array of other software no chunk is looked for: the listing says where they lie.
+    (locate(counted.url, counted.options) / MANIFEST_NAME).remove()
+    counted.kinds()
+    assert io.info(counted.url, storage_options=counted.options).n_present == 8
+    assert sum(counted.kinds().values()) <= 8
+    io.write_zarr(counted.url, DATA, (4, 6, 8), overwrite=True, storage_options=counted.options)
+    counted.kinds()
     assert io.verify(counted.url, storage_options=counted.options).ok
     found = counted.kinds()
     assert found["HEAD"] == 0
