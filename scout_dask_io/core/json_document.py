@@ -8,6 +8,7 @@ is measured first; what is too large, too deep, or says a key twice is a ``Value
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 #: Largest text, in bytes or characters; what metadata are read up to. The colours and properties
@@ -41,7 +42,10 @@ def parse_json(text: str | bytes) -> Any:
     if n_containers + text.count(comma) > MAX_VALUES:  # type: ignore[arg-type]
         raise ValueError(f"more than the {MAX_VALUES:,} values of JSON that are read")
     try:
-        found = json.loads(text, object_pairs_hook=_object)
+        if isinstance(text, bytes) or text.startswith("\ufeff"):
+            found = json.loads(text, object_pairs_hook=_object)
+        else:
+            found = _decoder().decode(text)
     except RecursionError as err:
         raise _too_deep() from err
     if n_containers > MAX_DEPTH:
@@ -63,11 +67,17 @@ def parse_json_at(text: str, start: int) -> Any:
     {'a': 1}
     """
     try:
-        found = json.JSONDecoder(object_pairs_hook=_object).raw_decode(text, start)[0]
+        found = _decoder().raw_decode(text, start)[0]
     except RecursionError as err:
         raise _too_deep() from err
     _check_depth(found)
     return found
+
+
+@cache
+def _decoder() -> json.JSONDecoder:
+    """Give a decoder: to make one takes as long as to parse a short text."""
+    return json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

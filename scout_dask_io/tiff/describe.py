@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tifffile
@@ -66,6 +66,8 @@ from scout_dask_io.tiff.stack_check import (
     filled_planes,
     refuse,
 )
+
+_T = TypeVar("_T")
 
 #: Tags that say nothing about further pages or about another way to store pixels.
 _PLAIN_TAGS = frozenset(
@@ -362,10 +364,25 @@ def _describe_all(
         if pace.is_slow:
             workers = nb_workers or N_AT_ONCE
             n_batch = max(1, min(_BATCH, len(paths) // (2 * workers)))
+        elif nb_workers is None:
+            # Python parses one at a time: threads are of use once files wait for a disk.
+            waits = False
+            while paths and not waits:
+                first, paths = paths[:n_batch], paths[n_batch:]
+                described, waits = _waits(partial(batch, first))
+                yield from described
     batches = [paths[k : k + n_batch] for k in range(0, len(paths), n_batch)]
     workers = min(workers, len(batches))
     for found in work_ahead(batch, batches, workers, 2 * workers if workers > 1 else 1):
         yield from found
+
+
+def _waits(work: Callable[[], _T]) -> tuple[_T, bool]:
+    """Give what a work gives, and whether it took twice as long as it worked."""
+    began_s, worked_s = time.perf_counter(), time.thread_time()
+    found = work()
+    took_s, worked_s = time.perf_counter() - began_s, time.thread_time() - worked_s
+    return found, took_s > 2 * worked_s
 
 
 def _describe_batch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -293,3 +294,44 @@ def test_as_many_threads_as_are_asked_for_read_headers_on_a_disk_that_does_not_w
     monkeypatch.setattr(Pace, "note", lambda pace, *took: setattr(pace, "is_slow", False))
     lazy = io.imread_folder(tmp_path, nb_workers=12)
     np.testing.assert_array_equal(lazy.compute(), volume)
+
+
+@pytest.mark.parametrize("waits_from", [None, 2], ids=["never waits", "waits at last"])
+def test_headers_are_read_by_who_asks_until_files_wait_for_their_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits_from: int | None
+) -> None:
+    volume = make_volume((3 + 12, 5, 7))
+    write_planes(tmp_path, volume)
+    here, batches = threading.get_ident(), list[int]()
+    elsewhere: list[str] = []
+    look = describe.describe_plane
+
+    def noted(path: Any, **more: Any) -> Any:
+        if threading.get_ident() != here:
+            elsewhere.append(path.name)
+        return look(path, **more)
+
+    def waits(work: Callable[[], Any]) -> tuple[Any, bool]:
+        batches.append(len(batches))
+        return work(), len(batches) == waits_from
+
+    monkeypatch.setattr(describe, "describe_plane", noted)
+    monkeypatch.setattr(describe, "_BATCH", 2)
+    monkeypatch.setattr(describe, "_waits", waits)
+    monkeypatch.setattr(Pace, "note", lambda pace, *took: setattr(pace, "is_slow", False))
+    np.testing.assert_array_equal(io.imread_folder(tmp_path).compute(), volume)
+    expected = sorted(p.name for p in tmp_path.iterdir())
+    assert sorted(elsewhere) == ([] if waits_from is None else expected[3 + 2 * 2 :])
+
+
+@pytest.mark.parametrize(("took_s", "waits"), [(3.0, True), (1.5, False)])
+def test_a_work_waits_that_took_twice_as_long_as_it_worked(
+    monkeypatch: pytest.MonkeyPatch, took_s: float, waits: bool
+) -> None:
+    walls, works = iter([0.0, took_s]), iter([0.0, 1.0])
+    clocks = {
+        "perf_counter": staticmethod(walls.__next__),
+        "thread_time": staticmethod(works.__next__),
+    }
+    monkeypatch.setattr(describe, "time", type("Clocks", (), clocks))
+    assert describe._waits(lambda: "found") == ("found", waits)
