@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache, partial
@@ -41,8 +42,8 @@ def read_region(array: da.Array, index: Any, nb_workers: int | None = None) -> A
     index
         Ints, slices and lists of ints, as for ``array[index]``; or a list of such tuples.
     nb_workers : int, optional
-        How many threads read; by default one a core. 1 reads in the calling
-        thread alone: right where the calls themselves come from many threads.
+        How many threads read, the calling one among them; by default one a core. 1 is right
+        where the calls themselves come from many threads.
 
     Returns
     -------
@@ -105,15 +106,31 @@ def _read_together(source: Source, regions: Sequence[Region], n_threads: int) ->
 
 
 def _run(works: Sequence[Callable[[], None]], n_threads: int) -> None:
-    """Do all of some work on threads; raise the first error when all has ended."""
+    """Do all of some work on threads, this one too; raise an error when all has ended."""
     if n_threads == 1 or len(works) == 1:
         for work in works:
             work()
         return
-    pool = _pool(n_threads)
-    begun = [pool.submit(work) for work in works]
-    wait(begun)
-    for each in begun:
+    left = deque(works)
+
+    def work_off() -> None:
+        while left:
+            try:
+                work = left.popleft()
+            except IndexError:  # another thread took the last
+                return
+            work()
+
+    pool = _pool(n_threads - 1)
+    others = [pool.submit(work_off) for _ in range(min(n_threads, len(works)) - 1)]
+    try:
+        work_off()  # this thread would wait
+    except BaseException:
+        left.clear()
+        raise
+    finally:
+        wait(others)
+    for each in others:
         each.result()
 
 
