@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.grid import Region, Shape
 from scout_dask_io.store.chunk_v2 import ArrayFormat
 from scout_dask_io.store.chunk_v3 import ShardFormat
 from scout_dask_io.store.layout import detect_layout
@@ -27,8 +27,11 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """Turns the bytes of files into chunks; one a task, not shared by threads."""
 
-    def decode(self, data: Any, path: str) -> np.ndarray:
-        """Give the chunk in ``data``, good until the next call; ``path`` is named in errors."""
+    def decode(self, data: Any, path: str, part: Region | None = None) -> np.ndarray:
+        """Give the chunk in ``data``, good until the next call; ``path`` is named in errors.
+
+        Of what lies outside of a ``part``, relative to the chunk, elements may be anything.
+        """
 
 
 class ChunkFormat(Protocol):

@@ -30,10 +30,11 @@ from numcodecs.compat import ensure_contiguous_ndarray
 from numcodecs.registry import get_codec
 
 from scout_dask_io.core.formatting import cut, format_found
-from scout_dask_io.core.grid import Shape
+from scout_dask_io.core.grid import Region, Shape
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.files.disk import make_dirs
 from scout_dask_io.files.system import CREATE, replace
+from scout_dask_io.store.blosc_blocks import blocks_of
 from scout_dask_io.store.decompression import check_claim, decompress
 from scout_dask_io.store.metadata import dtype_named
 
@@ -96,8 +97,11 @@ class ChunkDecoder:
                 "have the array written with smaller ones."
             ) from err
 
-    def decode(self, data: Any, path: StrPath) -> np.ndarray:
+    def decode(self, data: Any, path: StrPath, part: Region | None = None) -> np.ndarray:
         """Give the chunk in ``data``: a view of a buffer that the next call uses again.
+
+        Where a ``part`` of the chunk is all that is needed, the blocks of Blosc that hold it may be
+        all that is decoded.
 
         Raises
         ------
@@ -117,7 +121,14 @@ class ChunkDecoder:
         try:
             raw = decompress(self._codec, data, expected)
             if raw is None and self._codec.codec_id in ("blosc", "lz4", "zstd"):
-                self._codec.decode(data, out=self._buffer)
+                some = None
+                if part is not None and self._codec.codec_id == "blosc":
+                    some = blocks_of(data, *self._span(part))
+                if some is None:
+                    self._codec.decode(data, out=self._buffer)
+                else:
+                    blocks, low, high = some
+                    self._codec.decode(blocks, out=self._buffer[low:high])
                 return self._shaped(self._buffer, path)
             raw = self._codec.decode(data) if raw is None else raw
         except Exception as err:  # numcodecs raises whatever its C libraries give it
@@ -127,6 +138,18 @@ class ChunkDecoder:
                 "the array again."
             ) from err
         return self._shaped(np.frombuffer(raw, np.uint8), path)
+
+    def _span(self, part: Region) -> tuple[int, int]:
+        """Give where the first element of a part of a chunk begins, and the last ends, in bytes."""
+        fmt = self._fmt
+        extents, slices = fmt.chunks, tuple(part)
+        if fmt.order == "F":
+            extents, slices = extents[::-1], slices[::-1]
+        first = last = 0
+        for n, one in zip(extents, slices, strict=True):
+            first, last = first * n + one.start, last * n + one.stop - 1
+        itemsize = fmt.dtype.itemsize
+        return first * itemsize, (last + 1) * itemsize
 
     def _shaped(self, raw: np.ndarray, path: StrPath) -> np.ndarray:
         fmt = self._fmt

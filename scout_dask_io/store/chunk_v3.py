@@ -18,7 +18,7 @@ from zarr.abc.buffer import Buffer
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from scout_dask_io.core.grid import Shape, chunk_counts
+from scout_dask_io.core.grid import Region, Shape, chunk_counts
 from scout_dask_io.errors import ChunkReadError, LayoutError
 from scout_dask_io.store.chunk_v2 import StrPath, is_fill
 from scout_dask_io.store.decompression import bounded
@@ -174,8 +174,8 @@ class ObjectDecoder:
         self._fmt = fmt
         self._made: tuple[zarr.Array[Any], dict[str, Buffer]] | None = None
 
-    def decode(self, data: Any, path: StrPath) -> np.ndarray:
-        """Give the elements of one object.
+    def decode(self, data: Any, path: StrPath, part: Region | None = None) -> np.ndarray:
+        """Give the elements of one object, whatever ``part`` of them is needed.
 
         Raises
         ------

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from scout_dask_io.core.json_document import parse_json
@@ -114,6 +116,25 @@ class Fingerprint:
         # A region that was written changes what is there, and not what the array is.
         state: Any = self.location.tree_state() or self.regions
         return json.dumps([str(self.location), self.file, self.described, self.written, state])
+
+
+class LastLook:
+    """One look whether an array is still the one that was opened, for all parts of a read of it.
+
+    Begun once the files of the last part are read: what was read before is of that array then.
+    """
+
+    def __init__(self, check: Callable[[], None], n_parts: int) -> None:
+        self._check, self._n_left = check, n_parts
+        self._lock = Lock()
+
+    def part_is_read(self) -> None:
+        """Look, if no other part is left."""
+        with self._lock:
+            self._n_left -= 1
+            is_last = not self._n_left
+        if is_last:
+            self._check()
 
 
 def _described(metadata: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache, partial
-from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -41,7 +40,7 @@ from scout_dask_io.store.chunk_v2 import ArrayFormat, crc32c
 from scout_dask_io.store.chunk_v3 import ShardFormat
 from scout_dask_io.store.collection import held_by
 from scout_dask_io.store.decompression import bounded
-from scout_dask_io.store.fingerprint import Fingerprint
+from scout_dask_io.store.fingerprint import Fingerprint, LastLook
 from scout_dask_io.store.image import find_level
 from scout_dask_io.store.image_info import filled_of, stored_info
 from scout_dask_io.store.layout import detect_layout
@@ -189,25 +188,6 @@ def _records_on_record(
     return None if found is None else found.records
 
 
-class _LastLook:
-    """One look whether an array is still the one that was opened, for all parts of a read of it.
-
-    Begun once the files of the last part are read: what was read before is of that array then.
-    """
-
-    def __init__(self, check: Callable[[], None], n_parts: int) -> None:
-        self._check, self._n_left = check, n_parts
-        self._lock = Lock()
-
-    def part_is_read(self) -> None:
-        """Look, if no other part is left."""
-        with self._lock:
-            self._n_left -= 1
-            is_last = not self._n_left
-        if is_last:
-            self._check()
-
-
 class ChunkFileSource(_StoredSource):
     """A plain v2 array, read chunk file by chunk file.
 
@@ -269,8 +249,8 @@ class ChunkFileSource(_StoredSource):
         SourceChangedError
             At the end, if another array has taken this one's place.
         """
-        chunks = self.format.chunks
-        for cell, values in self._iter_chunks(iter_chunk_indices(region, chunks)):
+        indices = iter_chunk_indices(region, self.format.chunks)
+        for cell, values in self._iter_chunks(indices, lambda _: (region,)):
             shared = intersect(cell, region)
             if shared is not None:
                 yield relative_to(shared, region), values[relative_to(shared, cell)]
@@ -285,10 +265,13 @@ class ChunkFileSource(_StoredSource):
                 places.setdefault(index, []).append(number)
         indices = sorted(places)
         n = max(1, min(n, len(indices)))
-        look = _LastLook(self.check, n)
+        look = LastLook(self.check, n)
+
+        def wanted(index: Shape) -> Iterable[Region]:
+            return (regions[number] for number in places[index])
 
         def read(part: Sequence[Shape]) -> None:
-            for cell, values in self._iter_chunks(part, look, in_order=False):
+            for cell, values in self._iter_chunks(part, wanted, look, in_order=False):
                 index = tuple(s.start // c for s, c in zip(cell, self.format.chunks, strict=True))
                 for number in places[index]:
                     shared = intersect(cell, regions[number])
@@ -300,9 +283,16 @@ class ChunkFileSource(_StoredSource):
         return [partial(read, part) for part in parts if part]
 
     def _iter_chunks(
-        self, indices: Iterable[Shape], look: _LastLook | None = None, *, in_order: bool = True
+        self,
+        indices: Iterable[Shape],
+        wanted: Callable[[Shape], Iterable[Region]],
+        look: LastLook | None = None,
+        *,
+        in_order: bool = True,
     ) -> Iterator[Piece]:
         """Yield each chunk's region and its elements, good until the next.
+
+        Those that no region holds which is ``wanted`` of a chunk may be anything.
 
         The array is looked at anew once all files are read, unless the chunks themselves tell that
         they are its own.
@@ -310,9 +300,7 @@ class ChunkFileSource(_StoredSource):
         fmt = self.format
         decoder = fmt.decoder()
         fill = np.broadcast_to(np.array(fmt.fill(), fmt.dtype), fmt.chunks)
-        cells = {
-            fmt.chunk_key(index): chunk_region(index, fmt.shape, fmt.chunks) for index in indices
-        }
+        cells = {fmt.chunk_key(index): index for index in indices}
         newest = Newest()
         records = cache(self._records)  # asked for once a region, and only where they are needed
         vouched = by_chunks = self._is_vouched
@@ -321,7 +309,8 @@ class ChunkFileSource(_StoredSource):
         reread = False
         keyed = self._keyed or not cells
         for key, data in files:
-            cell = cells[key]
+            index = cells[key]
+            cell = chunk_region(index, fmt.shape, fmt.chunks)
             keyed = keyed or data is not None
             if data is None and _size_of(records(), cell, fmt.chunks):
                 if self._stands_now(key, cell, fmt.chunks):
@@ -330,7 +319,11 @@ class ChunkFileSource(_StoredSource):
             if isinstance(data, ChunkReadError):
                 raise data
             vouched = vouched and self._is_own(data, records, cell, newest)
-            yield cell, fill if data is None else decoder.decode(data, f"{self.root}/{key}")
+            if data is None:
+                yield cell, fill
+            else:
+                part = _part_of(cell, wanted(index))
+                yield cell, decoder.decode(data, f"{self.root}/{key}", part)
         if reread or (by_chunks and not vouched):
             self.check()
         if not keyed:
@@ -355,6 +348,18 @@ class ChunkFileSource(_StoredSource):
             return data is not None and self.fingerprint.stood_before(newest.ns)
         found = (0, 0) if data is None else (len(data), crc32c(data))
         return _record_of(records(), region, self.format.chunks) == found
+
+
+def _part_of(cell: Region, regions: Iterable[Region]) -> Region | None:
+    """Give the least part of a chunk that holds all that it shares with some regions, if any."""
+    shared = [found for region in regions if (found := intersect(cell, region)) is not None]
+    if not shared:
+        return None
+    around = (
+        slice(min(s.start for s in axis), max(s.stop for s in axis))
+        for axis in zip(*shared, strict=True)
+    )
+    return relative_to(tuple(around), cell)
 
 
 class ZarrSource(_StoredSource):
