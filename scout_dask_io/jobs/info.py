@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.shards import advise_shards
+from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
 from scout_dask_io.errors import LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location, locate
@@ -42,7 +44,7 @@ from scout_dask_io.read.npy import NpySource
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.conventions import convention_of
-from scout_dask_io.store.image import image_of_node, open_level_node, place_of_level
+from scout_dask_io.store.image import image_of_node, open_level_node
 from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
@@ -56,6 +58,9 @@ from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.tiff.metadata import sizes_beside
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
+
+# Levels and the like that a store is asked of at once.
+_N_AT_ONCE = 8
 
 
 def info(
@@ -255,17 +260,24 @@ def zarr_info(node: Node) -> InfoReport:
         If there is none that is whole, or what is there is damaged.
     """
     found, image = node.location, image_of_node(node)
-    if image is not None:
-        report = _image(node, image)
-    elif node.kind == "group":
-        report = _group(node)
-    else:
-        report = _array(node)
+
+    def described() -> InfoReport:
+        if image is not None:
+            return _image(node, image)
+        return _group(node) if node.kind == "group" else _array(node)[0]
+
+    report: InfoReport
+    report, qc = _at_once(found, [described, lambda: read_qc(found)])
     if not found.on_disk and report.n_files == 0:
         report = _uncounted(report)
-    qc = read_qc(found)
     sheet = None if qc is None else qc.sheet
     return replace(report, qc_sheet=sheet, unfinished=unfinished(found) if found.on_disk else None)
+
+
+def _at_once(place: Location, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Give what calls give: of a store, which is asked by all at once."""
+    n = 1 if place.on_disk or not place.serves_threads else min(len(calls), _N_AT_ONCE)
+    return list(work_ahead(lambda call: call(), calls, n, n))
 
 
 def _uncounted(report: InfoReport) -> InfoReport:
@@ -281,7 +293,10 @@ def _uncounted(report: InfoReport) -> InfoReport:
     )
 
 
-def _array(node: Node) -> InfoReport:
+def _array(
+    node: Node, level: tuple[Multiscale, int] | None = None
+) -> tuple[InfoReport, Opened | None]:
+    """Describe an array; the second is it opened, if it can be read."""
     path, attributes = node.location, node.attributes
     layout = detect_layout(node)
     meta = layout.metadata
@@ -291,10 +306,10 @@ def _array(node: Node) -> InfoReport:
         check_keys(node)
     codec, chunks, details = _codec(meta), file_extent, []
     try:
-        opened = open_zarr(node)
+        opened = open_zarr(node, level=level)
     except LayoutError as err:
         # What cannot be read can still be described.
-        return InfoReport(
+        unread = InfoReport(
             path=str(path),
             kind="Zarr array",
             shape=shape,
@@ -311,6 +326,7 @@ def _array(node: Node) -> InfoReport:
             attributes=tuple(attributes),
             details=(f"cannot be read: {err}",),
         )
+        return unread, None
     for step in meta["codecs"] if layout.zarr_format == 3 else ():
         if isinstance(step, dict) and step.get("name") == "sharding_indexed":
             chunks = tuple(step["configuration"]["chunk_shape"])
@@ -318,7 +334,7 @@ def _array(node: Node) -> InfoReport:
         details.append(f"a legacy array: .zarray does not say that chunks are {_named(layout)}")
     advice = advise_shards(shape, chunks, file_extent, opened.array.dtype.itemsize)
     details += [advice] if advice else []
-    return InfoReport(
+    report = InfoReport(
         path=str(path),
         kind="Zarr array",
         shape=shape,
@@ -343,24 +359,21 @@ def _array(node: Node) -> InfoReport:
         manifest=manifest_info(node),
         details=tuple(details),
     )
+    return report, opened
 
 
 def _image(node: Node, image: Multiscale) -> InfoReport:
     """Describe the full level, with what the group says and what all levels take."""
     path = node.location
-    found, stored_levels, missing = [], [], []
-    reports: dict[Location, InfoReport] = {}
-    for number, stored in enumerate(image.levels):
-        try:
-            place = place_of_level(path, image, number)
-            if place not in reports:
-                reports[place] = _array(open_level_node(node, image, number))
-            found.append(reports[place])
-            stored_levels.append(stored)
-        except PathNotFoundError:
-            if not number:
-                raise
+    calls = [partial(_level, node, image, number) for number in range(len(image.levels))]
+    labels, *looked_at = _at_once(path, [partial(labels_in, path), *calls])
+    found, stored_levels, missing = list[InfoReport](), [], []
+    for stored, looked in zip(image.levels, looked_at, strict=True):
+        if looked is None:
             missing.append(stored.path)
+        else:
+            found.append(looked[0])
+            stored_levels.append(stored)
     levels = tuple(
         LevelInfo(
             path=stored.path,
@@ -376,7 +389,7 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
         )
         for report, stored in zip(found, stored_levels, strict=True)
     )
-    opened = open_zarr(node)
+    opened = looked_at[0][1] or open_zarr(node)
     method = f"; lower levels by {image.method}" if image.method and len(levels) > 1 else ""
     return replace(
         found[0],
@@ -398,8 +411,18 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
             *found[0].details,
         ),
         levels=levels,
-        labels=labels_in(path),
+        labels=labels,
     )
+
+
+def _level(node: Node, image: Multiscale, number: int) -> tuple[InfoReport, Opened | None] | None:
+    """Describe a level of an image; ``None`` of a lower one that is stated and not there."""
+    try:
+        return _array(open_level_node(node, image, number), (image, number))
+    except PathNotFoundError:
+        if not number:
+            raise
+        return None
 
 
 def _manifest_of_all(levels: Sequence[InfoReport]) -> ManifestInfo | None:

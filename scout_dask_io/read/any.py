@@ -198,8 +198,14 @@ def _open_dataset(
     return Opened(place, "dataset", array, info, reading=grid)
 
 
-def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
+def open_zarr(
+    node: Node,
+    voxel_size: VoxelSize | None = None,
+    level: tuple[Multiscale, int] | None = None,
+) -> Opened:
     """Give an array, or level 0 of an image, as :func:`open_any` does; ``node`` is not read again.
+
+    ``level`` says of which image an array is which level, where that is known.
 
     Raises
     ------
@@ -209,6 +215,8 @@ def open_zarr(node: Node, voxel_size: VoxelSize | None = None) -> Opened:
         If it cannot be told how the chunks lie.
     """
     source = level_source(node, 0)
+    if level is not None and len(level[0].axes) == len(source.shape):
+        source.level = level
     array = lazy_array(source, name="read-zarr")
     image = None if source.level is None else source.level[0]
     info = source.info_with(voxel_size)

@@ -78,6 +78,19 @@ def test_info_takes_eight_requests_and_verify_no_head(counted: Counted):
     assert found["GET"] <= 8 + 12
 
 
+def test_info_of_an_image_asks_for_its_levels_once(counted: Counted):
+    io.write_ome_zarr(
+        counted.url, DATA, (4, 6, 8), axes="zyx", levels=3, storage_options=counted.options
+    )
+    counted.kinds()
+    found = io.info(counted.url, storage_options=counted.options)
+    assert [level.n_present for level in found.levels] == [8, 1, 1]
+    asked = Counter(r.name for r in counted.seen)
+    # The image and its labels: who reads a level by its own path looks at the group above it.
+    assert asked[".zgroup"] == 2
+    assert sum(asked.values()) <= 5 + 2 + 3 * (5 + 1 + 1) + 4 + 1
+
+
 class Deep:
     """How many requests followed one another: those under way at once count as one."""
 
