@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from scout_dask_io.core.formatting import cut
+from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.errors import ArgumentError, PathNotFoundError
 from scout_dask_io.files.local import LocalLocation
 from scout_dask_io.files.remote import RemoteLocation, is_url
 from scout_dask_io.files.system import WINDOWS, refused_name
 from scout_dask_io.files.whole_files import Answer, Newest
+
+# Of calls that ask a store, those at one time.
+_N_CALLS = 8
 
 
 class Location(Protocol):
@@ -263,3 +267,15 @@ def as_remote(location: Location) -> RemoteLocation:
 def is_path(value: object) -> bool:
     """Tell whether a value names a place: text, a path, or a location."""
     return isinstance(value, (str, os.PathLike, RemoteLocation))
+
+
+def ask_at_once(place: Location, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Give what some calls give, in order; those of a store at the same time, up to eight.
+
+    Raises
+    ------
+    Exception
+        The first call's that raised one.
+    """
+    n = 1 if place.on_disk or not place.serves_threads else min(len(calls), _N_CALLS)
+    return list(work_ahead(lambda call: call(), calls, n, n))

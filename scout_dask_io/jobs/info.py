@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -31,10 +31,9 @@ from scout_dask_io.core.image_info import FilledPlane, ImageInfo
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.core.selection import Selection
 from scout_dask_io.core.shards import advise_shards
-from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize, merge_sizes
 from scout_dask_io.errors import LayoutError, PathNotFoundError
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, ask_at_once, locate
 from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, filled_rows, voxel_text
 from scout_dask_io.read.any import Opened, kind_of, open_any, open_zarr
@@ -44,7 +43,7 @@ from scout_dask_io.read.npy import NpySource
 from scout_dask_io.run.lazy import source_of
 from scout_dask_io.run.scheduler import check_nb_workers
 from scout_dask_io.store.conventions import convention_of
-from scout_dask_io.store.image import image_of_node, open_level_node
+from scout_dask_io.store.image import image_of_node, open_level_node, place_of_level
 from scout_dask_io.store.image_info import filled_of_node
 from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
@@ -58,9 +57,6 @@ from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.tiff.metadata import sizes_beside
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
-
-# Levels and the like that a store is asked of at once.
-_N_AT_ONCE = 8
 
 
 def info(
@@ -267,17 +263,11 @@ def zarr_info(node: Node) -> InfoReport:
         return _group(node) if node.kind == "group" else _array(node)[0]
 
     report: InfoReport
-    report, qc = _at_once(found, [described, lambda: read_qc(found)])
+    report, qc = ask_at_once(found, [described, lambda: read_qc(found)])
     if not found.on_disk and report.n_files == 0:
         report = _uncounted(report)
     sheet = None if qc is None else qc.sheet
     return replace(report, qc_sheet=sheet, unfinished=unfinished(found) if found.on_disk else None)
-
-
-def _at_once(place: Location, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Give what calls give: of a store, which is asked by all at once."""
-    n = 1 if place.on_disk or not place.serves_threads else min(len(calls), _N_AT_ONCE)
-    return list(work_ahead(lambda call: call(), calls, n, n))
 
 
 def _uncounted(report: InfoReport) -> InfoReport:
@@ -365,8 +355,14 @@ def _array(
 def _image(node: Node, image: Multiscale) -> InfoReport:
     """Describe the full level, with what the group says and what all levels take."""
     path = node.location
-    calls = [partial(_level, node, image, number) for number in range(len(image.levels))]
-    labels, *looked_at = _at_once(path, [partial(labels_in, path), *calls])
+    places = [place_of_level(path, image, number) for number in range(len(image.levels))]
+    firsts: dict[Location, int] = {}
+    for number, place in enumerate(places):
+        firsts.setdefault(place, number)
+    calls = [partial(_level, node, image, number) for number in firsts.values()]
+    labels, *answers = ask_at_once(path, [partial(labels_in, path), *calls])
+    by_place = dict(zip(firsts, answers, strict=True))
+    looked_at = [by_place[place] for place in places]
     found, stored_levels, missing = list[InfoReport](), [], []
     for stored, looked in zip(image.levels, looked_at, strict=True):
         if looked is None:

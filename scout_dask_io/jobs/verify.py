@@ -46,7 +46,8 @@ from scout_dask_io.run.memory import parse_nbytes
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import check_nb_workers, planned, run_tasks
 from scout_dask_io.store.image import image_of_node
-from scout_dask_io.store.nodes import open_node
+from scout_dask_io.store.nodes import find_node, open_node
+from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.write.preflight import preflight
 
 _KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a folder of channels",
@@ -262,13 +263,16 @@ def verify(
             "deep": deep, "nb_workers": nb_workers, "progress": progress, "limit": limit,
         }  # fmt: skip
         place = locate(src, storage_options)
-        if (kind := kind_of(place)) != "zarr":
+        # What tells an array at a URL tells the kind too.
+        node = None if place.on_disk or is_tiff(place.name) else find_node(place)
+        kind = "zarr" if node is not None else kind_of(place)
+        if kind != "zarr":
             raise ArgumentError(
                 f"{src} is {_KINDS[kind]}, and only a Zarr array has a manifest to be checked "
                 "against. Give what it is to be compared with as the second path."
             )
         dataset_at(place, kind, how)  # for its errors
-        node = open_node(place)
+        node = open_node(place) if node is None else node
         image = image_of_node(node)
         return check_node(node, **asked) if image is None else check_image(node, image, **asked)
     if max_mem is not None:

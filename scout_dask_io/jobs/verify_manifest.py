@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from scout_dask_io.core.image_info import FilledPlane
 from scout_dask_io.core.messages import Option
 from scout_dask_io.core.ome_metadata import Multiscale
 from scout_dask_io.errors import ArgumentError, ChunkReadError
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, ask_at_once, locate
 from scout_dask_io.jobs.report import JobReport, filled_text
 from scout_dask_io.run._dask import List, Task, TaskRef
 from scout_dask_io.run.progress import Report, reporting
@@ -428,7 +429,7 @@ def check_image(node: Node, image: Multiscale, **options: Any) -> ImageCheckRepo
     """
     start = time.perf_counter()
     places = [place_of_level(node.location, image, n) for n in range(len(image.levels))]
-    levels = [find_node(place) for place in places]
+    levels = ask_at_once(node.location, [partial(find_node, place) for place in places])
     lost = [str(n) for n, level in enumerate(levels) if level is None]
     mismatch = f"level {', '.join(lost)} is not there" if lost else _level_mismatch(node, image)
     return ImageCheckReport(
