@@ -10,8 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -66,8 +65,15 @@ class Node:
     metadata: dict[str, Any]
     beside: dict[str, bytes | None] = field(default_factory=dict, repr=False)
     entry: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    _attributes: dict[str, Any] | None = field(init=False, default=None, repr=False, compare=False)
+    _files: list[tuple[str, int]] | None = field(
+        init=False, default=None, repr=False, compare=False
+    )
 
-    @cached_property
+    # Not cached properties: up to Python 3.11 one lock is held for those of all nodes, and stores
+    # are asked for several at once.
+
+    @property
     def attributes(self) -> dict[str, Any]:
         """The user attributes: of ``.zattrs``, or of ``zarr.json``.
 
@@ -76,20 +82,27 @@ class Node:
         LayoutError
             If they are damaged.
         """
+        if self._attributes is None:
+            object.__setattr__(self, "_attributes", self._read_attributes())
+        return cast("dict[str, Any]", self._attributes)
+
+    def _read_attributes(self) -> dict[str, Any]:
         if self.zarr_format == 3:
             found = self.metadata.get("attributes") or {}
             return dict(found) if isinstance(found, dict) else {}
         raw = self.file(".zattrs")
         return {} if raw is None else parse_metadata(raw, self.location / ".zattrs")
 
-    @cached_property
+    @property
     def files(self) -> list[tuple[str, int]]:
         """All that lies below, as :meth:`Location.find` gives it; listed once."""
-        return list(self.location.find())
+        if self._files is None:
+            object.__setattr__(self, "_files", list(self.location.find()))
+        return cast("list[tuple[str, int]]", self._files)
 
     def has_below(self, name: str) -> bool:
         """Tell whether anything lies below a name; that alone is listed where not all was."""
-        if "files" in self.__dict__:
+        if self._files is not None:
             return any(found.startswith(f"{name}/") for found, _ in self.files)
         return next((self.location / name).find(), None) is not None
 

@@ -77,7 +77,7 @@ _PLAIN_TAGS = frozenset(
 )
 #: Files that one thread checks in one go: a thread switch costs as much as a file.
 _BATCH = 64
-# Threads that do so, where files do not wait for their disk.
+# Threads that do so, where files wait for their disk, and not long.
 _N_WORKERS = 8
 
 
@@ -233,7 +233,8 @@ def describe_planes(
 ) -> TiffSource:
     """Describe files that stack along a new first axis, in the given order.
 
-    Every header is read and checked, ``nb_workers`` at once (8 by default).
+    Every header is read and checked, ``nb_workers`` at once; by default one after the other where
+    files do not wait for their disk, and else 8 or, on a share, 16.
     Files may differ in compression, strips and byte order. Files of one page
     give ``(file, y, x)``, stacks of pages ``(file, page, y, x)``. ``lead``
     arranges the files in more axes than one, ``(channel, file)``, of which ``channels``
