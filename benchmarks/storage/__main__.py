@@ -225,7 +225,7 @@ class Bench:
         request["warm_ups"] = [warm, {**warm, "case": "whole"}] if reads else [warm]
         if way == "ours":
             request["warm_ups"] = [{**warm, "case": c} for c in ("write", "whole", "open")]
-        elif way in ("bare", "fsspec-tifffile", "tifffile-index", "zarr-s3fs"):
+        elif way in ("bare", "fsspec-tifffile", "zarr-s3fs"):
             request["warm_ups"] = []
         env: dict[str, str] = {}
         counts = self.work / "counts"

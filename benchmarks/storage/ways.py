@@ -281,6 +281,7 @@ def zarr_obstore(request: Request) -> Work:
 def zarr_s3fs(request: Request) -> Work:
     """zarr-python on s3fs under dask, as tutorials do it."""
     import dask.array as da
+    import s3fs  # noqa: F401  # before the clock starts
     from zarr.storage import FsspecStore
 
     def opened(create: bool) -> Any:
@@ -322,6 +323,7 @@ def fsspec_tifffile(request: Request) -> Work:
     import io as stdio
 
     import fsspec
+    import s3fs  # noqa: F401  # before the clock starts
     import tifffile
 
     def plane(fs: Any, name: str) -> np.ndarray:
