@@ -44,7 +44,7 @@ def blocks_of(data: Any, start: int, stop: int) -> tuple[bytes, int, int] | None
     >>> import numpy as np
     >>> whole = Blosc("zstd", 1, 1, 4096).encode(np.arange(65536, dtype="u2"))
     >>> some, low, high = blocks_of(whole, 40_000, 40_002)
-    >>> low, high, np.frombuffer(Blosc().decode(some), "u2")[(40_000 - low) // 2]
+    >>> low, high, int(np.frombuffer(Blosc().decode(some), "u2")[(40_000 - low) // 2])
     (36864, 40960, 20000)
     """
     view = memoryview(data).cast("B")

@@ -191,4 +191,4 @@ def test_a_manifest_is_read_without_a_list_of_the_chunks(counted: Counted):
     found = manifest_of(node)
     assert found is not None
     assert found.settings["source"] == CHANGED
-    assert "files" not in node.__dict__
+    assert node._files is None
