@@ -272,6 +272,8 @@ def is_path(value: object) -> bool:
 def ask_at_once(place: Location, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Give what some calls give, in order; those of a store at the same time, up to eight.
 
+    Unlike what is asked by :func:`~scout_dask_io.files.requests.together`, they may ask by this.
+
     Raises
     ------
     Exception

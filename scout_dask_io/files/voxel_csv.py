@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from scout_dask_io.core.messages import Option, warn
-from scout_dask_io.core.threads import work_ahead
 from scout_dask_io.core.voxel_size import VoxelSize, from_attribute
 from scout_dask_io.errors import ChunkReadError, LayoutError
-from scout_dask_io.files.location import Location, locate
+from scout_dask_io.files.location import Location, ask_at_once, locate
 
 #: SCOUT's file of voxel sizes: three numbers (z, y, x) in nanometres, comma-separated.
 CSV_NAME = "voxel_size.csv"
@@ -29,8 +29,7 @@ def csv_size(folder: str | os.PathLike[str] | Location) -> VoxelSize | None:
 def csv_sizes(folders: Sequence[Location]) -> list[VoxelSize]:
     """Give what :func:`csv_size` does of each of some folders that has one, asked for at once."""
     places = [folder / CSV_NAME for folder in folders]
-    n = len(places) if places and not places[0].on_disk and places[0].serves_threads else 1
-    starts = work_ahead(_start_of, places, n, n)
+    starts = ask_at_once(places[0], [partial(_start_of, p) for p in places]) if places else []
     found = [_size_in(str(place), start) for place, start in zip(places, starts, strict=True)]
     return [size for size in found if size is not None]
 

@@ -36,7 +36,7 @@ from scout_dask_io.errors import LayoutError, PathNotFoundError
 from scout_dask_io.files.location import Location, ask_at_once, locate
 from scout_dask_io.jobs.convert import read_qc
 from scout_dask_io.jobs.report import JobReport, filled_rows, voxel_text
-from scout_dask_io.read.any import Opened, kind_of, open_any, open_zarr
+from scout_dask_io.read.any import Opened, kind_of, node_at_url, open_any, open_zarr
 from scout_dask_io.read.dataset import dataset_at, odd_about
 from scout_dask_io.read.hdf5 import find_dataset, list_datasets, split_path
 from scout_dask_io.read.npy import NpySource
@@ -49,11 +49,10 @@ from scout_dask_io.store.labels import labels_in
 from scout_dask_io.store.layout import chunk_grid, detect_layout, measure_array
 from scout_dask_io.store.manifest import ManifestInfo, manifest_info
 from scout_dask_io.store.metadata import Node, dtype_named, read_node
-from scout_dask_io.store.nodes import check_keys, find_node, open_node
+from scout_dask_io.store.nodes import check_keys, open_node
 from scout_dask_io.store.transaction import unfinished
 from scout_dask_io.store.unfinished import Unfinished
 from scout_dask_io.tiff.file_info import TiffInfo, describe_path
-from scout_dask_io.tiff.folder import is_tiff
 from scout_dask_io.tiff.metadata import sizes_beside
 from scout_dask_io.tiff.page_layout import CODEC_NAMES
 from scout_dask_io.tiff.source import TiffSource
@@ -110,12 +109,10 @@ def info(
         series=series, pages=pages, allow_sparse=allow_sparse,
     )  # fmt: skip
     found = locate(path, storage_options)
-    if not found.on_disk and not is_tiff(found.name):
-        # What tells an array at a URL tells the kind too.
-        node = find_node(found, reads=True)
-        if node is not None:
-            dataset_at(found, "zarr", how)  # for its errors
-            return zarr_info(node)
+    node = node_at_url(found, reads=True)
+    if node is not None:
+        dataset_at(found, "zarr", how)  # for its errors
+        return zarr_info(node)
     kind = kind_of(found)
     grid = dataset_at(found, kind, how)
     if kind == "tiff":
@@ -414,7 +411,8 @@ def _image(node: Node, image: Multiscale) -> InfoReport:
 def _level(node: Node, image: Multiscale, number: int) -> tuple[InfoReport, Opened | None] | None:
     """Describe a level of an image; ``None`` of a lower one that is stated and not there."""
     try:
-        return _array(open_level_node(node, image, number), (image, number))
+        # How its chunks are keyed is told by the listing.
+        return _array(open_level_node(node, image, number, reads=True), (image, number))
     except PathNotFoundError:
         if not number:
             raise

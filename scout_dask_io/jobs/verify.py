@@ -38,7 +38,15 @@ from scout_dask_io.jobs.verify_manifest import (
     check_image,
     check_node,
 )
-from scout_dask_io.read.any import Opened, image_axes, kind_of, locate_all, open_any, with_axes
+from scout_dask_io.read.any import (
+    Opened,
+    image_axes,
+    kind_of,
+    locate_all,
+    node_at_url,
+    open_any,
+    with_axes,
+)
 from scout_dask_io.read.dataset import dataset_at
 from scout_dask_io.run._dask import DataNode, List, Task, TaskRef
 from scout_dask_io.run.lazy import source_of, turned
@@ -46,8 +54,7 @@ from scout_dask_io.run.memory import parse_nbytes
 from scout_dask_io.run.progress import Report, reporting
 from scout_dask_io.run.scheduler import check_nb_workers, planned, run_tasks
 from scout_dask_io.store.image import image_of_node
-from scout_dask_io.store.nodes import find_node, open_node
-from scout_dask_io.tiff.folder import is_tiff
+from scout_dask_io.store.nodes import open_node
 from scout_dask_io.write.preflight import preflight
 
 _KINDS = {"tiff": "a TIFF file", "folder": "a folder of planes", "channels": "a folder of channels",
@@ -263,8 +270,7 @@ def verify(
             "deep": deep, "nb_workers": nb_workers, "progress": progress, "limit": limit,
         }  # fmt: skip
         place = locate(src, storage_options)
-        # What tells an array at a URL tells the kind too.
-        node = None if place.on_disk or is_tiff(place.name) else find_node(place)
+        node = node_at_url(place)
         kind = "zarr" if node is not None else kind_of(place)
         if kind != "zarr":
             raise ArgumentError(

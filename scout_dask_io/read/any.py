@@ -269,6 +269,14 @@ def _odd_names(opened: Opened) -> Iterator[str]:
         yield from about_names(folder, names)
 
 
+def node_at_url(path: Location, *, reads: bool = False) -> Node | None:
+    """Give the whole array or group at a URL, as :func:`find_node` does; of a disk nothing.
+
+    What tells it tells the kind too: :func:`kind_of` would ask the store for it once more.
+    """
+    return None if path.on_disk or is_tiff(path.name) else find_node(path, reads=reads)
+
+
 def kind_of(path: Location) -> Kind:
     """Tell what lies at a path: by names, and by the first bytes of a file that has none of TIFF.
 

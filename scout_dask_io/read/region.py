@@ -114,10 +114,10 @@ def _run(works: Sequence[Callable[[], None]], n_threads: int) -> None:
     left = deque(works)
 
     def work_off() -> None:
-        while left:
+        while True:
             try:
                 work = left.popleft()
-            except IndexError:  # another thread took the last
+            except IndexError:
                 return
             work()
 

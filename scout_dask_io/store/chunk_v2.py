@@ -124,11 +124,8 @@ class ChunkDecoder:
                 some = None
                 if part is not None and self._codec.codec_id == "blosc":
                     some = blocks_of(data, *self._span(part))
-                if some is None:
-                    self._codec.decode(data, out=self._buffer)
-                else:
-                    blocks, low, high = some
-                    self._codec.decode(blocks, out=self._buffer[low:high])
+                needed, low, high = some or (data, 0, expected)
+                self._codec.decode(needed, out=self._buffer[low:high])
                 return self._shaped(self._buffer, path)
             raw = self._codec.decode(data) if raw is None else raw
         except Exception as err:  # numcodecs raises whatever its C libraries give it

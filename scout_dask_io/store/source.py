@@ -250,7 +250,7 @@ class ChunkFileSource(_StoredSource):
             At the end, if another array has taken this one's place.
         """
         indices = iter_chunk_indices(region, self.format.chunks)
-        for cell, values in self._iter_chunks(indices, lambda _: (region,)):
+        for cell, values in self._iter_chunks(indices, lambda _: (region,), self.check):
             shared = intersect(cell, region)
             if shared is not None:
                 yield relative_to(shared, region), values[relative_to(shared, cell)]
@@ -265,7 +265,7 @@ class ChunkFileSource(_StoredSource):
                 places.setdefault(index, []).append(number)
         indices = sorted(places)
         n = max(1, min(n, len(indices)))
-        look = LastLook(self.check, n)
+        look = LastLook(self.check, n).part_is_read
 
         def wanted(index: Shape) -> Iterable[Region]:
             return (regions[number] for number in places[index])
@@ -286,7 +286,7 @@ class ChunkFileSource(_StoredSource):
         self,
         indices: Iterable[Shape],
         wanted: Callable[[Shape], Iterable[Region]],
-        look: LastLook | None = None,
+        look: Callable[[], None],
         *,
         in_order: bool = True,
     ) -> Iterator[Piece]:
@@ -294,22 +294,22 @@ class ChunkFileSource(_StoredSource):
 
         Those that no region holds which is ``wanted`` of a chunk may be anything.
 
-        The array is looked at anew once all files are read, unless the chunks themselves tell that
-        they are its own.
+        The array is looked at anew, by ``look``, once all files are read, unless the chunks
+        themselves tell that they are its own.
         """
         fmt = self.format
         decoder = fmt.decoder()
         fill = np.broadcast_to(np.array(fmt.fill(), fmt.dtype), fmt.chunks)
-        cells = {fmt.chunk_key(index): index for index in indices}
+        by_key = {fmt.chunk_key(index): index for index in indices}
         newest = Newest()
         records = cache(self._records)  # asked for once a region, and only where they are needed
         vouched = by_chunks = self._is_vouched
-        then = None if by_chunks else self.check if look is None else look.part_is_read
-        files = self.root.iter_files(cells, fmt.max_nbytes, newest, in_order=in_order, then=then)
+        then = None if by_chunks else look
+        files = self.root.iter_files(by_key, fmt.max_nbytes, newest, in_order=in_order, then=then)
         reread = False
-        keyed = self._keyed or not cells
+        keyed = self._keyed or not by_key
         for key, data in files:
-            index = cells[key]
+            index = by_key[key]
             cell = chunk_region(index, fmt.shape, fmt.chunks)
             keyed = keyed or data is not None
             if data is None and _size_of(records(), cell, fmt.chunks):
